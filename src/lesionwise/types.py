@@ -1,0 +1,224 @@
+"""The words of the project as types: what flows between files, steps, networks and tables.
+
+Arrays do not compare as values, so every dataclass that holds one has ``eq=False``.
+Axes are always i, j, k. Inside the package they run to the right, to the front and
+upward (RAS, or the nearest to it that keeps the voxels); files keep their own order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray: TypeAlias = NDArray[np.floating[Any]]
+LabelArray: TypeAlias = NDArray[np.integer[Any]]
+BoolArray: TypeAlias = NDArray[np.bool_]
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called as progress(stage, done, total); total 0 means that it is not known."""
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class InputError(ValueError):
+    """A fault in what the user gave: the message is one line that names the file and the fault.
+
+    The command line prints it and exits with status 2; a batch lists it and goes on.
+    """
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Report nothing: the default for every ``progress`` argument."""
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where the voxels of an array lie.
+
+    Attributes:
+        shape: voxels along i, j, k.
+        affine: (4, 4) float64, voxel index (i, j, k, 1) to world mm, RAS+ as in NIfTI.
+    """
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        affine = np.array(self.affine, dtype=np.float64)
+        if affine.shape != (4, 4):
+            raise ValueError(f"affine must be 4 x 4, got {affine.shape}")
+        affine.flags.writeable = False
+        object.__setattr__(self, "affine", affine)
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        if len(self.shape) != 3:
+            raise ValueError(f"a grid has three axes, got shape {self.shape}")
+
+    @cached_property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance between neighboring voxels along i, j, k."""
+        i, j, k = np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+        return float(i), float(j), float(k)
+
+    @cached_property
+    def voxel_volume_mm3(self) -> float:
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    def world_mm(self, index: NDArray[Any]) -> NDArray[np.float64]:
+        """World coordinates of (n, 3) voxel indices, which may be fractional."""
+        return np.asarray(index, dtype=np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]
+
+    def matches(self, other: Grid, tolerance_mm: float = 1e-2) -> bool:
+        """True where shapes agree and no voxel center lies further apart than the tolerance.
+
+        Headers written by different programs differ by rounding; a tolerance on the
+        corners of the volume accepts that and nothing that could be seen.
+        """
+        if self.shape != other.shape:
+            return False
+        corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape])).reshape(3, -1).T
+        apart = np.linalg.norm(self.world_mm(corners) - other.world_mm(corners), axis=1)
+        return bool(apart.max() <= tolerance_mm)
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """One array on its grid: an image, a mask or a label map, (I, J, K)."""
+
+    array: NDArray[Any]
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        if self.array.shape != self.grid.shape:
+            raise ValueError(f"array {self.array.shape} does not fit its grid {self.grid.shape}")
+
+
+@dataclass(frozen=True, eq=False)
+class Visit:
+    """The scans of one time point, and what is known or was found about it.
+
+    Attributes:
+        scans: by name: flair, t1w, t2w, pd.
+        labels: by name: lesions (mask), instances, rater-1 …, consensus, tissue.
+        brain: brain mask, bool; None while it is not known.
+        session: name of the time point, as in BIDS (without ``ses-``).
+    """
+
+    scans: Mapping[str, Volume]
+    labels: Mapping[str, Volume] = field(default_factory=lambda: NOTHING)
+    brain: Volume | None = None
+    session: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """One subject's visits in time order.
+
+    Attributes:
+        subject: name, as in BIDS (without ``sub-``).
+        visits: one, two or more.
+        changes: label volumes of a pair, by name: new, gone …
+    """
+
+    subject: str
+    visits: tuple[Visit, ...]
+    changes: Mapping[str, Volume] = field(default_factory=lambda: NOTHING)
+
+    @property
+    def baseline(self) -> Visit:
+        return self.visits[0]
+
+    @property
+    def followup(self) -> Visit:
+        return self.visits[-1]
+
+
+@dataclass(frozen=True, eq=False)
+class LesionMaps:
+    """What a method says about every voxel, before any lesion is named.
+
+    Attributes:
+        probability: (I, J, K) float32 in [0, 1].
+        grid: where the arrays lie.
+        center_heatmap: (I, J, K) float32, near 1 at lesion centers; None where the
+            method gives none.
+        offsets_vox: (3, I, J, K) float32, voxels along i, j, k from each voxel to the
+            center of its lesion; None where the method gives none.
+        extra: further maps by name (logits, a deformation …).
+    """
+
+    probability: FloatArray
+    grid: Grid
+    center_heatmap: FloatArray | None = None
+    offsets_vox: FloatArray | None = None
+    extra: Mapping[str, NDArray[Any]] = field(default_factory=lambda: NOTHING)
+
+
+@dataclass(frozen=True, eq=False)
+class Instances:
+    """Lesions told apart: (I, J, K) int32, 0 = background, one positive label per lesion."""
+
+    labels: NDArray[np.int32]
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        if self.labels.shape != self.grid.shape:
+            raise ValueError(f"labels {self.labels.shape} do not fit their grid {self.grid.shape}")
+
+
+Step: TypeAlias = Callable[[Study], Study]
+"""A preprocessing step: pure, returns a new study."""
+
+ToInstances: TypeAlias = Callable[[LesionMaps, BoolArray], Instances]
+"""Lesions from the maps and the mask (the thresholded probability): every mask voxel gets a label."""
+
+Refine: TypeAlias = Callable[[Instances], Instances]
+"""A filter on lesions, such as a minimum size."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a method learns from; the sequences may load each study when it is asked for."""
+
+    training: Sequence[Study]
+    validation: Sequence[Study] = ()
+    auxiliary: Mapping[str, Sequence[Study]] = field(default_factory=lambda: NOTHING)
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """Where and how a method runs: nothing of this changes what is computed, save the seed.
+
+    Attributes:
+        folder: the run's folder; a method keeps everything it needs in it.
+        seed: for every random choice of the run.
+        device: "cpu", "cuda", "cuda:1" …; "auto" takes a GPU where there is one.
+        workers: processes that prepare batches; 0 prepares them in the main process.
+        resume: go on from what lies in the folder.
+        progress: told of each step.
+    """
+
+    folder: Path
+    seed: int = 0
+    device: str = "auto"
+    workers: int = 0
+    resume: bool = False
+    progress: Progress = silent
+
+
+Predictor: TypeAlias = Callable[[Study], LesionMaps]
+
+
+class Method(Protocol):
+    """One way from prepared studies to lesion maps, such as a trained network or a set of rules."""
+
+    def fit(self, data: TrainingData, run: RunContext) -> None:
+        """Learn from ``data``; what was learned lies in ``run.folder`` afterwards."""
+
+    def load(self, run: RunContext) -> Predictor:
+        """Read what was learned, once, and return what applies it to a prepared study."""
