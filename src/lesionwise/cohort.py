@@ -1,1 +1,1 @@
-"""cohort"""
+"""Many studies: one table, resumable."""

@@ -1,1 +1,1 @@
-"""change"""
+"""What became of each lesion between visits."""

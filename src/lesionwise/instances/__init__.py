@@ -1,1 +1,1 @@
-"""instances"""
+"""Lesions told apart, filtered and matched."""

@@ -1,1 +1,1 @@
-"""io"""
+"""Files in and out: NIfTI and BIDS to studies and back."""

@@ -1,1 +1,1 @@
-"""learning"""
+"""From prepared arrays to trained weights, and from weights to maps."""

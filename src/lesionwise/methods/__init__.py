@@ -1,1 +1,1 @@
-"""methods"""
+"""The engines a recipe can name."""

@@ -1,1 +1,1 @@
-"""metrics"""
+"""Every number that compares a prediction with a reference."""

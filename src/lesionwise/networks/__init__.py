@@ -1,1 +1,1 @@
-"""networks"""
+"""Network architectures, one file per family."""

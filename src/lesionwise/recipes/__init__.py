@@ -1,1 +1,1 @@
-"""recipes"""
+"""One file per published system."""

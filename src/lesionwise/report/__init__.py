@@ -1,1 +1,1 @@
-"""report"""
+"""Pages and pictures, made from the files that the commands wrote."""

@@ -1,1 +1,1 @@
-"""simulate"""
+"""Patients whose truth is known to the voxel."""

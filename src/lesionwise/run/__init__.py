@@ -1,0 +1,1 @@
+"""The commands as functions: all control flow, one file per command."""
