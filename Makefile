@@ -1,0 +1,52 @@
+# make demo      set everything up and run the main job
+# make test      set everything up and pass the checks and tests
+# make test-all  the same with the tests that take minutes
+
+TORCH := 2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(shell command -v $(p) 2>/dev/null)))
+DEMO ?= out/demo
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test test-all check format install lock clean
+
+demo: install
+	$(BIN)/lesionwise demo -o $(DEMO)
+
+test: check
+	$(BIN)/pytest -n 2 -m "not slow"
+
+test-all: check
+	$(BIN)/pytest
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: $(VENV)/.installed
+
+# torch first and with its own needs, so that a machine with a GPU gets a working set; a machine
+# without one takes the CPU build where pip can find it (see README, "Without a GPU"). The lock
+# follows with --no-deps: nothing in it is resolved anew.
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "lesionwise needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@if nvidia-smi >/dev/null 2>&1 || ! $(BIN)/pip install -q -c requirements.lock torch==$(TORCH)+cpu 2>/dev/null; then \
+		echo "installing torch $(TORCH)"; $(BIN)/pip install -q -c requirements.lock torch==$(TORCH); fi
+	$(BIN)/pip install -q --no-deps -r requirements.lock
+	$(BIN)/pip install -q --no-deps -e .
+	@touch $@
+
+lock:
+	tools/lock $(PYTHON) $(TORCH) > requirements.lock.new && mv requirements.lock.new requirements.lock
+
+clean:
+	rm -rf $(VENV) out build
