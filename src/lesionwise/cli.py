@@ -1,5 +1,286 @@
-"""Arguments of the commands, handed to the functions that do the work."""
+"""Arguments of the commands, handed to the functions that do the work.
+
+Each command imports its function when it runs, so that ``lesionwise --help`` and
+``lesionwise evaluate`` never wait for torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+import lesionwise
+from lesionwise import types
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+app = typer.Typer(
+    help="Finds, separates, measures and follows multiple-sclerosis lesions on brain MRI.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+console = Console(stderr=True, highlight=False)
+results = Console(highlight=False)
+
+
+class Separation(str, Enum):
+    """Ways of telling lesions apart."""
+
+    offsets = "offsets"
+    acls = "acls"
+    cc = "cc"
 
 
 def main() -> None:
-    raise SystemExit(0)
+    """Run the command line; a fault in what the user gave is one line and exit status 2."""
+    try:
+        app()
+    except types.InputError as fault:
+        console.print(f"lesionwise: {fault}", markup=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("lesionwise: interrupted; the same command goes on from here", markup=False)
+        sys.exit(130)
+
+
+@contextmanager
+def progress_shown() -> Iterator[types.Progress]:
+    """A progress line per stage on standard error: bars on a terminal, plain lines elsewhere."""
+    if not console.is_terminal:
+        last = ""
+
+        def told_plainly(stage: str, done: int, total: int) -> None:
+            nonlocal last
+            if stage != last:
+                last = stage
+                count = f" ({done}/{total})" if total > 1 else ""
+                console.print(f"{stage}{count}", markup=False, soft_wrap=True)
+
+        yield told_plainly
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bars:
+        task = bars.add_task("", total=None)
+
+        def told(stage: str, done: int, total: int) -> None:
+            bars.update(task, description=stage, completed=done, total=total or None)
+
+        yield told
+
+
+def show(table: pd.DataFrame, title: str = "") -> None:
+    """Print a small table on standard output."""
+    shown = Table(title=title or None, title_justify="left", header_style="bold")
+    for name in table.columns:
+        right = table[name].dtype.kind in "if"
+        shown.add_column(str(name), justify="right" if right else "left")
+    for row in table.itertuples(index=False):
+        shown.add_row(*[_cell(value) for value in row])
+    results.print(shown)
+
+
+def _cell(value: object) -> str:
+    if value is None or value != value:
+        return "–"  # noqa: RUF001
+    return f"{value:.3g}" if isinstance(value, float) and abs(value) < 100 else (
+        f"{value:.0f}" if isinstance(value, float) else str(value)
+    )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        results.print(lesionwise.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+Output = Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")]
+Model = Annotated[
+    str, typer.Option(help="A shipped model, a run folder of `train`, or the name of a recipe run.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+Workers = Annotated[int, typer.Option(help="Processes.", min=1)]
+
+
+@app.command()
+def demo(
+    output: Output = Path("out/demo"), seed: Seed = 2, device: Device = "auto", model: Model = "conflunet"
+) -> None:
+    """Simulate a patient with two visits, find the lesions and what is new, score, show."""
+    from lesionwise.run.demo import demo as run
+
+    with progress_shown() as progress:
+        done = run(output, seed=seed, device=device, model=model, progress=progress)
+    for title, table in done.tables.items():
+        show(table, title)
+    results.print(f"\nThe page: {done.page}", soft_wrap=True)
+
+
+@app.command()
+def segment(
+    scans: Annotated[list[Path], typer.Argument(help="NIfTI files, folders or BIDS data sets.")],
+    output: Output,
+    model: Model = "conflunet",
+    instances: Annotated[
+        Separation | None, typer.Option(help="How lesions are told apart; the model's own way if not given.")
+    ] = None,
+    brain_mask: Annotated[
+        Path | None, typer.Option(help="A brain mask on the scan's grid (one scan only).")
+    ] = None,
+    brain_extraction: Annotated[
+        bool, typer.Option(help="Off for scans that hold nothing but brain.")
+    ] = True,
+    threshold: Annotated[
+        float | None, typer.Option(help="The mask is probability > threshold.", min=0, max=1)
+    ] = None,
+    min_volume: Annotated[
+        float | None, typer.Option(help="Drop lesions below this volume (mm³).", min=0)
+    ] = None,
+    min_extent: Annotated[
+        float | None, typer.Option(help="Drop lesions shorter on any voxel axis (mm).", min=0)
+    ] = None,
+    device: Device = "auto",
+    overwrite: Annotated[bool, typer.Option(help="Do scans again that are done.")] = False,
+) -> None:
+    """Find and separate the lesions of one or many FLAIR scans."""
+    from lesionwise.run.find import FindOptions
+    from lesionwise.run.segment import segment as run
+
+    options = FindOptions(
+        instances=instances.value if instances else None,
+        also=("offsets", "acls", "cc"),
+        threshold=threshold,
+        min_volume_mm3=min_volume,
+        min_extent_mm=min_extent,
+        extract_brain=brain_extraction,
+    )
+    with progress_shown() as progress:
+        done = run(
+            scans,
+            output,
+            model=model,
+            options=options,
+            brain_mask=brain_mask,
+            device=device,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    show(done.summary)
+    results.print(f"\nThe page: {done.page}", soft_wrap=True)
+    _exit_on_failures(done.failures)
+
+
+@app.command()
+def compare(
+    visits: Annotated[list[Path], typer.Argument(help="FLAIR of the baseline, then each follow-up.")],
+    output: Output,
+    model: Model = "conflunet",
+    instances: Annotated[Separation | None, typer.Option(help="How lesions are told apart.")] = None,
+    brain_extraction: Annotated[
+        bool, typer.Option(help="Off for scans that hold nothing but brain.")
+    ] = True,
+    device: Device = "auto",
+) -> None:
+    """Find what is new, growing, shrinking, merged, split or gone between visits."""
+    from lesionwise.run.compare import compare as run
+    from lesionwise.run.find import FindOptions
+
+    options = FindOptions(
+        instances=instances.value if instances else None,
+        also=("offsets", "acls", "cc"),
+        extract_brain=brain_extraction,
+    )
+    with progress_shown() as progress:
+        done = run(visits, output, model=model, options=options, device=device, progress=progress)
+    show(done.summary)
+    results.print(f"\nThe page: {done.page}", soft_wrap=True)
+
+
+@app.command()
+def split(
+    maps: Annotated[list[Path], typer.Argument(help="Masks or probability maps of any tool.")],
+    output: Output,
+    method: Annotated[Separation, typer.Option(help="acls or cc.")] = Separation.acls,
+    threshold: Annotated[float, typer.Option(help="For probability maps.", min=0, max=1)] = 0.5,
+    connectivity: Annotated[
+        int | None, typer.Option(help="6, 18 or 26 neighbors; the project's default if not given.")
+    ] = None,
+    min_volume: Annotated[float, typer.Option(help="Drop lesions below (mm³).", min=0)] = 14.0,
+    min_extent: Annotated[float, typer.Option(help="Drop lesions shorter (mm).", min=0)] = 3.0,
+) -> None:
+    """Tell the lesions of another tool's mask or probability map apart."""
+    from lesionwise.run.split import split as run
+
+    with progress_shown() as progress:
+        done = run(
+            maps,
+            output,
+            method=method.value,
+            threshold=threshold,
+            connectivity=connectivity,
+            min_volume_mm3=min_volume,
+            min_extent_mm=min_extent,
+            progress=progress,
+        )
+    show(done.summary)
+    _exit_on_failures(done.failures)
+
+
+@app.command()
+def simulate(
+    output: Output,
+    patients: Annotated[int, typer.Option(help="How many.", min=1)] = 1,
+    visits: Annotated[int, typer.Option(help="Visits of each.", min=1)] = 2,
+    seed: Seed = 0,
+    workers: Workers = 1,
+) -> None:
+    """Make patients whose lesions are known to the voxel, as a BIDS data set."""
+    from lesionwise.run.simulate import simulate as run
+
+    with progress_shown() as progress:
+        run(output, patients=patients, visits=visits, seed=seed, workers=workers, progress=progress)
+    results.print(f"{patients} patients in {output}", soft_wrap=True)
+
+
+def _exit_on_failures(failures: dict[str, str]) -> None:
+    for name, fault in failures.items():
+        console.print(f"lesionwise: {fault if name in fault else f'{name}: {fault}'}", markup=False)
+    if failures:
+        raise typer.Exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""From one study to the lesions of one visit: the path that every command shares."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from lesionwise.instances.components import ConnectedComponents
+from lesionwise.instances.confluent import Acls
+from lesionwise.instances.filters import DropSmall
+from lesionwise.instances.offsets import OffsetVoting
+from lesionwise.preprocess.brain import ExtractBrain
+from lesionwise.preprocess.geometry import instances_to_grid, resample_to
+from lesionwise.run.predict import LoadedModel
+from lesionwise.types import (
+    InputError,
+    Instances,
+    LesionMaps,
+    Refine,
+    Study,
+    Visit,
+    Volume,
+)
+
+Separation = Literal["offsets", "acls", "cc"]
+
+
+@dataclass(frozen=True)
+class FindOptions:
+    """What a user may set about finding lesions; every value is written beside the results.
+
+    Attributes:
+        instances: how the lesions of the main map are told apart; None takes the recipe's way.
+        also: further ways, computed from the same maps for comparison.
+        threshold: the mask is probability > threshold; None takes the recipe's.
+        min_volume_mm3, min_extent_mm: lesions below either are dropped from the instances,
+            never from the mask; None takes the recipe's filters, 0 switches a limit off.
+        extract_brain: False takes every voxel that is not exactly 0 for brain.
+    """
+
+    instances: Separation | None = None
+    also: tuple[Separation, ...] = ()
+    threshold: float | None = None
+    min_volume_mm3: float | None = None
+    min_extent_mm: float | None = None
+    extract_brain: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The lesions of one visit, on the grid of the scan as read.
+
+    Attributes:
+        visit: the visit as read.
+        brain: brain mask, bool.
+        probability: float32.
+        mask: probability > threshold, unfiltered.
+        instances: by way of telling them apart; the first is the main one.
+        threshold: the one that made the mask.
+        seconds: wall time of each stage, in order.
+        prepared_maps: the maps on the grid the method saw, for those who combine visits.
+        warnings: what the user should know before believing the result.
+    """
+
+    visit: Visit
+    brain: Volume
+    probability: Volume
+    mask: Volume
+    instances: Mapping[str, Instances]
+    threshold: float
+    seconds: Mapping[str, float]
+    prepared_maps: LesionMaps
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def main(self) -> tuple[str, Instances]:
+        """Name and instances of the main way."""
+        name = next(iter(self.instances))
+        return name, self.instances[name]
+
+
+class Stopwatch:
+    """Adds up the wall time of named stages."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+STAGES: Mapping[str, str] = {
+    "ExtractBrain": "brain",
+    "N4": "bias field",
+    "ZScore": "normalize",
+    "Resample": "resample",
+    "CropToBrain": "resample",
+}
+
+
+def find_lesions(
+    study: Study,
+    model: LoadedModel,
+    options: FindOptions = FindOptions(),  # noqa: B008  (frozen)
+    told: Callable[[str], None] = lambda stage: None,
+) -> Found:
+    """Find and separate the lesions of a study's last visit.
+
+    The recipe's steps prepare the study, its method predicts maps on the prepared grid, and
+    the probability returns to the scan's own grid by linear interpolation, where the
+    threshold makes the mask. ``cc`` labels that mask. ``offsets`` and ``acls`` work on the
+    prepared grid, where the maps were made, and their labels are carried onto the mask: so
+    every mask voxel belongs to one lesion before the size filters act.
+
+    Raises:
+        InputError: If the scan cannot be prepared (no brain found, constant image …).
+    """
+    recipe = model.recipe
+    watch = Stopwatch()
+    native = study.followup
+    reference = native.scans[recipe.scans[0]]
+    if native.brain is None and not options.extract_brain:
+        brain = Volume(reference.array != 0, reference.grid)
+        native = replace(native, brain=brain)
+        study = replace(study, visits=(*study.visits[:-1], native))
+    prepared = study
+    brain_native: Volume | None = native.brain
+    for step in recipe.preprocess:
+        name = type(step).__name__
+        stage = STAGES.get(name, name)
+        told(stage)
+        with watch.stage(stage):
+            prepared = step(prepared)
+        if isinstance(step, ExtractBrain) and prepared.followup.brain is not None:
+            brain_native = _on_scan_grid(prepared.followup.brain, reference)
+    told("network")
+    with watch.stage("network"):
+        maps = model.predict(prepared)
+    threshold = recipe.threshold if options.threshold is None else options.threshold
+    told("instances")
+    with watch.stage("instances"):
+        probability = resample_to(Volume(maps.probability, maps.grid), reference.grid, order=1)
+        if brain_native is None:
+            brain_native = Volume(np.ones(reference.grid.shape, dtype=np.bool_), reference.grid)
+        mask = probability.array > threshold
+        instances = {}
+        for name, separate in _separations(model, maps, options).items():
+            if isinstance(separate, ConnectedComponents):
+                native_maps = LesionMaps(probability.array, reference.grid)
+                lesions = separate(native_maps, mask)
+            else:
+                prepared_mask = maps.probability > threshold
+                lesions = instances_to_grid(separate(maps, prepared_mask), mask, reference.grid)
+            for refine in _filters(recipe.refine, options):
+                lesions = refine(lesions)
+            instances[name] = lesions
+    return Found(
+        visit=native,
+        brain=brain_native,
+        probability=probability,
+        mask=Volume(mask, reference.grid),
+        instances=instances,
+        threshold=threshold,
+        seconds=watch.seconds,
+        prepared_maps=maps,
+    )
+
+
+def _on_scan_grid(brain: Volume, reference: Volume) -> Volume:
+    if brain.grid.matches(reference.grid):
+        return Volume(brain.array.astype(np.bool_), reference.grid)
+    moved = resample_to(Volume(brain.array.astype(np.float32), brain.grid), reference.grid, order=1)
+    return Volume(moved.array > 0.5, reference.grid)
+
+
+def _separations(model: LoadedModel, maps: LesionMaps, options: FindOptions) -> dict[str, Any]:
+    own = model.recipe.to_instances
+    ways: dict[str, Any] = {"offsets": OffsetVoting(), "acls": Acls(), "cc": ConnectedComponents()}
+    names = {OffsetVoting: "offsets", Acls: "acls", ConnectedComponents: "cc"}
+    own_name = names.get(type(own), "recipe")
+    ways[own_name] = own
+    main = options.instances or own_name
+    if main == "offsets" and maps.offsets_vox is None:
+        raise InputError(
+            f"{model.name}: this model predicts no offsets; use --instances acls or cc"
+        )
+    wanted = [main, *(name for name in options.also if name != main)]
+    return {
+        name: ways[name] for name in wanted if name != "offsets" or maps.offsets_vox is not None
+    }
+
+
+def _filters(refine: Sequence[Refine], options: FindOptions) -> tuple[Refine, ...]:
+    if options.min_volume_mm3 is None and options.min_extent_mm is None:
+        return tuple(refine)
+    given = {
+        name: value
+        for name, value in (
+            ("min_volume_mm3", options.min_volume_mm3),
+            ("min_extent_mm", options.min_extent_mm),
+        )
+        if value is not None
+    }
+    if not any(isinstance(step, DropSmall) for step in refine):
+        return (*refine, DropSmall(**{"min_volume_mm3": 0.0, "min_extent_mm": 0.0, **given}))
+    return tuple(replace(step, **given) if isinstance(step, DropSmall) else step for step in refine)
