@@ -192,7 +192,8 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class RunContext:
-    """Where and how a method runs: nothing of this changes what is computed, save the seed.
+    """Where and how a method runs: nothing of this changes what is computed, save the seed
+    and a time limit.
 
     Attributes:
         folder: the run's folder; a method keeps everything it needs in it.
@@ -200,6 +201,8 @@ class RunContext:
         device: "cpu", "cuda", "cuda:1" …; "auto" takes a GPU where there is one.
         workers: processes that prepare batches; 0 prepares them in the main process.
         resume: go on from what lies in the folder.
+        max_minutes: wall time that learning may take; a method that can, fits its schedule
+            into it. None: as long as its settings say.
         progress: told of each step.
     """
 
@@ -208,6 +211,7 @@ class RunContext:
     device: str = "auto"
     workers: int = 0
     resume: bool = False
+    max_minutes: float | None = None
     progress: Progress = silent
 
 
