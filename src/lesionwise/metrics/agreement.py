@@ -1,0 +1,244 @@
+"""How a measured count or volume agrees with the reference, and which lesions are found.
+
+Bland-Altman analysis of paired measurements, and the probability that a lesion is
+detected as a function of its volume.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from lesionwise.metrics.statistics import Floats, Interval, Values, defined, wilson
+
+
+@dataclass(frozen=True)
+class BlandAltman:
+    """Agreement of a measurement with a reference over cases (Bland and Altman 1986, 1999).
+
+    Attributes:
+        bias: mean of measured - reference, with its t interval.
+        lower, upper: limits of agreement, bias -+ 1.96 SD at the 95 % level, each with an
+            interval by the delta method: variance SD² · (1/n + z²/(2(n - 1))).
+        slope: change of the difference per unit of the mean of the two, by least squares,
+            with its interval and p; None where all means are equal or n < 3. A slope away
+            from 0 says that the bias grows with the size (proportional bias).
+    """
+
+    n: int
+    bias: float
+    bias_ci: Interval
+    sd: float
+    lower: float
+    lower_ci: Interval
+    upper: float
+    upper_ci: Interval
+    slope: float | None = None
+    slope_ci: Interval | None = None
+    slope_p: float | None = None
+
+
+@dataclass(frozen=True)
+class DetectionBin:
+    """Lesions of one range of volumes: ``detected`` of ``n``, with Wilson's interval."""
+
+    low_mm3: float
+    high_mm3: float
+    n: int
+    detected: int
+    share: float
+    ci: Interval
+
+
+@dataclass(frozen=True)
+class DetectionByVolume:
+    """How likely a lesion of a given volume is found.
+
+    Attributes:
+        bins: ranges of volume that hold about equally many lesions, ascending.
+        slope: of the logit of detection per tenfold volume; None where there is no fit.
+        slope_ci: 95 % interval, with standard errors clustered by case where cases are given.
+        intercept: logit of detection at 1 mm³.
+        volume_at_half_mm3: volume found with probability one half; None where the fitted
+            probability does not rise.
+        no_fit: why there is no fit, empty where there is one.
+    """
+
+    n: int
+    detected: int
+    bins: tuple[DetectionBin, ...]
+    slope: float | None = None
+    slope_ci: Interval | None = None
+    intercept: float | None = None
+    volume_at_half_mm3: float | None = None
+    no_fit: str = ""
+
+    def probability(self, volume_mm3: NDArray[np.floating[Any]]) -> Floats | None:
+        """Fitted probability of detection at these volumes, None without a fit."""
+        if self.slope is None or self.intercept is None:
+            return None
+        logit = self.intercept + self.slope * np.log10(np.asarray(volume_mm3, dtype=np.float64))
+        return 1 / (1 + np.exp(-logit))
+
+
+def bland_altman(reference: Values, measured: Values, level: float = 0.95) -> BlandAltman | None:
+    """Bias and limits of agreement of paired measurements; None for fewer than two pairs.
+
+    Pairs with an undefined member are left out.
+
+    Raises:
+        ValueError: If the two are not of the same length.
+    """
+    a = np.array([np.nan if v is None else v for v in reference], dtype=np.float64)
+    b = np.array([np.nan if v is None else v for v in measured], dtype=np.float64)
+    if len(a) != len(b):
+        raise ValueError(f"paired values must be as many, got {len(a)} and {len(b)}")
+    both = np.isfinite(a) & np.isfinite(b)
+    a, b = a[both], b[both]
+    n = len(a)
+    if n < 2:
+        return None
+    difference, mean = b - a, (a + b) / 2
+    bias, sd = float(difference.mean()), float(difference.std(ddof=1))
+    z = float(stats.norm.ppf((1 + level) / 2))
+    t = float(stats.t.ppf((1 + level) / 2, n - 1))
+    limit_error = sd * math.sqrt(1 / n + z**2 / (2 * (n - 1)))
+    lower, upper = bias - z * sd, bias + z * sd
+    slope = slope_ci = slope_p = None
+    if n > 2 and np.ptp(mean) > 0 and np.ptp(difference) > 0:
+        line = stats.linregress(mean, difference)
+        slope, slope_p = float(line.slope), float(line.pvalue)
+        half = float(stats.t.ppf((1 + level) / 2, n - 2)) * float(line.stderr)
+        slope_ci = (slope - half, slope + half)
+    return BlandAltman(
+        n=n,
+        bias=bias,
+        bias_ci=_around(bias, t * sd / math.sqrt(n)),
+        sd=sd,
+        lower=lower,
+        lower_ci=_around(lower, t * limit_error),
+        upper=upper,
+        upper_ci=_around(upper, t * limit_error),
+        slope=slope,
+        slope_ci=slope_ci,
+        slope_p=slope_p,
+    )
+
+
+def detection_by_volume(
+    volumes_mm3: Sequence[float] | Floats,
+    detected: Sequence[bool] | NDArray[np.bool_],
+    cases: Sequence[str] | None = None,
+    *,
+    bins: int = 8,
+) -> DetectionByVolume:
+    """Detection probability of reference lesions against their volume.
+
+    The curve is a logistic regression on log10 of the volume. Lesions of one patient
+    resemble each other, so with ``cases`` the standard errors are clustered by case.
+    Bins hold about equally many lesions; equal volumes never fall into two bins.
+
+    Args:
+        volumes_mm3: (n,) positive volumes of reference lesions.
+        detected: (n,) whether each was found.
+        cases: the case of each lesion.
+
+    Raises:
+        ValueError: If a volume is not positive or the lengths differ.
+    """
+    volumes = np.asarray(volumes_mm3, dtype=np.float64)
+    found = np.asarray(detected, dtype=bool)
+    if len(volumes) != len(found) or (cases is not None and len(cases) != len(volumes)):
+        raise ValueError("volumes, detections and cases must be as many")
+    if len(volumes) and volumes.min() <= 0:
+        raise ValueError("lesion volumes must be positive")
+    n, total = len(found), int(found.sum())
+    table = _bins(volumes, found, bins)
+    reason = _no_fit(volumes, found)
+    if reason:
+        return DetectionByVolume(n, total, table, no_fit=reason)
+    import statsmodels.api as sm
+
+    design = sm.add_constant(np.log10(volumes))
+    model = sm.GLM(found.astype(np.float64), design, family=sm.families.Binomial())
+    clustered = cases is not None and len(set(cases)) > 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # convergence is checked below
+        if clustered:
+            groups = np.unique(np.asarray(cases), return_inverse=True)[1]
+            fit = model.fit(cov_type="cluster", cov_kwds={"groups": groups})
+        else:
+            fit = model.fit()
+    if not fit.converged or not np.isfinite(fit.params).all():
+        return DetectionByVolume(n, total, table, no_fit="the logistic fit did not converge")
+    intercept, slope = (float(value) for value in fit.params)
+    low, high = (float(value) for value in fit.conf_int()[1])
+    return DetectionByVolume(
+        n=n,
+        detected=total,
+        bins=table,
+        slope=slope,
+        slope_ci=(low, high) if math.isfinite(low) and math.isfinite(high) else None,
+        intercept=intercept,
+        volume_at_half_mm3=_half(intercept, slope),
+    )
+
+
+def relative_differences(reference: Values, measured: Values) -> Floats:
+    """(measured - reference) / reference over the pairs whose reference is not 0."""
+    pairs = [
+        (r, m)
+        for r, m in zip(reference, measured, strict=True)
+        if r is not None and m is not None and r != 0
+    ]
+    return defined([(m - r) / r for r, m in pairs])
+
+
+def _around(center: float, half: float) -> Interval:
+    return center - half, center + half
+
+
+def _half(intercept: float, slope: float) -> float | None:
+    exponent = -intercept / slope if slope > 0 else math.inf
+    return float(10**exponent) if abs(exponent) < 12 else None
+
+
+def _no_fit(volumes: Floats, found: NDArray[np.bool_]) -> str:
+    """Why a logistic curve cannot be fitted, empty where it can."""
+    if not len(found):
+        return "no reference lesion"
+    if found.all():
+        return "every lesion was found"
+    if not found.any():
+        return "no lesion was found"
+    if np.ptp(volumes) == 0:
+        return "all lesions have the same volume"
+    hit, missed = volumes[found], volumes[~found]
+    if hit.min() >= missed.max() or hit.max() <= missed.min():
+        return "one volume separates found from missed lesions"
+    return ""
+
+
+def _bins(volumes: Floats, found: NDArray[np.bool_], bins: int) -> tuple[DetectionBin, ...]:
+    if not len(volumes):
+        return ()
+    edges = np.unique(np.quantile(volumes, np.linspace(0, 1, bins + 1), method="inverted_cdf"))
+    # A bin holds the volumes above its lower edge up to its upper one; the first also its lower.
+    index = np.searchsorted(edges[1:-1], volumes, side="left") if len(edges) > 2 else None
+    rows = []
+    for number in range(max(1, len(edges) - 1)):
+        inside = np.ones(len(volumes), dtype=bool) if index is None else index == number
+        n, hit = int(inside.sum()), int(found[inside].sum())
+        if n:
+            low, high = float(volumes[inside].min()), float(volumes[inside].max())
+            ci = wilson(hit, n)
+            assert ci is not None
+            rows.append(DetectionBin(low, high, n, hit, hit / n, ci))
+    return tuple(rows)

@@ -1,0 +1,380 @@
+"""What a set of cases says: summaries with intervals, and tests between methods.
+
+Every function takes one value per case. ``None``, NaN and infinities count as
+undefined: they are left out and counted, never replaced. Whatever is random takes a seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Values: TypeAlias = Sequence[float | None] | NDArray[np.floating[Any]]
+Floats: TypeAlias = NDArray[np.float64]
+Interval: TypeAlias = tuple[float, float]
+
+RESAMPLES = 9999
+EXACT_UP_TO = 200
+"""Largest number of pairs for which the Wilcoxon distribution is worked out exactly."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One metric over a cohort; a statistic that needs more cases than there are is None.
+
+    Attributes:
+        n: cases with a value.
+        undefined: cases without.
+        sd: with n - 1; None for fewer than two values.
+        q1, q3: quartiles by linear interpolation.
+        mean_ci: bootstrap interval of the mean; None for fewer than two values.
+        median_ci: percentile bootstrap interval of the median, likewise.
+    """
+
+    n: int
+    undefined: int
+    mean: float | None = None
+    sd: float | None = None
+    median: float | None = None
+    q1: float | None = None
+    q3: float | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    mean_ci: Interval | None = None
+    median_ci: Interval | None = None
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """What the paired differences first - second say; None where they are too few to say it.
+
+    Attributes:
+        n: cases on which both methods have a value.
+        undefined: cases left out because one of the two has none.
+        difference: mean of first - second, with its bootstrap interval.
+        wilcoxon_p: signed-rank test, two-sided, zeros by Pratt's rule.
+        t_p: paired t-test, two-sided; None where all differences are equal.
+        rank_biserial: matched pairs, in [-1, 1]; positive where the first is larger.
+        cliffs_delta: over all pairs of cases, in [-1, 1].
+        cohen_dz: mean difference over its standard deviation; None where that is 0.
+        p_holm: wilcoxon_p corrected over the pairs of methods compared on this metric.
+    """
+
+    first: str
+    second: str
+    n: int
+    undefined: int
+    difference: float | None = None
+    difference_ci: Interval | None = None
+    wilcoxon_p: float | None = None
+    t_p: float | None = None
+    rank_biserial: float | None = None
+    cliffs_delta: float | None = None
+    cohen_dz: float | None = None
+    p_holm: float | None = None
+
+
+@dataclass(frozen=True)
+class RankComparison:
+    """Friedman's test over three or more methods, and Nemenyi's critical difference.
+
+    Attributes:
+        n: cases on which every method has a value.
+        mean_ranks: by method, 1 = best; tied methods share their mean rank.
+        critical_difference: methods whose mean ranks differ by less are not told apart.
+        groups: largest sets of methods that are not told apart, best first.
+    """
+
+    n: int
+    statistic: float
+    p: float
+    mean_ranks: Mapping[str, float]
+    critical_difference: float
+    groups: tuple[tuple[str, ...], ...]
+
+
+def defined(values: Values) -> Floats:
+    """The finite values, in their order, float64."""
+    array = _array(values)
+    return np.asarray(array[np.isfinite(array)], dtype=np.float64)
+
+
+def summarize(
+    values: Values, *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
+) -> Summary:
+    """Mean, spread, quartiles and bootstrap intervals of one metric over cases.
+
+    The interval of the mean is bias-corrected and accelerated (BCa, Efron 1987), that of
+    the median by percentiles, since the jackknife BCa needs fails for medians.
+    """
+    array = defined(values)
+    undefined = len(values) - len(array)
+    if not len(array):
+        return Summary(0, undefined)
+    q1, median, q3 = (float(q) for q in np.percentile(array, (25, 50, 75)))
+    several = len(array) > 1
+    return Summary(
+        n=len(array),
+        undefined=undefined,
+        mean=float(array.mean()),
+        sd=float(array.std(ddof=1)) if several else None,
+        median=median,
+        q1=q1,
+        q3=q3,
+        minimum=float(array.min()),
+        maximum=float(array.max()),
+        mean_ci=bootstrap_ci(array, level=level, resamples=resamples, seed=seed),
+        median_ci=bootstrap_ci(
+            array, "median", level=level, resamples=resamples, seed=seed, method="percentile"
+        ),
+    )
+
+
+def bootstrap_ci(
+    values: Values,
+    statistic: Literal["mean", "median"] = "mean",
+    *,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    method: Literal["BCa", "percentile"] = "BCa",
+) -> Interval | None:
+    """Bootstrap interval of a mean or median over cases; None for fewer than two values.
+
+    Where all values are equal the interval is that value twice.
+    """
+    array = defined(values)
+    if len(array) < 2:
+        return None
+    if np.ptp(array) == 0:
+        return float(array[0]), float(array[0])
+    result = stats.bootstrap(
+        (array,),
+        np.mean if statistic == "mean" else np.median,
+        confidence_level=level,
+        n_resamples=resamples,
+        method=method,
+        batch=max(1, 2_000_000 // len(array)),
+        random_state=np.random.default_rng(seed),
+    )
+    low, high = result.confidence_interval
+    return float(low), float(high)
+
+
+def wilson(successes: int, total: int, level: float = 0.95) -> Interval | None:
+    """Wilson's score interval of a proportion; None where the total is 0."""
+    if total == 0:
+        return None
+    interval = stats.binomtest(successes, total).proportion_ci(level, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def wilcoxon_p(differences: Values, zeros: Literal["pratt", "drop"] = "pratt") -> float | None:
+    """Two-sided p of the Wilcoxon signed-rank test on paired differences.
+
+    Absolute differences are ranked, ties sharing their mean rank. Zeros are ranked with
+    the others and then carry no sign (``pratt``), or leave before the ranking (``drop``,
+    Wilcoxon's own rule). Up to 200 signed differences the distribution of the rank sum
+    over all signs is exact, ties and zeros included; above, the normal approximation
+    with the variance corrected for ties, without continuity correction.
+
+    Returns 1 where every difference is zero, None where there is none.
+    """
+    values = defined(differences)
+    if not len(values):
+        return None
+    ranks, signs = _signed_ranks(values, zeros)
+    if not len(ranks):
+        return 1.0
+    positive = ranks[signs > 0].sum()
+    if len(ranks) > EXACT_UP_TO:
+        z = (positive - ranks.sum() / 2) / math.sqrt((ranks**2).sum() / 4)
+        return float(2 * stats.norm.sf(abs(z)))
+    doubled = np.rint(2 * ranks).astype(np.int64)  # mean ranks of ties end in .5
+    chance = np.zeros(doubled.sum() + 1)
+    chance[0] = 1.0
+    for rank in doubled:
+        with_rank = np.zeros_like(chance)
+        with_rank[rank:] = chance[: len(chance) - rank]
+        chance = (chance + with_rank) / 2
+    observed = round(2 * positive)
+    tail = min(chance[: observed + 1].sum(), chance[observed:].sum())
+    return float(min(1.0, 2 * tail))
+
+
+def paired_t_p(differences: Values) -> float | None:
+    """Two-sided p of the paired t-test; None for fewer than two values or equal ones."""
+    values = defined(differences)
+    if len(values) < 2 or np.ptp(values) == 0:
+        return None
+    return float(stats.ttest_1samp(values, 0.0).pvalue)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's correction over a family of tests; a None stays None and is not counted."""
+    from statsmodels.stats.multitest import multipletests
+
+    tested = [index for index, p in enumerate(p_values) if p is not None]
+    corrected: list[float | None] = [None] * len(p_values)
+    if tested:
+        adjusted = multipletests([p_values[index] for index in tested], method="holm")[1]
+        for index, p in zip(tested, adjusted, strict=True):
+            corrected[index] = float(p)
+    return corrected
+
+
+def rank_biserial(differences: Values, zeros: Literal["pratt", "drop"] = "pratt") -> float | None:
+    """Matched-pairs rank-biserial correlation: (R+ - R-) / (R+ + R-) (Kerby 2014).
+
+    1 where every difference is positive, 0 where all are zero, None where there is none.
+    """
+    values = defined(differences)
+    if not len(values):
+        return None
+    ranks, signs = _signed_ranks(values, zeros)
+    return float((ranks * signs).sum() / ranks.sum()) if len(ranks) else 0.0
+
+
+def cliffs_delta(first: Values, second: Values) -> float | None:
+    """P(first > second) - P(first < second) over all pairs of values; None without pairs."""
+    a, b = defined(first), np.sort(defined(second))
+    if not len(a) or not len(b):
+        return None
+    below = np.searchsorted(b, a, side="left").sum()
+    above = (len(b) - np.searchsorted(b, a, side="right")).sum()
+    return float(int(below) - int(above)) / (len(a) * len(b))
+
+
+def cohen_dz(differences: Values) -> float | None:
+    """Mean difference over the standard deviation (n - 1) of the differences."""
+    values = defined(differences)
+    if len(values) < 2 or np.ptp(values) == 0:
+        return None
+    return float(values.mean() / values.std(ddof=1))
+
+
+def compare_pair(
+    first: str,
+    second: str,
+    first_values: Values,
+    second_values: Values,
+    *,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> PairedComparison:
+    """Tests and effect sizes of first - second over the cases both have a value for.
+
+    Raises:
+        ValueError: If the two are not of the same length.
+    """
+    a, b = _array(first_values), _array(second_values)
+    if len(a) != len(b):
+        raise ValueError(f"paired values must be as many, got {len(a)} and {len(b)}")
+    both = np.isfinite(a) & np.isfinite(b)
+    a, b = a[both], b[both]
+    if not len(a):
+        return PairedComparison(first, second, 0, len(both))
+    differences = a - b
+    return PairedComparison(
+        first=first,
+        second=second,
+        n=len(a),
+        undefined=len(both) - len(a),
+        difference=float(differences.mean()),
+        difference_ci=bootstrap_ci(differences, level=level, resamples=resamples, seed=seed),
+        wilcoxon_p=wilcoxon_p(differences),
+        t_p=paired_t_p(differences),
+        rank_biserial=rank_biserial(differences),
+        cliffs_delta=cliffs_delta(a, b),
+        cohen_dz=cohen_dz(differences),
+    )
+
+
+def compare_methods(
+    values: Mapping[str, Values],
+    *,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[PairedComparison]:
+    """Every pair of methods on one metric, Wilcoxon corrected by Holm over these pairs.
+
+    Args:
+        values: by method, one value per case in the same order.
+    """
+    from dataclasses import replace
+
+    pairs = [
+        compare_pair(a, b, values[a], values[b], level=level, resamples=resamples, seed=seed)
+        for a, b in combinations(values, 2)
+    ]
+    corrected = holm([pair.wilcoxon_p for pair in pairs])
+    return [replace(pair, p_holm=p) for pair, p in zip(pairs, corrected, strict=True)]
+
+
+def rank_methods(
+    values: Mapping[str, Values], *, higher_is_better: bool = True, alpha: float = 0.05
+) -> RankComparison | None:
+    """Friedman's test and Nemenyi's critical difference (Demšar 2006) over methods.
+
+    Cases that lack a value for any method are left out. Where all methods tie on every
+    case the statistic is 0 and p is 1.
+
+    Returns None for fewer than three methods or fewer than two complete cases.
+    """
+    names = list(values)
+    if len(names) < 3:
+        return None
+    table = np.stack([_array(values[name]) for name in names], axis=1)
+    table = table[np.isfinite(table).all(axis=1)]
+    n, k = table.shape
+    if n < 2:
+        return None
+    ranks = stats.rankdata(-table if higher_is_better else table, axis=1)
+    if (np.ptp(table, axis=1) == 0).all():
+        statistic, p = 0.0, 1.0
+    else:
+        test = stats.friedmanchisquare(*ranks.T)
+        statistic, p = float(test.statistic), float(test.pvalue)
+    quantile = stats.studentized_range.ppf(1 - alpha, k, np.inf) / math.sqrt(2)
+    critical = float(quantile * math.sqrt(k * (k + 1) / (6 * n)))
+    mean_ranks = dict(
+        sorted(zip(names, map(float, ranks.mean(axis=0)), strict=True), key=lambda item: item[1])
+    )
+    return RankComparison(n, statistic, p, mean_ranks, critical, _alike(mean_ranks, critical))
+
+
+def _alike(mean_ranks: Mapping[str, float], critical: float) -> tuple[tuple[str, ...], ...]:
+    """Runs of methods, by rank, whose first and last differ by less than the critical one."""
+    names = list(mean_ranks)
+    runs: list[tuple[str, ...]] = []
+    end_before = 0
+    for start in range(len(names)):
+        limit = mean_ranks[names[start]] + critical
+        end = max(i for i in range(start, len(names)) if i == start or mean_ranks[names[i]] < limit)
+        if end + 1 > end_before:
+            runs.append(tuple(names[start : end + 1]))
+            end_before = end + 1
+    return tuple(runs)
+
+
+def _array(values: Values) -> Floats:
+    """Float64 with None as NaN."""
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def _signed_ranks(values: Floats, zeros: Literal["pratt", "drop"]) -> tuple[Floats, Floats]:
+    """Ranks of the absolute values and their signs, zeros removed after or before ranking."""
+    if zeros == "drop":
+        values = values[values != 0]
+    ranks = stats.rankdata(np.abs(values))
+    signed = values != 0
+    return ranks[signed], np.sign(values[signed])
