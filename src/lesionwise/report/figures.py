@@ -1,0 +1,503 @@
+"""Charts in one look: arrays or tables in, a matplotlib figure out; ``to_svg`` and ``to_png``.
+
+Text and axes of an SVG take the color of the text around it, and the series colors are CSS
+variables with a fixed fallback, so one chart serves light and dark pages. Series differ by marker and line style as well as by color.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import itertools
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from lesionwise.report.palette import SERIES
+
+P = ParamSpec("P")
+
+INK = "#1d2733"
+"""Text and axes; an SVG puts the color of its surroundings in its place."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+LINES = ("-", "--", "-.", ":")
+
+_STYLE: Any = {
+    "font.family": "sans-serif",
+    "font.size": 9.5,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "lesionwise",
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titleweight": "semibold",
+    "axes.titlelocation": "left",
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.width": 0.8,
+    "ytick.major.width": 0.8,
+    "legend.frameon": False,
+    "grid.color": INK,
+    "grid.alpha": 0.12,
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+}
+
+
+def _in_our_look(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Texts and legends take their style when they are made, so the whole drawing is wrapped."""
+
+    @functools.wraps(draw)
+    def styled(*args: P.args, **keywords: P.kwargs) -> Figure:
+        with mpl.rc_context(_STYLE):
+            return draw(*args, **keywords)
+
+    return styled
+
+
+@_in_our_look
+def bland_altman(
+    reference: ArrayLike, predicted: ArrayLike, *, quantity: str = "Lesion volume", unit: str = "ml"
+) -> Figure:
+    """Difference against mean of two measurements, with the bias and its 95 % limits of agreement.
+
+    Args:
+        reference, predicted: (n,), one value per case; pairs with a value that is not finite are
+            left out. Fewer than two pairs give points without limits.
+    """
+    first, second = _finite_pairs(reference, predicted)
+    difference, mean = second - first, (first + second) / 2
+    figure, axes = chart(5.4, 3.6)
+    axes.scatter(mean, difference, s=26, color=SERIES[0], alpha=0.8, linewidths=0)
+    axes.axhline(0, color=INK, linewidth=0.8, alpha=0.5)
+    if len(difference) > 1:
+        bias, spread = float(difference.mean()), 1.96 * float(difference.std(ddof=1))
+        for value, style, name in (
+            (bias, "-", "bias"),
+            (bias + spread, "--", "+1.96 SD"),
+            (bias - spread, "--", "\N{MINUS SIGN}1.96 SD"),
+        ):
+            axes.axhline(value, color=SERIES[1], linewidth=1.2, linestyle=style)
+            axes.annotate(
+                f"{name} {value:+.2f}",
+                (1, value),
+                xycoords=("axes fraction", "data"),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8.5,
+            )
+    axes.set_xlabel(f"{quantity}, mean of both ({unit})")
+    axes.set_ylabel(f"predicted \N{MINUS SIGN} reference ({unit})")
+    return figure
+
+
+@_in_our_look
+def agreement(
+    reference: ArrayLike, predicted: ArrayLike, *, quantity: str = "Lesion volume", unit: str = "ml"
+) -> Figure:
+    """Predicted against reference, with the line of identity.
+
+    Args:
+        reference, predicted: (n,); pairs with a value that is not finite are left out.
+    """
+    first, second = _finite_pairs(reference, predicted)
+    figure, axes = chart(3.8, 3.6)
+    top = float(max(first.max(initial=0), second.max(initial=0), 1e-9)) * 1.05
+    axes.plot([0, top], [0, top], color=INK, linewidth=0.8, alpha=0.5)
+    axes.scatter(first, second, s=26, color=SERIES[0], alpha=0.8, linewidths=0)
+    axes.set(xlim=(0, top), ylim=(0, top), aspect="equal")
+    axes.set_xlabel(f"{quantity}, reference ({unit})")
+    axes.set_ylabel(f"predicted ({unit})")
+    return figure
+
+
+@_in_our_look
+def detection_by_volume(
+    volume_mm3: ArrayLike | Mapping[str, ArrayLike],
+    detected: ArrayLike | Mapping[str, ArrayLike],
+    *,
+    edges_mm3: Sequence[float] = (0, 15, 30, 60, 125, 250, 500, 1000, np.inf),
+) -> Figure:
+    """Share of reference lesions found, by their volume, with 95 % Wilson intervals.
+
+    Args:
+        volume_mm3: (n,) volume of each reference lesion, or one such array per method by name.
+        detected: (n,) bool or 0/1, whether it was found, likewise.
+        edges_mm3: bins [low, high); a bin without lesions is left blank.
+    """
+    volumes = volume_mm3 if isinstance(volume_mm3, Mapping) else {"": volume_mm3}
+    found = detected if isinstance(detected, Mapping) else {"": detected}
+    edges = np.asarray(edges_mm3, dtype=np.float64)
+    bins = len(edges) - 1
+    figure, axes = chart(5.8, 3.6)
+    counts = np.zeros(bins, dtype=int)
+    for number, name in enumerate(volumes):
+        volume = np.asarray(volumes[name], dtype=np.float64)
+        hit = np.asarray(found[name], dtype=np.float64)
+        where = np.searchsorted(edges, volume, side="right") - 1
+        inside = (where >= 0) & (where < bins)
+        total = np.bincount(where[inside], minlength=bins)
+        hits = np.bincount(where[inside], hit[inside], minlength=bins)
+        counts = np.maximum(counts, total)
+        filled = total > 0
+        low, high = _wilson(hits[filled], total[filled])
+        share = hits[filled] / total[filled]
+        shift = (number - (len(volumes) - 1) / 2) * 0.16
+        axes.errorbar(
+            np.flatnonzero(filled) + shift,
+            share,
+            yerr=np.abs(np.stack([share - low, high - share])),
+            color=SERIES[number % len(SERIES)],
+            marker=MARKERS[number % len(MARKERS)],
+            linestyle=LINES[number % len(LINES)],
+            markersize=5,
+            linewidth=1.3,
+            elinewidth=1,
+            label=name,
+        )
+    names = [
+        f"≥ {low:g}" if np.isinf(high) else f"{low:g}\N{EN DASH}{high:g}"
+        for low, high in itertools.pairwise(edges)
+    ]
+    axes.set_xticks(
+        range(bins), [f"{name}\nn = {count}" for name, count in zip(names, counts, strict=True)]
+    )
+    axes.tick_params(axis="x", labelsize=8)
+    axes.set(ylim=(-0.03, 1.03), xlim=(-0.5, bins - 0.5))
+    axes.set_ylabel("share of lesions found")
+    axes.set_xlabel("volume of the reference lesion (mm³)")
+    axes.grid(axis="y")
+    if any(volumes):
+        axes.legend(loc="lower right")
+    return figure
+
+
+@_in_our_look
+def forest(rows: pd.DataFrame, *, label: str = "difference", reference: float = 0.0) -> Figure:
+    """Estimates with their intervals, one line a row, from top to bottom.
+
+    Args:
+        rows: index = names; columns estimate, low, high. Rows whose estimate is not finite keep
+            their line and say so.
+        reference: where a vertical line says "no difference".
+    """
+    figure, axes = chart(6.0, 0.9 + 0.32 * max(len(rows), 1))
+    axes.axvline(reference, color=INK, linewidth=0.8, alpha=0.5)
+    for place, (_, row) in enumerate(rows.iterrows()):
+        estimate, low, high = (float(row[name]) for name in ("estimate", "low", "high"))
+        if not np.isfinite(estimate):
+            axes.annotate("not defined", (reference, place), fontsize=8.5, va="center")
+            continue
+        clear = np.isfinite(low) and np.isfinite(high) and (low > reference or high < reference)
+        color = SERIES[0] if clear else "#7b8794"
+        axes.plot([low, high], [place, place], color=color, linewidth=1.8, solid_capstyle="butt")
+        face = color if clear else "none"
+        axes.plot(estimate, place, "s", markersize=6, color=color, markerfacecolor=face)
+    axes.set_yticks(range(len(rows)), [str(name) for name in rows.index])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel(label)
+    axes.grid(axis="x")
+    return figure
+
+
+@_in_our_look
+def critical_difference(
+    mean_ranks: Mapping[str, float],
+    critical: float,
+    groups: Sequence[Sequence[str]] = (),
+) -> Figure:
+    """Mean ranks of methods on one line; bars join those that are not told apart.
+
+    Args:
+        mean_ranks: by method, 1 = best; at least one.
+        critical: Nemenyi's critical difference, drawn to scale.
+        groups: sets of methods that are not told apart; a set of one is not drawn.
+    """
+    ordered = sorted(mean_ranks.items(), key=lambda item: item[1])
+    count = len(ordered)
+    bars = [group for group in groups if len(group) > 1]
+    half = (count + 1) // 2
+    depth = 1.0 + 0.35 * len(bars)
+    figure, axes = chart(6.6, 1.3 + 0.27 * half + 0.16 * len(bars))
+    low, high = 1.0, max(float(count), 2.0)
+    axes.set(xlim=(low - 0.15, high + 0.15), ylim=(-depth - 0.62 * half, 1.4))
+    axes.plot([low, high], [0, 0], color=INK, linewidth=1.2)
+    for tick in range(int(low), int(high) + 1):
+        axes.plot([tick, tick], [0, 0.14], color=INK, linewidth=1)
+        axes.text(tick, 0.26, str(tick), ha="center", va="bottom")
+    if np.isfinite(critical) and critical > 0:
+        axes.plot([low, min(low + critical, high)], [1.05, 1.05], color=SERIES[1], linewidth=2)
+        axes.text(low, 1.15, f"critical difference {critical:.2f}", fontsize=8.5, va="bottom")
+    for bar, group in enumerate(bars):
+        ranks = [mean_ranks[name] for name in group]
+        height = -0.35 * (bar + 1)
+        axes.plot(
+            [min(ranks) - 0.03, max(ranks) + 0.03],
+            [height, height],
+            color=SERIES[0],
+            linewidth=4,
+            solid_capstyle="butt",
+        )
+    for place, (name, rank) in enumerate(ordered):
+        left = place < half
+        row = place if left else count - 1 - place
+        height = -depth - 0.55 * row
+        edge = low - 0.1 if left else high + 0.1
+        axes.plot([rank, rank, edge], [0, height, height], color=INK, linewidth=0.8, alpha=0.7)
+        axes.text(
+            edge + (-0.04 if left else 0.04),
+            height,
+            f"{name} ({rank:.2f})" if left else f"({rank:.2f}) {name}",
+            ha="right" if left else "left",
+            va="center",
+        )
+    axes.axis("off")
+    return figure
+
+
+@_in_our_look
+def strips(
+    values: pd.DataFrame | Mapping[str, ArrayLike],
+    *,
+    label: str,
+    limits: tuple[float, float] | None = None,
+) -> Figure:
+    """One box with its points per column: the spread of one metric over cases, by method.
+
+    Args:
+        values: columns = methods, rows = cases; values that are not finite are left out.
+        limits: of the value axis.
+    """
+    columns = {str(name): np.asarray(column, dtype=np.float64) for name, column in values.items()}
+    figure, axes = chart(6.0, 0.9 + 0.5 * max(len(columns), 1))
+    spread = np.random.default_rng(0)
+    for place, (name, column) in enumerate(columns.items()):
+        shown = column[np.isfinite(column)]
+        color = SERIES[place % len(SERIES)]
+        if len(shown):
+            axes.boxplot(
+                shown,
+                positions=[place],
+                orientation="horizontal",
+                widths=0.55,
+                showfliers=False,
+                boxprops={"color": color, "linewidth": 1.2},
+                whiskerprops={"color": color},
+                capprops={"color": color},
+                medianprops={"color": color, "linewidth": 2.2},
+                manage_ticks=False,
+            )
+            axes.scatter(
+                shown,
+                place + spread.uniform(-0.17, 0.17, len(shown)),
+                s=16,
+                color=color,
+                alpha=0.65,
+                linewidths=0,
+                marker=MARKERS[place % len(MARKERS)],
+                zorder=3,
+            )
+        left_out = len(column) - len(shown)
+        if left_out:
+            axes.annotate(
+                f"{left_out} not defined",
+                (1, place),
+                xycoords=("axes fraction", "data"),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+            )
+        columns[name] = shown
+    axes.set_yticks(range(len(columns)), list(columns))
+    axes.set_ylim(len(columns) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel(label)
+    axes.grid(axis="x")
+    if limits is not None:
+        axes.set_xlim(*limits)
+    return figure
+
+
+@_in_our_look
+def curves(
+    lines: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    *,
+    x_label: str,
+    y_label: str,
+    mark_x: float | None = None,
+) -> Figure:
+    """One line per name, as for scores against a threshold.
+
+    Args:
+        lines: (x, y) by name, each (n,).
+        mark_x: where a vertical line marks the value in use.
+    """
+    figure, axes = chart(5.4, 3.5)
+    if mark_x is not None:
+        axes.axvline(mark_x, color=INK, linewidth=0.8, alpha=0.5)
+    for number, (name, (x, y)) in enumerate(lines.items()):
+        axes.plot(
+            np.asarray(x),
+            np.asarray(y),
+            color=SERIES[number % len(SERIES)],
+            linestyle=LINES[number % len(LINES)],
+            marker=MARKERS[number % len(MARKERS)],
+            markersize=4,
+            linewidth=1.6,
+            label=name,
+        )
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.grid(axis="y")
+    if len(lines) > 1:
+        axes.legend()
+    return figure
+
+
+@_in_our_look
+def histogram(
+    values: ArrayLike, *, label: str, bins: int = 20, logarithmic: bool = False
+) -> Figure:
+    """How often a value occurs over cases; values that are not finite are left out.
+
+    Args:
+        logarithmic: bins of equal ratio; values of 0 and below are then left out too.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    array = array[np.isfinite(array)]
+    figure, axes = chart(4.6, 2.9)
+    edges: Any = bins
+    if logarithmic:
+        array = array[array > 0]
+        axes.set_xscale("log")
+        if len(array):
+            edges = np.geomspace(array.min() * 0.999, array.max() * 1.001, bins + 1)
+    axes.hist(array, bins=edges, color=SERIES[0], alpha=0.85, rwidth=0.92)
+    axes.set_xlabel(label)
+    axes.set_ylabel("number")
+    axes.grid(axis="y")
+    return figure
+
+
+@_in_our_look
+def stacked_bars(table: pd.DataFrame, *, label: str) -> Figure:
+    """One horizontal bar per row, made of the columns, each part with its number.
+
+    Args:
+        table: index = names of the bars, columns = parts, values >= 0.
+    """
+    figure, axes = chart(6.4, 1.0 + 0.42 * max(len(table), 1))
+    start = np.zeros(len(table))
+    widest = max(float(table.sum(axis=1).max()) if len(table) else 0.0, 1e-9)
+    for number, part in enumerate(table.columns):
+        width = table[part].to_numpy(dtype=np.float64)
+        color = SERIES[number % len(SERIES)]
+        axes.barh(
+            np.arange(len(table)), width, left=start, height=0.68, color=color, label=str(part)
+        )
+        for row, value in enumerate(width):
+            if value > 0.03 * widest:
+                axes.text(
+                    start[row] + value / 2,
+                    row,
+                    f"{value:g}",
+                    ha="center",
+                    va="center",
+                    fontsize=8.5,
+                    color=_readable_on(color),
+                )
+        start = start + width
+    axes.set_yticks(range(len(table)), [str(name) for name in table.index])
+    axes.set_ylim(len(table) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel(label)
+    if len(table.columns) > 1:
+        axes.legend(
+            ncols=4, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.3, fontsize=8.5
+        )
+    return figure
+
+
+def chart(width_in: float, height_in: float) -> tuple[Figure, Axes]:
+    """An empty chart in the look of the others, for one that is drawn elsewhere."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(width_in, height_in), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+    return figure, axes
+
+
+def to_png(figure: Figure, dpi: int = 160) -> bytes:
+    """The chart on white, for documents."""
+    buffer = io.BytesIO()
+    with mpl.rc_context(_STYLE):
+        figure.savefig(
+            buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None}
+        )
+    return buffer.getvalue()
+
+
+def to_svg(figure: Figure) -> str:
+    """The chart as one ``<svg>`` element for a page: transparent, text in the page's own color.
+
+    The same figure gives the same text. Identifiers carry a hash of the chart, so that several
+    charts may stand in one page.
+    """
+    buffer = io.StringIO()
+    with mpl.rc_context(_STYLE):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(INK, "currentColor", text, flags=re.IGNORECASE)
+    for number, color in enumerate(SERIES, start=1):
+        text = re.sub(color, f"var(--series-{number}, {color})", text, flags=re.IGNORECASE)
+    text = re.sub(r"font: ([0-9.]+)px [^;\"]*", r"font-size: \1px; font-family: inherit", text)
+    used = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", text))
+    tag = hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    def keep_or_drop(match: re.Match[str]) -> str:
+        return f' id="{tag}-{match[1]}"' if match[1] in used else ""
+
+    text = re.sub(r' id="([^"]+)"', keep_or_drop, text)
+    return re.sub(r"(url\(#|href=\"#)", rf"\g<1>{tag}-", text).strip()
+
+
+def _finite_pairs(first: ArrayLike, second: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    finite = np.isfinite(a) & np.isfinite(b)
+    return a[finite], b[finite]
+
+
+def _wilson(hits: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's score interval at 95 % for a share of ``total`` > 0."""
+    z = 1.959963984540054
+    share = hits / total
+    center = (share + z**2 / (2 * total)) / (1 + z**2 / total)
+    half = z / (1 + z**2 / total) * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
+    return center - half, center + half
+
+
+def _readable_on(color: str) -> str:
+    red, green, blue = (int(color[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.6 else "black"
