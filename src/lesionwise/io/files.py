@@ -1,0 +1,206 @@
+"""Files written whole or not at all: tables, sidecars and folders."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lesionwise.types import InputError
+
+MISSING = "n/a"
+"""What BIDS tables hold where a value is missing."""
+
+_FAULTS_OF_THE_PLACE = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary name to write to, which becomes ``path`` when the block ends without error.
+
+    The temporary file lies in the same folder (created where it is missing), starts with a dot
+    and keeps all suffixes. After an error it is removed and whatever lay at ``path`` stays.
+    The new name appears at once for other processes; it is not forced to the disk, so a power
+    failure may still lose it.
+
+    Raises:
+        InputError: If the folder or the disk does not take the file.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        concerns_it = error.filename is None or str(temporary) in map(
+            str, (error.filename, error.filename2)
+        )
+        concerns_it = concerns_it or str(error.filename) == str(path.parent)
+        if concerns_it and error.errno in _FAULTS_OF_THE_PLACE:
+            raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+        raise
+    finally:
+        if temporary.is_file():
+            temporary.unlink()
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text atomically, with plain newlines on every system."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8"))
+
+
+def write_json(path: str | Path, data: Mapping[str, Any]) -> None:
+    """Write a mapping as indented JSON, atomically.
+
+    Keys keep the caller's order, sets are sorted, so equal data give equal bytes. NumPy
+    scalars and arrays become numbers and lists, paths become text, frozen dataclasses become
+    mappings. NaN and infinity, which JSON lacks, become null.
+
+    Raises:
+        TypeError: If a value has no place in JSON.
+        InputError: If the file cannot be written.
+    """
+    text = json.dumps(_plain(data), indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        InputError: If the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid JSON ({error})") from error
+
+
+def write_table(
+    path: str | Path,
+    rows: Sequence[Mapping[str, Any]] | pd.DataFrame,
+    columns: Sequence[str] | None = None,
+) -> None:
+    """Write rows as a tab-separated table in BIDS style, atomically.
+
+    None, NaN and infinity become ``n/a``, truth values ``true`` and ``false``. Floats are
+    written with 8 significant digits. Tabs and line breaks inside text become spaces.
+
+    Args:
+        rows: one mapping a row, or a data frame without its index.
+        columns: names and order; by default those of the rows, in order of first appearance.
+            Needed to give an empty table its header.
+    """
+    if isinstance(rows, pd.DataFrame):
+        columns = [str(name) for name in rows.columns] if columns is None else columns
+        rows = [dict(zip(rows.columns, row, strict=True)) for row in rows.itertuples(index=False)]
+    if columns is None:
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+    table = io.StringIO()
+    writer = csv.writer(table, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
+    writer.writerow(columns)
+    writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
+    write_text(path, table.getvalue())
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """A tab-separated table, all columns as text except that ``n/a`` and empty cells are missing.
+
+    Text is kept because names such as ``01`` are no numbers; convert the columns that are.
+
+    Raises:
+        InputError: If the file is missing or is no table.
+    """
+    try:
+        return pd.read_csv(
+            path,
+            sep="\t",
+            dtype=str,
+            na_values=[MISSING, ""],
+            keep_default_na=False,
+            encoding="utf-8-sig",
+        )
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a tab-separated table ({error})") from error
+
+
+def check_writable(folder: str | Path) -> Path:
+    """The folder, created where it is missing, after a small file was written to it and removed.
+
+    Raises:
+        InputError: If it is a file, cannot be created, or takes no files.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file, but a folder for results is needed")
+    probe = folder / f".{secrets.token_hex(4)}-probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"{folder}: results cannot be written here ({error.strerror})") from error
+    return folder
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, np.bool_):
+        return bool(value)
+    if isinstance(value, np.integer):
+        return int(value)
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, set | frozenset):
+        return [_plain(item) for item in sorted(value)]
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Path):
+        return value.as_posix()
+    if is_dataclass(value) and not isinstance(value, type):
+        return {part.name: _plain(getattr(value, part.name)) for part in fields(value)}
+    raise TypeError(f"{type(value).__name__} has no place in JSON: {value!r}")
+
+
+def _cell(value: Any) -> str:
+    if value is None or value is pd.NA or value is pd.NaT:
+        return MISSING
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    if isinstance(value, float | np.floating):
+        return f"{float(value):.8g}" if math.isfinite(value) else MISSING
+    return " ".join(str(value).split("\t")).replace("\r", "").replace("\n", " ") or MISSING
