@@ -1,0 +1,385 @@
+"""Heads: the MNI152 tissue maps, deformed at random, with the skull and scalp they lack.
+
+The template is an average of many brains, so its sulci are blurred. The cortex is made
+anew from it: a ribbon of even thickness around the white matter, and fluid beyond, which
+opens sulci and lets atrophy thin the ribbon.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import edt
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionwise.simulate.fields import smooth_field
+from lesionwise.types import BoolArray, Grid
+
+SHAPE = (193, 229, 207)
+ORIGIN_MM = (-96.0, -130.0, -102.0)
+Float = NDArray[np.float32]
+
+AIR, FLUID, BONE, DIPLOE, FAT, MUSCLE, SKIN, EYE = range(8)
+"""Classes outside the brain, in ``Anatomy.shells``."""
+
+
+def head_grid() -> Grid:
+    """The 1 mm grid every simulated head is made on, in MNI152 orientation and position."""
+    affine = np.eye(4)
+    affine[:3, 3] = ORIGIN_MM
+    return Grid(SHAPE, affine)
+
+
+@dataclass(frozen=True, eq=False)
+class Anatomy:
+    """One head at one visit, on `head_grid`; every array (I, J, K).
+
+    Attributes:
+        white, gray, fluid: fraction of each voxel, float32 in [0, 1]; they sum to 1 in the brain.
+        ventricles: fraction that is fluid of the lateral ventricles, part of ``fluid``.
+        deep_gray: fraction that is basal ganglia or thalamus, part of ``gray``.
+        brain: brain with its inner fluid and sulci.
+        infratentorial: cerebellum and brainstem.
+        ventricle_mm: signed distance to the lateral ventricles, negative inside.
+        cortex_mm: distance to the cortex, 0 inside.
+        shells: class of every voxel outside the brain (``AIR`` … ``EYE``), uint8.
+        template_mm: (3, I, J, K) place of each voxel in the template.
+    """
+
+    white: Float
+    gray: Float
+    fluid: Float
+    ventricles: Float
+    deep_gray: Float
+    brain: BoolArray
+    infratentorial: BoolArray
+    ventricle_mm: Float
+    cortex_mm: Float
+    shells: NDArray[np.uint8]
+    template_mm: Float
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A patient's head before it ages: deformed template maps, and the patient's own numbers."""
+
+    maps: dict[str, Float]
+    template_mm: Float
+    thickness_mm: Float
+    ventricle_growth_mm: float
+    shells: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """How far heads differ from the template.
+
+    Attributes:
+        shrink: the template's mean length over the heads'; MNI152 is larger than most brains.
+        scale_sd: of the three axes' lengths.
+        rotation_sd_degrees: of the three small turns.
+        coarse_mm, fine_mm: SD of the displacement at 45 mm and at 14 mm correlation length.
+        fold_mm: SD of the shift of the white-matter surface at 5 mm correlation length.
+        cortex_mm: range of the mean thickness of the cortex.
+        ventricle_growth_mm: range by which the ventricle walls stand outside the template's.
+    """
+
+    shrink: float = 1.05
+    scale_sd: float = 0.03
+    rotation_sd_degrees: float = 3.0
+    coarse_mm: float = 2.2
+    fine_mm: float = 1.1
+    fold_mm: float = 0.35
+    cortex_mm: tuple[float, float] = (2.2, 3.0)
+    ventricle_growth_mm: tuple[float, float] = (0.0, 3.2)
+
+
+@lru_cache(maxsize=1)
+def _template() -> dict[str, Float]:
+    """Template maps on `head_grid`: signed distances (mm, negative inside) and probabilities."""
+    from nilearn import datasets
+
+    def read(load: object) -> Float:
+        image = load(resolution=1)  # type: ignore[operator]
+        offset = [round(a - b) for a, b in zip(image.affine[:3, 3], ORIGIN_MM, strict=True)]
+        source = np.asarray(image.get_fdata(), dtype=np.float32)
+        out = np.zeros(SHAPE, dtype=np.float32)
+        to, fro = [], []
+        for o, n, size in zip(offset, source.shape, SHAPE, strict=True):
+            to.append(slice(max(o, 0), min(o + n, size)))
+            fro.append(slice(max(-o, 0), min(size - o, n)))
+        out[tuple(to)] = source[tuple(fro)]
+        return out
+
+    t1 = read(datasets.load_mni152_template)
+    gray = read(datasets.load_mni152_gm_template)
+    white = read(datasets.load_mni152_wm_template)
+    brain = read(datasets.load_mni152_brain_mask) > 0
+    x, y, z = _axes_mm()
+    depth = edt.edt(brain.astype(np.uint8))
+    interior = brain & (depth > 20) & (np.abs(x) < 40) & (y > -62) & (y < 42) & (z > -5) & (z < 36)
+    dark, _ = ndimage.label(interior & (t1 < 0.5))
+    inside = np.zeros(SHAPE, dtype=bool)
+    for side in (-1, 1):
+        seed = _voxel((side * 16, -20, 22))
+        inside |= dark == dark[seed]
+    deep = (gray > 0.35) & (depth > 20) & (np.abs(x) < np.where(z > 0, 33, 29))
+    deep = deep & (y > -36) & (y < 24) & (z > -11) & (z < 21)
+    deep = ndimage.binary_opening(deep & ~(_signed(inside) < 1.5), iterations=1)
+    parts, count = ndimage.label(deep)
+    sizes = ndimage.sum_labels(deep, parts, np.arange(1, count + 1))
+    deep = np.isin(parts, 1 + np.flatnonzero(sizes > 400))
+    near_ventricle = _signed(inside) < 4.5
+    # Between the ventricles and the midbrain the template itself is sharp enough.
+    core = (depth > 14) & (np.abs(x) < 26) & (y > -42) & (y < 22) & (z > -22) & (z < 26)
+    core = core & (np.abs(x) < 26 + np.clip(z, -12, 0))
+    cortex = (gray > 0.5) & ~core & ~ndimage.binary_dilation(deep, iterations=2) & ~near_ventricle
+    # The callosum and the septum are lined with "gray" that is partial volume with fluid.
+    whiter = np.where(near_ventricle & ~deep & brain, white + gray, white)
+    white_mm = ndimage.gaussian_filter(_signed(whiter > 0.5), 0.6)
+    return {
+        "white": whiter,
+        "gray": gray,
+        "white_mm": white_mm,
+        # positive halfway between two banks of cortex: where the average blurs a sulcus
+        "ridge_mm": white_mm - ndimage.gaussian_filter(white_mm, 2.5),
+        "core": ndimage.gaussian_filter(core.astype(np.float32), 1.5),
+        "brain_mm": _signed(brain),
+        "ventricle_mm": ndimage.gaussian_filter(_signed(inside), 0.6),
+        "cortex_mm": edt.edt((~cortex).astype(np.uint8)),
+        "deep": ndimage.gaussian_filter(deep.astype(np.float32), 0.6),
+    }
+
+
+def _axes_mm() -> tuple[Float, Float, Float]:
+    x, y, z = (o + np.arange(n, dtype=np.float32) for o, n in zip(ORIGIN_MM, SHAPE, strict=True))
+    return x[:, None, None], y[None, :, None], z[None, None, :]
+
+
+def _voxel(mm: tuple[float, float, float]) -> tuple[int, ...]:
+    return tuple(round(a - o) for a, o in zip(mm, ORIGIN_MM, strict=True))
+
+
+def _signed(mask: BoolArray) -> Float:
+    outside: Float = edt.edt((~mask).astype(np.uint8))
+    inside: Float = edt.edt(mask.astype(np.uint8))
+    return np.where(mask, 0.5 - inside, outside - 0.5).astype(np.float32)
+
+
+def make_head(rng: np.random.Generator, settings: HeadSettings | None = None) -> Head:
+    """A new head: the template under a random affine map and two scales of smooth displacement."""
+    settings = settings or HeadSettings()
+    where = _deformation(rng, settings)
+    maps = resample(_template(), where)
+    low, high = settings.cortex_mm
+    thickness = rng.uniform(low, high) + 0.25 * smooth_field(rng, SHAPE, 25)
+    if settings.fold_mm:
+        maps["white_mm"] = maps["white_mm"] + settings.fold_mm * smooth_field(rng, SHAPE, 5)
+    low, high = settings.ventricle_growth_mm
+    growth = low + (high - low) * rng.beta(1.3, 1.8)
+    shells = _shells(rng, maps["brain_mm"], where)
+    return Head(maps, where, thickness.astype(np.float32), float(growth), shells)
+
+
+def _deformation(rng: np.random.Generator, settings: HeadSettings) -> Float:
+    """(3, I, J, K) template position, in mm, of each voxel of the head."""
+    from scipy.spatial.transform import Rotation
+
+    turn = Rotation.from_euler("xyz", rng.normal(0, settings.rotation_sd_degrees, 3), degrees=True)
+    scale = settings.shrink * np.exp(rng.normal(0, settings.scale_sd, 3))
+    shear = np.eye(3) + np.triu(rng.normal(0, 0.015, (3, 3)), 1)
+    matrix = (turn.as_matrix() * scale) @ shear
+    if rng.random() < 0.5:
+        matrix[0] *= -1  # left and right change places
+    matrix = matrix.astype(np.float32)
+    x, y, z = _axes_mm()
+    where = np.empty((3, *SHAPE), dtype=np.float32)
+    coarse = smooth_field(rng, SHAPE, 45, fields=3)
+    fine = smooth_field(rng, SHAPE, 14, fields=3)
+    for axis in range(3):
+        a, b, c = matrix[axis]
+        where[axis] = a * x + b * y + c * z
+        where[axis] += settings.coarse_mm * coarse[axis] + settings.fine_mm * fine[axis]
+    return where
+
+
+def resample(maps: dict[str, Float], where_mm: Float) -> dict[str, Float]:
+    """Maps on `head_grid`, read at template positions by linear interpolation."""
+    size = np.array(SHAPE, dtype=np.float32)
+    origin = np.array(ORIGIN_MM, dtype=np.float32)
+    unit = np.empty((1, *where_mm.shape[1:], 3), dtype=np.float32)
+    for axis in range(3):
+        # torch wants the last axis first, from -1 to 1 between the outer voxel centers
+        unit[0, ..., 2 - axis] = 2 * (where_mm[axis] - origin[axis]) / (size[axis] - 1) - 1
+    stack = torch.from_numpy(np.stack(list(maps.values())))[None]
+    with torch.inference_mode():
+        out = torch.nn.functional.grid_sample(
+            stack, torch.from_numpy(unit), padding_mode="border", align_corners=True
+        )[0].numpy()
+    return {name: out[row] for row, name in enumerate(maps)}
+
+
+def compose(head: Head, atrophy_mm: float = 0.0) -> Anatomy:
+    """The head at one visit.
+
+    Args:
+        head: from `make_head`.
+        atrophy_mm: how far the ventricle walls have moved outward since the first visit;
+            the cortex thins by a third of it.
+    """
+    maps = head.maps
+    x, y, z = head.template_mm
+    brain_mm = maps["brain_mm"]
+    brain = brain_mm < 0
+    inside = np.clip(0.5 - brain_mm, 0, 1)
+    growth = head.ventricle_growth_mm + atrophy_mm
+    wall_mm = maps["ventricle_mm"] - growth
+    # The septum keeps the two ventricles apart however wide they are.
+    wall_mm = np.maximum(wall_mm, 0.8 - np.abs(x))
+    ventricles = np.clip(0.5 - wall_mm, 0, 1)
+
+    infratentorial = _below_tentorium(x, y, z)
+    deep = np.clip(1.6 * maps["deep"] - 0.3, 0, 1)
+    white_mm = maps["white_mm"]
+    white = np.clip(0.5 - white_mm, 0, 1) * (1 - deep)
+    thickness = head.thickness_mm - atrophy_mm / 3
+    # Fluid begins where the ribbon ends, or at the ridge between two ribbons that touch.
+    beyond = np.maximum(
+        white_mm - thickness - 1.6, 3 * (maps["ridge_mm"] - 0.55 * thickness + 0.55)
+    )
+    beyond = np.where(white_mm < 1.2, -1, beyond)
+    tissue = np.clip(0.5 - beyond, 0, 1)
+    tissue = np.maximum(tissue, deep)
+    below_white = np.clip(1.5 * maps["white"] - 0.2, 0, 1)
+    below_tissue = np.clip(1.8 * (maps["white"] + maps["gray"]) - 0.5, 0, 1)
+    plain = np.where(infratentorial, 1, np.clip(2 * maps["core"] - 0.5, 0, 1))
+    white += plain * (below_white - white)
+    tissue += plain * (below_tissue - tissue)
+
+    tissue = np.maximum(tissue, white) * (1 - ventricles) * inside
+    white = np.minimum(white * (1 - ventricles) * inside, tissue)
+    # Growing ventricles push walls, they do not eat gray nuclei: a lining of white remains.
+    gray = tissue - white
+    fluid = np.where(brain, 1 - tissue, 0)
+    return Anatomy(
+        white=white,
+        gray=gray,
+        fluid=fluid.astype(np.float32),
+        ventricles=ventricles,
+        deep_gray=np.minimum(deep, gray),
+        brain=brain,
+        infratentorial=infratentorial & brain,
+        ventricle_mm=wall_mm,
+        cortex_mm=maps["cortex_mm"],
+        shells=head.shells,
+        template_mm=head.template_mm,
+    )
+
+
+def _below_tentorium(x: Float, y: Float, z: Float) -> BoolArray:
+    """Cerebellum and brainstem, by planes in the template (the tentorium and the midbrain)."""
+    roof = 2 - 0.5 * np.abs(x) - 0.52 * np.clip(-49 - y, 0, None)
+    cerebellum = (y < -36) & (z < roof)
+    stem = (np.abs(x) < 18) & (y >= -36) & (y < -8) & (z < -8)
+    return cerebellum | stem
+
+
+def _shells(rng: np.random.Generator, brain_mm: Float, where: Float) -> NDArray[np.uint8]:
+    """Fluid, skull, fat, skin, neck and face around the brain, with smoothly varying thickness."""
+    x, y, z = where
+    vary = smooth_field(rng, SHAPE, 45, fields=4)
+    texture = smooth_field(rng, SHAPE, 6)
+    top = np.clip((z + 30) / 25, 0, 1)  # the vault; below it lie the base of the skull and the neck
+    gap = np.clip(rng.uniform(0.8, 2.0) + 0.5 * vary[0], 0.5, 4)
+    skull = np.clip(rng.uniform(4.5, 7.0) + 1.2 * vary[1], 2.5, 10)
+    table = 1.6
+    fat = np.clip(rng.uniform(2.0, 5.0) + 1.0 * vary[2], 1.0, 8) * (0.5 + 0.5 * top)
+    skin = 1.8
+    outer = gap + skull + fat + skin
+
+    # The head's outline: the vault follows the brain; the face and the neck are solids.
+    face = _ellipsoid(x, y, z, (0, 48, -55), (52, 48, 62))
+    nose = _ellipsoid(x, y, z, (0, 92, -52), (13, 17, 24))
+    neck = np.maximum(np.hypot(x / 1.05, y + 38) - 50, z + 30)
+    outline = np.minimum(brain_mm - outer, _smooth_min(_smooth_min(face, nose, 6), neck, 15))
+    outline = outline + 0.8 * vary[3]
+    depth = -outline
+
+    out = np.full(SHAPE, MUSCLE, dtype=np.uint8)
+    streaks = texture + 0.5 * vary[2]
+    out[streaks > 0.9] = FAT
+    air = (texture - 0.4 * vary[1] > 0.8) & (y > 25) & (z < -25) & (np.abs(x) < 28)
+    out[air] = AIR
+    jaw = np.abs(_ellipsoid(x, y, z, (0, 40, -72), (40, 42, 30))) < 2.5
+    out[jaw & (z < -55)] = BONE
+    for side in (-1, 1):
+        socket = _ellipsoid(x, y, z, (side * 32, 60, -38), (19, 22, 18))
+        out[socket < 0] = FAT
+        eye = _ellipsoid(x, y, z, (side * 32, 68, -38), (12.5, 12.5, 12.5))
+        out[eye < 0] = EYE
+        out[np.abs(eye) < 0.8] = MUSCLE
+    out[(depth < fat + skin)] = FAT
+    out[(depth < skin)] = SKIN
+    base = skull * (0.6 + 0.4 * top)
+    out[brain_mm < gap + base] = BONE
+    marrow = (brain_mm > gap + table) & (brain_mm < gap + base - table)
+    out[marrow & (texture > -0.9)] = DIPLOE
+    out[brain_mm < gap] = FLUID
+    out[outline > 0] = AIR
+    ear = (np.abs(np.abs(x) - 50) < 22) & (np.abs(y + 25) < 14) & (np.abs(z + 38) < 12)
+    out[ear & (brain_mm > gap + 1) & (texture > 0)] = AIR
+    return out
+
+
+def _ellipsoid(
+    x: Float, y: Float, z: Float, center: tuple[float, ...], radii: tuple[float, ...]
+) -> Float:
+    """About the signed distance to an ellipsoid, in mm, negative inside."""
+    a, b, c = radii
+    d = ((x - center[0]) / a) ** 2 + ((y - center[1]) / b) ** 2 + ((z - center[2]) / c) ** 2
+    return ((np.sqrt(d) - 1) * min(radii)).astype(np.float32)
+
+
+def _smooth_min(a: Float, b: Float, width: float) -> Float:
+    h = np.clip(0.5 + 0.5 * (b - a) / width, 0, 1)
+    return (b + (a - b) * h - width * h * (1 - h)).astype(np.float32)
+
+
+PLACES = ("periventricular", "juxtacortical", "deep white matter", "infratentorial")
+
+
+@dataclass(frozen=True, eq=False)
+class Zones:
+    """What decides the place of a lesion: distances in mm, (I, J, K)."""
+
+    ventricle_mm: Float
+    cortex_mm: Float
+    infratentorial: BoolArray
+
+
+def template_zones() -> Zones:
+    """Zones of the template itself, its ventricles 2 mm wider (it is younger than patients)."""
+    maps = _template()
+    return Zones(maps["ventricle_mm"] - 2, maps["cortex_mm"], _below_tentorium(*_axes_mm()))
+
+
+def place_of(zones: Zones, voxels: NDArray[np.intp]) -> str:
+    """The place of a lesion from its voxels, (n, 3): one of `PLACES`.
+
+    Infratentorial where most voxels are; else periventricular where it comes within 2 mm of
+    a lateral ventricle; else juxtacortical where it comes within 1.5 mm of the cortex; else
+    deep white matter.
+    """
+    inside = np.all((voxels >= 0) & (voxels < zones.ventricle_mm.shape), axis=1)
+    i, j, k = voxels[inside].T
+    if zones.infratentorial[i, j, k].mean() > 0.5:
+        return "infratentorial"
+    if zones.ventricle_mm[i, j, k].min() < 2:
+        return "periventricular"
+    if zones.cortex_mm[i, j, k].min() < 1.5:
+        return "juxtacortical"
+    return "deep white matter"
