@@ -1,7 +1,8 @@
 """Charts in one look: arrays or tables in, a matplotlib figure out; ``to_svg`` and ``to_png``.
 
 Text and axes of an SVG take the color of the text around it, and the series colors are CSS
-variables with a fixed fallback, so one chart serves light and dark pages. Series differ by marker and line style as well as by color.
+variables with a fixed fallback, so one chart serves light and dark pages. Series differ by marker
+and line style as well as by color.
 """
 
 from __future__ import annotations

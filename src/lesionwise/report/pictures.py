@@ -1,0 +1,350 @@
+"""Pictures of scans with their lesions outlined and numbered, for pages, print and documents."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+
+from lesionwise.report.display import Display, prepare
+from lesionwise.report.palette import instance_colors
+from lesionwise.types import Instances, Volume
+
+Plane = Literal["axial", "coronal", "sagittal"]
+Rgb = NDArray[np.uint8]
+
+AXIS: Mapping[Plane, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
+WORLD = "xyz"
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture and what it leaves out.
+
+    Attributes:
+        rgb: (height, width, 3) uint8.
+        numbered: labels that carry their number in it.
+        missing: labels that do not.
+    """
+
+    rgb: Rgb
+    numbered: tuple[int, ...]
+    missing: tuple[int, ...]
+
+    def png(self) -> bytes:
+        return encode(self.rgb, "PNG")
+
+    def webp(self) -> bytes:
+        """Lossy, about a fifth of the PNG; outlines and numbers stay sharp at the quality used."""
+        return encode(self.rgb, "WEBP")
+
+
+def montage(
+    image: Volume,
+    instances: Instances | None = None,
+    *,
+    brain: Volume | None = None,
+    axial: int = 10,
+    columns: int = 5,
+    px_per_mm: float = 1.6,
+    notes: Mapping[int, str] | None = None,
+    colors: Mapping[int, str] | None = None,
+) -> Picture:
+    """Axial slices that together show as many lesions as possible, then coronal and sagittal ones.
+
+    Every lesion gets its number once, on the slice of the montage where it is largest, so that
+    lesions can be counted in the picture. The patient's right is on the left.
+
+    Args:
+        image: any orientation.
+        instances: on the image's grid; None or no lesions gives evenly spaced slices.
+        brain: mask on the image's grid, for cropping and gray levels.
+        axial: number of axial slices; one more row holds coronal and sagittal ones.
+        columns: slices side by side.
+        px_per_mm: size.
+        notes: text after the number of a lesion, such as the symbol of its change.
+        colors: by label; by default those of ``instance_colors``.
+    """
+    display = prepare(image, {} if instances is None else {"shown": instances}, brain)
+    return montage_of(
+        display,
+        "shown",
+        axial=axial,
+        columns=columns,
+        px_per_mm=px_per_mm,
+        notes=notes,
+        colors=colors,
+    )
+
+
+def montage_of(
+    display: Display,
+    method: str,
+    *,
+    axial: int = 10,
+    columns: int = 5,
+    px_per_mm: float = 1.6,
+    notes: Mapping[int, str] | None = None,
+    colors: Mapping[int, str] | None = None,
+) -> Picture:
+    """The same for a visit that is prepared already."""
+    labels = display.labels.get(method)
+    if labels is None:
+        labels = np.zeros(display.gray.shape, dtype=np.int32)
+    colors = instance_colors(labels) if colors is None else colors
+    coronal = columns // 2
+    wanted: list[tuple[Plane, int]] = [
+        *(("axial", at) for at in reversed(choose_slices(labels, display.gray, "axial", axial))),
+        *(("coronal", at) for at in choose_slices(labels, display.gray, "coronal", coronal)),
+        *(
+            ("sagittal", at)
+            for at in choose_slices(labels, display.gray, "sagittal", columns - coronal)
+        ),
+    ]
+    best = _best_panels(labels, wanted)
+    panels = [
+        panel(
+            display,
+            labels,
+            plane,
+            at,
+            px_per_mm=px_per_mm,
+            colors=colors,
+            numbers={
+                label: f"{label}{(notes or {}).get(label, '')}"
+                for label, place in best.items()
+                if place == number
+            },
+        )
+        for number, (plane, at) in enumerate(wanted)
+    ]
+    rows = [panels[first : first + columns] for first in range(0, len(panels), columns)]
+    present = {int(label) for label in np.unique(labels)} - {0}
+    return Picture(stack_rows(rows), tuple(sorted(best)), tuple(sorted(present - set(best))))
+
+
+def panel(
+    display: Display,
+    labels: NDArray[np.int32],
+    plane: Plane,
+    at: int,
+    *,
+    px_per_mm: float = 1.6,
+    colors: Mapping[int, str] | None = None,
+    numbers: Mapping[int, str] | None = None,
+    caption: str | None = None,
+) -> Rgb:
+    """One slice with outlines: (height, width, 3) uint8, patient's right on the left.
+
+    Args:
+        labels: on the display's grid; 0 is not outlined.
+        at: index of the slice.
+        colors: by label; a label without one is white.
+        numbers: texts beside lesions, by label.
+        caption: at the lower left; by default the position in mm.
+    """
+    axis = AXIS[plane]
+    spacing = [mm for other, mm in enumerate(display.grid.spacing_mm) if other != axis]
+    gray = _upright(np.take(display.gray, at, axis=axis), plane)
+    shown = _upright(np.take(labels, at, axis=axis), plane)
+    width, height = (
+        max(round(size * mm * px_per_mm), 1)
+        for size, mm in zip(gray.shape[::-1], spacing, strict=True)
+    )
+    large = np.asarray(
+        Image.fromarray(gray).resize((width, height), Image.Resampling.BICUBIC), dtype=np.uint8
+    )
+    rgb = np.repeat(large[..., None], 3, axis=2)
+    placed = _outline(rgb, shown, colors or {}, (height, width))
+    picture = Image.fromarray(rgb)
+    draw = ImageDraw.Draw(picture)
+    taken: list[tuple[float, float, float, float]] = []
+    for label, text in (numbers or {}).items():
+        if label in placed:
+            fill = (colors or {}).get(label, "#ffffff")
+            _write_beside(draw, placed[label], text, fill, taken, (width, height))
+    if caption is None:
+        center = (np.array(display.gray.shape) - 1) / 2
+        center[axis] = at
+        caption = f"{WORLD[axis]} {display.grid.world_mm(center[None])[0][axis]:.0f}"
+    small = font(12)
+    draw.text((4, height - 4), caption, fill="#c9ced6", font=small, anchor="ls")
+    if plane != "sagittal":
+        draw.text((4, height // 2), "R", fill="#c9ced6", font=small, anchor="lm")
+        draw.text((width - 4, height // 2), "L", fill="#c9ced6", font=small, anchor="rm")
+    return np.asarray(picture)
+
+
+def choose_slices(
+    labels: NDArray[np.int32], gray: NDArray[np.uint8], plane: Plane, count: int
+) -> list[int]:
+    """Slices, ascending, that show the most lesions; evenly spaced ones fill the rest.
+
+    A slice shows a lesion where at least half of its largest cross-section lies in it. Slices are
+    taken one by one, each time the one that adds the most lesions, then the most lesion voxels; of
+    equal ones the lowest.
+    """
+    axis = AXIS[plane]
+    extent = labels.shape[axis]
+    at = np.moveaxis(labels, axis, 0).reshape(extent, -1)
+    slice_of, where = np.nonzero(at)
+    found, row = np.unique(at[slice_of, where], return_inverse=True)
+    area = np.zeros((extent, len(found)), dtype=np.int64)
+    np.add.at(area, (slice_of, row), 1)
+    shows = area * 2 >= area.max(axis=0, initial=1)
+    shows &= area > 0
+    left = np.ones(len(found), dtype=bool)
+    chosen: list[int] = []
+    while len(chosen) < count and left.any():
+        gain = shows[:, left].sum(axis=1) * (area.sum() + 1) + area[:, left].sum(axis=1)
+        chosen.append(int(gain.argmax()))
+        left &= ~shows[chosen[-1]]
+    filled = np.flatnonzero(gray.any(axis=tuple(other for other in range(3) if other != axis)))
+    inner = filled if len(filled) else np.arange(extent)
+    grid = np.linspace(inner[0], inner[-1], 4 * count + 2)[1:-1].round().astype(int)
+    while len(chosen) < min(count, extent):
+        free = [int(place) for place in grid if place not in chosen]
+        free = free or [place for place in range(extent) if place not in chosen]
+        chosen.append(
+            max(free, key=lambda place: min((abs(place - c) for c in chosen), default=0))
+            if chosen
+            else free[len(free) // 2]
+        )
+    return sorted(chosen)
+
+
+def stack_rows(rows: Sequence[Sequence[Rgb]], gap: int = 4) -> Rgb:
+    """Panels on black: each row centered vertically, rows below each other."""
+    lines = []
+    for row in rows:
+        height = max(tile.shape[0] for tile in row)
+        padded = [_pad(tile, height, tile.shape[1] + gap) for tile in row]
+        lines.append(np.concatenate(padded, axis=1))
+    width = max(line.shape[1] for line in lines)
+    return np.concatenate([_pad(line, line.shape[0] + gap, width) for line in lines])
+
+
+def encode(rgb: Rgb, form: Literal["PNG", "WEBP"]) -> bytes:
+    """The picture as a file: PNG (256 colors, which is all that gray and outlines need) or WebP."""
+    buffer = io.BytesIO()
+    picture = Image.fromarray(rgb)
+    if form == "PNG":
+        picture.quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    else:
+        picture.save(buffer, "WEBP", quality=82, method=4)
+    return buffer.getvalue()
+
+
+@cache
+def font(size: int) -> Any:
+    """The font that matplotlib ships, so that pictures look alike everywhere."""
+    path = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"
+    return ImageFont.truetype(str(path), size)
+
+
+def _upright(slab: NDArray[Any], plane: Plane) -> NDArray[Any]:
+    """A slice of a RAS array as rows and columns: top of the picture first, right on the left.
+
+    Sagittal slices look to the left: the front of the head is on the left.
+    """
+    rows = slab.T[::-1]
+    return np.ascontiguousarray(rows[:, ::-1])
+
+
+def _outline(
+    rgb: Rgb, shown: NDArray[np.int32], colors: Mapping[int, str], size: tuple[int, int]
+) -> dict[int, tuple[int, int, int, int]]:
+    """Draw a line around each lesion, in place; boxes (left, top, right, bottom) by label.
+
+    The line runs just outside the lesion, so that the lesion itself stays visible.
+    """
+    height, width = size
+    down, right = height / shown.shape[0], width / shown.shape[1]
+    boxes: dict[int, tuple[int, int, int, int]] = {}
+    for label, box in enumerate(ndimage.find_objects(shown), start=1):
+        if box is None:
+            continue
+        mask = np.pad(shown[box] == label, 2).astype(np.uint8) * 255
+        top, left = round((box[0].start - 2) * down), round((box[1].start - 2) * right)
+        target = max(round(mask.shape[1] * right), 1), max(round(mask.shape[0] * down), 1)
+        large = np.asarray(Image.fromarray(mask).resize(target, Image.Resampling.BILINEAR)) > 110
+        border = ndimage.binary_dilation(large) & ~large
+        y, x = np.nonzero(border)
+        y, x = y + top, x + left
+        on = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        color = colors.get(label, "#ffffff")
+        rgb[y[on], x[on]] = [int(color[at : at + 2], 16) for at in (1, 3, 5)]
+        if on.any():
+            boxes[label] = (int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1)
+    return boxes
+
+
+def _write_beside(
+    draw: Any,
+    box: tuple[int, int, int, int],
+    text: str,
+    color: str,
+    taken: list[tuple[float, float, float, float]],
+    size: tuple[int, int],
+) -> None:
+    """Write a number next to a lesion, where no other number stands if there is such a place."""
+    left, top, right, bottom = box
+    middle_x, middle_y = (left + right) / 2, (top + bottom) / 2
+    spots = (
+        (right + 2, middle_y, "lm"),
+        (left - 2, middle_y, "rm"),
+        (middle_x, top - 1, "mb"),
+        (middle_x, bottom + 1, "mt"),
+        (right + 1, top, "lb"),
+        (left - 1, top, "rb"),
+        (right + 1, bottom, "lt"),
+        (left - 1, bottom, "rt"),
+    )
+    face = font(13)
+
+    def cost(spot: tuple[float, float, str]) -> float:
+        at = draw.textbbox(spot[:2], text, font=face, anchor=spot[2])
+        outside = (
+            max(-at[0], 0) + max(-at[1], 0) + max(at[2] - size[0], 0) + max(at[3] - size[1], 0)
+        )
+        overlap = sum(
+            max(min(at[2], other[2]) - max(at[0], other[0]), 0)
+            * max(min(at[3], other[3]) - max(at[1], other[1]), 0)
+            for other in taken
+        )
+        return float(outside * 20 + overlap)
+
+    x, y, anchor = min(spots, key=cost)
+    draw.text(
+        (x, y), text, fill=color, font=face, anchor=anchor, stroke_width=2, stroke_fill="#000"
+    )
+    taken.append(draw.textbbox((x, y), text, font=face, anchor=anchor))
+
+
+def _best_panels(labels: NDArray[np.int32], panels: Sequence[tuple[Plane, int]]) -> dict[int, int]:
+    """By label, the number of the panel that shows most of it; axial ones win over the others."""
+    best: dict[int, tuple[bool, int, int]] = {}
+    for number, (plane, at) in enumerate(panels):
+        found, area = np.unique(labels.take(at, axis=AXIS[plane]), return_counts=True)
+        for label, size in zip(found.tolist(), area.tolist(), strict=True):
+            rank = (plane == "axial", size, -number)
+            if label != 0 and rank > best.get(label, (False, 0, 0)):
+                best[label] = rank
+    return {label: -rank[2] for label, rank in sorted(best.items())}
+
+
+def _pad(tile: Rgb, height: int, width: int) -> Rgb:
+    above = (height - tile.shape[0]) // 2
+    below = height - tile.shape[0] - above
+    before = (width - tile.shape[1]) // 2
+    after = width - tile.shape[1] - before
+    return np.pad(tile, ((above, below), (before, after), (0, 0)))
