@@ -9,9 +9,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -39,14 +38,7 @@ app = typer.Typer(
 )
 console = Console(stderr=True, highlight=False)
 results = Console(highlight=False)
-
-
-class Separation(str, Enum):
-    """Ways of telling lesions apart."""
-
-    offsets = "offsets"
-    acls = "acls"
-    cc = "cc"
+Separation = Literal["offsets", "acls", "cc"]
 
 
 def main() -> None:
@@ -106,8 +98,10 @@ def show(table: pd.DataFrame, title: str = "") -> None:
 def _cell(value: object) -> str:
     if value is None or value != value:
         return "–"  # noqa: RUF001
-    return f"{value:.3g}" if isinstance(value, float) and abs(value) < 100 else (
-        f"{value:.0f}" if isinstance(value, float) else str(value)
+    return (
+        f"{value:.3g}"
+        if isinstance(value, float) and abs(value) < 100
+        else (f"{value:.0f}" if isinstance(value, float) else str(value))
     )
 
 
@@ -137,7 +131,10 @@ Workers = Annotated[int, typer.Option(help="Processes.", min=1)]
 
 @app.command()
 def demo(
-    output: Output = Path("out/demo"), seed: Seed = 2, device: Device = "auto", model: Model = "conflunet"
+    output: Output = Path("out/demo"),
+    seed: Seed = 2,
+    device: Device = "auto",
+    model: Model = "conflunet",
 ) -> None:
     """Simulate a patient with two visits, find the lesions and what is new, score, show."""
     from lesionwise.run.demo import demo as run
@@ -155,7 +152,8 @@ def segment(
     output: Output,
     model: Model = "conflunet",
     instances: Annotated[
-        Separation | None, typer.Option(help="How lesions are told apart; the model's own way if not given.")
+        Separation | None,
+        typer.Option(help="How lesions are told apart; the model's own way if not given."),
     ] = None,
     brain_mask: Annotated[
         Path | None, typer.Option(help="A brain mask on the scan's grid (one scan only).")
@@ -180,7 +178,7 @@ def segment(
     from lesionwise.run.segment import segment as run
 
     options = FindOptions(
-        instances=instances.value if instances else None,
+        instances=instances,
         also=("offsets", "acls", "cc"),
         threshold=threshold,
         min_volume_mm3=min_volume,
@@ -205,10 +203,14 @@ def segment(
 
 @app.command()
 def compare(
-    visits: Annotated[list[Path], typer.Argument(help="FLAIR of the baseline, then each follow-up.")],
+    visits: Annotated[
+        list[Path], typer.Argument(help="FLAIR of the baseline, then each follow-up.")
+    ],
     output: Output,
     model: Model = "conflunet",
-    instances: Annotated[Separation | None, typer.Option(help="How lesions are told apart.")] = None,
+    instances: Annotated[
+        Separation | None, typer.Option(help="How lesions are told apart.")
+    ] = None,
     brain_extraction: Annotated[
         bool, typer.Option(help="Off for scans that hold nothing but brain.")
     ] = True,
@@ -219,7 +221,7 @@ def compare(
     from lesionwise.run.find import FindOptions
 
     options = FindOptions(
-        instances=instances.value if instances else None,
+        instances=instances,
         also=("offsets", "acls", "cc"),
         extract_brain=brain_extraction,
     )
@@ -233,7 +235,7 @@ def compare(
 def split(
     maps: Annotated[list[Path], typer.Argument(help="Masks or probability maps of any tool.")],
     output: Output,
-    method: Annotated[Separation, typer.Option(help="acls or cc.")] = Separation.acls,
+    method: Annotated[Separation, typer.Option(help="acls or cc.")] = "acls",
     threshold: Annotated[float, typer.Option(help="For probability maps.", min=0, max=1)] = 0.5,
     connectivity: Annotated[
         int | None, typer.Option(help="6, 18 or 26 neighbors; the project's default if not given.")
@@ -248,7 +250,7 @@ def split(
         done = run(
             maps,
             output,
-            method=method.value,
+            method=method,
             threshold=threshold,
             connectivity=connectivity,
             min_volume_mm3=min_volume,

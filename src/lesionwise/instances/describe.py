@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lesionwise.instances.components import confluent_groups
+from lesionwise.instances.filters import lesion_sizes
 from lesionwise.types import FloatArray, Instances
 
 
@@ -36,11 +37,7 @@ def describe_lesions(
     index = np.stack(np.unravel_index(flat, labels.shape), axis=1)
     center = np.stack([np.bincount(row, index[:, axis], len(found)) for axis in range(3)], axis=1)
     center = grid.world_mm(center / np.maximum(voxels, 1)[:, None])
-    low = np.full((len(found), 3), np.iinfo(np.int64).max)
-    high = np.full((len(found), 3), -1, dtype=np.int64)
-    np.minimum.at(low, row, index)
-    np.maximum.at(high, row, index)
-    extent_mm = (high - low + 1) * np.array(grid.spacing_mm)
+    extent_mm = lesion_sizes(labels).extent_vox * np.array(grid.spacing_mm)
 
     def mean_over_lesions(values: FloatArray | None) -> FloatArray:
         if values is None:

@@ -111,7 +111,7 @@ STAGES: Mapping[str, str] = {
 def find_lesions(
     study: Study,
     model: LoadedModel,
-    options: FindOptions = FindOptions(),  # noqa: B008  (frozen)
+    options: FindOptions = FindOptions(),
     told: Callable[[str], None] = lambda stage: None,
 ) -> Found:
     """Find and separate the lesions of a study's last visit.

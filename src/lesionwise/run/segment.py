@@ -1,0 +1,270 @@
+"""The command ``segment``: lesions of one or many FLAIR scans."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import lesionwise
+from lesionwise.instances.components import DEFAULT_CONNECTIVITY
+from lesionwise.instances.describe import describe_lesions
+from lesionwise.io.bids import (
+    Entities,
+    FoundScan,
+    derivative_path,
+    dseg_table,
+    find_scans,
+    write_dataset_description,
+)
+from lesionwise.io.files import check_writable, read_json, read_table, write_json, write_table
+from lesionwise.io.nifti import read_grid, read_mask, read_volume, write_volume
+from lesionwise.io.space import on_grid
+from lesionwise.run.find import FindOptions, Found, find_lesions
+from lesionwise.run.pages import write_index, write_segment_page
+from lesionwise.run.predict import LoadedModel, load_model
+from lesionwise.types import InputError, Progress, Study, Visit, Volume, silent
+
+LESION_COLUMNS = (
+    "subject", "session", "method", "label", "volume_mm3", "center_x_mm", "center_y_mm",
+    "center_z_mm", "extent_i_mm", "extent_j_mm", "extent_k_mm", "voxels", "mean_intensity",
+    "confidence", "confluent_group",
+)  # fmt: skip
+SUMMARY_COLUMNS = ("subject", "session", "lesions", "volume_ml", "cc", "acls", "offsets", "seconds")
+
+
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """What ``segment`` made.
+
+    Attributes:
+        summary: one row per scan that went well: lesions and volume by the main way, lesions by
+            each other way that was computed.
+        failures: by file, why it gave nothing.
+        page: the page to open.
+    """
+
+    summary: pd.DataFrame
+    failures: dict[str, str]
+    page: Path
+
+
+def segment(
+    scans: Sequence[Path],
+    output: Path,
+    *,
+    model: str | Path = "conflunet",
+    options: FindOptions = FindOptions(also=("offsets", "acls", "cc")),  # noqa: B008  (frozen)
+    brain_mask: Path | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Segmented:
+    """Find and separate the lesions of FLAIR scans and write them as BIDS derivatives.
+
+    Beside each other, under ``sub-…/[ses-…/]anat/`` and on the scan's own grid: lesion
+    probability, mask, an instance map with its table for each way of telling lesions apart,
+    and the brain mask; each image with a sidecar that says what made it. ``lesions.tsv`` holds
+    every lesion of every scan, ``failures.tsv`` the scans that gave nothing.
+
+    A scan whose sidecar stands and names the same file, model and settings is not done again.
+
+    Args:
+        scans: NIfTI files, folders of them, BIDS data sets.
+        model: a shipped model's name or a run folder.
+        brain_mask: on the scan's grid; for a single scan.
+        overwrite: do scans again that are done.
+
+    Raises:
+        InputError: For settings that cannot hold, and when a single scan is at fault; among
+            several scans the fault is listed and the others go on.
+    """
+    found = find_scans(scans)
+    if brain_mask is not None and len(found) > 1:
+        raise InputError(
+            f"{brain_mask}: a brain mask goes with one scan, but {len(found)} are given"
+        )
+    check_writable(output)
+    loaded = load_model(model, device=device)
+    write_dataset_description(output, "lesionwise segment")
+    failures: dict[str, str] = {}
+    rows, tables = [], []
+    for done, scan in enumerate(found):
+        name = scan.entities.pairs()
+        title = " ".join(f"{key}-{value}" for key, value in name.items())
+
+        def told(stage: str, done: int = done, title: str = title) -> None:
+            progress(f"{title}: {stage}", done, len(found))
+
+        try:
+            row, table = _one(scan, output, loaded, options, brain_mask, overwrite, told)
+        except InputError as fault:
+            if len(found) == 1:
+                raise
+            failures[str(scan.path)] = str(fault)
+            continue
+        rows.append(row)
+        tables.append(table)
+    if tables:
+        write_table(output / "lesions.tsv", pd.concat(tables, ignore_index=True), LESION_COLUMNS)
+    _write_failures(output, failures)
+    summary = pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
+    write_table(output / "scans.tsv", summary)
+    progress("page", len(found), len(found))
+    return Segmented(summary, failures, write_index(output, summary, failures, loaded))
+
+
+def read_scan(path: Path, subject: str, session: str = "", scan: str = "flair") -> Study:
+    """A study of one visit with one scan."""
+    return Study(subject, (Visit({scan: read_volume(path)}, session=session),))
+
+
+def _one(
+    scan: FoundScan,
+    output: Path,
+    model: LoadedModel,
+    options: FindOptions,
+    brain_mask: Path | None,
+    overwrite: bool,
+    told: Callable[[str], None],
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    if scan.kind != "nifti":
+        raise InputError(f"{scan.path}: DICOM series are not read yet; convert it with dcm2niix")
+    settings = _settings(scan.path, model, options, brain_mask)
+    sidecar = derivative_path(output, scan.entities, "mask", ".json", label="L")
+    if not overwrite and sidecar.exists():
+        before = read_json(sidecar)
+        if before.get("Settings") == settings:
+            return before["Summary"], _lesion_table(output, scan.entities, before["Methods"])
+    told("read")
+    study = read_scan(scan.path, scan.subject, scan.session, model.recipe.scans[0])
+    if brain_mask is not None:
+        study = _with_brain(study, brain_mask, model.recipe.scans[0])
+    found = find_lesions(study, model, options, told)
+    told("write")
+    return write_found(found, output, scan, model, settings)
+
+
+def write_found(
+    found: Found,
+    output: Path,
+    scan: FoundScan,
+    model: LoadedModel,
+    settings: Mapping[str, Any],
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Write the results of one scan and its page; the mask's sidecar comes last."""
+    grid = read_grid(scan.path)
+    made = {
+        "Sources": [str(scan.path)],
+        "GeneratedBy": {"Name": "lesionwise", "Version": lesionwise.__version__},
+        "Recipe": model.name,
+        "Source": model.recipe.source,
+        "ModelHash": model.sha256,
+        "Departures": list(model.recipe.departures),
+    }
+
+    def path(suffix: str, extension: str = ".nii.gz", **stated: str) -> Path:
+        return derivative_path(output, scan.entities, suffix, extension, **stated)
+
+    write_volume(path("probseg", label="L"), found.probability, grid=grid)
+    write_json(path("probseg", ".json", label="L"), made)
+    write_volume(path("mask", desc="brain"), found.brain, grid=grid)
+    write_json(path("mask", ".json", desc="brain"), {**made, "Type": "Brain"})
+    image = next(iter(found.visit.scans.values())).array
+    tables, counts = [], {}
+    for name, instances in found.instances.items():
+        table = describe_lesions(instances, image, found.probability.array)
+        counts[name] = len(table)
+        write_volume(path("dseg", seg=name), Volume(instances.labels, instances.grid), grid=grid)
+        named = dseg_table(table["label"]).join(table.drop(columns="label"))
+        write_table(path("dseg", ".tsv", seg=name), named)
+        write_json(
+            path("dseg", ".json", seg=name),
+            {
+                **made,
+                "Method": name,
+                "Connectivity": DEFAULT_CONNECTIVITY,
+                "SizeFilter": settings["filters"],
+            },
+        )
+        tables.append(table.assign(method=name))
+    write_volume(path("mask", label="L"), found.mask, grid=grid)
+    main, _ = found.main
+    lesions = pd.concat(tables, ignore_index=True)
+    lesions = lesions.assign(subject=scan.subject, session=scan.session or None)
+    summary = {
+        "subject": scan.subject,
+        "session": scan.session or None,
+        "lesions": counts[main],
+        "volume_ml": float(found.mask.array.sum() * found.mask.grid.voxel_volume_mm3 / 1000),
+        **{name: counts.get(name) for name in ("cc", "acls", "offsets")},
+        "seconds": round(sum(found.seconds.values()), 1),
+    }
+    write_segment_page(output, scan, found, lesions, made, settings)
+    write_json(
+        path("mask", ".json", label="L"),
+        {
+            **made,
+            "Type": "Lesion",
+            "Threshold": found.threshold,
+            "Methods": list(found.instances),
+            "Warnings": list(found.warnings),
+            "Seconds": {stage: round(time, 2) for stage, time in found.seconds.items()},
+            "Settings": settings,
+            "Summary": summary,
+        },
+    )
+    return summary, lesions[list(LESION_COLUMNS)]
+
+
+def _settings(
+    path: Path, model: LoadedModel, options: FindOptions, brain_mask: Path | None
+) -> dict[str, Any]:
+    """All that decides the results of one scan, as it reads back from JSON."""
+    settings = asdict(options)
+    settings["also"] = list(options.also)
+    try:
+        settings["scan"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        settings["brain_mask"] = (
+            hashlib.sha256(brain_mask.read_bytes()).hexdigest() if brain_mask else None
+        )
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from error
+    settings["model"] = model.sha256
+    settings["recipe"] = model.name
+    settings["filters"] = [repr(step) for step in model.recipe.refine]
+    settings["version"] = lesionwise.__version__
+    settings["machine"] = platform.machine()
+    return settings
+
+
+def _with_brain(study: Study, path: Path, scan: str) -> Study:
+    visit = study.followup
+    brain = on_grid(read_mask(path), visit.scans[scan].grid, name=str(path))
+    if not brain.array.any():
+        raise InputError(f"{path}: the brain mask is empty")
+    return Study(study.subject, (Visit(visit.scans, visit.labels, brain, visit.session),))
+
+
+def _lesion_table(output: Path, entities: Entities, methods: Sequence[str]) -> pd.DataFrame:
+    tables = []
+    for name in methods:
+        table = read_table(derivative_path(output, entities, "dseg", ".tsv", seg=name))
+        table = table.rename(columns={"index": "label"})
+        tables.append(table.assign(method=name))
+    lesions = pd.concat(tables, ignore_index=True)
+    lesions = lesions.assign(subject=entities.sub, session=entities.ses or None)
+    return lesions[list(LESION_COLUMNS)]
+
+
+def _write_failures(output: Path, failures: Mapping[str, str]) -> None:
+    path = output / "failures.tsv"
+    if failures:
+        write_table(path, [{"file": name, "fault": fault} for name, fault in failures.items()])
+    else:
+        path.unlink(missing_ok=True)
