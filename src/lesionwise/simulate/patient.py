@@ -1,0 +1,228 @@
+"""A whole patient: one head, its lesions through time, a scan of every visit, and the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionwise.simulate.anatomy import Anatomy, HeadSettings, Zones, compose, make_head, place_of
+from lesionwise.simulate.lesions import LesionSettings, Painted, Unit, describe, paint, plant
+from lesionwise.simulate.scanner import (
+    Scan,
+    Style,
+    acquire,
+    contrast_image,
+    draw_contrast,
+    draw_protocol,
+    moved,
+)
+from lesionwise.types import Study, Visit, Volume
+
+STATES = ("new", "growing", "shrinking", "gone")
+
+
+@dataclass(frozen=True, eq=False)
+class Patient:
+    """A simulated study and its lesions as rows.
+
+    Attributes:
+        study: what `simulate_patient` returns.
+        lesions: per visit, one row per lesion that has voxels in that visit's scan: index,
+            volume_mm3 (on the scan's grid), location, confluent_group (0 for a lesion that
+            touches no other), units_in_group, change (since the visit before; "" at the first).
+        gone: per visit, the labels that were there the visit before and are not any more.
+    """
+
+    study: Study
+    lesions: tuple[tuple[Mapping[str, Any], ...], ...]
+    gone: tuple[tuple[int, ...], ...]
+
+
+def simulate_patient(
+    seed: int,
+    visits: int = 1,
+    *,
+    style: Style = "realistic",
+    lesion_load: float = 1.0,
+    spacing_mm: tuple[float, float, float] | None = None,
+    with_skull: bool = True,
+    registered: bool = False,
+    subject: str | None = None,
+) -> Study:
+    """A patient whose truth is known to the voxel.
+
+    Args:
+        seed: decides everything; the same seed and arguments give the same study.
+        visits: one, two or more.
+        style: ``realistic``, or ``randomized`` contrasts far around FLAIR, for training.
+        lesion_load: multiplies the number of lesions.
+        spacing_mm: voxel size; drawn where it is not given (half the patients 1 mm in 3D,
+            the others slices of 1.2 to 5 mm).
+        with_skull: False leaves nothing outside the brain.
+        registered: all visits share one grid and position; else the patient lies
+            differently each time.
+        subject: its name; by default made from the seed.
+
+    Returns:
+        A study with scan ``flair`` (uint16) per visit, the brain, and labels ``lesions``
+        (uint8, exactly where instances > 0), ``instances`` (int32, a lesion keeps its label
+        through all visits) and ``tissue`` (uint8: 0 outside, 1 fluid, 2 gray, 3 white matter,
+        4 lesion), all on the visit's own grid. With two or more visits, ``changes`` between
+        the first and the last on the last one's grid, uint8: ``new`` and ``gone`` hold
+        whole lesions, ``growing`` and ``shrinking`` the voxels won or lost by lesions that
+        are in both; ``gone`` and ``shrinking`` lie where the lesion was.
+    """
+    return simulate_with_truth(
+        seed,
+        visits,
+        style=style,
+        lesion_load=lesion_load,
+        spacing_mm=spacing_mm,
+        with_skull=with_skull,
+        registered=registered,
+        subject=subject,
+    ).study
+
+
+def simulate_with_truth(
+    seed: int,
+    visits: int = 1,
+    *,
+    style: Style = "realistic",
+    lesion_load: float = 1.0,
+    spacing_mm: tuple[float, float, float] | None = None,
+    with_skull: bool = True,
+    registered: bool = False,
+    subject: str | None = None,
+) -> Patient:
+    """As `simulate_patient`, with the table of lesions of every visit."""
+    if visits < 1:
+        raise ValueError(f"a patient has at least one visit, got {visits}")
+    streams = np.random.SeedSequence(seed).spawn(4)
+    body, growth, machine, chance = (np.random.default_rng(s) for s in streams)
+    wild = style == "randomized"
+    head = make_head(body, HeadSettings(fine_mm=1.4, coarse_mm=2.6) if wild else HeadSettings())
+    first = compose(head)
+    units = plant(growth, first, visits, LesionSettings(load=lesion_load))
+    contrast = draw_contrast(machine, style)
+    protocol = draw_protocol(machine, style, spacing_mm)
+    texture_seed = int(machine.integers(2**31))
+    atrophy = np.concatenate([[0.0], np.cumsum(body.uniform(0.03, 0.25, visits - 1))])
+
+    scans: list[Scan] = []
+    painted: list[Painted] = []
+    anatomies: list[Anatomy] = []
+    for visit in range(visits):
+        anatomy = first if visit == 0 else compose(head, float(atrophy[visit]))
+        lesions = paint(units, visit)
+        image = contrast_image(anatomy, lesions, contrast, texture_seed, with_skull)
+        now = protocol if visit == 0 or registered else moved(machine, protocol)
+        if visit and registered:
+            now = replace(now, noise=now.noise * float(machine.uniform(0.8, 1.25)))
+        scans.append(acquire(image, anatomy, lesions, now, chance))
+        painted.append(lesions)
+        anatomies.append(anatomy)
+    return _assemble(subject or f"sim{seed:04d}", scans, painted, anatomies, units)
+
+
+def _assemble(
+    subject: str,
+    scans: list[Scan],
+    painted: list[Painted],
+    anatomies: list[Anatomy],
+    units: list[Unit],
+) -> Patient:
+    visits, tables, gone = [], [], []
+    for number, scan in enumerate(scans):
+        labels = {
+            "lesions": Volume((scan.labels > 0).astype(np.uint8), scan.grid),
+            "instances": Volume(scan.labels, scan.grid),
+            "tissue": Volume(scan.tissue, scan.grid),
+        }
+        visits.append(
+            Visit(
+                scans={"flair": Volume(scan.image, scan.grid)},
+                labels=labels,
+                brain=Volume(scan.brain, scan.grid),
+                session=f"{number + 1:02d}",
+            )
+        )
+        zones = Zones(
+            anatomies[number].ventricle_mm,
+            anatomies[number].cortex_mm,
+            anatomies[number].infratentorial,
+        )
+        tables.append(_rows(scan, painted[number], zones, units, number))
+        gone.append(
+            tuple(
+                unit.label
+                for unit in units
+                if number and unit.volumes_mm3[number - 1] > 0 and unit.volumes_mm3[number] == 0
+            )
+        )
+    changes = _changes(scans, painted, units) if len(scans) > 1 else {}
+    return Patient(Study(subject, tuple(visits), changes), tuple(tables), tuple(gone))
+
+
+def state(unit: Unit, before: int, after: int) -> str:
+    """What became of a lesion between two visits: one of `STATES`, "stable", or "" if in neither.
+
+    Growing and shrinking mean a change of its intended volume by more than a tenth.
+    """
+    old, new = unit.volumes_mm3[before], unit.volumes_mm3[after]
+    if old == 0 or new == 0:
+        return "" if old == new else ("new" if old == 0 else "gone")
+    if new > 1.1 * old:
+        return "growing"
+    return "shrinking" if new < old / 1.1 else "stable"
+
+
+def _rows(
+    scan: Scan, painted: Painted, zones: Zones, units: list[Unit], visit: int
+) -> tuple[Mapping[str, Any], ...]:
+    places = {
+        label: row["place"]
+        for label, row in describe(units, painted.labels, lambda v: place_of(zones, v)).items()
+    }
+    by_label = {unit.label: unit for unit in units}
+    found = describe(units, scan.labels, lambda voxels: "")
+    members: dict[int, int] = {}
+    for row in found.values():
+        members[row["group"]] = members.get(row["group"], 0) + 1
+    return tuple(
+        {
+            "index": label,
+            "name": f"lesion-{label}",
+            "volume_mm3": round(row["voxels"] * scan.grid.voxel_volume_mm3, 2),
+            "location": places.get(label, by_label[label].place),
+            "confluent_group": row["group"] if members[row["group"]] > 1 else 0,
+            "units_in_group": members[row["group"]],
+            "change": state(by_label[label], visit - 1, visit) if visit else "",
+        }
+        for label, row in sorted(found.items())
+    )
+
+
+def _changes(scans: list[Scan], painted: list[Painted], units: list[Unit]) -> dict[str, Volume]:
+    """Change maps between the first and the last visit on the last visit's grid."""
+    from lesionwise.simulate.scanner import resample_labels
+
+    last = scans[-1]
+    before = resample_labels(painted[0].labels, last.grid)
+    after: NDArray[np.int32] = last.labels
+    fate = np.zeros(max((unit.label for unit in units), default=0) + 1, dtype=np.uint8)
+    for unit in units:
+        name = state(unit, 0, len(scans) - 1)
+        fate[unit.label] = STATES.index(name) + 1 if name in STATES else 0
+    old, new = fate[before], fate[after]
+    maps = {
+        "new": new == 1,
+        "growing": (new == 2) & (before != after),
+        "shrinking": (old == 3) & (before != after),
+        "gone": old == 4,
+    }
+    return {name: Volume(m.astype(np.uint8), last.grid) for name, m in maps.items()}
