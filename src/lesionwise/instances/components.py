@@ -45,11 +45,10 @@ def connected_components(
     labels = np.zeros(mask.shape, dtype=np.int32)
     box = _box_around(mask)
     if box is not None:
-        inside = np.ascontiguousarray(mask[box])
-        labels[box] = cc3d.connected_components(
-            inside,
-            connectivity=connectivity,  # type: ignore[call-overload]
-        )
+        # A frame of background: cc3d 4.1 fails on a single row of voxels such as 1, 0, 1.
+        framed = np.ascontiguousarray(np.pad(mask[box], 1))
+        found = cc3d.connected_components(framed, connectivity=connectivity)  # type: ignore[call-overload]
+        labels[box] = found[1:-1, 1:-1, 1:-1]
     return labels
 
 

@@ -1,0 +1,169 @@
+"""Size limits, connected pieces and relabelling on countable voxels."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import ndimage
+
+from lesionwise.instances.filters import (
+    DropSmall,
+    lesion_sizes,
+    relabel_sequential,
+    split_disconnected,
+)
+from lesionwise.types import Grid, Instances
+
+Partition = Callable[[np.ndarray], np.ndarray]
+label_maps = arrays(np.int32, st.tuples(*[st.integers(1, 5)] * 3), elements=st.integers(0, 3))
+
+
+def lesions(*sizes: tuple[int, int, int], spacing_mm: tuple[float, ...] = (1, 1, 1)) -> Instances:
+    """One box a size, labelled 10, 20, … along i, two voxels apart."""
+    labels = np.zeros((sum(size[0] + 2 for size in sizes), 30, 30), dtype=np.int32)
+    at = 0
+    for row, size in enumerate(sizes):
+        labels[at : at + size[0], : size[1], : size[2]] = 10 * (row + 1)
+        at += size[0] + 2
+    return Instances(labels, Grid(labels.shape, np.diag([*spacing_mm, 1.0])))
+
+
+def kept(step: DropSmall, instances: Instances) -> list[int]:
+    return [int(n) for n in np.unique(step(instances).labels) if n]
+
+
+def test_a_volume_exactly_on_the_limit_stays() -> None:
+    on_and_below = lesions((3, 3, 3), (2, 13, 1))
+    step = DropSmall(min_volume_mm3=27, min_extent_mm=0, relabel=False)
+    assert kept(step, on_and_below) == [10]
+
+
+def test_the_authors_drop_a_volume_on_the_limit() -> None:
+    step = DropSmall(27, 0, drop_at_min_volume=True, relabel=False)
+    assert kept(step, lesions((3, 3, 3), (4, 7, 1))) == [20]
+
+
+def test_an_extent_exactly_on_the_limit_stays_and_any_axis_can_fail() -> None:
+    instances = lesions((3, 3, 3), (2, 9, 9), (9, 2, 9), (9, 9, 2))
+    assert kept(DropSmall(0, 3, relabel=False), instances) == [10]
+
+
+def test_sizes_are_in_mm_of_each_axis() -> None:
+    spacing_mm = (0.5, 1.0, 3.0)
+    instances = lesions((6, 3, 1), (5, 9, 9), spacing_mm=spacing_mm)
+    assert kept(DropSmall(0, 3, relabel=False), instances) == [10]
+    assert kept(DropSmall(27.1, 0, relabel=False), instances) == [20]
+
+
+def test_header_rounding_does_not_move_a_lesion_below_its_limits() -> None:
+    spacing_mm = tuple(np.float32([1, 1, 1]) * np.float32(1 - 2e-7))
+    assert kept(DropSmall(27, 3), lesions((3, 3, 3), spacing_mm=spacing_mm)) == [1]
+
+
+def test_oblique_spacing_comes_from_the_columns_of_the_affine() -> None:
+    turn = np.array([[0.6, -0.8, 0], [0.8, 0.6, 0], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ np.diag([1.0, 1.0, 3.0])
+    labels = np.zeros((9, 9, 9), dtype=np.int32)
+    labels[:3, :3, :1] = 1
+    assert DropSmall(27, 3)(Instances(labels, Grid(labels.shape, affine))).labels.any()
+
+
+def test_what_stays_is_numbered_in_the_old_order() -> None:
+    instances = lesions((1, 1, 1), (3, 3, 3), (4, 4, 4))
+    labels = DropSmall()(instances).labels
+    assert np.unique(labels).tolist() == [0, 1, 2]
+    assert (labels[instances.labels == 20] == 1).all()
+    assert labels.dtype == np.int32
+
+
+def test_zero_limits_drop_nothing() -> None:
+    instances = lesions((1, 1, 1), (3, 3, 3))
+    assert np.array_equal(DropSmall(0, 0, relabel=False)(instances).labels, instances.labels)
+
+
+def test_no_lesions() -> None:
+    labels = np.zeros((2, 2, 2), dtype=np.int32)
+    assert not DropSmall()(Instances(labels, Grid(labels.shape, np.eye(4)))).labels.any()
+    assert not split_disconnected(labels).any()
+    assert not relabel_sequential(labels).any()
+
+
+@given(label_maps)
+def test_sizes_are_those_of_counting(labels: np.ndarray) -> None:
+    sizes = lesion_sizes(labels)
+    assert sizes.label.tolist() == [n for n in np.unique(labels) if n]
+    for row, label in enumerate(sizes.label):
+        at = np.argwhere(labels == label)
+        assert sizes.voxels[row] == len(at)
+        assert np.array_equal(sizes.low[row], at.min(axis=0))
+        assert np.array_equal(sizes.high[row], at.max(axis=0) + 1)
+        assert np.array_equal(sizes.extent_vox[row], np.ptp(at, axis=0) + 1)
+
+
+def test_the_largest_piece_keeps_its_label() -> None:
+    labels = np.array([5, 0, 5, 5, 0, 2, 0, 5, 0, 2], dtype=np.int32).reshape(1, 1, -1)
+    # Pieces of 2 first, then those of 5; of equal pieces the first keeps the label.
+    assert split_disconnected(labels).reshape(-1).tolist() == [7, 0, 5, 5, 0, 2, 0, 8, 0, 6]
+
+
+def test_connectivity_decides_what_a_piece_is() -> None:
+    labels = np.zeros((2, 2, 2), dtype=np.int32)
+    labels[0, 0, 0] = labels[1, 1, 1] = 1
+    assert split_disconnected(labels, 26).max() == 1
+    assert split_disconnected(labels, 18).max() == 2
+
+
+@given(label_maps, st.sampled_from([(6, 1), (18, 2), (26, 3)]))
+def test_pieces_are_those_of_each_label_alone(
+    partition: Partition, labels: np.ndarray, rule: tuple[int, int]
+) -> None:
+    connectivity, order = rule
+    expected = np.zeros(labels.shape, dtype=np.int64)
+    for label in (1, 2, 3):
+        pieces, _ = ndimage.label(labels == label, ndimage.generate_binary_structure(3, order))
+        expected[pieces > 0] = pieces[pieces > 0] + expected.max()
+    split = split_disconnected(labels, connectivity)
+    assert np.array_equal(partition(split), partition(expected))
+    for label in (1, 2, 3):
+        sizes = np.unique(split[labels == label], return_counts=True)
+        if len(sizes[0]):
+            assert sizes[1][sizes[0] == label] == sizes[1].max()
+
+
+@given(label_maps)
+def test_relabelling_keeps_order_and_closes_gaps(labels: np.ndarray) -> None:
+    wide = np.array([0, 4, 70, 71], dtype=np.int32)[labels]
+    found = [n for n in np.unique(labels) if n]
+    expected = np.zeros(4, dtype=np.int32)
+    expected[found] = np.arange(1, len(found) + 1)
+    assert np.array_equal(relabel_sequential(wide), expected[labels])
+
+
+@pytest.mark.parametrize("side", ["ref", "pred"])
+def test_reference_sizes(shared: Callable[[str], Path], side: str) -> None:
+    checked = 0
+    for folder in sorted(shared("oracle/cases").iterdir()):
+        results = json.loads((folder / "small_removal.json").read_text())["results"]
+        image = nib.load(folder / f"{side}_instances.nii.gz")
+        labels = np.asarray(image.dataobj).astype(np.int32)
+        instances = Instances(labels, Grid(labels.shape, image.affine))
+        for name, expected in results.items():
+            of, _, volume, extent = name.split("_")
+            if of != side:
+                continue
+            step = DropSmall(
+                float(volume.removesuffix("mm3")),
+                float(extent.removesuffix("mm")),
+                drop_at_min_volume=True,
+                relabel=False,
+            )
+            assert kept(step, instances) == expected["kept_ids"], (folder.name, name)
+            checked += 1
+    assert checked > 0
