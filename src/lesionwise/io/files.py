@@ -53,16 +53,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+    try:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        concerns_it = error.filename is None or str(temporary) in map(
-            str, (error.filename, error.filename2)
-        )
-        concerns_it = concerns_it or str(error.filename) == str(path.parent)
-        if concerns_it and error.errno in _FAULTS_OF_THE_PLACE:
-            raise InputError(f"{path}: cannot be written ({error.strerror})") from error
-        raise
+        elsewhere = error.filename is not None and str(error.filename) != str(temporary)
+        if elsewhere or error.errno not in _FAULTS_OF_THE_PLACE:
+            raise
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
     finally:
         if temporary.is_file():
             temporary.unlink()

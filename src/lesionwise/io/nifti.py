@@ -21,8 +21,15 @@ from lesionwise.types import Grid, InputError, Volume
 SPACING_LIMITS_MM = (0.05, 50.0)
 """A scan whose voxels are smaller or larger than this has a wrong header."""
 
-FORMS_AGREE_MM = 0.1
-"""Up to this distance at the corners the two affines of a header count as one."""
+FORMS_AGREE_MM = 0.5
+"""Up to this distance at the corners the two affines of a header count as one.
+
+The qform keeps three of four quaternion components in single precision. Where the fourth is
+near 0, as in every scan with axes near LPS, an angle of 0.001 radians is lost, which is 0.4 mm
+at the far corner of a head.
+"""
+
+QFORM_WRITTEN_WITHIN_MM = 0.1
 
 MAX_LABEL = int(np.iinfo(np.int32).max)
 
@@ -49,7 +56,7 @@ def read_volume(path: str | Path, dtype: DTypeLike = np.float32) -> Volume:
 
     1. With one code set, that affine holds. With none, the axes are taken to run to the right,
        to the front and up with the stated spacing (method 1 of the NIfTI standard).
-    2. Both set and no corner of the volume further apart than 0.1 mm: the sform holds.
+    2. Both set and no corner of the volume further apart than 0.5 mm: the sform holds.
     3. Both set and apart: the sform holds where its code names another space than the qform's
        code (aligned, Talairach, MNI) and both agree on which side is left. That is how
        registration tools write their results.
@@ -166,7 +173,7 @@ def write_volume(
     """Write a volume atomically as .nii or .nii.gz; equal volumes give equal bytes.
 
     Both affines are set with code 2 (aligned to another image) and the unit is mm; the qform
-    is left out where it cannot say the same, which is the case for sheared grids.
+    is left out where it cannot say the same to within 0.1 mm, as for sheared grids.
 
     Args:
         grid: the file's grid, such as ``read_grid`` gives it for the scan the result belongs
@@ -185,14 +192,14 @@ def write_volume(
         raise ValueError(f"{path}: the name of a NIfTI file ends in .nii or .nii.gz")
     if grid is not None:
         volume = on_grid(volume, grid, name=str(path))
-        volume = Volume(volume.array, grid)
     array = _storable(path, volume.array, dtype)
     affine = volume.grid.affine
-    image: Any = nib.Nifti1Image(array, affine)
+    image: Any = nib.Nifti1Image(array, affine, dtype=array.dtype)
     image.header.set_xyzt_units("mm")
     image.header.set_sform(affine, code=2)
     image.header.set_qform(affine, code=2, strip_shears=True)
-    if not Grid(volume.grid.shape, image.header.get_qform()).matches(volume.grid, FORMS_AGREE_MM):
+    qform = Grid(volume.grid.shape, image.header.get_qform())
+    if not qform.matches(volume.grid, QFORM_WRITTEN_WITHIN_MM):
         image.header.set_qform(None, code=0)
         image.header["pixdim"][1:4] = volume.grid.spacing_mm
     image.header["descrip"] = description.encode("ascii", "replace")[:79]

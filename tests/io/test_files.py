@@ -1,0 +1,186 @@
+import errno
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lesionwise.io import files
+from lesionwise.io.files import (
+    atomic_path,
+    check_writable,
+    read_json,
+    read_table,
+    write_json,
+    write_table,
+    write_text,
+)
+from lesionwise.types import InputError
+
+
+def test_atomic_path_leaves_only_the_finished_file(tmp_path):
+    with atomic_path(tmp_path / "new" / "a.nii.gz") as temporary:
+        temporary.write_bytes(b"1")
+        assert temporary.parent == tmp_path / "new"
+        assert temporary.name.endswith(".nii.gz")
+        assert not (tmp_path / "new" / "a.nii.gz").exists()
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["a.nii.gz"]
+
+
+def test_atomic_path_keeps_the_old_file_after_an_error(tmp_path):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+
+    def fail():
+        with atomic_path(target) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+    assert target.read_text() == "old"
+
+
+def test_a_full_disk_is_one_line_that_names_the_file(tmp_path):
+    def fail():
+        with atomic_path(tmp_path / "a.txt") as temporary:
+            temporary.write_text("half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(InputError, match=r"a\.txt: cannot be written \(No space left"):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_about_another_file_passes_unchanged(tmp_path):
+    def fail():
+        with atomic_path(tmp_path / "a.txt"):
+            Path(tmp_path / "missing").read_text()
+
+    with pytest.raises(FileNotFoundError):
+        fail()
+
+
+def test_write_below_a_file_is_an_input_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_text(tmp_path / "file" / "a.txt", "x")
+
+
+def test_json_holds_null_for_nan_and_plain_numbers(tmp_path):
+    @dataclass(frozen=True)
+    class Options:
+        threshold: float
+        folder: Path
+
+    write_json(
+        tmp_path / "a.json",
+        {
+            "nan": float("nan"),
+            "infinite": np.float32("inf"),
+            "count": np.int64(3),
+            "flag": np.bool_(True),
+            "array": np.array([1.5, np.nan]),
+            "set": {"b", "a"},
+            "options": Options(0.5, Path("a/b")),
+        },
+    )
+    assert json.loads((tmp_path / "a.json").read_text()) == {
+        "nan": None,
+        "infinite": None,
+        "count": 3,
+        "flag": True,
+        "array": [1.5, None],
+        "set": ["a", "b"],
+        "options": {"threshold": 0.5, "folder": "a/b"},
+    }
+
+
+def test_json_keeps_the_order_of_keys(tmp_path):
+    write_json(tmp_path / "a.json", {"z": 1, "a": 2})
+    assert list(read_json(tmp_path / "a.json")) == ["z", "a"]
+
+
+def test_json_refuses_what_it_cannot_hold(tmp_path):
+    with pytest.raises(TypeError, match="complex"):
+        write_json(tmp_path / "a.json", {"x": 1j})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_json_is_an_input_error(tmp_path):
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(InputError, match=r"a\.json: not valid JSON"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_json(tmp_path / "b.json")
+
+
+def test_table_in_bids_style(tmp_path):
+    rows = [
+        {"label": 1, "volume_mm3": 0.1 + 0.2, "place": "deep\twhite\nmatter"},
+        {"label": np.int32(2), "volume_mm3": np.nan, "ok": np.True_},
+    ]
+    write_table(tmp_path / "a.tsv", rows)
+    assert (tmp_path / "a.tsv").read_text() == (
+        "label\tvolume_mm3\tplace\tok\n1\t0.3\tdeep white matter\tn/a\n2\tn/a\tn/a\ttrue\n"
+    )
+
+
+def test_table_from_a_frame_equals_table_from_rows(tmp_path):
+    rows = [{"a": 1, "b": 2.5}, {"a": 2, "b": 0.25}]
+    write_table(tmp_path / "rows.tsv", rows)
+    write_table(tmp_path / "frame.tsv", pd.DataFrame(rows, index=[7, 9]))
+    assert (tmp_path / "rows.tsv").read_bytes() == (tmp_path / "frame.tsv").read_bytes()
+
+
+def test_integers_beside_floats_stay_integers(tmp_path):
+    write_table(tmp_path / "a.tsv", pd.DataFrame({"label": [1, 2], "x": [0.5, 1.0]}))
+    assert (tmp_path / "a.tsv").read_text().splitlines()[1] == "1\t0.5"
+
+
+def test_an_empty_table_has_its_header(tmp_path):
+    write_table(tmp_path / "a.tsv", [], columns=["label", "x"])
+    assert (tmp_path / "a.tsv").read_text() == "label\tx\n"
+    assert list(read_table(tmp_path / "a.tsv")) == ["label", "x"]
+
+
+def test_read_table_keeps_names_as_text(tmp_path):
+    write_table(tmp_path / "a.tsv", [{"id": "01", "group": "NA", "x": None}])
+    table = read_table(tmp_path / "a.tsv")
+    assert table["id"][0] == "01"
+    assert table["group"][0] == "NA"
+    assert table["x"].isna().all()
+
+
+def test_read_table_refuses_what_is_no_table(tmp_path):
+    (tmp_path / "a.tsv").write_text("")
+    with pytest.raises(InputError, match="not a tab-separated table"):
+        read_table(tmp_path / "a.tsv")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_table(tmp_path / "b.tsv")
+
+
+def test_check_writable_makes_the_folder(tmp_path):
+    assert check_writable(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+def test_check_writable_refuses_a_file(tmp_path):
+    (tmp_path / "a").write_text("")
+    with pytest.raises(InputError, match="is a file"):
+        check_writable(tmp_path / "a")
+    with pytest.raises(InputError, match="cannot be written here"):
+        check_writable(tmp_path / "a" / "b")
+
+
+def test_check_writable_names_a_read_only_place(tmp_path, monkeypatch):
+    def refuse(self, data):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
+
+    monkeypatch.setattr(files.Path, "write_bytes", refuse)
+    with pytest.raises(InputError, match="Read-only file system"):
+        check_writable(tmp_path)
