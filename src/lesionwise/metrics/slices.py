@@ -28,7 +28,7 @@ from lesionwise.types import BoolArray, Grid, Instances
 
 Plane: TypeAlias = Literal["axial", "coronal", "sagittal"]
 Overlap: TypeAlias = Literal["lesion", "slice"]
-Hd95: TypeAlias = Literal["max_directed", "pooled"]
+Hd95: TypeAlias = Literal["larger_directed", "pooled"]
 
 WORLD_AXIS = {"sagittal": 0, "coronal": 1, "axial": 2}
 THRESHOLD = 0.1
@@ -110,7 +110,7 @@ def slice_table(
     case: str = "",
     plane: Plane = "axial",
     overlap: Overlap = "lesion",
-    hd95: Hd95 = "max_directed",
+    hd95: Hd95 = "larger_directed",
 ) -> SliceTable:
     """What every slice of a case holds on both sides, and how far they agree.
 
@@ -272,7 +272,7 @@ def hd95_in_plane(
     reference: BoolArray,
     prediction: BoolArray,
     spacing_mm: Sequence[float],
-    definition: Hd95 = "max_directed",
+    definition: Hd95 = "larger_directed",
 ) -> float:
     """95th percentile of the distances between two borders in a plane, mm.
 

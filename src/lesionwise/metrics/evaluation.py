@@ -1,0 +1,367 @@
+"""What all cases of an evaluation say together: cohorts, comparisons, agreement, detection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lesionwise.metrics.agreement import (
+    BlandAltman,
+    DetectionByVolume,
+    bland_altman,
+    detection_by_volume,
+)
+from lesionwise.metrics.case import KEYS, CaseResult, Options, Value
+from lesionwise.metrics.slices import SliceScores, SliceTable, balance, classify, join
+from lesionwise.metrics.statistics import (
+    PairedComparison,
+    RankComparison,
+    Summary,
+    compare_methods,
+    holm,
+    rank_methods,
+    summarize,
+)
+
+SHORT = (
+    *("dsc", "ppv", "sensitivity", "hd95_mm", "assd_mm", "relative_volume_difference"),
+    *("lesion_precision", "lesion_recall", "lesion_f1", "dic", "pq", "clu_recall"),
+    "challenge_f1",
+)
+"""The metrics of the short table."""
+
+LOWER_IS_BETTER = frozenset(
+    [
+        *("hd95_mm", "assd_mm", "volume_difference_mm3", "relative_volume_difference"),
+        *("lesion_fp", "lesion_fn", "lesion_fpr", "dic"),
+        *("false_lesion_count", "false_lesion_volume_mm3"),
+    ]
+)
+SIGNED = frozenset(("volume_difference_mm3", "relative_volume_difference"))
+"""Compared between methods by absolute value, since 0 is best."""
+
+NOT_COMPARED = frozenset(("clu_count",))
+"""Says something about the reference, nothing about a method."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredCase:
+    """One case scored by one method.
+
+    Attributes:
+        case: its name, such as sub-01_ses-02.
+        method: whose prediction it is.
+        reference_kind, prediction_kind: "mask" (made into components) or "instances".
+        reference_volume_mm3, prediction_volume_mm3: of all that is marked.
+        result: every metric, and a row per lesion.
+        notes: what was resolved or surprising about the files, one line each.
+        slices: rows for slice scores, None unless asked for.
+    """
+
+    case: str
+    method: str
+    reference: tuple[Path, ...]
+    prediction: Path
+    reference_kind: str
+    prediction_kind: str
+    reference_volume_mm3: float
+    prediction_volume_mm3: float
+    result: CaseResult
+    notes: tuple[str, ...] = ()
+    slices: SliceTable | None = None
+
+    @property
+    def reference_count(self) -> int:
+        return sum(row.side == "reference" for row in self.result.lesions)
+
+    @property
+    def prediction_count(self) -> int:
+        return sum(row.side == "prediction" for row in self.result.lesions)
+
+    def value(self, key: str) -> Value:
+        """One metric, None where it is undefined."""
+        return self.result.values[key]  # noqa: PD011
+
+    def flat(self) -> dict[str, Any]:
+        """Every number of the case by key, without the reasons for those that are undefined."""
+        return {
+            "case": self.case,
+            "method": self.method,
+            **{key: self.value(key) for key in KEYS},
+            "reference_lesions": self.reference_count,
+            "prediction_lesions": self.prediction_count,
+            "reference_volume_mm3": self.reference_volume_mm3,
+            "prediction_volume_mm3": self.prediction_volume_mm3,
+            "reference_kind": self.reference_kind,
+            "prediction_kind": self.prediction_kind,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Every case, and what they say together.
+
+    Attributes:
+        reference: the file or folder, or several where raters were given.
+        predictions: by method name, in the order given.
+        cases: by case, then method.
+        failures: what could not be scored, and why; by case or file name.
+        notes: what holds for the whole evaluation.
+        raters: one row per case and pair of raters or methods, where there are several raters.
+        page, folder: what was written; None where nothing was.
+    """
+
+    reference: tuple[Path, ...]
+    predictions: Mapping[str, Path]
+    options: Options
+    cases: tuple[ScoredCase, ...]
+    failures: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    raters: tuple[Mapping[str, Any], ...] = ()
+    seed: int = 0
+    folder: Path | None = None
+    page: Path | None = None
+
+    def of(self, method: str) -> list[ScoredCase]:
+        """The cases of one method."""
+        return [case for case in self.cases if case.method == method]
+
+    def values(self, method: str, key: str) -> list[Value]:
+        """One metric of one method, case by case."""
+        return [case.value(key) for case in self.of(method)]
+
+    @property
+    def rules(self) -> str:
+        """Under which rules the numbers were made, in one line."""
+        made = self.options
+        size = (
+            f"lesions below {made.min_volume_mm3:g} mm³ or {made.min_extent_mm:g} mm dropped on "
+            "both sides"
+            if made.size_filter == "both sides"
+            else "no size filter on either side"
+        )
+        return (
+            f"masks split into {made.connectivity}-connected components "
+            f"(challenge_*: always 6); {made.matching} matching at IoU {made.comparison} "
+            f"{made.iou_threshold:g}; {size}; hd95: {made.hd95}; assd: {made.assd}; "
+            f"empty cases: {made.empty}"
+        )
+
+    @cached_property
+    def cohort(self) -> dict[str, dict[str, Summary]]:
+        """By method and metric."""
+        return {
+            method: {key: summarize(self.values(method, key), seed=self.seed) for key in KEYS}
+            for method in self.predictions
+        }
+
+    @cached_property
+    def paired(self) -> dict[str, dict[str, list[float | None]]]:
+        """By metric and method: values on the cases that every method was scored on."""
+        shared = [
+            name
+            for name in dict.fromkeys(case.case for case in self.cases)
+            if all((name, method) in self._by_name for method in self.predictions)
+        ]
+        return {
+            key: {
+                method: [
+                    _comparable(key, self._by_name[name, method].value(key)) for name in shared
+                ]
+                for method in self.predictions
+            }
+            for key in KEYS
+            if key not in NOT_COMPARED
+        }
+
+    @cached_property
+    def comparisons(self) -> dict[str, list[PairedComparison]]:
+        """Every pair of methods by metric; empty with one method or one case."""
+        if len(self.predictions) < 2:
+            return {}
+        return {
+            key: compare_methods(values, seed=self.seed)
+            for key, values in self.paired.items()
+            if len(next(iter(values.values()))) > 1
+        }
+
+    @cached_property
+    def ranks(self) -> dict[str, RankComparison]:
+        """Friedman and Nemenyi by metric, where there are three methods and two cases."""
+        ranked = {
+            key: rank_methods(values, higher_is_better=key not in LOWER_IS_BETTER)
+            for key, values in self.paired.items()
+        }
+        return {key: rank for key, rank in ranked.items() if rank is not None}
+
+    @cached_property
+    def count_agreement(self) -> dict[str, BlandAltman | None]:
+        """Bland-Altman of the number of lesions by method."""
+        return {
+            method: bland_altman(
+                [case.reference_count for case in self.of(method)],
+                [case.prediction_count for case in self.of(method)],
+            )
+            for method in self.predictions
+        }
+
+    @cached_property
+    def volume_agreement(self) -> dict[str, BlandAltman | None]:
+        """Bland-Altman of the lesion volume in mm³ by method."""
+        return {
+            method: bland_altman(
+                [case.reference_volume_mm3 for case in self.of(method)],
+                [case.prediction_volume_mm3 for case in self.of(method)],
+            )
+            for method in self.predictions
+        }
+
+    @cached_property
+    def detection(self) -> dict[str, DetectionByVolume]:
+        """Detection probability of reference lesions against their volume, by method."""
+        found = {}
+        for method in self.predictions:
+            rows = [
+                (row.volume_mm3, row.state == "TP", case.case)
+                for case in self.of(method)
+                for row in case.result.lesions
+                if row.side == "reference"
+            ]
+            volumes, hits, cases = zip(*rows, strict=True) if rows else ((), (), ())
+            found[method] = detection_by_volume(volumes, hits, cases)
+        return found
+
+    def slice_tables(self) -> dict[str, SliceTable]:
+        """All slices by method; without the methods that have none."""
+        tables = {
+            method: [case.slices for case in self.of(method) if case.slices is not None]
+            for method in self.predictions
+        }
+        return {method: join(parts) for method, parts in tables.items() if parts}
+
+    def slice_scores(self, *, equal_normals: bool = True) -> dict[str, SliceScores]:
+        """Slice classification by method, by default with as many normal slices as positive."""
+        return {
+            method: classify(balance(table, self.seed) if equal_normals else table)
+            for method, table in self.slice_tables().items()
+        }
+
+    def comparison_rows(self) -> list[dict[str, Any]]:
+        """One row per metric and pair of methods, as ``comparison.tsv`` holds them."""
+        pairs = [(key, pair) for key, found in self.comparisons.items() for pair in found]
+        over_all = holm([pair.wilcoxon_p for _, pair in pairs])
+        return [
+            _comparison_row(key, pair, p) for (key, pair), p in zip(pairs, over_all, strict=True)
+        ]
+
+    def lesion_rows(self) -> list[dict[str, Any]]:
+        """One row per lesion of either side, as ``lesions.tsv`` holds them."""
+        return [
+            {"case": case.case, "method": case.method, **asdict(row)}
+            for case in self.cases
+            for row in case.result.lesions
+        ]
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Short tables for a person, by title: the scores, then what was compared."""
+        shown = {self.rules: self._scores_table()}
+        if self.comparisons:
+            wanted = [row for row in self.comparison_rows() if row["metric"] in SHORT]
+            columns = ["metric", "first", "second", "n", "difference", "ci_low", "ci_high"]
+            columns += ["wilcoxon_p", "p_holm", "rank_biserial", "better"]
+            shown["Paired comparisons (Holm within each metric)"] = pd.DataFrame(wanted)[columns]
+        if self.raters:
+            shown["Raters"] = _raters_table(self.raters)
+        return shown
+
+    def _scores_table(self) -> pd.DataFrame:
+        several = len({case.case for case in self.cases}) > 1
+        if len(self.predictions) > 1:
+            means = {
+                method: [self.cohort[method][key].mean for key in SHORT]
+                for method in self.predictions
+            }
+            return pd.DataFrame({"metric": list(SHORT), **means}, dtype=object)
+        (method,) = self.predictions
+        if not several:
+            return pd.DataFrame(
+                {"metric": list(SHORT), "value": [self.values(method, key)[0] for key in SHORT]},
+                dtype=object,
+            )
+        rows = [(key, self.cohort[method][key]) for key in SHORT]
+        return pd.DataFrame(
+            [
+                {
+                    "metric": key,
+                    "mean": row.mean,
+                    "SD": row.sd,
+                    "median": row.median,
+                    "95 % CI low": row.mean_ci[0] if row.mean_ci else None,
+                    "95 % CI high": row.mean_ci[1] if row.mean_ci else None,
+                    "n": row.n,
+                    "undefined": row.undefined,
+                }
+                for key, row in rows
+            ],
+            dtype=object,
+        )
+
+    @cached_property
+    def _by_name(self) -> dict[tuple[str, str], ScoredCase]:
+        return {(case.case, case.method): case for case in self.cases}
+
+
+def summary_row(summary: Summary) -> dict[str, Any]:
+    """A summary as files hold it, with the intervals' ends side by side."""
+    row = asdict(summary)
+    for name in ("mean_ci", "median_ci"):
+        low, high = row.pop(name) or (None, None)
+        row |= {f"{name}95_low": low, f"{name}95_high": high}
+    return row
+
+
+def _comparable(key: str, value: Value) -> float | None:
+    if value is None:
+        return None
+    return abs(float(value)) if key in SIGNED else float(value)
+
+
+def _comparison_row(key: str, pair: PairedComparison, p_holm_all: float | None) -> dict[str, Any]:
+    low, high = pair.difference_ci or (None, None)
+    better = ""
+    if pair.p_holm is not None and pair.difference is not None and pair.rank_biserial is not None:
+        first_is_better = (pair.rank_biserial > 0) != (key in LOWER_IS_BETTER)
+        better = (
+            (pair.first if first_is_better else pair.second) if pair.p_holm < 0.05 else "neither"
+        )
+    return {
+        "metric": key,
+        "compared": "absolute value" if key in SIGNED else "value",
+        "first": pair.first,
+        "second": pair.second,
+        "n": pair.n,
+        "undefined": pair.undefined,
+        "difference": pair.difference,
+        "ci_low": low,
+        "ci_high": high,
+        "wilcoxon_p": pair.wilcoxon_p,
+        "p_holm": pair.p_holm,
+        "p_holm_all_metrics": p_holm_all,
+        "t_p": pair.t_p,
+        "rank_biserial": pair.rank_biserial,
+        "cliffs_delta": pair.cliffs_delta,
+        "cohen_dz": pair.cohen_dz,
+        "better": better,
+    }
+
+
+def _raters_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    table = pd.DataFrame(rows)
+    numbers = ["dsc", "cohen_kappa", "lesion_f1"]
+    means = table.groupby(["first", "second"], sort=False)[numbers].mean(numeric_only=False)
+    return means.astype(float).reset_index()

@@ -1,0 +1,319 @@
+"""The page of an evaluation: tables, charts and overlays in one file that needs no network."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+
+import lesionwise
+from lesionwise.io.files import write_text
+from lesionwise.metrics.agreement import BlandAltman
+from lesionwise.metrics.evaluation import SHORT, Evaluation
+from lesionwise.metrics.slices import balance, threshold_curves
+from lesionwise.report import figures
+from lesionwise.report.overlay import overlay_png
+from lesionwise.types import Instances
+
+STRIPS = ("dsc", "lesion_f1", "lesion_precision", "lesion_recall", "pq", "hd95_mm")
+"""The metrics whose spread over cases is drawn."""
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A case to show: both sides on one grid."""
+
+    title: str
+    reference: Instances
+    prediction: Instances
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the page: a heading, a sentence, charts (SVG), pictures and tables."""
+
+    title: str
+    text: str = ""
+    charts: tuple[str, ...] = ()
+    pictures: tuple[tuple[str, str], ...] = ()
+    tables: tuple[tuple[str, pd.DataFrame], ...] = field(default=())
+
+
+def write_evaluation_page(
+    evaluation: Evaluation, path: Path, pictures: Sequence[Picture] = ()
+) -> Path:
+    """Write the page of an evaluation; returns where it lies.
+
+    Args:
+        pictures: cases to show as overlays, such as the best, the median and the worst.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("lesionwise.report", "assets"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["cell"] = format_cell
+    html = environment.get_template("evaluation.html").render(
+        title="Evaluation",
+        rules=evaluation.rules,
+        reference=", ".join(str(each) for each in evaluation.reference),
+        predictions={name: str(where) for name, where in evaluation.predictions.items()},
+        sections=list(sections(evaluation, pictures)),
+        notes=evaluation.notes,
+        failures=evaluation.failures,
+        version=lesionwise.__version__,
+    )
+    write_text(path, html)
+    return path
+
+
+def sections(evaluation: Evaluation, pictures: Sequence[Picture] = ()) -> Iterator[Section]:
+    """The parts of the page, in order; a part that has nothing to say is left out."""
+    several = len({case.case for case in evaluation.cases}) > 1
+    yield Section("Scores", tables=(("", next(iter(evaluation.tables().values()))),))
+    if several:
+        yield _spread(evaluation)
+    if evaluation.comparisons:
+        yield _compared(evaluation)
+    if several:
+        yield _agreement(evaluation)
+    detected = _detected(evaluation)
+    if detected:
+        yield detected
+    if evaluation.slice_tables():
+        yield _slices(evaluation)
+    if evaluation.raters:
+        yield Section(
+            "Raters",
+            "Agreement of each rater with the others and with each method, averaged over cases. "
+            "Kappa counts all background of the image.",
+            tables=(("", evaluation.tables()["Raters"]),),
+        )
+    if pictures:
+        yield Section(
+            "Cases",
+            "Lesion voxels on the slices that show most lesions: marked on both sides, only in "
+            "the reference (missed), only in the prediction (false).",
+            pictures=tuple((each.title, _data_url(overlay(each))) for each in pictures),
+        )
+    yield Section("Every case", tables=(("", _cases(evaluation)),))
+    undefined = _undefined(evaluation)
+    if len(undefined):
+        yield Section(
+            "Undefined values",
+            "A metric without a value is left out of means and counted, never replaced.",
+            tables=(("", undefined),),
+        )
+
+
+def overlay(picture: Picture) -> bytes:
+    """A PNG of the slices of a case that show most lesions."""
+    return overlay_png(picture.reference, picture.prediction)
+
+
+def format_cell(value: Any) -> str:
+    """A table cell for people: three significant digits, a dash for what is missing."""
+    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+        return "–"  # noqa: RUF001
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, float | np.floating):
+        number = float(value)
+        return f"{number:.0f}" if abs(number) >= 1000 else f"{number:.3g}"
+    return str(value)
+
+
+def _spread(evaluation: Evaluation) -> Section:
+    charts = []
+    for key in STRIPS:
+        values = {
+            method: np.array(
+                [np.nan if v is None else float(v) for v in evaluation.values(method, key)]
+            )
+            for method in evaluation.predictions
+        }
+        if any(np.isfinite(column).any() for column in values.values()):
+            limits = None if key.endswith("_mm") else (0.0, 1.0)
+            charts.append(figures.to_svg(figures.strips(values, label=key, limits=limits)))
+    return Section("Spread over cases", "One point a case.", charts=tuple(charts))
+
+
+def _compared(evaluation: Evaluation) -> Section:
+    charts = []
+    for key in ("dsc", "lesion_f1"):
+        rows = {
+            f"{pair.first} - {pair.second}": (pair.difference, *(pair.difference_ci or (None,) * 2))
+            for pair in evaluation.comparisons.get(key, [])
+        }
+        if rows:
+            frame = pd.DataFrame.from_dict(
+                rows, orient="index", columns=["estimate", "low", "high"], dtype=np.float64
+            )
+            charts.append(figures.to_svg(figures.forest(frame, label=f"difference in {key}")))
+        ranks = evaluation.ranks.get(key)
+        if ranks is not None:
+            drawn = figures.critical_difference(
+                ranks.mean_ranks, ranks.critical_difference, ranks.groups
+            )
+            charts.append(figures.to_svg(drawn))
+    rows_of = [row for row in evaluation.comparison_rows() if row["metric"] in SHORT]
+    return Section(
+        "Methods compared",
+        "Differences are first - second on cases that both have a value for, with BCa bootstrap "
+        "95 % intervals; p of the Wilcoxon signed-rank test, corrected by Holm within each metric. "
+        "In rank diagrams bars join methods that Nemenyi's test does not tell apart.",
+        charts=tuple(charts),
+        tables=(("", pd.DataFrame(rows_of).drop(columns="compared")),),
+    )
+
+
+def _agreement(evaluation: Evaluation) -> Section:
+    charts, rows = [], []
+    for method in evaluation.predictions:
+        cases = evaluation.of(method)
+        counts = ([c.reference_count for c in cases], [c.prediction_count for c in cases])
+        volumes = (
+            [c.reference_volume_mm3 / 1000 for c in cases],
+            [c.prediction_volume_mm3 / 1000 for c in cases],
+        )
+        of = f" ({method})" if len(evaluation.predictions) > 1 else ""
+        for pair, quantity, unit in (
+            (counts, f"Lesion count{of}", "lesions"),
+            (volumes, f"Lesion volume{of}", "ml"),
+        ):
+            drawn = figures.bland_altman(*pair, quantity=quantity, unit=unit)
+            charts.append(figures.to_svg(drawn))
+        rows += [
+            _agreement_row(method, "lesion count", evaluation.count_agreement[method]),
+            _agreement_row(method, "lesion volume (mm³)", evaluation.volume_agreement[method]),
+        ]
+    return Section(
+        "Agreement in count and volume",
+        "Bland-Altman: prediction - reference. A slope whose p is small says that the bias grows "
+        "with the size.",
+        charts=tuple(charts),
+        tables=(("", pd.DataFrame([row for row in rows if row])),),
+    )
+
+
+def _agreement_row(method: str, quantity: str, found: BlandAltman | None) -> dict[str, Any]:
+    if found is None:
+        return {}
+    return {
+        "method": method,
+        "quantity": quantity,
+        "n": found.n,
+        "bias": found.bias,
+        "95 % CI": f"{found.bias_ci[0]:.3g} to {found.bias_ci[1]:.3g}",
+        "lower limit": found.lower,
+        "upper limit": found.upper,
+        "slope": found.slope,
+        "p of slope": found.slope_p,
+    }
+
+
+def _detected(evaluation: Evaluation) -> Section | None:
+    volumes: dict[str, Any] = {}
+    hits: dict[str, Any] = {}
+    rows = []
+    for method, found in evaluation.detection.items():
+        if not found.n:
+            continue
+        lesions = [
+            row
+            for case in evaluation.of(method)
+            for row in case.result.lesions
+            if row.side == "reference"
+        ]
+        volumes[method] = np.array([row.volume_mm3 for row in lesions])
+        hits[method] = np.array([row.state == "TP" for row in lesions])
+        rows.append(
+            {
+                "method": method,
+                "lesions": found.n,
+                "found": found.detected,
+                "odds ratio per tenfold volume": None
+                if found.slope is None
+                else np.exp(found.slope),
+                "volume found half the time (mm³)": found.volume_at_half_mm3,
+                "no fit because": found.no_fit or None,
+            }
+        )
+    if not rows:
+        return None
+    return Section(
+        "Detection by volume",
+        "Reference lesions found, by their volume, with Wilson 95 % intervals; the table gives a "
+        "logistic fit on the logarithm of the volume.",
+        charts=(figures.to_svg(figures.detection_by_volume(volumes, hits)),),
+        tables=(("", pd.DataFrame(rows, dtype=object)),),
+    )
+
+
+def _slices(evaluation: Evaluation) -> Section:
+    charts, rows = [], []
+    for method, table in evaluation.slice_tables().items():
+        curve = threshold_curves(balance(table, evaluation.seed))
+        thresholds = [scores.threshold for scores in curve]
+        lines = {
+            name: (
+                thresholds,
+                [np.nan if (v := getattr(s, name).value) is None else v for s in curve],
+            )
+            for name in ("accuracy", "sensitivity", "specificity", "ppv", "npv")
+        }
+        label = f"share ({method})" if len(evaluation.predictions) > 1 else "share"
+        drawn = figures.curves(lines, x_label="overlap threshold", y_label=label, mark_x=0.1)
+        charts.append(figures.to_svg(drawn))
+        scores = evaluation.slice_scores()[method]
+        for name in ("accuracy", "sensitivity", "specificity", "ppv", "npv"):
+            rate = getattr(scores, name)
+            low, high = rate.ci or (None, None)
+            rows.append(
+                {
+                    "method": method,
+                    "rate": name,
+                    "value": rate.value,
+                    "95 % CI low": low,
+                    "95 % CI high": high,
+                    "slices": f"{rate.successes} of {rate.total}",
+                }
+            )
+    return Section(
+        "Slices",
+        "A slice with lesions counts as found where one of them is covered to the threshold. As "
+        "many normal slices as positive ones, drawn with the seed; Wilson 95 % intervals.",
+        charts=tuple(charts),
+        tables=(("", pd.DataFrame(rows, dtype=object)),),
+    )
+
+
+def _cases(evaluation: Evaluation) -> pd.DataFrame:
+    columns = ["case", "method", *SHORT, "reference_lesions", "prediction_lesions"]
+    return pd.DataFrame([case.flat() for case in evaluation.cases], dtype=object)[columns]
+
+
+def _undefined(evaluation: Evaluation) -> pd.DataFrame:
+    counts: dict[tuple[str, str, str], int] = {}
+    for case in evaluation.cases:
+        for key, reason in case.result.undefined.items():
+            at = (case.method, key, reason)
+            counts[at] = counts.get(at, 0) + 1
+    return pd.DataFrame(
+        [
+            {"method": method, "metric": key, "cases": count, "reason": reason}
+            for (method, key, reason), count in counts.items()
+        ]
+    )
+
+
+def _data_url(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -1,0 +1,413 @@
+"""The command ``evaluate``: predictions against a reference, files or folders of them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionwise.instances.components import connected_components
+from lesionwise.io.files import check_writable
+from lesionwise.io.nifti import read_grid, read_labels
+from lesionwise.io.space import on_grid, same_space
+from lesionwise.metrics.case import Options, evaluate_case
+from lesionwise.metrics.evaluation import Evaluation, ScoredCase
+from lesionwise.metrics.raters import cohen_kappa, fleiss_kappa, majority, staple
+from lesionwise.metrics.slices import Overlap, Plane, SliceTable, slice_table
+from lesionwise.report.evaluation_tables import write_evaluation_tables
+from lesionwise.run.pairing import Kind, method_names, pair_files, stem
+from lesionwise.types import InputError, Instances, Progress, Volume, silent
+
+Consensus: TypeAlias = Literal["majority", "staple"]
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class SliceOptions:
+    """How slices are cut and judged: see ``metrics.slices``."""
+
+    plane: Plane = "axial"
+    overlap: Overlap = "lesion"
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Everything one process needs to score one case by every method."""
+
+    case: str
+    references: tuple[tuple[str, Path], ...]
+    predictions: tuple[tuple[str, Path], ...]
+    options: Options
+    kind: Kind
+    consensus: Consensus
+    slices: SliceOptions | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Done:
+    case: str
+    scored: tuple[ScoredCase, ...]
+    failures: dict[str, str]
+    raters: tuple[Mapping[str, Any], ...]
+
+
+def evaluate(
+    reference: Path | Sequence[Path],
+    predictions: Path | Sequence[Path],
+    output: Path | None = None,
+    *,
+    options: Options | None = None,
+    kind: Kind = "auto",
+    consensus: Consensus = "majority",
+    slices: SliceOptions | None = None,
+    names: Sequence[str] = (),
+    workers: int | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Score predictions against a reference, compare them, and write tables and a page.
+
+    Two files make one case. Two folders are paired by the names of their files (see
+    ``run.pairing``). Grids that differ by rounding are taken as equal and the same voxels in
+    another axis order are brought into one; both are noted. Needs no torch.
+
+    A file counts as a mask, and is split into connected components, where its name ends in
+    ``_mask`` or it holds no more than one label; as an instance map where its name ends in
+    ``_dseg`` or holds the word instances, or it holds several labels. ``kind`` overrides that.
+
+    With ``output`` it writes ``metrics.json`` (every number), ``cases.tsv``, ``lesions.tsv``,
+    ``relations.tsv`` (lesions split and merged), ``evaluation.html``, and where there is
+    reason for them ``comparison.tsv``, ``slices.tsv``, ``slice_scores.tsv``, ``raters.tsv``
+    and ``failures.tsv``.
+
+    Args:
+        reference: a file or a folder; several are raters, and their consensus is the reference.
+        predictions: one or more of the same sort.
+        options: None takes the defaults.
+        consensus: of several raters: ``majority`` (ties are background) or ``staple`` (> 0.5);
+            its lesions are connected components.
+        slices: also score slices, as document 003 does; None leaves them out.
+        names: of the methods, in the order of the predictions; by default from their paths.
+        workers: processes; None takes one per core, 1 stays in this process. More than one
+            needs a script that guards its start with ``if __name__ == "__main__"``.
+
+    Raises:
+        InputError: If there is one case and it cannot be scored, or no case can. Among several,
+            those that cannot are listed in ``failures`` and the others go on.
+    """
+    references = (reference,) if isinstance(reference, Path) else tuple(reference)
+    given = (predictions,) if isinstance(predictions, Path) else tuple(predictions)
+    if not references or not given:
+        raise InputError("evaluate: needs a reference and at least one prediction")
+    options = options or Options()
+    methods = _named(given, names)
+    if output is not None:
+        check_writable(output)
+    tasks, failures = _plan(references, methods, options, kind, consensus, slices)
+    done = _run(tasks, workers, progress)
+    for result in done:
+        failures |= result.failures
+    scored = tuple(case for result in done for case in result.scored)
+    if not scored:
+        raise InputError(next(iter(failures.values())))
+    evaluation = Evaluation(
+        reference=references,
+        predictions=methods,
+        options=options,
+        cases=scored,
+        failures=failures,
+        notes=tuple(dict.fromkeys(f"{c.case}: {note}" for c in scored for note in c.notes)),
+        raters=tuple(row for result in done for row in result.raters),
+        seed=seed,
+        folder=output,
+    )
+    if output is None:
+        return evaluation
+    progress("writing", 0, 1)
+    write_evaluation_tables(evaluation, output)
+    page = _write_page(evaluation, output, {task.case: task for task in tasks})
+    progress("writing", 1, 1)
+    return replace(evaluation, page=page)
+
+
+def _named(given: Sequence[Path], names: Sequence[str]) -> dict[str, Path]:
+    if not names:
+        return method_names(given)
+    if len(names) != len(given) or len(set(names)) != len(names):
+        raise InputError(f"names: {len(given)} different names are needed, got {list(names)}")
+    return dict(zip(names, given, strict=True))
+
+
+def _plan(
+    references: Sequence[Path],
+    methods: Mapping[str, Path],
+    options: Options,
+    kind: Kind,
+    consensus: Consensus,
+    slices: SliceOptions | None,
+) -> tuple[list[_Task], dict[str, str]]:
+    """One task per case that has a reference and any prediction, and what is missing."""
+    raters = method_names(references) if len(references) > 1 else {"reference": references[0]}
+    truths: dict[str, dict[str, Path]] = {}
+    found: dict[str, dict[str, Path]] = {}
+    failures: dict[str, str] = {}
+    several = len(methods) > 1
+    for rater, folder in raters.items():
+        for method, path in methods.items():
+            pairs = pair_files(folder, path, kind)
+            for case, (truth, prediction) in pairs.files.items():
+                truths.setdefault(case, {})[rater] = truth
+                found.setdefault(case, {})[method] = prediction
+            for case, fault in pairs.faults.items():
+                failures.setdefault(f"{case} ({method})" if several else case, fault)
+    tasks = []
+    for case in sorted(truths):
+        missing = [rater for rater in raters if rater not in truths[case]]
+        if missing:
+            failures[case] = f"{case}: no reference of {', '.join(missing)}"
+            continue
+        tasks.append(
+            _Task(
+                case=case,
+                references=tuple((rater, truths[case][rater]) for rater in raters),
+                predictions=tuple((m, found[case][m]) for m in methods if m in found[case]),
+                options=options,
+                kind=kind,
+                consensus=consensus,
+                slices=slices,
+            )
+        )
+    return tasks, failures
+
+
+def _run(tasks: Sequence[_Task], workers: int | None, progress: Progress) -> list[_Done]:
+    """Results in the order of the tasks."""
+    count = min(len(tasks), workers or len(os.sched_getaffinity(0)))
+    stage = "scoring"
+    progress(stage, 0, len(tasks))
+    if count < 2:
+        done = []
+        for number, task in enumerate(tasks, start=1):
+            done.append(_score(task))
+            progress(stage, number, len(tasks))
+        return done
+    spawn = multiprocessing.get_context("spawn")
+    with _single_threaded(), ProcessPoolExecutor(count, mp_context=spawn) as pool:
+        futures = {pool.submit(_score, task): task.case for task in tasks}
+        results: dict[str, _Done] = {}
+        try:
+            for number, future in enumerate(as_completed(futures), start=1):
+                results[futures[future]] = future.result()
+                progress(stage, number, len(tasks))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [results[task.case] for task in tasks]
+
+
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    """Processes started inside use one thread each, since there is one for every core."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _score(task: _Task) -> _Done:
+    """Score one case by every method; a fault in its files is listed, not raised."""
+    failures: dict[str, str] = {}
+    try:
+        truth, kind, truth_notes, raters = _read_reference(task)
+    except InputError as fault:
+        return _Done(task.case, (), {task.case: str(fault)}, ())
+    scored = []
+    others: dict[str, Instances] = {}
+    for method, path in task.predictions:
+        try:
+            found, found_kind, found_notes = _read_prediction(task, path, truth)
+            notes = [*truth_notes, *found_notes]
+            scored.append(_scored(task, method, path, truth, found, (kind, found_kind), notes))
+            others[method] = found
+        except InputError as fault:
+            name = f"{task.case} ({method})" if len(task.predictions) > 1 else task.case
+            failures[name] = str(fault)
+    rows = _rater_rows(task, raters, others) if len(raters) > 1 else ()
+    return _Done(task.case, tuple(scored), failures, tuple(rows))
+
+
+def _scored(
+    task: _Task,
+    method: str,
+    path: Path,
+    truth: Instances,
+    found: Instances,
+    kinds: tuple[str, str],
+    notes: Sequence[str],
+) -> ScoredCase:
+    voxel_mm3 = truth.grid.voxel_volume_mm3
+    table: SliceTable | None = None
+    if task.slices is not None:
+        table = slice_table(
+            truth,
+            found,
+            case=task.case,
+            plane=task.slices.plane,
+            overlap=task.slices.overlap,
+            hd95="pooled" if task.options.hd95 == "pooled" else "larger_directed",
+        )
+    return ScoredCase(
+        case=task.case,
+        method=method,
+        reference=tuple(reference for _, reference in task.references),
+        prediction=path,
+        reference_kind=kinds[0],
+        prediction_kind=kinds[1],
+        reference_volume_mm3=float(np.count_nonzero(truth.labels) * voxel_mm3),
+        prediction_volume_mm3=float(np.count_nonzero(found.labels) * voxel_mm3),
+        result=evaluate_case(truth, found, task.options),
+        notes=tuple(notes),
+        slices=table,
+    )
+
+
+def _read_reference(task: _Task) -> tuple[Instances, str, list[str], dict[str, Instances]]:
+    """The reference or the raters' consensus, what it is, notes, and each rater's lesions."""
+    connectivity = task.options.connectivity
+    notes: list[str] = []
+    raters: dict[str, Instances] = {}
+    first_path = task.references[0][1]
+    first = read_labels(first_path)
+    kind = "mask"
+    for rater, path in task.references:
+        volume = first
+        if path != first_path:
+            volume, resolved = _on_reference(read_labels(path), path, first, first_path)
+            notes += resolved
+        notes += _label_notes(volume, path)
+        raters[rater], kind = _to_instances(volume, path, task.kind, connectivity)
+    if len(raters) == 1:
+        return raters[next(iter(raters))], kind, notes, raters
+    masks = [lesions.labels > 0 for lesions in raters.values()]
+    agreed = majority(masks) if task.consensus == "majority" else staple(masks).probability > 0.5
+    consensus = Instances(connected_components(agreed, connectivity), first.grid)
+    return consensus, f"{task.consensus} of {len(raters)} raters", notes, raters
+
+
+def _read_prediction(task: _Task, path: Path, truth: Instances) -> tuple[Instances, str, list[str]]:
+    """The predicted lesions on the reference's grid, what they are, and notes."""
+    reference = Volume(truth.labels, truth.grid)
+    volume, notes = _on_reference(read_labels(path), path, reference, task.references[0][1])
+    found, kind = _to_instances(volume, path, task.kind, task.options.connectivity)
+    return found, kind, [*notes, *_label_notes(volume, path)]
+
+
+def _on_reference(
+    volume: Volume, path: Path, reference: Volume, reference_path: Path
+) -> tuple[Volume, list[str]]:
+    """A volume on the reference's grid, and a line where that needed a decision."""
+    verdict = same_space(read_grid(path), read_grid(reference_path))
+    moved = on_grid(volume, reference.grid, f"{path} against {reference_path}")
+    return moved, [f"{path.name}: {verdict.reason}"] if verdict.reason else []
+
+
+def _to_instances(
+    volume: Volume, path: Path, kind: Kind, connectivity: int
+) -> tuple[Instances, Literal["mask", "instances"]]:
+    labels: NDArray[np.int32] = volume.array.astype(np.int32, copy=False)
+    found = _kind_of(labels, path) if kind == "auto" else kind
+    if found == "mask":
+        return Instances(connected_components(labels > 0, connectivity), volume.grid), "mask"
+    return Instances(labels, volume.grid), "instances"
+
+
+def _kind_of(labels: NDArray[np.int32], path: Path) -> Literal["mask", "instances"]:
+    name = stem(path).lower()
+    if name.endswith("_mask"):
+        return "mask"
+    if name.endswith("_dseg") or "instances" in name:
+        return "instances"
+    highest = labels.max(initial=0)
+    one_label = not ((labels > 0) & (labels < highest)).any()
+    return "mask" if one_label else "instances"
+
+
+def _label_notes(volume: Volume, path: Path) -> list[str]:
+    """What is unusual about a label map that was accepted."""
+    highest = int(volume.array.max(initial=0))
+    image: Any = nib.load(path)
+    notes = []
+    if image.get_data_dtype().kind == "f":
+        notes.append(f"{path.name}: stored as floating point, all whole numbers, taken as labels")
+    if highest == 0:
+        notes.append(f"{path.name}: holds label 0 only, so it has no lesion")
+    if highest > np.iinfo(np.uint16).max:
+        notes.append(f"{path.name}: labels up to {highest}, kept as they are")
+    return notes
+
+
+def _rater_rows(
+    task: _Task, raters: Mapping[str, Instances], others: Mapping[str, Instances]
+) -> Iterator[dict[str, Any]]:
+    """Agreement of every rater with every other rater and with every method."""
+    everyone = {**raters, **others}
+    all_names = list(everyone)
+    kappa = fleiss_kappa([lesions.labels > 0 for lesions in raters.values()])
+    for number, first in enumerate(raters):
+        for second in all_names[number + 1 :]:
+            result = evaluate_case(everyone[first], everyone[second], task.options)
+            a, b = everyone[first].labels > 0, everyone[second].labels > 0
+            yield {
+                "case": task.case,
+                "first": first,
+                "second": second,
+                "dsc": result.values["dsc"],
+                "lesion_f1": result.values["lesion_f1"],
+                "cohen_kappa": cohen_kappa(a, b),
+                "fleiss_kappa_of_raters": kappa,
+            }
+
+
+def _write_page(evaluation: Evaluation, folder: Path, tasks: Mapping[str, _Task]) -> Path:
+    from lesionwise.report.evaluation import Picture, write_evaluation_page
+
+    pictures = []
+    for title, case in _telling_cases(evaluation):
+        task = tasks[case.case]
+        truth = _read_reference(task)[0]
+        found = _read_prediction(task, case.prediction, truth)[0]
+        pictures.append(Picture(title, truth, found))
+    return write_evaluation_page(evaluation, folder / "evaluation.html", pictures)
+
+
+def _telling_cases(evaluation: Evaluation) -> Iterator[tuple[str, ScoredCase]]:
+    """The best, median and worst case of each method by DSC; of one case, that case."""
+    for method in evaluation.predictions:
+        ranked = sorted(
+            (case for case in evaluation.of(method) if case.value("dsc") is not None),
+            key=lambda case: float(case.value("dsc") or 0),
+        )
+        chosen = {"best": -1, "median": (len(ranked) - 1) // 2, "worst": 0} if ranked else {}
+        seen: set[str] = set()
+        for word, place in chosen.items():
+            case = ranked[place]
+            if case.case not in seen:
+                seen.add(case.case)
+                dsc = case.value("dsc")
+                which = f"{method}, {word}" if len(ranked) > 1 else method
+                yield f"{which}: {case.case}, DSC {dsc:.3f}", case
