@@ -1,0 +1,323 @@
+"""Visits brought onto each other: linear maps between the worlds of two scans.
+
+A world matrix is (4, 4) and maps world mm of the fixed scan to world mm of the moving scan: the
+direction in which ``geometry.resample_to`` asks for values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import SimpleITK
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionwise.preprocess.geometry import resample_to, respaced
+from lesionwise.types import BoolArray, Grid, InputError, Study, Visit, Volume
+
+Matrix = NDArray[np.float64]
+
+
+def rigid(
+    fixed: Volume,
+    moving: Volume,
+    *,
+    fixed_mask: Volume | None = None,
+    moving_mask: Volume | None = None,
+    start: Matrix | None = None,
+    levels_mm: tuple[float, ...] = (6.0, 3.0, 2.0),
+) -> Matrix:
+    """World matrix, fixed mm to moving mm, of the rotation and shift that align two scans.
+
+    Mattes mutual information within the mask, on copies with ever smaller voxels. It starts
+    from the scanners' own coordinates or from the centers of mass, whichever agrees better,
+    and tries turned starts only where neither agrees.
+
+    Args:
+        fixed, moving: any contrast and spacing, oblique or not.
+        fixed_mask: bool, on any grid in the fixed world: where agreement is measured (the brain,
+            somewhat widened: its border helps). None: all voxels above the background.
+        moving_mask: used for the center of mass alone.
+        start: world matrix to start from instead.
+        levels_mm: voxel sizes, coarse to fine; an axis with larger voxels keeps them.
+
+    Raises:
+        InputError: If a scan is constant, or the two nowhere overlap.
+
+    Deterministic: fixed samples, one thread. Source: Mattes et al. 2003, as in SimpleITK.
+    """
+    return _register(fixed, moving, fixed_mask, moving_mask, start, levels_mm, "rigid")
+
+
+def affine(
+    fixed: Volume,
+    moving: Volume,
+    *,
+    fixed_mask: Volume | None = None,
+    moving_mask: Volume | None = None,
+    start: Matrix | None = None,
+    levels_mm: tuple[float, ...] = (6.0, 3.0, 2.0),
+) -> Matrix:
+    """As ``rigid``, with scaling and shear as well (12 parameters)."""
+    return _register(fixed, moving, fixed_mask, moving_mask, start, levels_mm, "affine")
+
+
+def register_visits(study: Study) -> tuple[Matrix, ...]:
+    """One world matrix for each visit: world mm of the first visit to world mm of that visit.
+
+    The first is the identity. The scan that all visits share is used, FLAIR first. Where the
+    first visit has a brain mask, agreement is measured within it, 4 mm wider.
+    """
+    name = _shared_scan(study)
+    first = study.visits[0]
+    matrices = [np.eye(4)]
+    for visit in study.visits[1:]:
+        matrices.append(
+            rigid(
+                first.scans[name],
+                visit.scans[name],
+                fixed_mask=None if first.brain is None else _wider(first.brain, 4.0),
+                moving_mask=visit.brain,
+            )
+        )
+    return tuple(matrices)
+
+
+def move_to_first(study: Study, matrices: tuple[Matrix, ...]) -> Study:
+    """Later visits resampled onto the grids of the first: scans linear, labels nearest neighbor.
+
+    Args:
+        matrices: one for each visit, as ``register_visits`` gives them.
+
+    A scan that the first visit has too goes onto that scan's grid, any other onto the grid of the
+    first visit's first scan; labels and brain go onto that grid as well.
+    """
+    first = study.visits[0]
+    main = next(iter(first.scans.values())).grid
+
+    def moved(visit: Visit, world: Matrix) -> Visit:
+        return replace(
+            visit,
+            scans={
+                name: resample_to(
+                    volume,
+                    first.scans[name].grid if name in first.scans else main,
+                    order=1,
+                    world=world,
+                )
+                for name, volume in visit.scans.items()
+            },
+            labels={
+                name: resample_to(volume, main, order=0, world=world)
+                for name, volume in visit.labels.items()
+            },
+            brain=None
+            if visit.brain is None
+            else resample_to(visit.brain, main, order=0, world=world),
+        )
+
+    later = [moved(v, m) for v, m in zip(study.visits[1:], matrices[1:], strict=True)]
+    return replace(study, visits=(first, *later))
+
+
+@dataclass(frozen=True)
+class RegisterToFirst:
+    """Later visits rigidly registered to the first and resampled onto its grids.
+
+    A study of one visit passes unchanged. Changes are left alone: they are given on the grid of
+    one visit already. ``register_visits`` gives the matrices by themselves.
+
+    Used by every two-visit row that names a rigid registration (B2, B6, B24, B25 …).
+    """
+
+    def __call__(self, study: Study) -> Study:
+        if len(study.visits) < 2:
+            return study
+        return move_to_first(study, register_visits(study))
+
+
+def _register(
+    fixed: Volume,
+    moving: Volume,
+    fixed_mask: Volume | None,
+    moving_mask: Volume | None,
+    start: Matrix | None,
+    levels_mm: tuple[float, ...],
+    model: Literal["rigid", "affine"],
+) -> Matrix:
+    for role, volume in (("fixed", fixed), ("moving", moving)):
+        if not np.ptp(volume.array) > 0:
+            raise InputError(f"{role} scan: every voxel has the same value")
+    pairs = [(_coarse(fixed, mm), _coarse(moving, mm)) for mm in levels_mm]
+    masks = [_mask_on(pair[0], fixed_mask) for pair in pairs]
+    center = _center(pairs[0][0], masks[0])
+    matrix = start
+    if matrix is None:
+        matrix = _start(*pairs[0], masks[0], moving_mask, center)
+    for level, ((one, other), mask, mm) in enumerate(zip(pairs, masks, levels_mm, strict=True)):
+        matrix = _refine(
+            one,
+            other,
+            mask,
+            matrix,
+            center,
+            model if level or len(pairs) == 1 else "rigid",
+            first_step_mm=mm / 2 if level else mm,
+        )
+    return matrix
+
+
+def _start(
+    fixed: Volume, moving: Volume, mask: BoolArray, moving_mask: Volume | None, center: Matrix
+) -> Matrix:
+    """The scanner's coordinates or the shift between centers, whichever agrees better."""
+    inside = _mask_on(moving, moving_mask)
+    shift = np.eye(4)
+    shift[:3, 3] = _center(moving, inside) - center
+    candidates = [np.eye(4), shift]
+    scores = [_agreement(fixed, moving, mask, each) for each in candidates]
+    best = candidates[int(np.argmin(scores))]
+    if min(scores) > -0.1:
+        turned = []
+        for axis in range(3):
+            for degrees in (-30.0, -15.0, 15.0, 30.0):
+                turned.append(_turned(shift, axis, degrees, center))
+        scores_turned = [_agreement(fixed, moving, mask, each) for each in turned]
+        if min(scores_turned) < min(scores):
+            best = turned[int(np.argmin(scores_turned))]
+    return best
+
+
+def _turned(matrix: Matrix, axis: int, degrees: float, center: Matrix) -> Matrix:
+    angle = np.deg2rad(degrees)
+    i, j = [a for a in range(3) if a != axis]
+    turn = np.eye(4)
+    turn[i, i] = turn[j, j] = np.cos(angle)
+    turn[i, j], turn[j, i] = -np.sin(angle), np.sin(angle)
+    turn[:3, 3] = center - turn[:3, :3] @ center
+    return matrix @ turn
+
+
+def _method(fixed: Volume, mask: BoolArray) -> SimpleITK.ImageRegistrationMethod:
+    method = SimpleITK.ImageRegistrationMethod()
+    method.SetMetricAsMattesMutualInformation(32)
+    method.SetMetricFixedMask(to_image(Volume(mask.astype(np.uint8), fixed.grid)))
+    method.SetInterpolator(SimpleITK.sitkLinear)
+    # one thread: sums in one order, so that runs repeat
+    method.SetNumberOfThreads(1)
+    return method
+
+
+def _agreement(fixed: Volume, moving: Volume, mask: BoolArray, matrix: Matrix) -> float:
+    """Negative mutual information; 0 where the two do not overlap."""
+    method = _method(fixed, mask)
+    method.SetInitialTransform(_transform(matrix, np.zeros(3), "affine"))
+    try:
+        return float(method.MetricEvaluate(to_image(fixed), to_image(moving)))
+    except RuntimeError:  # SimpleITK's answer to too little overlap
+        return 0.0
+
+
+def _refine(
+    fixed: Volume,
+    moving: Volume,
+    mask: BoolArray,
+    matrix: Matrix,
+    center: Matrix,
+    model: Literal["rigid", "affine"],
+    first_step_mm: float,
+) -> Matrix:
+    method = _method(fixed, mask)
+    voxels = int(mask.sum())
+    wanted = 40_000
+    if voxels > wanted:
+        method.SetMetricSamplingStrategy(method.RANDOM)
+        method.SetMetricSamplingPercentage(wanted / mask.size, seed=1)
+    method.SetOptimizerAsRegularStepGradientDescent(
+        first_step_mm, 0.01, 60, relaxationFactor=0.5, gradientMagnitudeTolerance=1e-6
+    )
+    method.SetOptimizerScalesFromPhysicalShift()
+    transform = _transform(matrix, center, model)
+    method.SetInitialTransform(transform, inPlace=True)
+    try:
+        method.Execute(to_image(fixed), to_image(moving))
+    except RuntimeError as error:
+        raise InputError(f"the two scans do not overlap ({str(error).splitlines()[-1]})") from error
+    return _matrix(transform)
+
+
+def _transform(matrix: Matrix, center: Matrix, model: Literal["rigid", "affine"]) -> Any:
+    transform: Any = SimpleITK.Euler3DTransform() if model == "rigid" else SimpleITK.AffineTransform(3)
+    transform.SetCenter(center.tolist())
+    transform.SetMatrix(matrix[:3, :3].ravel().tolist())
+    transform.SetTranslation((matrix[:3, :3] @ center + matrix[:3, 3] - center).tolist())
+    return transform
+
+
+def _matrix(transform: Any) -> Matrix:
+    turn = np.array(transform.GetMatrix()).reshape(3, 3)
+    center = np.array(transform.GetCenter())
+    matrix = np.eye(4)
+    matrix[:3, :3] = turn
+    matrix[:3, 3] = np.array(transform.GetTranslation()) + center - turn @ center
+    return matrix
+
+
+def to_image(volume: Volume) -> SimpleITK.Image:
+    """The volume as a SimpleITK image in our world (RAS mm); axes must be at right angles."""
+    array = volume.array.T
+    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(array))
+    spacing = np.array(volume.grid.spacing_mm)
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(volume.grid.affine[:3, 3].tolist())
+    image.SetDirection((volume.grid.affine[:3, :3] / spacing).ravel().tolist())
+    return image
+
+
+def _coarse(volume: Volume, spacing_mm: float) -> Volume:
+    """A copy with voxels no smaller than ``spacing_mm`` and axes at right angles."""
+    straight = _straightened(volume.grid)
+    spacing = [max(spacing_mm, s) for s in straight.spacing_mm]
+    return resample_to(volume, respaced(straight, spacing), order=1)
+
+
+def _straightened(grid: Grid) -> Grid:
+    """The grid itself, or the nearest one with right angles where a header carries shear."""
+    spacing = np.array(grid.spacing_mm)
+    axes = grid.affine[:3, :3] / spacing
+    if np.allclose(axes.T @ axes, np.eye(3), atol=1e-5):
+        return grid
+    left, _, right = np.linalg.svd(axes)
+    middle = (np.array(grid.shape) - 1) / 2
+    straight = np.eye(4)
+    straight[:3, :3] = (left @ right) * spacing
+    straight[:3, 3] = grid.world_mm(middle[None])[0] - straight[:3, :3] @ middle
+    return Grid(grid.shape, straight)
+
+
+def _mask_on(volume: Volume, mask: Volume | None) -> BoolArray:
+    if mask is not None:
+        inside: BoolArray = resample_to(mask, volume.grid, order=0).array.astype(bool)
+        if inside.any():
+            return inside
+    low, high = np.percentile(volume.array, [1, 99])
+    return np.asarray(volume.array > low + 0.1 * (high - low))
+
+
+def _center(volume: Volume, mask: BoolArray) -> Matrix:
+    center: Matrix = volume.grid.world_mm(np.argwhere(mask).mean(axis=0)[None])[0]
+    return center
+
+
+def _wider(mask: Volume, by_mm: float) -> Volume:
+    outside = ndimage.distance_transform_edt(mask.array == 0, sampling=mask.grid.spacing_mm)
+    return Volume(outside <= by_mm, mask.grid)
+
+
+def _shared_scan(study: Study) -> str:
+    shared = [n for n in study.visits[0].scans if all(n in v.scans for v in study.visits)]
+    if not shared:
+        raise InputError(f"{study.subject}: the visits have no scan in common")
+    return "flair" if "flair" in shared else shared[0]
