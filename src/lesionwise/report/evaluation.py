@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
+from matplotlib.figure import Figure
 
-import lesionwise
-from lesionwise.io.files import write_text
 from lesionwise.metrics.agreement import BlandAltman
 from lesionwise.metrics.evaluation import SHORT, Evaluation
 from lesionwise.metrics.slices import balance, threshold_curves
 from lesionwise.report import figures
 from lesionwise.report.overlay import overlay_png
+from lesionwise.report.render import data_uri, number, shown, write_page
 from lesionwise.types import Instances
 
 STRIPS = ("dsc", "lesion_f1", "lesion_precision", "lesion_recall", "pq", "hd95_mm")
@@ -35,14 +34,30 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Chart:
+    """A chart as SVG, and what it shows in words."""
+
+    svg: Markup
+    alt: str
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """A picture as an address that a page can hold, and its caption."""
+
+    source: str
+    caption: str
+
+
+@dataclass(frozen=True)
 class Section:
-    """One part of the page: a heading, a sentence, charts (SVG), pictures and tables."""
+    """One part of the page: a heading, a sentence, charts, pictures and a table."""
 
     title: str
     text: str = ""
-    charts: tuple[str, ...] = ()
-    pictures: tuple[tuple[str, str], ...] = ()
-    tables: tuple[tuple[str, pd.DataFrame], ...] = field(default=())
+    charts: tuple[Chart, ...] = ()
+    pictures: tuple[Overlay, ...] = ()
+    table: Mapping[str, Any] | None = None
 
 
 def write_evaluation_page(
@@ -53,32 +68,31 @@ def write_evaluation_page(
     Args:
         pictures: cases to show as overlays, such as the best, the median and the worst.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("lesionwise.report", "assets"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["cell"] = format_cell
-    html = environment.get_template("evaluation.html").render(
+    cases = len({case.case for case in evaluation.cases})
+    methods = len(evaluation.predictions)
+    scored = {
+        "reference": [str(each) for each in evaluation.reference],
+        "predictions": [f"{name}: {where}" for name, where in evaluation.predictions.items()],
+        "rules": evaluation.rules,
+        "seed": evaluation.seed,
+    }
+    return write_page(
+        path,
+        "evaluation.html",
         title="Evaluation",
-        rules=evaluation.rules,
-        reference=", ".join(str(each) for each in evaluation.reference),
-        predictions={name: str(where) for name, where in evaluation.predictions.items()},
+        lead=f"{cases} {'case' if cases == 1 else 'cases'}, "
+        f"{methods} {'method' if methods == 1 else 'methods'}",
+        scored=scored,
         sections=list(sections(evaluation, pictures)),
         notes=evaluation.notes,
-        failures=evaluation.failures,
-        version=lesionwise.__version__,
+        failures=list(evaluation.failures.values()),
     )
-    write_text(path, html)
-    return path
 
 
 def sections(evaluation: Evaluation, pictures: Sequence[Picture] = ()) -> Iterator[Section]:
     """The parts of the page, in order; a part that has nothing to say is left out."""
     several = len({case.case for case in evaluation.cases}) > 1
-    yield Section("Scores", tables=(("", next(iter(evaluation.tables().values()))),))
+    yield Section("Scores", table=grid(next(iter(evaluation.tables().values()))))
     if several:
         yield _spread(evaluation)
     if evaluation.comparisons:
@@ -95,40 +109,59 @@ def sections(evaluation: Evaluation, pictures: Sequence[Picture] = ()) -> Iterat
             "Raters",
             "Agreement of each rater with the others and with each method, averaged over cases. "
             "Kappa counts all background of the image.",
-            tables=(("", evaluation.tables()["Raters"]),),
+            table=grid(evaluation.tables()["Raters"]),
         )
     if pictures:
         yield Section(
             "Cases",
             "Lesion voxels on the slices that show most lesions: marked on both sides, only in "
             "the reference (missed), only in the prediction (false).",
-            pictures=tuple((each.title, _data_url(overlay(each))) for each in pictures),
+            pictures=tuple(
+                Overlay(
+                    data_uri(overlay_png(each.reference, each.prediction), "image/png"), each.title
+                )
+                for each in pictures
+            ),
         )
-    yield Section("Every case", tables=(("", _cases(evaluation)),))
+    yield Section("Every case", table=grid(_cases(evaluation)))
     undefined = _undefined(evaluation)
     if len(undefined):
         yield Section(
             "Undefined values",
             "A metric without a value is left out of means and counted, never replaced.",
-            tables=(("", undefined),),
+            table=grid(undefined),
         )
 
 
-def overlay(picture: Picture) -> bytes:
-    """A PNG of the slices of a case that show most lesions."""
-    return overlay_png(picture.reference, picture.prediction)
+def grid(table: pd.DataFrame) -> dict[str, Any]:
+    """A table as the page's templates take it; a column is numeric where no cell holds text."""
+    numeric = [not any(isinstance(cell, str) for cell in table[name]) for name in table.columns]
+    return {
+        "columns": [
+            {"name": str(name), "kind": "number" if numbers else "text"}
+            for name, numbers in zip(table.columns, numeric, strict=True)
+        ],
+        "rows": [
+            [{"text": _text(cell), "value": _sort_value(cell), "link": ""} for cell in row]
+            for row in table.itertuples(index=False, name=None)
+        ],
+    }
 
 
-def format_cell(value: Any) -> str:
-    """A table cell for people: three significant digits, a dash for what is missing."""
-    if value is None or (isinstance(value, float) and not np.isfinite(value)):
-        return "–"  # noqa: RUF001
-    if isinstance(value, bool | np.bool_):
-        return "yes" if value else "no"
-    if isinstance(value, float | np.floating):
-        number = float(value)
-        return f"{number:.0f}" if abs(number) >= 1000 else f"{number:.3g}"
-    return str(value)
+def _text(value: Any) -> str:
+    """A cell for reading: three significant digits, a dash for what is missing."""
+    if isinstance(value, float | np.floating) and np.isfinite(value):
+        return number(float(value)) if abs(value) >= 1000 else f"{float(value):.3g}"
+    return shown(value)
+
+
+def _sort_value(value: Any) -> str:
+    missing = value is None or (isinstance(value, float) and not np.isfinite(value))
+    return "" if missing else str(value)
+
+
+def _chart(figure: Figure, alt: str) -> Chart:
+    return Chart(Markup(figures.to_svg(figure)), alt)  # the figure's own text is escaped in it
 
 
 def _spread(evaluation: Evaluation) -> Section:
@@ -142,7 +175,8 @@ def _spread(evaluation: Evaluation) -> Section:
         }
         if any(np.isfinite(column).any() for column in values.values()):
             limits = None if key.endswith("_mm") else (0.0, 1.0)
-            charts.append(figures.to_svg(figures.strips(values, label=key, limits=limits)))
+            drawn = figures.strips(values, label=key, limits=limits)
+            charts.append(_chart(drawn, f"{key} by method, one point a case"))
     return Section("Spread over cases", "One point a case.", charts=tuple(charts))
 
 
@@ -157,13 +191,14 @@ def _compared(evaluation: Evaluation) -> Section:
             frame = pd.DataFrame.from_dict(
                 rows, orient="index", columns=["estimate", "low", "high"], dtype=np.float64
             )
-            charts.append(figures.to_svg(figures.forest(frame, label=f"difference in {key}")))
+            drawn = figures.forest(frame, label=f"difference in {key}")
+            charts.append(_chart(drawn, f"Differences in {key} between methods with intervals"))
         ranks = evaluation.ranks.get(key)
         if ranks is not None:
             drawn = figures.critical_difference(
                 ranks.mean_ranks, ranks.critical_difference, ranks.groups
             )
-            charts.append(figures.to_svg(drawn))
+            charts.append(_chart(drawn, f"Mean ranks by {key} with the critical difference"))
     rows_of = [row for row in evaluation.comparison_rows() if row["metric"] in SHORT]
     return Section(
         "Methods compared",
@@ -171,7 +206,7 @@ def _compared(evaluation: Evaluation) -> Section:
         "95 % intervals; p of the Wilcoxon signed-rank test, corrected by Holm within each metric. "
         "In rank diagrams bars join methods that Nemenyi's test does not tell apart.",
         charts=tuple(charts),
-        tables=(("", pd.DataFrame(rows_of).drop(columns="compared")),),
+        table=grid(pd.DataFrame(rows_of).drop(columns="compared")),
     )
 
 
@@ -190,7 +225,7 @@ def _agreement(evaluation: Evaluation) -> Section:
             (volumes, f"Lesion volume{of}", "ml"),
         ):
             drawn = figures.bland_altman(*pair, quantity=quantity, unit=unit)
-            charts.append(figures.to_svg(drawn))
+            charts.append(_chart(drawn, f"{quantity}: difference against mean"))
         rows += [
             _agreement_row(method, "lesion count", evaluation.count_agreement[method]),
             _agreement_row(method, "lesion volume (mm³)", evaluation.volume_agreement[method]),
@@ -200,7 +235,7 @@ def _agreement(evaluation: Evaluation) -> Section:
         "Bland-Altman: prediction - reference. A slope whose p is small says that the bias grows "
         "with the size.",
         charts=tuple(charts),
-        tables=(("", pd.DataFrame([row for row in rows if row])),),
+        table=grid(pd.DataFrame([row for row in rows if row])),
     )
 
 
@@ -253,8 +288,10 @@ def _detected(evaluation: Evaluation) -> Section | None:
         "Detection by volume",
         "Reference lesions found, by their volume, with Wilson 95 % intervals; the table gives a "
         "logistic fit on the logarithm of the volume.",
-        charts=(figures.to_svg(figures.detection_by_volume(volumes, hits)),),
-        tables=(("", pd.DataFrame(rows, dtype=object)),),
+        charts=(
+            _chart(figures.detection_by_volume(volumes, hits), "Share of lesions found by volume"),
+        ),
+        table=grid(pd.DataFrame(rows, dtype=object)),
     )
 
 
@@ -272,7 +309,7 @@ def _slices(evaluation: Evaluation) -> Section:
         }
         label = f"share ({method})" if len(evaluation.predictions) > 1 else "share"
         drawn = figures.curves(lines, x_label="overlap threshold", y_label=label, mark_x=0.1)
-        charts.append(figures.to_svg(drawn))
+        charts.append(_chart(drawn, f"Slice scores of {method} against the overlap threshold"))
         scores = evaluation.slice_scores()[method]
         for name in ("accuracy", "sensitivity", "specificity", "ppv", "npv"):
             rate = getattr(scores, name)
@@ -292,7 +329,7 @@ def _slices(evaluation: Evaluation) -> Section:
         "A slice with lesions counts as found where one of them is covered to the threshold. As "
         "many normal slices as positive ones, drawn with the seed; Wilson 95 % intervals.",
         charts=tuple(charts),
-        tables=(("", pd.DataFrame(rows, dtype=object)),),
+        table=grid(pd.DataFrame(rows, dtype=object)),
     )
 
 
@@ -313,7 +350,3 @@ def _undefined(evaluation: Evaluation) -> pd.DataFrame:
             for (method, key, reason), count in counts.items()
         ]
     )
-
-
-def _data_url(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

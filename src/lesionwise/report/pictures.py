@@ -269,6 +269,7 @@ def _outline(
     """
     height, width = size
     down, right = height / shown.shape[0], width / shown.shape[1]
+    thick = 1 if width < 250 else 2
     boxes: dict[int, tuple[int, int, int, int]] = {}
     for label, box in enumerate(ndimage.find_objects(shown), start=1):
         if box is None:
@@ -277,7 +278,7 @@ def _outline(
         top, left = round((box[0].start - 2) * down), round((box[1].start - 2) * right)
         target = max(round(mask.shape[1] * right), 1), max(round(mask.shape[0] * down), 1)
         large = np.asarray(Image.fromarray(mask).resize(target, Image.Resampling.BILINEAR)) > 110
-        border = ndimage.binary_dilation(large) & ~large
+        border = ndimage.binary_dilation(large, iterations=thick) & ~large
         y, x = np.nonzero(border)
         y, x = y + top, x + left
         on = (y >= 0) & (y < height) & (x >= 0) & (x < width)
