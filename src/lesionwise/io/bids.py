@@ -205,34 +205,43 @@ def read_dataset(
     unknown = [name for name in scans if name not in SUFFIXES]
     if unknown or not scans:
         raise InputError(f"scans: {unknown or 'none'} given; known are {', '.join(SUFFIXES)}")
-    own = list(walk(root))
+    own = _by_subject(walk(root))
     if not own:
         raise InputError(f"{root}: not a BIDS data set, it has no images in sub-* folders")
-    derived = [file for file in own if file.entities.suffix in ("mask", "dseg")]
+    derived = {subject: [f for f in own[subject] if _is_map(f)] for subject in own}
     for folder in _derivative_folders(root, derivatives):
-        derived += [file for file in walk(folder) if file.entities.suffix in ("mask", "dseg")]
+        for subject, files in _by_subject(walk(folder)).items():
+            derived.setdefault(subject, []).extend(file for file in files if _is_map(file))
     studies, skipped = [], []
-    for subject in dict.fromkeys(file.entities.sub for file in own):
-        files = [file for file in own if file.entities.sub == subject]
-        sessions = list(dict.fromkeys(file.entities.ses for file in files))
-        sessions = _in_time_order(root, subject, sessions)
+    for subject, files in own.items():
         visits = []
-        for session in sessions:
+        sessions = {file.entities.ses for file in files if not _is_map(file)}
+        for session in _in_time_order(root, subject, sessions):
             label = f"sub-{subject}" + (f"_ses-{session}" if session else "")
             here = [file for file in files if file.entities.ses == session]
             chosen = {name: _choose(label, name, here, only) for name in scans}
-            lacking = [name for name, file in chosen.items() if file is None]
-            if not lacking:
-                complete = {name: file for name, file in chosen.items() if file is not None}
+            complete = {name: file for name, file in chosen.items() if file is not None}
+            if len(complete) == len(chosen):
                 visits.append(_VisitFiles(session, complete))
-            elif any(file.entities.suffix not in ("mask", "dseg") for file in here):
+            else:
+                lacking = [name for name in chosen if name not in complete]
                 skipped.append(f"{label}: no {', '.join(lacking)} scan")
         if visits:
-            maps = tuple(file for file in derived if file.entities.sub == subject)
-            studies.append(_StudyFiles(subject, tuple(visits), maps))
+            studies.append(_StudyFiles(subject, tuple(visits), tuple(derived[subject])))
     if not studies:
         raise InputError(f"{root}: no session has {' and '.join(scans)} ({_shortened(skipped)})")
     return BidsStudies(root, studies, skipped)
+
+
+def _by_subject(files: Iterable[BidsFile]) -> dict[str, list[BidsFile]]:
+    grouped: dict[str, list[BidsFile]] = {}
+    for file in files:
+        grouped.setdefault(file.entities.sub, []).append(file)
+    return grouped
+
+
+def _is_map(file: BidsFile) -> bool:
+    return file.entities.suffix in ("mask", "dseg", "probseg")
 
 
 def _shortened(phrases: Sequence[str]) -> str:
@@ -255,16 +264,17 @@ def _derivative_folders(root: Path, wanted: Sequence[str | Path] | None) -> Iter
         yield folder
 
 
-def _in_time_order(root: Path, subject: str, sessions: list[str]) -> list[str]:
-    sessions = sorted(sessions, key=natural)
+def _in_time_order(root: Path, subject: str, names: Iterable[str]) -> list[str]:
+    sessions = sorted(names, key=natural)
     path = root / f"sub-{subject}" / f"sub-{subject}_sessions.tsv"
     if len(sessions) < 2 or not path.exists():
         return sessions
     table = read_table(path)
     if not {"session_id", "acq_time"} <= set(table):
         return sessions
-    names = table["session_id"].str.removeprefix("ses-")
-    times = dict(zip(names, pd.to_datetime(table["acq_time"], errors="coerce"), strict=True))
+    listed = table["session_id"].str.removeprefix("ses-")
+    parsed = pd.to_datetime(table["acq_time"], errors="coerce", format="ISO8601", utc=True)
+    times = dict(zip(listed, parsed, strict=True))
     if any(pd.isna(times.get(session)) for session in sessions):
         return sessions
     return sorted(sessions, key=lambda session: times[session])
