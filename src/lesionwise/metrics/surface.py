@@ -156,11 +156,16 @@ def _element_areas(spacing_mm: tuple[float, ...]) -> FloatVector:
     mesh: Any = measure.marching_cubes  # untyped
     areas = np.zeros(256)
     for code in range(1, 255):
+        if code.bit_count() > 4:
+            continue
         block = np.array([code >> (7 - bit) & 1 for bit in range(8)], dtype=np.float64)
         vertices, faces, _, _ = mesh(block.reshape(2, 2, 2), 0.5, method="lorensen")
         corners = (vertices * np.asarray(spacing_mm))[faces]
         normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        # A block and its complement have the same surface: the original cases, without the
+        # later ones that keep two diagonal background corners apart.
         areas[code] = np.linalg.norm(normals, axis=1).sum() / 2
+        areas[255 - code] = areas[code]
     return areas
 
 
