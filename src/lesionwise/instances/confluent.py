@@ -40,7 +40,7 @@ def acls_centers(probability: FloatArray, mask: BoolArray, sigma_vox: float) -> 
         sigma_vox: standard deviation of the Gaussian along every axis, in voxels.
 
     Returns:
-        (n, 3) int64 indices in C order; n may be 0.
+        (n, 3) int64 indices in C order; n may be 0, and is 0 in a volume one voxel thick.
 
     Raises:
         ValueError: If shapes disagree, sigma is not positive, or the probability in the mask
@@ -51,13 +51,14 @@ def acls_centers(probability: FloatArray, mask: BoolArray, sigma_vox: float) -> 
     """
     _check(probability, mask, sigma_vox)
     index = np.argwhere(mask)
-    if len(index) == 0:
-        return index.astype(np.int64)
+    if len(index) == 0 or min(mask.shape) == 1:
+        return np.empty((0, 3), dtype=np.int64)
     reach = int(TRUNCATE * sigma_vox + 0.5)
-    flat = [
-        _centers_in_box(probability, mask, sigma_vox, low, high, reach)
-        for low, high in _boxes(index, mask.shape, reach)
-    ]
+    flat = []
+    for lesion in _regions(index, mask.shape):
+        # The map is 0 further than its reach from the mask, and its Hessian two voxels on.
+        low, high = _box(lesion, mask.shape, reach + 2)
+        flat.append(_centers_in_box(probability, mask, sigma_vox, low, high, reach))
     found = np.unique(np.concatenate(flat))
     return np.stack(np.unravel_index(found, mask.shape), axis=1).astype(np.int64)
 
@@ -130,10 +131,20 @@ def summits_of_mask(mask: BoolArray) -> NDArray[np.float32]:
     """A map that stands in for the probability of a plain mask, highest deep inside lesions.
 
     The square root of the distance, in voxels, to the nearest voxel outside the mask, divided
-    by its maximum: (I, J, K) float32 in [0, 1]. Beyond the volume is not outside.
+    by its maximum: (I, J, K) float32 in [0, 1], 0 outside the mask. Beyond the volume is not
+    outside; a mask that fills the volume is 1 everywhere.
     """
-    depth = np.sqrt(distance_transform_edt(mask)).astype(np.float32)
-    return np.asarray(depth / max(float(depth.max()), 1.0))
+    depth = np.zeros(mask.shape, dtype=np.float32)
+    for lesion in _regions(np.argwhere(mask), mask.shape):
+        # The nearest voxel outside touches the region, so one voxel of margin is enough.
+        low, high = _box(lesion, mask.shape, 1)
+        inside = mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+        if inside.all():
+            return np.ones(mask.shape, dtype=np.float32)
+        distance = distance_transform_edt(inside)
+        depth[tuple(lesion.T)] = np.sqrt(distance[tuple((lesion - low).T)])
+    depth /= max(float(depth.max(initial=0)), 1.0)
+    return depth
 
 
 def _check(probability: FloatArray, mask: BoolArray, sigma_vox: float) -> None:
@@ -145,18 +156,18 @@ def _check(probability: FloatArray, mask: BoolArray, sigma_vox: float) -> None:
         raise ValueError("the probability in the mask is not finite everywhere")
 
 
-def _boxes(index: Indices, shape: tuple[int, ...], reach: int) -> list[tuple[Indices, Indices]]:
-    """Boxes that hold every voxel in which the smoothed map can curve, few and small.
-
-    The map is 0 further than ``reach`` from the mask, and so is its Hessian two voxels on.
-    """
+def _regions(index: Indices, shape: tuple[int, ...]) -> list[Indices]:
+    """The voxels of each 26-connected region."""
     region = label_voxels(index, shape, 26)
-    row = np.argsort(region, kind="stable")
-    start = np.flatnonzero(np.diff(region[row], prepend=-1))
-    margin = reach + 2
-    low = np.maximum(np.minimum.reduceat(index[row], start, axis=0) - margin, 0)
-    high = np.minimum(np.maximum.reduceat(index[row], start, axis=0) + margin + 1, shape)
-    return list(zip(low, high, strict=True))
+    by_region = index[np.argsort(region, kind="stable")]
+    return np.split(by_region, np.cumsum(np.bincount(region))[:-1]) if len(index) else []
+
+
+def _box(index: Indices, shape: tuple[int, ...], margin: int) -> tuple[Indices, Indices]:
+    """Least index and greatest plus one of a box around voxels, cut at the volume's edge."""
+    low = np.maximum(index.min(axis=0) - margin, 0)
+    high = np.minimum(index.max(axis=0) + margin + 1, shape)
+    return low, high
 
 
 def _centers_in_box(
