@@ -67,7 +67,7 @@ class DetectionByVolume:
         slope_ci: 95 % interval, with standard errors clustered by case where cases are given.
         intercept: logit of detection at 1 mm³.
         volume_at_half_mm3: volume found with probability one half; None where the fitted
-            probability does not rise.
+            probability does not rise or crosses one half beyond the volumes seen.
         no_fit: why there is no fit, empty where there is one.
     """
 
@@ -187,7 +187,7 @@ def detection_by_volume(
         slope=slope,
         slope_ci=(low, high) if math.isfinite(low) and math.isfinite(high) else None,
         intercept=intercept,
-        volume_at_half_mm3=_half(intercept, slope),
+        volume_at_half_mm3=_half(intercept, slope, volumes),
     )
 
 
@@ -205,9 +205,10 @@ def _around(center: float, half: float) -> Interval:
     return center - half, center + half
 
 
-def _half(intercept: float, slope: float) -> float | None:
+def _half(intercept: float, slope: float, volumes: Floats) -> float | None:
     exponent = -intercept / slope if slope > 0 else math.inf
-    return float(10**exponent) if abs(exponent) < 12 else None
+    seen = np.log10(volumes)
+    return float(10**exponent) if seen.min() <= exponent <= seen.max() else None
 
 
 def _no_fit(volumes: Floats, found: NDArray[np.bool_]) -> str:

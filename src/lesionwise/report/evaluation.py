@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,17 @@ from lesionwise.metrics.agreement import BlandAltman
 from lesionwise.metrics.evaluation import SHORT, Evaluation
 from lesionwise.metrics.slices import balance, threshold_curves
 from lesionwise.report import figures
-from lesionwise.report.overlay import overlay_png
+from lesionwise.report.overlay import BOTH, FALSE, MISSED, css, overlay_png
 from lesionwise.report.render import data_uri, number, shown, write_page
 from lesionwise.types import Instances
 
 STRIPS = ("dsc", "lesion_f1", "lesion_precision", "lesion_recall", "pq", "hd95_mm")
 """The metrics whose spread over cases is drawn."""
+
+COMPARED_COLUMNS = (
+    *("metric", "first", "second", "n", "difference", "ci_low", "ci_high"),
+    *("wilcoxon_p", "p_holm", "rank_biserial", "better"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +56,11 @@ class Overlay:
 
 @dataclass(frozen=True)
 class Section:
-    """One part of the page: a heading, a sentence, charts, pictures and a table."""
+    """One part of the page: a heading, a sentence, a key of colors, charts, pictures, a table."""
 
     title: str
     text: str = ""
+    key: Mapping[str, str] = field(default_factory=dict)
     charts: tuple[Chart, ...] = ()
     pictures: tuple[Overlay, ...] = ()
     table: Mapping[str, Any] | None = None
@@ -114,8 +120,12 @@ def sections(evaluation: Evaluation, pictures: Sequence[Picture] = ()) -> Iterat
     if pictures:
         yield Section(
             "Cases",
-            "Lesion voxels on the slices that show most lesions: marked on both sides, only in "
-            "the reference (missed), only in the prediction (false).",
+            "Lesion voxels on the slices that show most of them.",
+            key={
+                "on both sides": css(BOTH),
+                "only in the reference: missed": css(MISSED),
+                "only in the prediction: false": css(FALSE),
+            },
             pictures=tuple(
                 Overlay(
                     data_uri(overlay_png(each.reference, each.prediction), "image/png"), each.title
@@ -150,9 +160,12 @@ def grid(table: pd.DataFrame) -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     """A cell for reading: three significant digits, a dash for what is missing."""
-    if isinstance(value, float | np.floating) and np.isfinite(value):
-        return number(float(value)) if abs(value) >= 1000 else f"{float(value):.3g}"
-    return shown(value)
+    if not isinstance(value, float | np.floating):
+        return shown(value)
+    plain = float(value)
+    if not np.isfinite(plain):
+        return shown(None)
+    return number(plain) if abs(plain) >= 1000 else f"{plain:.3g}"
 
 
 def _sort_value(value: Any) -> str:
@@ -206,7 +219,7 @@ def _compared(evaluation: Evaluation) -> Section:
         "95 % intervals; p of the Wilcoxon signed-rank test, corrected by Holm within each metric. "
         "In rank diagrams bars join methods that Nemenyi's test does not tell apart.",
         charts=tuple(charts),
-        table=grid(pd.DataFrame(rows_of).drop(columns="compared")),
+        table=grid(pd.DataFrame(rows_of)[list(COMPARED_COLUMNS)]),
     )
 
 
@@ -335,7 +348,8 @@ def _slices(evaluation: Evaluation) -> Section:
 
 def _cases(evaluation: Evaluation) -> pd.DataFrame:
     columns = ["case", "method", *SHORT, "reference_lesions", "prediction_lesions"]
-    return pd.DataFrame([case.flat() for case in evaluation.cases], dtype=object)[columns]
+    rows = [case.flat() for case in evaluation.cases]
+    return pd.DataFrame([{name: row[name] for name in columns} for row in rows], dtype=object)
 
 
 def _undefined(evaluation: Evaluation) -> pd.DataFrame:

@@ -51,6 +51,11 @@ def overlay_png(
     return buffer.getvalue()
 
 
+def css(color: tuple[int, int, int]) -> str:
+    """A color as pages take it."""
+    return "#{:02x}{:02x}{:02x}".format(*color)
+
+
 def _telling_slices(either: NDArray[np.bool_], count: int) -> list[int]:
     """Slices with most marked voxels, no two adjacent while there is a choice."""
     voxels = either.sum(axis=(0, 1))
