@@ -341,12 +341,14 @@ def _ellipsoid(
     """About the signed distance to an ellipsoid, in mm, negative inside."""
     a, b, c = radii
     d = ((x - center[0]) / a) ** 2 + ((y - center[1]) / b) ** 2 + ((z - center[2]) / c) ** 2
-    return ((np.sqrt(d) - 1) * min(radii)).astype(np.float32)
+    out: Float = ((np.sqrt(d) - 1) * min(radii)).astype(np.float32)
+    return out
 
 
 def _smooth_min(a: Float, b: Float, width: float) -> Float:
     h = np.clip(0.5 + 0.5 * (b - a) / width, 0, 1)
-    return (b + (a - b) * h - width * h * (1 - h)).astype(np.float32)
+    out: Float = (b + (a - b) * h - width * h * (1 - h)).astype(np.float32)
+    return out
 
 
 PLACES = ("periventricular", "juxtacortical", "deep white matter", "infratentorial")

@@ -117,7 +117,7 @@ def plant(
     garden = _Garden(rng, anatomy)
     units: list[Unit] = []
     for group, (place, volumes) in enumerate(_plan(rng, settings), start=1):
-        fates = _fates(rng, len(volumes), visits, settings)
+        fates = draw_fates(rng, len(volumes), visits, settings)
         brightness = float(np.clip(rng.normal(1.0, 0.22), 0.45, 1.6))
         found = garden.grow(place, volumes, fates)
         for box, score, sizes in found:
@@ -159,7 +159,7 @@ def _place(rng: np.random.Generator, kind: str) -> str:
     return str(rng.choice(PLACES, p=weights / weights.sum()))
 
 
-def _fates(
+def draw_fates(
     rng: np.random.Generator, units: int, visits: int, settings: LesionSettings
 ) -> NDArray[np.float64]:
     """(units, visits) factors on the volume; 0 = absent. At least one visit is present."""
@@ -428,7 +428,7 @@ def describe(
     labels: NDArray[np.integer[Any]],
     place: Callable[[NDArray[np.intp]], str],
 ) -> dict[int, dict[str, Any]]:
-    """By label: volume in voxels, place, and the 26-connected component (confluent group) it is in."""
+    """By label: volume in voxels, place, and the 26-connected component it is in."""
     groups = cc3d.connected_components(labels > 0, connectivity=26)
     known = {unit.label: unit for unit in units}
     out: dict[int, dict[str, Any]] = {}

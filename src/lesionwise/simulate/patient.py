@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lesionwise.simulate.anatomy import Anatomy, HeadSettings, Zones, compose, make_head, place_of
 from lesionwise.simulate.lesions import LesionSettings, Painted, Unit, describe, paint, plant
+from lesionwise.simulate.masks import plant_mask
 from lesionwise.simulate.scanner import (
     Scan,
     Style,
@@ -51,6 +52,7 @@ def simulate_patient(
     spacing_mm: tuple[float, float, float] | None = None,
     with_skull: bool = True,
     registered: bool = False,
+    lesion_mask: Volume | None = None,
     subject: str | None = None,
 ) -> Study:
     """A patient whose truth is known to the voxel.
@@ -65,6 +67,9 @@ def simulate_patient(
         with_skull: False leaves nothing outside the brain.
         registered: all visits share one grid and position; else the patient lies
             differently each time.
+        lesion_mask: real lesions to plant instead of drawn ones, on an MNI152 grid of about
+            1 mm; ``lesion_load`` is then without effect, and the instances are derived from
+            the mask's shape (`split_at_maxima`).
         subject: its name; by default made from the seed.
 
     Returns:
@@ -84,6 +89,7 @@ def simulate_patient(
         spacing_mm=spacing_mm,
         with_skull=with_skull,
         registered=registered,
+        lesion_mask=lesion_mask,
         subject=subject,
     ).study
 
@@ -97,6 +103,7 @@ def simulate_with_truth(
     spacing_mm: tuple[float, float, float] | None = None,
     with_skull: bool = True,
     registered: bool = False,
+    lesion_mask: Volume | None = None,
     subject: str | None = None,
 ) -> Patient:
     """As `simulate_patient`, with the table of lesions of every visit."""
@@ -107,7 +114,11 @@ def simulate_with_truth(
     wild = style == "randomized"
     head = make_head(body, HeadSettings(fine_mm=1.4, coarse_mm=2.6) if wild else HeadSettings())
     first = compose(head)
-    units = plant(growth, first, visits, LesionSettings(load=lesion_load))
+    settings = LesionSettings(load=lesion_load)
+    if lesion_mask is None:
+        units = plant(growth, first, visits, settings)
+    else:
+        units = plant_mask(growth, first, lesion_mask, visits, settings)
     contrast = draw_contrast(machine, style)
     protocol = draw_protocol(machine, style, spacing_mm)
     texture_seed = int(machine.integers(2**31))

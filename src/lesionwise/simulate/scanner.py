@@ -408,4 +408,5 @@ def resample_labels(labels: NDArray[np.int32], grid: Grid) -> NDArray[np.int32]:
     source = torch.from_numpy(labels.astype(np.float32))[None, None]
     with torch.inference_mode():
         where = torch.from_numpy(_unit_coordinates(grid.shape, to_head, 0.0))
-        return _read(source, where, "nearest")[0].astype(np.int32)
+        found: NDArray[np.int32] = _read(source, where, "nearest")[0].astype(np.int32)
+    return found

@@ -91,9 +91,9 @@ def fit_statistics(lesionstats: Path, lesions: Path, exclude: tuple[int, ...]) -
 def _places(lesions: Path, exclude: tuple[int, ...]) -> dict[str, dict[str, float]]:
     """Share of components in each place, by the template's zones (the masks lie in its space)."""
     import cc3d
-    import nibabel as nib
     from scipy import ndimage
 
+    from lesionwise.io.nifti import read_mask
     from lesionwise.simulate.anatomy import PLACES, head_grid, place_of, template_zones
 
     zones = template_zones()
@@ -102,14 +102,13 @@ def _places(lesions: Path, exclude: tuple[int, ...]) -> dict[str, dict[str, floa
     for path in sorted(lesions.glob("sub-open*/ses-*/anat/*_mask.nii.gz")):
         if int(path.name.split("_")[0].removeprefix("sub-open")) in exclude:
             continue
-        image = nib.load(path)  # type: ignore[attr-defined]
-        mask = np.asarray(image.dataobj) > 0
-        labels = cc3d.connected_components(mask, connectivity=26)
+        mask = read_mask(path)
+        labels = cc3d.connected_components(mask.array, connectivity=26)
         for label, box in enumerate(ndimage.find_objects(labels), start=1):
             index = np.argwhere(labels[box] == label) + [s.start for s in box]
             if len(index) < 3:
                 continue
-            world = index @ image.affine[:3, :3].T + image.affine[:3, 3]
+            world = mask.grid.world_mm(index)
             voxel = np.rint(world @ back[:3, :3].T + back[:3, 3]).astype(int)
             kind = "confluent" if len(index) >= 600 else "single"
             counts[kind][place_of(zones, voxel)] += 1
