@@ -11,11 +11,18 @@ from lesionwise.instances.voxels import (
     forward_neighbors,
     in_order_of_first,
     label_voxels,
+    list_voxels,
     nearest_rows,
     neighbor_pairs,
 )
 
 masks = arrays(np.bool_, st.tuples(*[st.integers(1, 6)] * 3))
+
+
+@given(arrays(np.int16, st.tuples(*[st.integers(1, 6)] * 3), elements=st.integers(-1, 1)))
+def test_voxels_are_listed_in_c_order_whatever_the_memory_order(labels: np.ndarray) -> None:
+    assert np.array_equal(list_voxels(labels), np.argwhere(labels))
+    assert np.array_equal(list_voxels(np.asfortranarray(labels)), np.argwhere(labels))
 
 
 @pytest.mark.parametrize(("connectivity", "count"), [(6, 3), (18, 9), (26, 13)])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components as graph_components
 
-from lesionwise.instances.voxels import Indices, check_connectivity, label_voxels
+from lesionwise.instances.voxels import Indices, check_connectivity, label_voxels, list_voxels
 from lesionwise.types import BoolArray, Instances, LabelArray, LesionMaps
 
 DEFAULT_CONNECTIVITY = 26
@@ -127,7 +127,7 @@ def _labels_by_component(
     labels: LabelArray, connectivity: int, dilations: int
 ) -> tuple[NDArray[np.int64], Indices]:
     """Each pair of a label and a region it has voxels in, once."""
-    index = np.argwhere(labels)
+    index = list_voxels(labels)
     region_index = index
     for _ in range(dilations):
         region_index = _grown_through_faces(region_index, labels.shape)

@@ -10,7 +10,13 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from lesionwise.instances.components import DEFAULT_CONNECTIVITY
 from lesionwise.instances.filters import split_values
-from lesionwise.instances.voxels import Indices, in_order_of_first, label_voxels, nearest_rows
+from lesionwise.instances.voxels import (
+    Indices,
+    in_order_of_first,
+    label_voxels,
+    list_voxels,
+    nearest_rows,
+)
 from lesionwise.types import BoolArray, FloatArray, Instances, LesionMaps
 
 TRUNCATE = 4.0
@@ -49,8 +55,7 @@ def acls_centers(probability: FloatArray, mask: BoolArray, sigma_vox: float) -> 
     Source: document 001, section 2 (three negative eigenvalues). Sigma and the differences are
     those of the authors' code, which tests against 0.
     """
-    _check(probability, mask, sigma_vox)
-    index = np.argwhere(mask)
+    index = _check(probability, mask, sigma_vox)
     if len(index) == 0 or min(mask.shape) == 1:
         return np.empty((0, 3), dtype=np.int64)
     reach = int(TRUNCATE * sigma_vox + 0.5)
@@ -100,8 +105,7 @@ class Acls:
         Raises:
             ValueError: As ``acls_centers``.
         """
-        _check(maps.probability, mask, self.sigma_vox)
-        index = np.argwhere(mask)
+        index = _check(maps.probability, mask, self.sigma_vox)
         labels = np.zeros(mask.shape, dtype=np.int32)
         if len(index) == 0:
             return Instances(labels, maps.grid)
@@ -135,7 +139,7 @@ def summits_of_mask(mask: BoolArray) -> NDArray[np.float32]:
     outside; a mask that fills the volume is 1 everywhere.
     """
     depth = np.zeros(mask.shape, dtype=np.float32)
-    for lesion in _regions(np.argwhere(mask), mask.shape):
+    for lesion in _regions(list_voxels(mask), mask.shape):
         # The nearest voxel outside touches the region, so one voxel of margin is enough.
         low, high = _box(lesion, mask.shape, 1)
         inside = mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
@@ -147,13 +151,16 @@ def summits_of_mask(mask: BoolArray) -> NDArray[np.float32]:
     return depth
 
 
-def _check(probability: FloatArray, mask: BoolArray, sigma_vox: float) -> None:
+def _check(probability: FloatArray, mask: BoolArray, sigma_vox: float) -> Indices:
+    """The voxels of the mask."""
     if probability.shape != mask.shape or mask.ndim != 3:
         raise ValueError(f"mask {mask.shape} does not fit the probability {probability.shape}")
     if not sigma_vox > 0:
         raise ValueError(f"sigma_vox must be positive, got {sigma_vox}")
-    if not np.isfinite(probability[mask]).all():
+    index = list_voxels(mask)
+    if not np.isfinite(probability[tuple(index.T)]).all():
         raise ValueError("the probability in the mask is not finite everywhere")
+    return index
 
 
 def _regions(index: Indices, shape: tuple[int, ...]) -> list[Indices]:
@@ -191,7 +198,7 @@ def _centers_in_box(
     down = np.ones(tuple(high - low), dtype=np.bool_)
     for axis in range(3):
         down &= np.gradient(gradient[axis], axis=axis)[box] < -LEAST_CURVATURE
-    at = np.argwhere(down)
+    at = list_voxels(down)
     hessian = np.empty((len(at), 3, 3))
     place = tuple((at + (low - outer_low)).T)
     for a in range(3):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionwise.instances.components import DEFAULT_CONNECTIVITY
-from lesionwise.instances.voxels import Indices, label_voxels
+from lesionwise.instances.voxels import Indices, label_voxels, list_voxels
 from lesionwise.types import FloatArray, Instances, LabelArray
 
 SIZE_ROUNDING = 1e-5
@@ -43,7 +43,7 @@ class LesionSizes:
 
 def lesion_sizes(labels: LabelArray) -> LesionSizes:
     """Count voxels and find the bounding box of every label in one pass; n may be 0."""
-    index = np.argwhere(labels)
+    index = list_voxels(labels)
     label, row, voxels = np.unique(labels[tuple(index.T)], return_inverse=True, return_counts=True)
     by_lesion = index[np.argsort(row, kind="stable")]
     start = np.concatenate([[0], np.cumsum(voxels)[:-1]]).astype(np.intp)
@@ -74,7 +74,9 @@ class DropSmall:
         relabel: True numbers what stays 1 … n in the order of the old labels; False keeps them.
 
     Source: document 001, section 3 (14 mm³, 3 mm). Its authors' code also drops a lesion that
-    lies exactly on the volume limit: ``drop_at_min_volume``.
+    lies exactly on the volume limit: ``drop_at_min_volume``. Departure: of the pieces that come
+    from one center the authors drop every piece after the first small one, in falling order of
+    voxels, even one that would pass; here each lesion is judged alone.
     """
 
     min_volume_mm3: float = 14.0
@@ -119,7 +121,7 @@ def split_disconnected(
     Returns:
         (I, J, K) int32, the same foreground.
     """
-    index = np.argwhere(labels)
+    index = list_voxels(labels)
     at = tuple(index.T)
     values = labels[at].astype(np.int64)
     split = np.zeros(labels.shape, dtype=np.int32)
@@ -152,7 +154,7 @@ def relabel_sequential(labels: LabelArray) -> NDArray[np.int32]:
 def _mapped(
     labels: LabelArray, found: NDArray[np.integer], new_labels: NDArray[np.int32]
 ) -> NDArray[np.int32]:
-    at = np.nonzero(labels)
+    at = tuple(list_voxels(labels).T)
     mapped = np.zeros(labels.shape, dtype=np.int32)
     mapped[at] = new_labels[np.searchsorted(found, labels[at])]
     return mapped

@@ -9,7 +9,13 @@ from numpy.typing import NDArray
 
 from lesionwise.instances.components import DEFAULT_CONNECTIVITY
 from lesionwise.instances.filters import split_values
-from lesionwise.instances.voxels import Indices, in_order_of_first, label_voxels, nearest_rows
+from lesionwise.instances.voxels import (
+    Indices,
+    in_order_of_first,
+    label_voxels,
+    list_voxels,
+    nearest_rows,
+)
 from lesionwise.types import BoolArray, FloatArray, Instances, LesionMaps
 
 PLATEAU_CONNECTIVITY = 6
@@ -56,7 +62,7 @@ def find_centers(
         if mask.shape != heatmap.shape:
             raise ValueError(f"mask {mask.shape} does not fit the heatmap {heatmap.shape}")
         high &= mask
-    peaks = _peaks(heatmap, np.argwhere(high), nms_size_vox // 2)
+    peaks = _peaks(heatmap, list_voxels(high), nms_size_vox // 2)
     centers = peaks[_one_per_plateau(peaks, heatmap.shape)]
     if top_k is None or len(centers) <= top_k:
         return centers
@@ -117,7 +123,7 @@ def assign_voxels_to_centers(
     Source: ConfLUNet (arXiv:2505.22537), after Panoptic-DeepLab.
     """
     labels = np.zeros(foreground.shape, dtype=np.int32)
-    index = np.argwhere(foreground)
+    index = list_voxels(foreground)
     votes = _votes(index, offsets_vox, foreground.shape)
     if len(centers_vox) and len(index):
         labels[tuple(index.T)] = nearest_rows(votes, centers_vox)[0] + 1
@@ -140,7 +146,7 @@ def count_votes(offsets_vox: FloatArray, foreground: BoolArray | None = None) ->
         ValueError: If the shapes disagree, or the offset of a voter is not finite.
     """
     shape = offsets_vox.shape[1:]
-    index = np.argwhere(np.ones(shape, dtype=np.bool_) if foreground is None else foreground)
+    index = list_voxels(np.ones(shape, dtype=np.bool_) if foreground is None else foreground)
     votes = np.rint(_votes(index, offsets_vox, shape)).astype(np.int64)
     votes = np.clip(votes, 0, np.array(shape) - 1)
     flat = np.ravel_multi_index(tuple(votes.T), shape)
@@ -220,7 +226,7 @@ class OffsetVoting:
         centers = find_centers(
             maps.center_heatmap, self.center_threshold, self.nms_size_vox, self.top_k
         )
-        index = np.argwhere(mask)
+        index = list_voxels(mask)
         votes = _votes(index, maps.offsets_vox, mask.shape)
         if self.calibrate:
             votes -= offset_bias(maps.offsets_vox, centers)

@@ -1,8 +1,7 @@
 """Lists of voxels: neighbors and nearest points without arrays the size of the volume.
 
 Lesions fill about one voxel in two hundred of a brain scan, so what separates them works on
-the list of their voxels. A list is (n, 3) int64 of indices i, j, k in C order (k fastest), as
-``np.argwhere`` gives it.
+the list of their voxels. A list is (n, 3) int64 of indices i, j, k in C order (k fastest).
 """
 
 from __future__ import annotations
@@ -19,6 +18,14 @@ from scipy.spatial import cKDTree
 Indices = NDArray[np.int64]
 NEAREST_ASKED = 8
 """Neighbors asked of the tree at first: more than the usual number of equally near voxels."""
+
+
+def list_voxels(array: NDArray[Any]) -> Indices:
+    """Indices of the voxels that are not 0: (n, 3) in C order, whatever the memory order."""
+    # Much faster than np.argwhere, which walks three-dimensional indices from the start.
+    filled = array if array.dtype == np.bool_ else array != 0
+    flat = np.flatnonzero(filled)
+    return np.stack(np.unravel_index(flat, array.shape), axis=1).astype(np.int64, copy=False)
 
 
 def check_connectivity(connectivity: int) -> None:
