@@ -1,0 +1,209 @@
+"""Prepared studies as plain arrays on disk, and the patches cut from them.
+
+A prepared study is a folder of ``.npy`` files with a ``study.json``: reading one needs NumPy
+alone, so that a machine with nothing but torch, Lightning and SciPy can train.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from lesionwise.learning.augment import (
+    IntensityAugmentation,
+    Motion,
+    SpatialAugmentation,
+    view,
+)
+from lesionwise.learning.samplers import PatchSampling
+from lesionwise.learning.targets import Targets, centers_of_mass, instances_of
+from lesionwise.types import Grid, InputError, LabelArray, Study, Visit, Volume
+
+
+def write_prepared(study: Study, folder: Path) -> None:
+    """Keep a study as arrays in ``folder``: scans as float16, labels as int32, brain as bool.
+
+    The folder appears complete or not at all.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    visits = []
+    for number, visit in enumerate(study.visits):
+        volumes = {f"scan-{name}": v for name, v in visit.scans.items()}
+        volumes |= {f"label-{name}": v for name, v in visit.labels.items()}
+        if visit.brain is not None:
+            volumes["brain"] = visit.brain
+        grids = {}
+        for name, volume in volumes.items():
+            dtype = "int32"
+            if name.startswith("scan-"):
+                dtype = "float16"
+            elif name == "brain":
+                dtype = "bool"
+            np.save(partial / f"visit-{number}_{name}.npy", volume.array.astype(dtype))
+            grids[name] = volume.grid.affine.tolist()
+        visits.append({"session": visit.session, "affines": grids})
+    description = {"subject": study.subject, "visits": visits}
+    (partial / "study.json").write_text(json.dumps(description), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def read_prepared(folder: Path) -> Study:
+    """The study kept in ``folder``; its arrays are mapped from their files, not loaded.
+
+    Raises:
+        InputError: If the folder holds no prepared study, or an incomplete one.
+    """
+    try:
+        description = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+        visits = []
+        for number, described in enumerate(description["visits"]):
+            volumes = {}
+            for name, affine in described["affines"].items():
+                array = np.load(folder / f"visit-{number}_{name}.npy", mmap_mode="r")
+                volumes[name] = Volume(array, Grid(array.shape, np.asarray(affine)))
+            visits.append(
+                Visit(
+                    scans=_named(volumes, "scan-"),
+                    labels=_named(volumes, "label-"),
+                    brain=volumes.get("brain"),
+                    session=described["session"],
+                )
+            )
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(f"{folder}: not a prepared study ({error})") from error
+    return Study(subject=description["subject"], visits=tuple(visits))
+
+
+def _named(volumes: dict[str, Volume], prefix: str) -> dict[str, Volume]:
+    return {k.removeprefix(prefix): v for k, v in volumes.items() if k.startswith(prefix)}
+
+
+@dataclass(frozen=True)
+class PreparedStudies(Sequence[Study]):
+    """Prepared studies, each read when it is asked for."""
+
+    folders: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        return len(self.folders)
+
+    @overload
+    def __getitem__(self, index: int) -> Study: ...
+    @overload
+    def __getitem__(self, index: slice) -> PreparedStudies: ...
+    def __getitem__(self, index: int | slice) -> Study | PreparedStudies:
+        if isinstance(index, slice):
+            return PreparedStudies(self.folders[index])
+        return read_prepared(self.folders[index])
+
+
+def instances_of_visit(visit: Visit) -> LabelArray:
+    """The visit's instance map; without one the components of its lesion mask.
+
+    Raises:
+        InputError: If the visit has neither.
+    """
+    if "instances" in visit.labels:
+        return visit.labels["instances"].array
+    if "lesions" in visit.labels:
+        return instances_of(visit.labels["lesions"].array)
+    raise InputError(f"visit {visit.session or 'of unknown session'}: no lesion mask to learn from")
+
+
+class Case:
+    """One study as a network's training sees it: channels, instances, lesion centers."""
+
+    def __init__(self, study: Study, scans: tuple[str, ...]) -> None:
+        self.images = channels(study, scans)
+        self._study = study
+        self.spacing_mm = study.followup.scans[scans[0]].grid.spacing_mm
+
+    @cached_property
+    def instances(self) -> LabelArray:
+        return instances_of_visit(self._study.followup)
+
+    @cached_property
+    def centers_vox(self) -> NDArray[np.float64]:
+        return centers_of_mass(self.instances)[1]
+
+
+def channels(study: Study, scans: tuple[str, ...]) -> list[NDArray[Any]]:
+    """The scans of every visit in time order, each visit's in the order of ``scans``.
+
+    Raises:
+        InputError: If a visit lacks a scan.
+    """
+    arrays = []
+    for visit in study.visits:
+        for name in scans:
+            if name not in visit.scans:
+                raise InputError(f"sub-{study.subject}: no {name} scan")
+            arrays.append(visit.scans[name].array)
+    return arrays
+
+
+class PatchDataset(Dataset[dict[str, torch.Tensor]]):
+    """Numbered random patches: patch n is the same whenever and wherever it is asked for.
+
+    Each is a dict of tensors: ``image`` (C, I, J, K) float32 and the targets by name.
+
+    Args:
+        studies: prepared; every study is equally likely.
+        scans: channel order.
+        targets: makes the reference arrays from the instances in view.
+        patch_size_vox: along i, j, k.
+        sampling: where patches lie.
+        spatial, intensity: augmentation; None leaves it out.
+        seed: of all random choices.
+    """
+
+    def __init__(
+        self,
+        studies: Sequence[Study],
+        scans: tuple[str, ...],
+        targets: Targets,
+        patch_size_vox: tuple[int, int, int],
+        sampling: PatchSampling,
+        spatial: SpatialAugmentation | None,
+        intensity: IntensityAugmentation | None,
+        seed: int,
+    ) -> None:
+        if not len(studies):
+            raise InputError("no study to learn from")
+        self.cases = [Case(study, scans) for study in studies]
+        self.targets = targets
+        self.patch_size_vox = patch_size_vox
+        self.sampling = sampling
+        self.spatial = spatial
+        self.intensity = intensity
+        self.seed = seed
+
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        rng = np.random.default_rng([self.seed, number])
+        case = self.cases[rng.integers(len(self.cases))]
+        shape = case.images[0].shape
+        start = self.sampling.place(shape, case.centers_vox, self.patch_size_vox, rng)
+        motion = Motion(np.eye(3))
+        if self.spatial is not None:
+            motion = self.spatial.draw(self.patch_size_vox, case.spacing_mm, rng)
+        image, instances = view(case.images, case.instances, start, self.patch_size_vox, motion)
+        if self.intensity is not None:
+            image = self.intensity(image, rng)
+        made = self.targets.make(instances, case.spacing_mm)
+        return {
+            "image": torch.from_numpy(image),
+            **{name: torch.from_numpy(array) for name, array in made.items()},
+        }

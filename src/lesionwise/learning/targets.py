@@ -1,0 +1,192 @@
+"""What a network is asked to say about every voxel, and what its channels mean.
+
+Targets are made from the instance map after every spatial transform, so a rotated lesion has
+offsets that point to its center where it lies now.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionwise.types import FloatArray, LabelArray
+
+REACH_IN_SIGMAS = 5.5
+"""Beyond this the Gaussian (below 3e-7) counts as 0."""
+
+
+class Targets(Protocol):
+    """The heads of a network: what they learn, and the maps they give.
+
+    Attributes:
+        out_channels: channels of the network's output.
+        maps: names of the channels that ``activate`` returns.
+    """
+
+    @property
+    def out_channels(self) -> int: ...
+
+    @property
+    def maps(self) -> tuple[str, ...]: ...
+
+    def make(
+        self, instances: LabelArray, spacing_mm: tuple[float, float, float]
+    ) -> dict[str, FloatArray]:
+        """Reference arrays (C, I, J, K) float32 by name, from (I, J, K) instances."""
+
+    def activate(self, output: torch.Tensor) -> torch.Tensor:
+        """The network's output (B, out_channels, …) as maps (B, len(maps), …)."""
+
+
+@dataclass(frozen=True)
+class LesionMask:
+    """Lesion or not: two logits."""
+
+    out_channels: int = 2
+    maps: tuple[str, ...] = ("probability",)
+
+    def make(
+        self, instances: LabelArray, spacing_mm: tuple[float, float, float]
+    ) -> dict[str, FloatArray]:
+        """The mask alone: {"mask": (1, I, J, K)}; the spacing plays no part."""
+        return {"mask": (instances > 0)[None].astype(np.float32)}
+
+    def activate(self, output: torch.Tensor) -> torch.Tensor:
+        """The softmax of the lesion channel, (B, 1, …)."""
+        return lesion_probability(output)
+
+
+@dataclass(frozen=True)
+class CentersAndOffsets:
+    """Lesion or not, how near a lesion's center, and where that center is: six channels.
+
+    Channels of the output: two logits, center heatmap, offsets along i, j, k in voxels.
+    Maps: probability, heatmap, three offsets.
+
+    Source: document 001, section 3. Its "±2mm pixels" is read as 2 mm.
+    """
+
+    sigma_mm: float = 2.0
+    out_channels: int = 6
+    maps: tuple[str, ...] = ("probability", "heatmap", "offset_i", "offset_j", "offset_k")
+
+    def make(
+        self, instances: LabelArray, spacing_mm: tuple[float, float, float]
+    ) -> dict[str, FloatArray]:
+        """{"mask": (1, I, J, K), "heatmap": (1, I, J, K), "offsets": (3, I, J, K)}."""
+        labels, centers_vox = centers_of_mass(instances)
+        return {
+            "mask": (instances > 0)[None].astype(np.float32),
+            "heatmap": center_heatmap(
+                centers_vox, instances.shape, spacing_mm, sigma_mm=self.sigma_mm
+            )[None],
+            "offsets": offsets_to_centers(instances, labels, centers_vox),
+        }
+
+    def activate(self, output: torch.Tensor) -> torch.Tensor:
+        """The softmax of the lesion channel, then the other heads as they are, (B, 5, …)."""
+        return torch.cat([lesion_probability(output), output[:, 2:]], dim=1)
+
+
+def lesion_probability(output: torch.Tensor) -> torch.Tensor:
+    """The softmax of channel 1 against channel 0, (B, 1, …); a sigmoid of their difference."""
+    return torch.sigmoid(output[:, 1:2].float() - output[:, 0:1].float())
+
+
+def centers_of_mass(
+    instances: LabelArray,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Labels, in rising order, and the mean voxel index of each.
+
+    Only voxels in the array count: a lesion that a patch cuts has the center of its visible
+    part, as in the ConfLUNet authors' training. A label of several pieces has one center,
+    which may lie outside of it.
+
+    Args:
+        instances: (I, J, K), 0 = background; labels may have gaps.
+
+    Returns:
+        (n,) labels and (n, 3) centers in voxels, ordered i, j, k; n may be 0.
+    """
+    where = np.nonzero(instances)
+    values = instances[where]
+    labels, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    centers = np.empty((labels.size, 3))
+    for axis, index in enumerate(where):
+        centers[:, axis] = np.bincount(inverse, weights=index, minlength=labels.size)
+    return labels.astype(np.int64), centers / np.maximum(counts, 1)[:, None]
+
+
+def center_heatmap(
+    centers_vox: NDArray[np.floating[Any]],
+    shape: tuple[int, ...],
+    spacing_mm: tuple[float, float, float],
+    *,
+    sigma_mm: float,
+) -> NDArray[np.float32]:
+    """exp(-d² / 2σ²) with d the distance in mm to the nearest center; 0 without centers.
+
+    The peak is 1 only where a center falls on a voxel. Gaussians are drawn in a box around
+    each center and joined by their maximum.
+
+    Args:
+        centers_vox: (n, 3), ordered i, j, k.
+        shape: of the result.
+        spacing_mm: along i, j, k.
+        sigma_mm: standard deviation.
+
+    Returns:
+        (I, J, K) float32.
+    """
+    heatmap = np.zeros(shape, dtype=np.float32)
+    reach_vox = [REACH_IN_SIGMAS * sigma_mm / step for step in spacing_mm]
+    for center in centers_vox:
+        box: list[slice] = []
+        profiles: list[NDArray[np.float64]] = []
+        for axis in range(3):
+            first = max(0, int(np.ceil(center[axis] - reach_vox[axis])))
+            last = min(shape[axis] - 1, int(np.floor(center[axis] + reach_vox[axis])))
+            box.append(slice(first, last + 1))
+            away_mm = (np.arange(first, last + 1) - center[axis]) * spacing_mm[axis]
+            profiles.append(np.exp(-(away_mm**2) / (2 * sigma_mm**2)))
+        bell = profiles[0][:, None, None] * profiles[1][None, :, None] * profiles[2][None, None, :]
+        part = heatmap[tuple(box)]
+        np.maximum(part, bell.astype(np.float32), out=part)
+    return heatmap
+
+
+def offsets_to_centers(
+    instances: LabelArray,
+    labels: NDArray[np.int64],
+    centers_vox: NDArray[np.floating[Any]],
+) -> NDArray[np.float32]:
+    """From each lesion voxel to the center of its lesion, in voxels; 0 in the background.
+
+    Args:
+        instances: (I, J, K), 0 = background.
+        labels: (n,) rising, every label that occurs.
+        centers_vox: (n, 3), one row per label.
+
+    Returns:
+        (3, I, J, K) float32, ordered i, j, k.
+    """
+    offsets = np.zeros((3, *instances.shape), dtype=np.float32)
+    where = np.nonzero(instances)
+    row = np.searchsorted(labels, instances[where])
+    for axis, index in enumerate(where):
+        offsets[axis][where] = centers_vox[row, axis] - index
+    return offsets
+
+
+def instances_of(mask: LabelArray) -> NDArray[np.int32]:
+    """Components of a mask as instances, for scans whose lesions nobody told apart.
+
+    Corners touch: 26 neighbors. So a confluent lesion counts as one.
+    """
+    labels, _ = ndimage.label(mask > 0, structure=np.ones((3, 3, 3)))
+    return labels.astype(np.int32)  # type: ignore[no-any-return]

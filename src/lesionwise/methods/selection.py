@@ -1,0 +1,83 @@
+"""Which of the best weights becomes the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import rankdata
+
+from lesionwise.learning.dataset import instances_of_visit
+from lesionwise.metrics.case import Options, evaluate_case
+from lesionwise.types import Instances, Predictor, Refine, Study, ToInstances
+
+METRICS: Mapping[str, int] = {
+    "lesion_precision": 1,
+    "lesion_recall": 1,
+    "lesion_f1": 1,
+    "clu_recall": 1,
+    "dic": -1,
+    "dsc": 1,
+    "dsc_tp": 1,
+    "dsc_tp_clu": 1,
+    "pq": 1,
+}
+"""The table of document 001: +1 where more is better, -1 where less is."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The weights with the best mean rank over all metrics, among the best by Dice.
+
+    Attributes:
+        top_k: how many weights by validation Dice are compared; 1 takes the best Dice.
+        threshold: the mask is probability > threshold.
+        to_instances: tells lesions apart; None compares masks alone, which is ``top_k`` 1.
+        refine: filters on lesions, applied to both sides.
+
+    Source: document 001, section 3.4: all validation metrics for the ten models with the
+    highest Dice. How they are weighed against each other it does not say.
+    """
+
+    top_k: int = 1
+    threshold: float = 0.5
+    to_instances: ToInstances | None = None
+    refine: tuple[Refine, ...] = ()
+
+    def score(self, predictor: Predictor, validation: Sequence[Study]) -> dict[str, float]:
+        """Each metric's mean over the studies where it is defined; without any it is absent."""
+        if self.to_instances is None or self.top_k == 1:
+            return {}
+        values: dict[str, list[float]] = {name: [] for name in METRICS}
+        for study in validation:
+            maps = predictor(study)
+            mask = maps.probability > self.threshold
+            predicted = self.to_instances(maps, mask)
+            labels = np.array(instances_of_visit(study.followup), dtype=np.int32)
+            reference = Instances(labels, maps.grid)
+            for step in self.refine:
+                predicted, reference = step(predicted), step(reference)
+            scores = evaluate_case(reference, predicted, Options()).values
+            for name, collected in values.items():
+                value = scores[name]
+                if value is not None:
+                    collected.append(float(value))
+        return {name: float(np.mean(v)) for name, v in values.items() if v}
+
+    def best(self, scores: Sequence[Mapping[str, float]]) -> int:
+        """Index of the best; ``scores`` come by falling Dice, and the first of equals wins."""
+        common = [name for name in METRICS if all(name in s for s in scores)]
+        if not common:
+            return 0
+        ranks = [
+            rankdata([-METRICS[name] * s[name] for s in scores], method="average")
+            for name in common
+        ]
+        return int(np.argmin(np.round(np.mean(ranks, axis=0), 9)))
+
+    def reason(self, compared: int) -> str:
+        """What decided, in words."""
+        if self.to_instances is None or self.top_k == 1:
+            return "highest validation Dice"
+        return f"best mean rank over all metrics among the {compared} highest validation Dice"

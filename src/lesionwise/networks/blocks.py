@@ -1,0 +1,39 @@
+"""Building blocks that several networks share."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class DoubleConv(nn.Sequential):
+    """Twice: convolution 3×3×3, batch normalization, ReLU.
+
+    Takes (B, in_channels, I, J, K) and returns (B, out_channels, I, J, K). The running
+    averages follow slowly (momentum 0.03), because a batch of few patches says little about
+    the next one.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        layers: list[nn.Module] = []
+        for channels in (in_channels, out_channels):
+            layers += [
+                nn.Conv3d(channels, out_channels, kernel_size=3, padding=1, bias=False),
+                nn.BatchNorm3d(out_channels, momentum=0.03),
+                nn.ReLU(inplace=True),
+            ]
+        super().__init__(*layers)
+
+
+class Head(nn.Conv3d):
+    """A 1×1×1 convolution that always computes in float32.
+
+    Half precision would round heatmaps to plateaus, on which no peak can be found.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=1)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.float())

@@ -1,0 +1,135 @@
+"""Trained models, ready to be applied."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lesionwise.methods.network import WEIGHTS, NetworkMethod
+from lesionwise.recipe import Recipe
+from lesionwise.run.recipes import find_recipe
+from lesionwise.types import InputError, LesionMaps, Predictor, RunContext, Study
+
+RUN_FILE = "run.json"
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A recipe with what it learned.
+
+    Attributes:
+        recipe: with the values it was trained with.
+        predictor: from a prepared study to lesion maps.
+        name: of the shipped model, or the run folder.
+        sha256: of the weights; empty for a method without a weights file.
+        run: what was written down when it was trained.
+    """
+
+    recipe: Recipe
+    predictor: Predictor
+    name: str
+    sha256: str
+    run: Mapping[str, Any]
+
+    def predict(self, prepared: Study) -> LesionMaps:
+        """Lesion maps on the prepared grid."""
+        return self.predictor(prepared)
+
+
+def model_names() -> list[str]:
+    """Names of the shipped models, sorted."""
+    return sorted(path.stem for path in _shipped().glob("*.safetensors"))
+
+
+def load_model(model: str | Path, device: str = "auto") -> LoadedModel:
+    """A shipped model by its name, or the model of a run folder.
+
+    A folder wins over a shipped model of the same name only if it is written as a path, with
+    a separator in it.
+
+    Raises:
+        InputError: If there is no such model, its weights are missing or malformed, or they
+            are not the ones its run wrote down.
+    """
+    text = str(model)
+    weights = _shipped() / f"{text}.safetensors"
+    if isinstance(model, str) and "/" not in text and weights.is_file():
+        return _shipped_model(text, weights, device)
+    folder = Path(model)
+    if not folder.is_dir():
+        names = ", ".join(model_names()) or "none"
+        raise InputError(f"{model}: no such run folder, and no such model (shipped: {names})")
+    described = read_run(folder)
+    if described.get("status") != "done":
+        raise InputError(f"{folder}: its training has not ended")
+    recipe = _recipe_of(described, folder)
+    predictor = recipe.method.load(RunContext(folder, device=device))
+    sha256 = _checked_hash(folder / WEIGHTS, described)
+    return LoadedModel(recipe, predictor, text, sha256, described)
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """What ``run.json`` in a run folder says.
+
+    Raises:
+        InputError: If it is missing or malformed.
+    """
+    path = folder / RUN_FILE
+    if not path.is_file():
+        folds = sorted(p.parent.name for p in folder.glob(f"fold-*/{RUN_FILE}"))
+        if folds:
+            raise InputError(f"{folder}: holds several runs; name one of {', '.join(folds)}")
+        raise InputError(f"{folder}: not a run folder (no {RUN_FILE})")
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+        described["recipe"], described["overrides"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: malformed ({error})") from error
+    return dict(described)
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _shipped() -> Path:
+    return Path(str(importlib.resources.files("lesionwise") / "models"))
+
+
+def _shipped_model(name: str, weights: Path, device: str) -> LoadedModel:
+    path = weights.with_suffix(".json")
+    try:
+        described = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: missing or malformed ({error})") from error
+    recipe = _recipe_of(described, weights.parent)
+    if not isinstance(recipe.method, NetworkMethod):
+        raise InputError(f"{path}: {described['recipe']} is not a single network")
+    sha256 = _checked_hash(weights, described)
+    predictor = recipe.method.with_weights(weights, device)
+    return LoadedModel(recipe, predictor, name, sha256, described)
+
+
+def _recipe_of(described: Mapping[str, Any], folder: Path) -> Recipe:
+    reference = str(described["recipe"])
+    source = folder / reference if reference.endswith(".py") else reference
+    return find_recipe(source, described["overrides"])
+
+
+def _checked_hash(weights: Path, described: Mapping[str, Any]) -> str:
+    if not weights.is_file():
+        return ""
+    sha256 = sha256_of(weights)
+    if described.get("sha256", sha256) != sha256:
+        raise InputError(f"{weights}: not the weights that its run wrote down (SHA-256 differs)")
+    return sha256

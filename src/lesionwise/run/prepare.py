@@ -1,0 +1,221 @@
+"""A data set through a recipe's steps, once, kept as plain arrays."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lesionwise.learning.dataset import PreparedStudies, instances_of_visit, write_prepared
+from lesionwise.recipe import Recipe
+from lesionwise.run.recipes import find_recipe, settings
+from lesionwise.types import InputError, Progress, Study, silent
+
+SETTINGS_FILE = "prepared.json"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared data set.
+
+    Attributes:
+        folder: where it lies; training needs nothing else.
+        names: of the prepared studies, each a folder below ``folder``.
+        subjects: of each study.
+        lesions: number of lesions of each study.
+        left_out: what could not be used, and why.
+        fingerprint: of the data set it came from.
+    """
+
+    folder: Path
+    names: tuple[str, ...]
+    subjects: tuple[str, ...]
+    lesions: tuple[int, ...]
+    left_out: Mapping[str, str]
+    fingerprint: str
+
+    def studies(self, subjects: Sequence[str]) -> PreparedStudies:
+        """The studies of these subjects, in order."""
+        wanted = set(subjects)
+        return PreparedStudies(
+            tuple(
+                self.folder / name
+                for name, subject in zip(self.names, self.subjects, strict=True)
+                if subject in wanted
+            )
+        )
+
+
+def prepare(
+    recipe: str | Path,
+    dataset: Path,
+    folder: Path,
+    *,
+    overrides: Sequence[str] = (),
+    workers: int = 0,
+    progress: Progress = silent,
+) -> Prepared:
+    """Put a BIDS data set through a recipe's steps and keep the results in ``folder``.
+
+    Subjects that are prepared already are not prepared again, so an interrupted call goes
+    on. A recipe for one visit gets every visit as a study of its own; a recipe for two gets
+    every pair of visits that follow each other. A study without lesion mask, or whose
+    preparation fails on a fault of its files, is left out and listed.
+
+    Args:
+        recipe: name or file.
+        dataset: BIDS folder; or a prepared folder, which is returned as it is.
+        folder: for the results.
+        overrides: values of the recipe to set.
+        workers: processes; 0 works in this one.
+        progress: told of each subject.
+
+    Raises:
+        InputError: If the data set cannot be read, nothing in it can be used, or ``folder``
+            holds studies prepared in another way.
+    """
+    if (dataset / SETTINGS_FILE).is_file():
+        folder = dataset
+    found = find_recipe(recipe, overrides)
+    how = {
+        "scans": list(found.scans),
+        "visits": found.visits,
+        **settings(found.preprocess, "preprocess"),
+    }
+    if folder == dataset:
+        fingerprint = _check_settings(folder, how, None)
+        return _read(folder, fingerprint)
+    from lesionwise.io.bids import read_dataset
+
+    studies = read_dataset(dataset, scans=found.scans)
+    fingerprint = fingerprint_of(dataset)
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_settings(folder, how, fingerprint)
+    subjects = studies.subjects
+    waiting = [
+        n for n, s in enumerate(subjects) if not (folder / f"sub-{s}" / "done.json").is_file()
+    ]
+    done = len(subjects) - len(waiting)
+    progress("prepare", done, len(subjects))
+    jobs = [(str(recipe), tuple(overrides), str(dataset), n, str(folder)) for n in waiting]
+    for _ in _run(jobs, workers):
+        done += 1
+        progress("prepare", done, len(subjects))
+    prepared = _read(folder, fingerprint)
+    if not prepared.names:
+        reasons = "; ".join(f"{k}: {v}" for k, v in list(prepared.left_out.items())[:3])
+        raise InputError(f"{dataset}: no study to learn from ({reasons or 'no subjects'})")
+    return prepared
+
+
+def fingerprint_of(dataset: Path) -> str:
+    """SHA-256 over the names and sizes of a data set's images; their voxels are not read."""
+    digest = hashlib.sha256()
+    for path in sorted(dataset.rglob("*.nii*")):
+        digest.update(f"{path.relative_to(dataset)} {path.stat().st_size}\n".encode())
+    return digest.hexdigest()
+
+
+def _run(jobs: list[tuple[Any, ...]], workers: int) -> Iterator[None]:
+    if workers < 2 or len(jobs) < 2:
+        for job in jobs:
+            _prepare_subject(*job)
+            yield None
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
+        for future in as_completed([pool.submit(_prepare_subject, *job) for job in jobs]):
+            future.result()
+            yield None
+
+
+def _prepare_subject(
+    recipe: str, overrides: tuple[str, ...], dataset: str, index: int, folder: str
+) -> None:
+    from lesionwise.io.bids import read_dataset
+
+    found = find_recipe(recipe, overrides)
+    studies = read_dataset(Path(dataset), scans=found.scans)
+    subject = studies.subjects[index]
+    target = Path(folder) / f"sub-{subject}"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    record: dict[str, Any] = {"subject": subject, "studies": [], "left_out": {}}
+    try:
+        parts = list(_parts(studies[index], found))
+        if not parts:
+            record["left_out"][f"sub-{subject}"] = f"fewer than {found.visits} visits"
+    except InputError as error:
+        parts = []
+        record["left_out"][f"sub-{subject}"] = str(error)
+    for name, study in parts:
+        try:
+            _check_lesions(study)
+            for step in found.preprocess:
+                study = step(study)
+            lesions = np.unique(instances_of_visit(study.followup))
+        except InputError as error:
+            record["left_out"][name] = str(error)
+            continue
+        write_prepared(study, target / name)
+        record["studies"].append(
+            {"name": f"sub-{subject}/{name}", "lesions": int((lesions > 0).sum())}
+        )
+    partial = target / ".done.json"
+    partial.write_text(json.dumps(record), encoding="utf-8")
+    partial.replace(target / "done.json")
+
+
+def _check_lesions(study: Study) -> None:
+    if not {"instances", "lesions"} & set(study.followup.labels):
+        raise InputError("no lesion mask to learn from")
+
+
+def _parts(study: Study, recipe: Recipe) -> Iterator[tuple[str, Study]]:
+    visits = study.visits
+    for first in range(len(visits) - recipe.visits + 1):
+        part = visits[first : first + recipe.visits]
+        sessions = [f"ses-{visit.session}" if visit.session else "visit" for visit in part]
+        yield "_".join(sessions), Study(study.subject, part, study.changes)
+
+
+def _check_settings(folder: Path, how: Mapping[str, Any], fingerprint: str | None) -> str:
+    path = folder / SETTINGS_FILE
+    if not path.is_file():
+        path.write_text(json.dumps({"settings": how, "data": fingerprint}), encoding="utf-8")
+        return str(fingerprint)
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        settings_before, data_before = before["settings"], str(before["data"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: malformed ({error})") from error
+    for name in sorted({*settings_before, *how}):
+        if settings_before.get(name) != how.get(name):
+            raise InputError(
+                f"{folder}: prepared with {name} = {settings_before.get(name)}, "
+                f"now {how.get(name)}; choose another folder"
+            )
+    if fingerprint is not None and data_before != fingerprint:
+        raise InputError(f"{folder}: prepared from other files; choose another folder")
+    return data_before
+
+
+def _read(folder: Path, fingerprint: str) -> Prepared:
+    names, subjects, lesions = [], [], []
+    left_out: dict[str, str] = {}
+    for path in sorted(folder.glob("sub-*/done.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        left_out |= record["left_out"]
+        for study in record["studies"]:
+            names.append(study["name"])
+            subjects.append(record["subject"])
+            lesions.append(study["lesions"])
+    return Prepared(folder, tuple(names), tuple(subjects), tuple(lesions), left_out, fingerprint)

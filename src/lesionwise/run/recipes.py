@@ -1,0 +1,173 @@
+"""Recipes by name or file, with values set from the command line."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import functools
+import hashlib
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import lesionwise.recipes
+from lesionwise.recipe import Recipe
+from lesionwise.types import InputError
+
+
+def recipe_names() -> list[str]:
+    """Names of the shipped recipes, sorted: a file ``unet_cc.py`` is ``unet-cc``."""
+    found = pkgutil.iter_modules(lesionwise.recipes.__path__)
+    return sorted(module.name.replace("_", "-") for module in found if module.name[0] != "_")
+
+
+def find_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """A shipped recipe by its name, or a user's by the path of its ``.py`` file.
+
+    A user's file is run as Python and must set ``RECIPE``.
+
+    Args:
+        recipe: name or path.
+        overrides: as for ``override``.
+
+    Raises:
+        InputError: If there is no such recipe, or a value cannot be set.
+    """
+    if isinstance(recipe, Path) or recipe.endswith(".py"):
+        found = _from_file(Path(recipe))
+    else:
+        names = recipe_names()
+        if recipe not in names:
+            raise InputError(f"{recipe}: no such recipe; there are {', '.join(names)}")
+        module = importlib.import_module(f"lesionwise.recipes.{recipe.replace('-', '_')}")
+        found = module.RECIPE
+    for text in overrides:
+        found = override(found, text)
+    return found
+
+
+def _from_file(path: Path) -> Recipe:
+    if not path.is_file():
+        raise InputError(f"{path}: no such recipe file")
+    name = f"lesionwise_user_recipe_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(f"{path}: {type(error).__name__}: {error}") from error
+    recipe = getattr(module, "RECIPE", None)
+    if not isinstance(recipe, Recipe):
+        raise InputError(f"{path}: does not set RECIPE to a Recipe")
+    return recipe
+
+
+def override(recipe: Recipe, text: str) -> Recipe:
+    """The recipe with one value replaced.
+
+    ``text`` is ``a.b.c=value``: fields of dataclasses by name, members of tuples by number,
+    arguments of ``functools.partial`` by keyword. The value is a Python literal, or a plain
+    word. A list becomes a tuple and an integer a float where the old value is one.
+
+    Raises:
+        InputError: If the path leads nowhere or the value is of another kind.
+    """
+    path, sign, value = text.partition("=")
+    if not sign:
+        raise InputError(f"--set {text}: write it as name=value")
+    try:
+        literal = ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError):
+        literal = value.strip()
+    replaced = _replaced(recipe, path.strip().split("."), literal, text)
+    assert isinstance(replaced, Recipe)
+    return replaced
+
+
+def _replaced(part: Any, path: list[str], value: Any, text: str) -> Any:
+    if not path:
+        return _fitting(part, value, text)
+    name, rest = path[0], path[1:]
+    members = _members(part)
+    if members is None or name not in members:
+        raise InputError(f"--set {text}: {_no_such(name, members)}")
+    new = _replaced(members[name], rest, value, text)
+    if isinstance(part, functools.partial):
+        return functools.partial(part.func, *part.args, **{**part.keywords, name: new})
+    if isinstance(part, tuple):
+        index = int(name)
+        return (*part[:index], new, *part[index + 1 :])
+    try:
+        return dataclasses.replace(part, **{name: new})
+    except (TypeError, ValueError) as error:
+        raise InputError(f"--set {text}: {error}") from error
+
+
+def _members(part: Any) -> dict[str, Any] | None:
+    if isinstance(part, functools.partial):
+        return dict(part.keywords)
+    if dataclasses.is_dataclass(part) and not isinstance(part, type):
+        return {f.name: getattr(part, f.name) for f in dataclasses.fields(part) if f.init}
+    if isinstance(part, tuple):
+        return {str(index): member for index, member in enumerate(part)}
+    return None
+
+
+def _no_such(name: str, members: Mapping[str, Any] | None) -> str:
+    if not members:
+        return f"there is nothing to set below {name}" if members is None else f"no {name}"
+    near = difflib.get_close_matches(name, members, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(members)}"
+    return f"no {name}; {hint}"
+
+
+def _fitting(old: Any, new: Any, text: str) -> Any:
+    if isinstance(new, list):
+        new = tuple(new)
+    if old is None or new is None:
+        return new
+    if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
+        return float(new)
+    if isinstance(old, np.number | int | float | str | tuple | bool):
+        same = type(old) is type(new) or (type(old) is int and type(new) is float)
+        if not same:
+            kind = type(old).__name__
+            raise InputError(f"--set {text}: expected {kind} like {old!r}, got {new!r}")
+        return new
+    raise InputError(f"--set {text}: name a value, not a {type(old).__name__}")
+
+
+def settings(part: Any, prefix: str = "") -> dict[str, Any]:
+    """Every value of a recipe, or of a part of it, by its dotted path; fit for JSON.
+
+    Parts that hold no values stand under their path with ``.is`` as the name of their type,
+    so that another part is another setting.
+    """
+    if part is None or isinstance(part, bool | int | float | str):
+        return {prefix: part}
+    members = _members(part)
+    if isinstance(part, tuple) and all(isinstance(m, bool | int | float | str) for m in part):
+        return {prefix: list(part)}
+    if isinstance(part, Mapping):
+        members = {str(key): value for key, value in part.items()}
+    if members is None:
+        return {prefix: getattr(part, "__qualname__", repr(part))}
+    dot = f"{prefix}." if prefix else ""
+    flat: dict[str, Any] = {}
+    if isinstance(part, functools.partial):
+        flat[f"{dot}is"] = part.func.__qualname__
+    elif not isinstance(part, tuple | Mapping):
+        flat[f"{dot}is"] = type(part).__qualname__
+    for name, member in members.items():
+        flat |= settings(member, f"{dot}{name}")
+    return flat

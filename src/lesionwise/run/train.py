@@ -1,0 +1,233 @@
+"""A recipe learns from a data set."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import lesionwise
+from lesionwise.methods.network import WEIGHTS
+from lesionwise.recipe import Recipe
+from lesionwise.run.predict import RUN_FILE, read_run, sha256_of
+from lesionwise.run.prepare import Prepared, prepare
+from lesionwise.run.recipes import find_recipe, settings
+from lesionwise.types import InputError, Progress, RunContext, TrainingData, silent
+
+
+def train(
+    recipe: str | Path,
+    dataset: str | Path,
+    output: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    fold: int | None = None,
+    folds: int = 5,
+    validation_subjects: Sequence[str] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    workers: int = 0,
+    max_minutes: float | None = None,
+    prepared: str | Path | None = None,
+    reuse: str | Path | None = None,
+    progress: Progress = silent,
+) -> Path:
+    """Train a recipe on a BIDS data set; the same call again goes on where it stopped.
+
+    Subjects are split, never visits. The split deals subjects with similar numbers of
+    lesions into different folds, by the seed.
+
+    Args:
+        recipe: name, or path of a ``.py`` file.
+        dataset: BIDS folder, or a folder of ``prepare``.
+        output: run folder; with ``fold`` the run is ``output / fold-N``.
+        overrides: ``name=value`` texts that change the recipe.
+        fold: which of ``folds`` parts validates; None is the first part, without a folder
+            of its own.
+        folds: parts of the split; fewer where there are fewer subjects.
+        validation_subjects: instead of a fold; an empty list trains on all.
+        seed: of every random choice.
+        device: "auto", "cpu", "cuda" …
+        workers: processes that prepare studies, and then batches.
+        max_minutes: wall time for learning, preparation not counted; the learning rate's
+            fall is fitted into it.
+        prepared: folder of prepared arrays that several runs share; None: in ``output``.
+        reuse: a run of the same method, such as a ``unet-cc`` run for ``unet-acls``: its
+            weights are taken over and nothing is trained.
+        progress: told of each stage.
+
+    Returns:
+        The run folder, with ``run.json`` and whatever the method left.
+
+    Raises:
+        InputError: If the data cannot be used, a setting is wrong, or the folder holds a run
+            with other settings, which are named.
+    """
+    found = find_recipe(recipe, overrides)
+    dataset, output = Path(dataset), Path(output)
+    arrays = prepare(
+        recipe,
+        dataset,
+        Path(prepared) if prepared is not None else output / "prepared",
+        overrides=overrides,
+        workers=workers,
+        progress=progress,
+    )
+    training, validation = split_subjects(arrays, fold or 0, folds, seed, validation_subjects)
+    folder = output if fold is None else output / f"fold-{fold}"
+    begun = {
+        "status": "training",
+        "recipe": _keep_recipe(recipe, folder),
+        "overrides": list(overrides),
+        "seed": seed,
+        "max_minutes": max_minutes,
+        "data": arrays.fingerprint,
+        "training": training,
+        "validation": validation,
+        "left_out": dict(arrays.left_out),
+        "settings": settings(found),
+        "versions": versions(),
+    }
+    resume = _begin(folder, begun)
+    if resume == "done":
+        return folder
+    if reuse is not None:
+        begun |= _reused(Path(reuse), found, folder)
+    else:
+        found.method.fit(
+            TrainingData(arrays.studies(training), arrays.studies(validation)),
+            RunContext(folder, seed, device, workers, True, max_minutes, progress),
+        )
+    weights = folder / WEIGHTS
+    summary = folder / "training.json"
+    ended = {
+        **begun,
+        "status": "done",
+        "sha256": sha256_of(weights) if weights.is_file() else "",
+        "summary": json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else {},
+    }
+    _write(folder, ended)
+    return folder
+
+
+def split_subjects(
+    arrays: Prepared,
+    fold: int,
+    folds: int,
+    seed: int,
+    validation_subjects: Sequence[str] | None = None,
+) -> tuple[list[str], list[str]]:
+    """Subjects to train on and to validate on, each sorted.
+
+    Subjects are ranked by their number of lesions (ties by name); of every ``folds``
+    neighbors in that order each goes to another fold, at random. A single subject is
+    trained on and nothing validates.
+
+    Raises:
+        InputError: If a subject does not exist, none is left to train on, or there is no
+            such fold.
+    """
+    lesions: dict[str, int] = {}
+    for subject, count in zip(arrays.subjects, arrays.lesions, strict=True):
+        lesions[subject] = lesions.get(subject, 0) + count
+    if validation_subjects is not None:
+        validation = {subject.removeprefix("sub-") for subject in validation_subjects}
+        unknown = sorted(validation - set(lesions))
+        if unknown:
+            raise InputError(f"{arrays.folder}: no prepared subject {', '.join(unknown)}")
+    else:
+        count = min(folds, len(lesions))
+        if count < 2:
+            return sorted(lesions), []
+        if not 0 <= fold < count:
+            raise InputError(f"fold {fold}: there are {count}, counted from 0")
+        rng = np.random.default_rng(seed)
+        ranked = sorted(lesions, key=lambda s: (lesions[s], s))
+        validation = set()
+        for first in range(0, len(ranked), count):
+            places = rng.permutation(count)
+            for subject, place in zip(ranked[first : first + count], places, strict=False):
+                if place == fold:
+                    validation.add(subject)
+    training = sorted(set(lesions) - validation)
+    if not training:
+        raise InputError(f"{arrays.folder}: no subject is left to train on")
+    return training, sorted(validation)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes, by name."""
+    found = {"lesionwise": lesionwise.__version__, "python": platform.python_version()}
+    for name in ("torch", "lightning", "numpy", "scipy", "SimpleITK"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _keep_recipe(recipe: str | Path, folder: Path) -> str:
+    text = str(recipe)
+    if not text.endswith(".py"):
+        return text
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / "recipe.py"
+    if Path(recipe).resolve() != target.resolve():
+        shutil.copyfile(recipe, target)
+    return target.name
+
+
+def _begin(folder: Path, begun: Mapping[str, Any]) -> str:
+    """Write down what is about to run; "done" where the same run has ended."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / RUN_FILE).is_file():
+        before = read_run(folder)
+        was, now = _compared(before), _compared(begun)
+        for name in sorted({*was, *now}):
+            if was.get(name) != now.get(name):
+                raise InputError(
+                    f"{folder}: was begun with {name} = {was.get(name)}, now "
+                    f"{now.get(name)}; choose another output folder"
+                )
+        if before["status"] == "done":
+            return "done"
+    _write(folder, begun)
+    return "training"
+
+
+def _compared(described: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("recipe", "seed", "max_minutes", "data", "training", "validation")
+    return {name: described.get(name) for name in names} | dict(described.get("settings", {}))
+
+
+def _reused(run: Path, recipe: Recipe, folder: Path) -> dict[str, Any]:
+    described = read_run(run)
+    if described.get("status") != "done":
+        raise InputError(f"{run}: its training has not ended")
+    was = {k: v for k, v in described["settings"].items() if _shapes_the_network(k)}
+    now = {k: v for k, v in settings(recipe).items() if _shapes_the_network(k)}
+    for name in sorted({*was, *now}):
+        if was.get(name) != now.get(name):
+            raise InputError(
+                f"{run}: trained with {name} = {was.get(name)}, the recipe has {now.get(name)}"
+            )
+    shutil.copyfile(run / WEIGHTS, folder / WEIGHTS)
+    if (run / "training.json").is_file():
+        shutil.copyfile(run / "training.json", folder / "training.json")
+    return {"reused": str(run)}
+
+
+def _shapes_the_network(name: str) -> bool:
+    return name.startswith(("method.", "preprocess.")) and not name.startswith("method.selection.")
+
+
+def _write(folder: Path, described: Mapping[str, Any]) -> None:
+    partial = folder / f".{RUN_FILE}.partial"
+    partial.write_text(json.dumps(described, indent=2, default=str), encoding="utf-8")
+    partial.replace(folder / RUN_FILE)
