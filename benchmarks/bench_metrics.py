@@ -185,7 +185,7 @@ def main() -> None:
         print(f"peak memory: {after:.0f} MB, {before:.0f} MB before the first metric")
         if arguments.panoptica_python:
             run = [arguments.panoptica_python, "-c", PANOPTICA, stored, str(arguments.repeats)]
-            output = subprocess.run(run, capture_output=True, text=True, check=True).stdout
+            output = subprocess.run(run, stdout=subprocess.PIPE, text=True, check=True).stdout
             for line in output.splitlines():
                 if line.startswith("PANOPTICA|"):
                     _, name, best, median, tp = line.split("|")

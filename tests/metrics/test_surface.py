@@ -64,6 +64,7 @@ def test_every_definition_by_hand():
     assert surface.average_surface_distance_mm(found, "larger_directed") == 4.0
     assert surface.directed_averages_mm(found) == (3.0, 4.0)
     assert surface.surface_dice(found, 3.0) == 2 / 4
+    assert surface.surface_dice(found, 3.0, "mean_of_directed") == (1 + 1 / 3) / 2
 
 
 def test_a_single_voxel_has_the_surface_of_an_octahedron():

@@ -63,6 +63,8 @@ class Options:
         min_extent_mm: lesions shorter than this along any voxel axis do not count, on both
             sides. 0 is off. The limits act on lesions: voxel metrics, distances and the
             challenge's rules see the masks as they are.
+        drop_at_min_volume: whether a lesion of exactly ``min_volume_mm3`` goes too, as in the
+            ConfLUNet authors' code.
         hd95: definition of ``hd95_mm``: see ``surface.HAUSDORFF_DEFINITIONS``.
         assd: definition of ``assd_mm``: see ``surface.AVERAGE_DEFINITIONS``.
         empty: what an empty side means: see ``EMPTY_POLICIES``.
@@ -82,6 +84,7 @@ class Options:
     connectivity: int = DEFAULT_CONNECTIVITY
     min_volume_mm3: float = 0.0
     min_extent_mm: float = 0.0
+    drop_at_min_volume: bool = False
     hd95: surface.HausdorffDefinition = "larger_directed"
     assd: surface.AverageDefinition = "pooled"
     empty: EmptyPolicy = "agreement"
@@ -99,10 +102,12 @@ class Options:
             "hd95": (self.hd95, tuple(surface.HAUSDORFF_DEFINITIONS)),
             "assd": (self.assd, tuple(surface.AVERAGE_DEFINITIONS)),
             "empty": (self.empty, tuple(EMPTY_POLICIES)),
+            "connectivity": (self.connectivity, (6, 18, 26)),
+            "clu_connectivity": (self.clu_connectivity, (6, 18, 26)),
         }
         for name, (value, known) in choices.items():
             if value not in known:
-                raise InputError(f"{name}: {value!r} is none of {', '.join(known)}")
+                raise InputError(f"{name}: {value!r} is none of {', '.join(map(str, known))}")
         if not 0 <= self.iou_threshold <= 1:
             raise InputError(f"iou_threshold: {self.iou_threshold} does not lie between 0 and 1")
 
@@ -217,7 +222,9 @@ def evaluate_case(
     )
     scores |= _distance_scores(mask_r, mask_p, spacing_mm, options)
     if options.size_filter == "both sides":
-        drop = DropSmall(options.min_volume_mm3, options.min_extent_mm, relabel=False)
+        drop = DropSmall(
+            options.min_volume_mm3, options.min_extent_mm, options.drop_at_min_volume, False
+        )
         reference, prediction = drop(reference), drop(prediction)
     table = count_overlaps(reference.labels, prediction.labels)
     rule = (options.matching, options.iou_threshold, options.comparison)

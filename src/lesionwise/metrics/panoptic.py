@@ -57,7 +57,7 @@ def instance_qualities(
         wanted: which qualities. "rvd" is (predicted - reference) / reference volume, "rvae" its
             absolute value, "cedi_mm" the distance of the centers of mass, "assd_mm" the mean
             of the two directed means, "hd_mm" and "hd95_mm" the pooled percentiles 100 and 95,
-            "nsd" the share of both surfaces within the tolerance: as panoptica has them.
+            "nsd" the mean of the two shares of surface within the tolerance: as panoptica has them.
         reference: (I, J, K) labels; needed for all that is not a matter of counts.
         prediction: the same shape.
         spacing_mm: along i, j, k; needed with them.
@@ -119,7 +119,7 @@ def _from_maps(
             "assd_mm": surface.average_surface_distance_mm(distances, "mean_of_directed"),
             "hd_mm": surface.hausdorff_mm(distances, 100, "pooled"),
             "hd95_mm": surface.hausdorff_mm(distances, 95, "pooled"),
-            "nsd": surface.surface_dice(distances, tolerance_mm),
+            "nsd": surface.surface_dice(distances, tolerance_mm, "mean_of_directed"),
         }
         for name, value in found.items():
             values[name][row] = np.nan if isinstance(value, Undefined) else value

@@ -251,21 +251,33 @@ def directed_averages_mm(distances: SurfaceDistances) -> tuple[Score, Score]:
     )
 
 
-def surface_dice(distances: SurfaceDistances, tolerance_mm: float) -> Score:
+def surface_dice(
+    distances: SurfaceDistances,
+    tolerance_mm: float,
+    definition: Literal["pooled", "mean_of_directed"] = "pooled",
+) -> Score:
     """Share of both surfaces that lies within the tolerance of the other one.
 
-    0 where one mask is empty, undefined where both are. Points count alike (MONAI, and NSD of
-    panoptica) or by area (DeepMind), as the distances carry them.
+    Points count alike (MONAI) or by area (DeepMind), as the distances carry them. "pooled" takes
+    both surfaces as one; "mean_of_directed" is the mean of the two shares, so that the
+    smaller surface weighs as much as the larger one (NSD of panoptica).
+
+    Returns:
+        0 where one mask is empty, undefined where both are.
     """
     one, other = distances.reference_to_prediction, distances.prediction_to_reference
     if len(one) + len(other) == 0:
         return _no_surface(distances)
-    weight_one = np.ones(len(one)) if distances.reference_area is None else distances.reference_area
-    weight_other = (
+    if not distances.defined:
+        return 0.0
+    of_one = np.ones(len(one)) if distances.reference_area is None else distances.reference_area
+    of_other = (
         np.ones(len(other)) if distances.prediction_area is None else distances.prediction_area
     )
-    near = weight_one[one <= tolerance_mm].sum() + weight_other[other <= tolerance_mm].sum()
-    return float(near / (weight_one.sum() + weight_other.sum()))
+    near = of_one[one <= tolerance_mm].sum(), of_other[other <= tolerance_mm].sum()
+    if definition == "mean_of_directed":
+        return float((near[0] / of_one.sum() + near[1] / of_other.sum()) / 2)
+    return float((near[0] + near[1]) / (of_one.sum() + of_other.sum()))
 
 
 def _no_surface(distances: SurfaceDistances) -> Undefined:
