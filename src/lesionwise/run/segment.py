@@ -26,7 +26,7 @@ from lesionwise.io.files import check_writable, read_json, read_table, write_jso
 from lesionwise.io.nifti import read_grid, read_mask, read_volume, write_volume
 from lesionwise.io.space import on_grid
 from lesionwise.run.find import FindOptions, Found, find_lesions
-from lesionwise.run.pages import write_index, write_segment_page
+from lesionwise.run.pages import page_of, write_index, write_segment_page
 from lesionwise.run.predict import LoadedModel, load_model
 from lesionwise.types import InputError, Progress, Study, Visit, Volume, silent
 
@@ -35,7 +35,17 @@ LESION_COLUMNS = (
     "center_z_mm", "extent_i_mm", "extent_j_mm", "extent_k_mm", "voxels", "mean_intensity",
     "confidence", "confluent_group",
 )  # fmt: skip
-SUMMARY_COLUMNS = ("subject", "session", "lesions", "volume_ml", "cc", "acls", "offsets", "seconds")
+SUMMARY_COLUMNS = (
+    "subject",
+    "session",
+    "lesions",
+    "volume_ml",
+    "cc",
+    "acls",
+    "offsets",
+    "seconds",
+    "page",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +126,10 @@ def segment(
     summary = pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
     write_table(output / "scans.tsv", summary)
     progress("page", len(found), len(found))
-    return Segmented(summary, failures, write_index(output, summary, failures, loaded))
+    page = write_index(output, summary, failures, loaded)
+    if len(rows) == 1 and not failures:
+        page = output / rows[0]["page"]
+    return Segmented(summary.drop(columns="page"), failures, page)
 
 
 def read_scan(path: Path, subject: str, session: str = "", scan: str = "flair") -> Study:
@@ -204,8 +217,9 @@ def write_found(
         "volume_ml": float(found.mask.array.sum() * found.mask.grid.voxel_volume_mm3 / 1000),
         **{name: counts.get(name) for name in ("cc", "acls", "offsets")},
         "seconds": round(sum(found.seconds.values()), 1),
+        "page": page_of(output, scan).name,
     }
-    write_segment_page(output, scan, found, lesions, made, settings)
+    write_segment_page(output, scan, found, lesions, model, settings)
     write_json(
         path("mask", ".json", label="L"),
         {
