@@ -73,7 +73,7 @@ def test_a_case_by_hand():
     assert values["clu_recall"] == 1 / 2
     assert values["dsc_tp_clu"] == 6 / 7
     assert values["volume_difference_mm3"] == -1.0
-    assert values["assd_mm"] == (1 + 2 + 2 + 4 + 5) / (9 + 8)
+    assert values["assd_mm"] == (1 + 2 + 2 + 3 + 4) / (9 + 8)
 
 
 def test_hd95_of_that_case_is_the_larger_direction():
