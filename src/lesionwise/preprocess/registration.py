@@ -6,6 +6,8 @@ direction in which ``geometry.resample_to`` asks for values.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -147,6 +149,30 @@ def _register(
     levels_mm: tuple[float, ...],
     model: Literal["rigid", "affine"],
 ) -> Matrix:
+    with one_thread():
+        return _register_alone(fixed, moving, fixed_mask, moving_mask, start, levels_mm, model)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """SimpleITK on one thread, so that sums run in one order and results repeat to the last bit."""
+    before = SimpleITK.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+
+
+def _register_alone(
+    fixed: Volume,
+    moving: Volume,
+    fixed_mask: Volume | None,
+    moving_mask: Volume | None,
+    start: Matrix | None,
+    levels_mm: tuple[float, ...],
+    model: Literal["rigid", "affine"],
+) -> Matrix:
     for role, volume in (("fixed", fixed), ("moving", moving)):
         if not np.ptp(volume.array) > 0:
             raise InputError(f"{role} scan: every voxel has the same value")
@@ -205,8 +231,9 @@ def _method(fixed: Volume, mask: BoolArray) -> SimpleITK.ImageRegistrationMethod
     method.SetMetricAsMattesMutualInformation(32)
     method.SetMetricFixedMask(to_image(Volume(mask.astype(np.uint8), fixed.grid)))
     method.SetInterpolator(SimpleITK.sitkLinear)
-    # one thread: sums in one order, so that runs repeat
-    method.SetNumberOfThreads(1)
+    # the filters would smooth the gradients, which then lead past the best agreement
+    method.SetMetricUseFixedImageGradientFilter(False)
+    method.SetMetricUseMovingImageGradientFilter(False)
     return method
 
 
@@ -231,12 +258,12 @@ def _refine(
 ) -> Matrix:
     method = _method(fixed, mask)
     voxels = int(mask.sum())
-    wanted = 40_000
+    wanted = 60_000
     if voxels > wanted:
         method.SetMetricSamplingStrategy(method.RANDOM)
         method.SetMetricSamplingPercentage(wanted / mask.size, seed=1)
     method.SetOptimizerAsRegularStepGradientDescent(
-        first_step_mm, 0.01, 60, relaxationFactor=0.5, gradientMagnitudeTolerance=1e-6
+        first_step_mm, 0.005, 100, relaxationFactor=0.6, gradientMagnitudeTolerance=1e-6
     )
     method.SetOptimizerScalesFromPhysicalShift()
     transform = _transform(matrix, center, model)
@@ -249,7 +276,9 @@ def _refine(
 
 
 def _transform(matrix: Matrix, center: Matrix, model: Literal["rigid", "affine"]) -> Any:
-    transform: Any = SimpleITK.Euler3DTransform() if model == "rigid" else SimpleITK.AffineTransform(3)
+    transform: Any = (
+        SimpleITK.Euler3DTransform() if model == "rigid" else SimpleITK.AffineTransform(3)
+    )
     transform.SetCenter(center.tolist())
     transform.SetMatrix(matrix[:3, :3].ravel().tolist())
     transform.SetTranslation((matrix[:3, :3] @ center + matrix[:3, 3] - center).tolist())
