@@ -1,0 +1,207 @@
+"""Lesions as DICOM segmentation objects, and back. Needs the extra ``dicom``."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionwise import __version__
+from lesionwise.io.dicom import RAS_FROM_LPS, Series, module, on_series, slice_files
+from lesionwise.io.files import atomic_path
+from lesionwise.io.space import on_grid
+from lesionwise.types import Grid, InputError, LabelArray, Volume
+
+MAX_SEGMENTS = 65535
+
+_KEPT = (
+    "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID",
+    "SeriesInstanceUID", "FrameOfReferenceUID", "PositionReferenceIndicator", "Modality",
+    "ImageType", "InstanceNumber", "Rows", "Columns", "NumberOfFrames", "PixelSpacing",
+    "SliceThickness", "SpacingBetweenSlices", "ImageOrientationPatient", "ImagePositionPatient",
+    "DimensionOrganizationSequence", "DimensionIndexSequence", "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+)  # fmt: skip
+"""All that is taken from the headers of a series while the patient's identity is left out."""
+
+_LEFT_EMPTY = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID",
+    "StudyDate", "StudyTime", "ReferringPhysicianName",
+)  # fmt: skip
+
+
+def write_segmentation(
+    path: str | Path,
+    volume: Volume,
+    series: Series,
+    *,
+    method: str = "",
+    keep_identity: bool = False,
+) -> None:
+    """Write a mask or an instance map as a DICOM segmentation of the series it was made from.
+
+    Every label becomes one binary segment, in ascending order and named after it; a mask has
+    one. A map without lesions keeps one empty segment. Slices without lesions are left out, as
+    the standard advises.
+
+    Args:
+        volume: (I, J, K) bool, or integer with labels above 0, on the voxels of the series in any
+            axis order.
+        method: what made it, named in the file.
+        keep_identity: copy who the patient is, when the study was made and who asked for it, as
+            an archive needs to file the object. By default these fields are left empty, and
+            only the identifiers of study, series and images tie the object to its source.
+
+    Raises:
+        InputError: If the volume lies on other voxels, has more than 65535 labels, cannot be
+            written, or the extra is not installed.
+    """
+    path = Path(path)
+    volume = on_series(volume, series, str(path))
+    labels = [int(label) for label in np.unique(volume.array) if label]
+    if len(labels) > MAX_SEGMENTS or min(labels, default=1) < 0:
+        raise InputError(f"{path}: {len(labels)} labels do not fit a DICOM segmentation")
+    segments = np.searchsorted([0, *labels], volume.array).astype(np.uint16)
+    is_mask = volume.array.dtype.kind == "b"
+    names = ["lesions"] if is_mask or not labels else [f"lesion {label}" for label in labels]
+    content = _dataset(
+        series, segments.transpose(2, 1, 0), names, volume.grid, method, keep_identity
+    )
+    with atomic_path(path) as temporary:
+        content.save_as(temporary)
+
+
+def read_segmentation(path: str | Path, grid: Grid) -> Volume:
+    """A DICOM segmentation on a grid: (I, J, K) int32, 0 where no segment is.
+
+    Segments that ``write_segmentation`` named after a label get that label, all others their
+    segment number.
+
+    Args:
+        grid: describes the voxels the segmentation was made on, such as ``series_grid``, in any
+            axis order; slices that the file leaves out are 0.
+
+    Raises:
+        InputError: If the file is missing, no segmentation, overlaps with itself, or lies on
+            other voxels.
+    """
+    path = Path(path)
+    highdicom = module("highdicom")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        content = highdicom.seg.segread(path)
+        found = content.get_volume(combine_segments=True, rescale_fractional=False)
+        names = {
+            number: str(content.get_segment_description(number).segment_label)
+            for number in content.segment_numbers
+        }
+    except Exception as error:
+        message = " ".join(str(error).split())
+        raise InputError(f"{path}: not a readable DICOM segmentation ({message})") from error
+    array = np.asarray(found.array).transpose(2, 1, 0)
+    affine = RAS_FROM_LPS @ np.asarray(found.affine) @ np.eye(4)[:, [2, 1, 0, 3]]
+    labels = np.zeros(max(names) + 1, dtype=np.int32)
+    for number, name in names.items():
+        label = re.fullmatch(r"lesion (\d+)", name)
+        labels[number] = int(label[1]) if label else number
+    return _placed(str(path), labels[array], Grid(array.shape, affine), grid)
+
+
+def _placed(name: str, array: LabelArray, part: Grid, grid: Grid) -> Volume:
+    """The array, which covers some slices of the grid, on all of it."""
+    to_part = np.linalg.inv(part.affine) @ grid.affine
+    corners = np.array([[0, 0, 0], np.array(grid.shape) - 1])
+    ends = np.rint(corners @ to_part[:3, :3].T + to_part[:3, 3]).astype(int)
+    low, high = np.minimum(ends.min(axis=0), 0), np.maximum(ends.max(axis=0) + 1, part.shape)
+    shape = high - low
+    whole_affine = part.affine.copy()
+    whole_affine[:3, 3] = part.world_mm(low[None])[0]
+    if sorted(shape) != sorted(grid.shape):
+        raise InputError(f"{name}: lies on voxels other than those of the scan")
+    whole: NDArray[np.int32] = np.zeros(shape, dtype=np.int32)
+    whole[tuple(slice(-a, -a + n) for a, n in zip(low, part.shape, strict=True))] = array
+    return on_grid(Volume(whole, Grid(whole.shape, whole_affine)), grid, name, tolerance_mm=0.05)
+
+
+def _dataset(
+    series: Series,
+    frames: NDArray[np.uint16],
+    names: list[str],
+    grid: Grid,
+    method: str,
+    keep_identity: bool,
+) -> Any:
+    pydicom, highdicom = module("pydicom"), module("highdicom")
+    sources = [pydicom.dcmread(file, stop_before_pixels=True) for file in slice_files(series)]
+    if not keep_identity:
+        sources = [_without_identity(source) for source in sources]
+    codes = module("pydicom.sr.codedict").codes
+    algorithm = highdicom.AlgorithmIdentificationSequence(
+        name=f"lesionwise {method}".strip(),
+        version=__version__,
+        family=codes.DCM.ArtificialIntelligence,
+    )
+    described = [
+        highdicom.seg.SegmentDescription(
+            segment_number=number,
+            segment_label=name,
+            segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+            segmented_property_type=codes.SCT.Lesion,
+            algorithm_type="AUTOMATIC",
+            algorithm_identification=algorithm,
+            tracking_id=name,
+            tracking_uid=_uid(pydicom, series.uid, name),
+            anatomic_regions=[codes.SCT.Brain],
+        )
+        for number, name in enumerate(names, start=1)
+    ]
+    digest = hashlib.sha256(frames.tobytes() + method.encode()).hexdigest()
+    multiframe = len(sources) == 1
+    pixels: Any = frames
+    if multiframe:
+        affine = RAS_FROM_LPS @ grid.affine @ np.eye(4)[:, [2, 1, 0, 3]]
+        pixels = highdicom.Volume(
+            frames, affine, "PATIENT", str(sources[0].get("FrameOfReferenceUID", "")) or None
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return highdicom.seg.Segmentation(
+            source_images=sources,
+            pixel_array=pixels,
+            segmentation_type="BINARY",
+            segment_descriptions=described,
+            series_instance_uid=_uid(pydicom, series.uid, method, "series"),
+            series_number=series.number + 1000,
+            sop_instance_uid=_uid(pydicom, series.uid, digest),
+            instance_number=1,
+            manufacturer="lesionwise",
+            manufacturer_model_name="lesionwise",
+            software_versions=__version__,
+            device_serial_number="0",
+            content_label="LESIONS",
+            content_description="lesions of the brain",
+            content_creator_name="lesionwise",
+            omit_empty_frames=bool(frames.any()),
+        )
+
+
+def _uid(pydicom: Any, *parts: str) -> str:
+    return str(pydicom.uid.generate_uid(entropy_srcs=["lesionwise", *parts]))
+
+
+def _without_identity(source: Any) -> Any:
+    """A header that holds geometry and identifiers of images, and no word on the patient."""
+    kept = module("pydicom").Dataset()
+    kept.file_meta = source.file_meta
+    for tag in _KEPT:
+        if tag in source:
+            kept[tag] = source[tag]
+    for tag in _LEFT_EMPTY:
+        setattr(kept, tag, "")
+    return kept
