@@ -148,7 +148,7 @@ def _one(
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     if scan.kind != "nifti":
         raise InputError(f"{scan.path}: DICOM series are not read yet; convert it with dcm2niix")
-    settings = _settings(scan.path, model, options, brain_mask)
+    settings = settings_of(scan.path, model, options, brain_mask)
     sidecar = derivative_path(output, scan.entities, "mask", ".json", label="L")
     if not overwrite and sidecar.exists():
         before = read_json(sidecar)
@@ -169,8 +169,10 @@ def write_found(
     scan: FoundScan,
     model: LoadedModel,
     settings: Mapping[str, Any],
+    *,
+    page: bool = True,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Write the results of one scan and its page; the mask's sidecar comes last."""
+    """Write the results of one scan and, if asked, its page; the mask's sidecar comes last."""
     grid = read_grid(scan.path)
     made = {
         "Sources": [str(scan.path)],
@@ -219,7 +221,8 @@ def write_found(
         "seconds": round(sum(found.seconds.values()), 1),
         "page": page_of(output, scan).name,
     }
-    write_segment_page(output, scan, found, lesions, model, settings)
+    if page:
+        write_segment_page(output, scan, found, lesions, model, settings)
     write_json(
         path("mask", ".json", label="L"),
         {
@@ -236,7 +239,7 @@ def write_found(
     return summary, lesions[list(LESION_COLUMNS)]
 
 
-def _settings(
+def settings_of(
     path: Path, model: LoadedModel, options: FindOptions, brain_mask: Path | None
 ) -> dict[str, Any]:
     """All that decides the results of one scan, as it reads back from JSON."""

@@ -1,0 +1,283 @@
+"""The command ``compare``: what became of each lesion between visits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import lesionwise
+from lesionwise.change.tracking import Tracks, change_map, track_lesions
+from lesionwise.change.transitions import STATES, TrackingRules
+from lesionwise.io.bids import FoundScan, derivative_path, find_scans, write_dataset_description
+from lesionwise.io.files import check_writable, write_json, write_table
+from lesionwise.io.nifti import read_grid, write_volume
+from lesionwise.preprocess.geometry import resample_to
+from lesionwise.preprocess.registration import Matrix, rigid
+from lesionwise.report.page import StudyPage, write_study_page
+from lesionwise.run.find import FindOptions, Found, find_lesions
+from lesionwise.run.pages import provenance_of, view_of
+from lesionwise.run.predict import LoadedModel, load_model
+from lesionwise.run.segment import read_scan, settings_of, write_found
+from lesionwise.types import Grid, InputError, Instances, Progress, Volume, silent
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What ``compare`` made.
+
+    Attributes:
+        summary: one row per visit: lesions, volume, and how many of each state.
+        tracks: every lesion through the visits; labels are those of the written instance maps.
+        found: each visit's results, on its own grid.
+        to_common: world mm of the first visit to world mm of each visit.
+        page: the page to open.
+    """
+
+    summary: pd.DataFrame
+    tracks: Tracks
+    found: tuple[Found, ...]
+    to_common: tuple[Matrix, ...]
+    page: Path
+
+
+def compare(
+    visits: Sequence[Path],
+    output: Path,
+    *,
+    model: str | Path = "conflunet",
+    options: FindOptions = FindOptions(also=("offsets", "acls", "cc")),  # noqa: B008  (frozen)
+    rules: TrackingRules = TrackingRules(),  # noqa: B008  (frozen)
+    device: str = "auto",
+    truth: Sequence[Instances] = (),
+    scores: pd.DataFrame | None = None,
+    progress: Progress = silent,
+) -> Comparison:
+    """Find the lesions of each visit and follow them from the first visit to the last.
+
+    Lesions are found on each scan by itself, as ``segment`` does. Later visits are registered
+    rigidly to the first, and each visit's lesions are read at the voxels of the first visit's
+    prepared grid (1 mm for the shipped model), where they are followed.
+
+    Writes, beside what ``segment`` writes for each visit: ``lineages.tsv`` (every lesion at every
+    visit, what it was and what it became), ``links.tsv`` (the graph), under each follow-up a mask
+    of new lesions and a map of states on its own grid, and a map of states on the common grid.
+
+    Args:
+        visits: FLAIR scans in time order, two or more.
+        rules: when a lesion counts as the same, new, growing …
+        truth: known lesions of each visit, for the page.
+        scores: metric values against the truth, for the page.
+
+    Raises:
+        InputError: If there are fewer than two scans, names say that they are of different
+            subjects, or a scan is at fault.
+    """
+    scans = _scans(visits)
+    check_writable(output)
+    loaded = load_model(model, device=device)
+    write_dataset_description(output, "lesionwise compare")
+    total = len(scans)
+    found, tables = [], []
+    for done, scan in enumerate(scans):
+
+        def told(stage: str, done: int = done, name: str = scan.session) -> None:
+            progress(f"visit {name}: {stage}", done, total)
+
+        told("read")
+        study = read_scan(scan.path, scan.subject, scan.session, loaded.recipe.scans[0])
+        found.append(find_lesions(study, loaded, options, told))
+    to_common: list[Matrix] = [np.eye(4)]
+    first = _image(found[0])
+    for done, visit in enumerate(found[1:], start=1):
+        progress(f"visit {scans[done].session}: register to {scans[0].session}", done, total)
+        to_common.append(
+            rigid(first, _image(visit), fixed_mask=found[0].brain, moving_mask=visit.brain)
+        )
+    progress("follow lesions", total, total)
+    common = found[0].prepared_maps.grid
+    shared = [
+        labels_on(visit.main[1], common, world)
+        for visit, world in zip(found, to_common, strict=True)
+    ]
+    tracks = track_lesions(shared, rules)
+    progress("write", total, total)
+    for number, (scan, visit) in enumerate(zip(scans, found, strict=True)):
+        settings = settings_of(scan.path, loaded, options, None)
+        _, lesions = write_found(visit, output, scan, loaded, settings, page=False)
+        tables.append(_with_states(lesions, visit.main[0], tracks, number))
+        if number:
+            _write_changes(output, scan, visit, tracks, number, change_map(shared, tracks, number))
+    both = pd.concat(tables, ignore_index=True)
+    write_table(output / "lesions.tsv", both)
+    names = [scan.session for scan in scans]
+    lineages = tracks.lineages.assign(visit=[names[number] for number in tracks.lineages["visit"]])
+    write_table(output / "lineages.tsv", lineages)
+    write_table(output / "links.tsv", tracks.links)
+    write_json(
+        output / "compare.json",
+        {
+            "GeneratedBy": {"Name": "lesionwise compare", "Version": lesionwise.__version__},
+            "Sources": [str(scan.path) for scan in scans],
+            "Recipe": loaded.name,
+            "ModelHash": loaded.sha256,
+            "Departures": list(loaded.recipe.departures),
+            "Options": asdict(options),
+            "TrackingRules": asdict(rules),
+            "FirstVisitToVisitMm": [matrix.tolist() for matrix in to_common],
+            "Seconds": [dict(visit.seconds) for visit in found],
+        },
+    )
+    summary = _summary(scans, found, tracks)
+    write_table(output / "visits.tsv", summary)
+    page = write_page(output, scans, found, tracks, to_common, both, loaded, options, truth, scores)
+    return Comparison(summary, tracks, tuple(found), tuple(to_common), page)
+
+
+def labels_on(instances: Instances, grid: Grid, world: Matrix) -> Instances:
+    """The labels at the voxels of another grid, by nearest neighbor.
+
+    Args:
+        world: (4, 4), world mm of ``grid`` to world mm of the instances.
+    """
+    moved = resample_to(Volume(instances.labels, instances.grid), grid, order=0, world=world)
+    return Instances(moved.array.astype(np.int32, copy=False), grid)
+
+
+def write_page(
+    output: Path,
+    scans: Sequence[FoundScan],
+    found: Sequence[Found],
+    tracks: Tracks,
+    to_common: Sequence[Matrix],
+    lesions: pd.DataFrame,
+    model: LoadedModel,
+    options: FindOptions,
+    truth: Sequence[Instances] = (),
+    scores: pd.DataFrame | None = None,
+) -> Path:
+    """The page of a comparison, with linked visits."""
+    views = tuple(
+        view_of(
+            visit,
+            scan.path.name,
+            to_common=np.linalg.inv(world),
+            truth=truth[number] if truth else None,
+        )
+        for number, (scan, visit, world) in enumerate(zip(scans, found, to_common, strict=True))
+    )
+    seconds: dict[str, float] = {}
+    for visit in found:
+        for stage, time in visit.seconds.items():
+            seconds[stage] = seconds.get(stage, 0.0) + time
+    return write_study_page(
+        StudyPage(
+            title=f"Lesions of sub-{scans[0].subject} through {len(scans)} visits",
+            subject=scans[0].subject,
+            visits=views,
+            lesions=lesions,
+            method=found[-1].main[0],
+            changes=_changes(tracks),
+            scores=scores,
+            provenance=provenance_of(model, asdict(options), seconds),
+        ),
+        output / "index.html",
+    )
+
+
+def _scans(paths: Sequence[Path]) -> list[FoundScan]:
+    scans = find_scans(paths)
+    if len(scans) < 2:
+        raise InputError("compare: two or more scans are needed, baseline first")
+    for scan in scans:
+        if scan.kind != "nifti":
+            raise InputError(f"{scan.path}: a DICOM series; convert it to NIfTI first")
+    sessions = [scan.session for scan in scans]
+    if all(sessions):
+        if len({scan.subject for scan in scans}) > 1:
+            names = ", ".join(sorted({f"sub-{scan.subject}" for scan in scans}))
+            raise InputError(f"compare: the scans are of different subjects ({names})")
+        if len(set(sessions)) == len(sessions):
+            return scans
+    return [
+        replace(scan, entities=replace(scan.entities, sub=scans[0].subject, ses=f"{number:02d}"))
+        for number, scan in enumerate(scans, start=1)
+    ]
+
+
+def _image(found: Found) -> Volume:
+    return next(iter(found.visit.scans.values()))
+
+
+def _with_states(lesions: pd.DataFrame, main: str, tracks: Tracks, visit: int) -> pd.DataFrame:
+    rows = tracks.lineages[(tracks.lineages["visit"] == visit) & (tracks.lineages["label"] > 0)]
+    of_label = rows.set_index("label")[["lineage", "state", "ambiguous"]]
+    joined = lesions.join(of_label, on="label")
+    joined.loc[joined["method"] != main, ["lineage", "state", "ambiguous"]] = None
+    return joined
+
+
+def _write_changes(
+    output: Path, scan: FoundScan, found: Found, tracks: Tracks, visit: int, common: Volume
+) -> None:
+    rows = tracks.lineages[(tracks.lineages["visit"] == visit) & (tracks.lineages["label"] > 0)]
+    lesions = found.main[1]
+    code = np.zeros(int(lesions.labels.max()) + 1, dtype=np.uint8)
+    code[rows["label"].to_numpy()] = [STATES.index(state) + 1 for state in rows["state"]]
+    states = code[lesions.labels]
+    new = states == STATES.index("new") + 1
+    grid = read_grid(scan.path)
+    legend = {str(number): state for number, state in enumerate(STATES, start=1)}
+    about = {"Sources": [str(scan.path)], "Labels": legend}
+
+    def path(suffix: str, extension: str = ".nii.gz", **stated: str) -> Path:
+        return derivative_path(output, scan.entities, suffix, extension, **stated)
+
+    write_volume(path("mask", desc="new"), Volume(new, lesions.grid), grid=grid)
+    write_volume(path("dseg", desc="change"), Volume(states, lesions.grid), grid=grid)
+    write_json(path("dseg", ".json", desc="change"), about)
+    write_volume(path("dseg", desc="change", space="baseline"), common)
+    write_json(path("dseg", ".json", desc="change", space="baseline"), about)
+
+
+def _changes(tracks: Tracks) -> pd.DataFrame:
+    """A row a lesion of the last visit, and one for each that is gone by then."""
+    last = int(tracks.lineages["visit"].max())
+    rows = tracks.lineages[tracks.lineages["visit"] == last]
+    before = tracks.lineages[tracks.lineages["visit"] == last - 1].set_index("label")["volume_mm3"]
+
+    def volume_before(parents: str) -> float:
+        labels = [int(label) for label in parents.split(",") if label]
+        return float(before.reindex(labels).sum()) if labels else np.nan
+
+    return pd.DataFrame(
+        {
+            "state": rows["state"].to_numpy(),
+            "lineage": rows["lineage"].to_numpy(),
+            "baseline": rows["parents"].to_numpy(),
+            "followup": [str(label) if label else "" for label in rows["label"]],
+            "baseline_mm3": [volume_before(parents) for parents in rows["parents"]],
+            "followup_mm3": np.where(rows["label"] > 0, rows["volume_mm3"], np.nan),
+            "confidence": rows["confidence"].to_numpy(),
+            "note": rows["note"].to_numpy(),
+        }
+    )
+
+
+def _summary(scans: Sequence[FoundScan], found: Sequence[Found], tracks: Tracks) -> pd.DataFrame:
+    counts = tracks.counts()
+    rows = []
+    for number, (scan, visit) in enumerate(zip(scans, found, strict=True)):
+        row: dict[str, object] = {
+            "visit": scan.session,
+            "lesions": len(np.unique(visit.main[1].labels)) - 1,
+            "volume_ml": float(visit.mask.array.sum() * visit.mask.grid.voxel_volume_mm3 / 1000),
+        }
+        for state in STATES:
+            if state != "baseline":
+                row[state] = int(counts[state].get(number, 0))
+        rows.append(row)
+    return pd.DataFrame(rows)
