@@ -353,3 +353,76 @@ def test_files_that_are_no_segmentation(tmp_path):
     path = write_series(tmp_path / "in") / "S3_001.dcm"
     with pytest.raises(InputError, match="not a readable DICOM segmentation"):
         read_segmentation(path, grid)
+
+
+def write_enhanced(path):
+    """The same images as one multi-frame object, its frames in reversed order."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    along_i, along_j = directions()
+    normal = np.cross(along_i, along_j)
+    header = pydicom.Dataset()
+    header.SOPClassUID = pydicom.uid.EnhancedMRImageStorage
+    header.SOPInstanceUID = pydicom.uid.generate_uid(entropy_srcs=["enhanced"])
+    header.StudyInstanceUID = pydicom.uid.generate_uid(entropy_srcs=["study"])
+    header.SeriesInstanceUID = pydicom.uid.generate_uid(entropy_srcs=["series"])
+    header.FrameOfReferenceUID = pydicom.uid.generate_uid(entropy_srcs=["frame"])
+    header.PositionReferenceIndicator = ""
+    header.Modality, header.Manufacturer = "MR", "SIEMENS"
+    header.PatientName, header.PatientID = "SECRET^Name", "SECRET-4711"
+    header.PatientBirthDate = header.PatientSex = header.AccessionNumber = header.StudyID = ""
+    header.StudyDate, header.StudyTime, header.ReferringPhysicianName = "20200304", "101112", ""
+    header.SeriesDescription, header.SeriesNumber, header.InstanceNumber = "FLAIR 3D", 5, 1
+    header.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
+    header.NumberOfFrames, header.Rows, header.Columns = PIXELS.shape
+    header.SamplesPerPixel, header.PhotometricInterpretation = 1, "MONOCHROME2"
+    header.BitsAllocated, header.BitsStored, header.HighBit = 16, 12, 11
+    header.PixelRepresentation = 0
+    organization = pydicom.Dataset()
+    organization.DimensionOrganizationUID = pydicom.uid.generate_uid(entropy_srcs=["dimension"])
+    header.DimensionOrganizationSequence = [organization]
+    pointer = pydicom.Dataset()
+    pointer.DimensionOrganizationUID = organization.DimensionOrganizationUID
+    pointer.DimensionIndexPointer = pydicom.tag.Tag("ImagePositionPatient")
+    pointer.FunctionalGroupPointer = pydicom.tag.Tag("PlanePositionSequence")
+    header.DimensionIndexSequence = [pointer]
+    measures, orientation, shared = (pydicom.Dataset() for _ in range(3))
+    measures.PixelSpacing = [0.9, 0.8]
+    measures.SliceThickness = measures.SpacingBetweenSlices = STEP_MM
+    orientation.ImageOrientationPatient = [f"{v:.10g}" for v in (*along_i, *along_j)]
+    shared.PixelMeasuresSequence = [measures]
+    shared.PlaneOrientationSequence = [orientation]
+    header.SharedFunctionalGroupsSequence = [shared]
+    frames = []
+    for index in reversed(range(SLICES)):
+        position, content, frame = (pydicom.Dataset() for _ in range(3))
+        place = np.array([-40.0, -30.0, 12.0]) + index * STEP_MM * normal
+        position.ImagePositionPatient = [f"{v:.10g}" for v in place]
+        content.StackID, content.InStackPositionNumber = "1", index + 1
+        content.DimensionIndexValues = [index + 1]
+        frame.PlanePositionSequence = [position]
+        frame.FrameContentSequence = [content]
+        frames.append(frame)
+    header.PerFrameFunctionalGroupsSequence = frames
+    header.PixelData = PIXELS[::-1].tobytes()
+    header.file_meta = pydicom.dataset.FileMetaDataset()
+    header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID
+    header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
+    header.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    header.save_as(path, enforce_file_format=True)
+    return path.parent
+
+
+def test_a_multi_frame_series_gives_the_voxels_of_the_classic_one(tmp_path):
+    classic, _ = read_series(write_series(tmp_path / "classic"))
+    enhanced, _ = read_series(write_enhanced(tmp_path / "enhanced" / "image.dcm"))
+    assert same_space(classic.grid, enhanced.grid).same
+    assert np.array_equal(classic.array, enhanced.array)
+
+
+def test_a_segmentation_of_a_multi_frame_series_reads_back(tmp_path):
+    series = only(write_enhanced(tmp_path / "in" / "image.dcm"))
+    volume = lesion_map(series, (2, 5))
+    write_segmentation(tmp_path / "seg.dcm", volume, series)
+    assert b"SECRET" not in (tmp_path / "seg.dcm").read_bytes()
+    back = read_segmentation(tmp_path / "seg.dcm", volume.grid)
+    assert np.array_equal(back.array, volume.array)
