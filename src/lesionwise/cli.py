@@ -86,7 +86,9 @@ def progress_shown() -> Iterator[types.Progress]:
 
 def show(table: pd.DataFrame, title: str = "") -> None:
     """Print a small table on standard output."""
-    shown = Table(title=title or None, title_justify="left", header_style="bold")
+    if title:
+        results.print(f"\n{title}", markup=False, soft_wrap=True)
+    shown = Table(header_style="bold")
     for name in table.columns:
         right = table[name].dtype.kind in "if"
         shown.add_column(str(name), justify="right" if right else "left")
@@ -275,6 +277,189 @@ def simulate(
     with progress_shown() as progress:
         run(output, patients=patients, visits=visits, seed=seed, workers=workers, progress=progress)
     results.print(f"{patients} patients in {output}", soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            help="REFERENCE PREDICTION [PREDICTION …]: files or folders, masks or instances."
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for tables and page.")
+    ] = None,
+    rater: Annotated[
+        list[Path] | None,
+        typer.Option(help="A further reference; their consensus is scored against."),
+    ] = None,
+    name: Annotated[
+        list[str] | None, typer.Option(help="Name of each prediction, in order.")
+    ] = None,
+    matching: Annotated[
+        Literal["greedy", "greedy_pairs", "optimal"],
+        typer.Option(help="Which lesions belong together."),
+    ] = "greedy",
+    iou_threshold: Annotated[
+        float, typer.Option(help="A pair above it is a hit.", min=0, max=1)
+    ] = 0.1,
+    connectivity: Annotated[
+        int | None, typer.Option(help="6, 18 or 26: makes masks into lesions.")
+    ] = None,
+    min_volume: Annotated[
+        float, typer.Option(help="Lesions below (mm³) do not count, on either side.", min=0)
+    ] = 0.0,
+    min_extent: Annotated[
+        float, typer.Option(help="Lesions shorter (mm) do not count, on either side.", min=0)
+    ] = 0.0,
+    empty: Annotated[
+        Literal["agreement", "undefined", "conflunet", "panoptica"],
+        typer.Option(help="What an empty side means."),
+    ] = "agreement",
+    hd95: Annotated[str, typer.Option(help="Definition of hd95_mm.")] = "larger_directed",
+    assd: Annotated[str, typer.Option(help="Definition of assd_mm.")] = "pooled",
+    kind: Annotated[
+        Literal["auto", "mask", "instances"], typer.Option(help="What the files hold.")
+    ] = "auto",
+    consensus: Annotated[
+        Literal["majority", "staple"], typer.Option(help="Of several raters.")
+    ] = "majority",
+    slices: Annotated[bool, typer.Option(help="Score slices too.")] = False,
+    seed: Seed = 0,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; one per core if not given.", min=1)
+    ] = None,
+) -> None:
+    """Score predictions against a reference, and compare them if there are several."""
+    from lesionwise.instances.components import DEFAULT_CONNECTIVITY
+    from lesionwise.metrics.case import Options
+    from lesionwise.run.evaluate import SliceOptions
+    from lesionwise.run.evaluate import evaluate as run
+
+    if len(paths) < 2:
+        raise types.InputError("evaluate: name a reference and at least one prediction")
+    options = Options(
+        matching=matching,
+        iou_threshold=iou_threshold,
+        connectivity=connectivity or DEFAULT_CONNECTIVITY,
+        min_volume_mm3=min_volume,
+        min_extent_mm=min_extent,
+        empty=empty,
+        hd95=hd95,  # type: ignore[arg-type]  # checked by Options
+        assd=assd,  # type: ignore[arg-type]
+    )
+    with progress_shown() as progress:
+        done = run(
+            paths[0] if not rater else [paths[0], *rater],
+            paths[1:],
+            output,
+            options=options,
+            kind=kind,
+            consensus=consensus,
+            slices=SliceOptions() if slices else None,
+            names=name or (),
+            workers=workers,
+            seed=seed,
+            progress=progress,
+        )
+    for title, table in done.tables().items():
+        show(table, title)
+    for note in done.notes:
+        results.print(note, markup=False, soft_wrap=True)
+    if done.page is not None:
+        results.print(f"\nThe page: {done.page}", soft_wrap=True)
+    _exit_on_failures(done.failures)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name or a .py file of your own.")],
+    dataset: Annotated[
+        Path, typer.Argument(help="A BIDS data set with lesion masks or instances.")
+    ],
+    output: Output,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a value: method.epochs=5")
+    ] = None,
+    fold: Annotated[int | None, typer.Option(help="Which part of the split validates.")] = None,
+    folds: Annotated[int, typer.Option(help="Parts of the split.", min=2)] = 5,
+    validation: Annotated[
+        list[str] | None, typer.Option(help="A subject that validates, instead of a fold.")
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    workers: Annotated[int, typer.Option(help="Processes.", min=0)] = 0,
+    max_minutes: Annotated[
+        float | None, typer.Option(help="Wall time for learning; the schedule is fitted into it.")
+    ] = None,
+    prepared: Annotated[
+        Path | None, typer.Option(help="Folder of prepared arrays that several runs share.")
+    ] = None,
+    reuse: Annotated[
+        Path | None, typer.Option("--from", help="Take the weights of a run of the same method.")
+    ] = None,
+) -> None:
+    """Train a recipe; the same command goes on after an interruption."""
+    from lesionwise.run.train import train as run
+
+    with progress_shown() as progress:
+        done = run(
+            recipe,
+            dataset,
+            output,
+            overrides=setting or (),
+            fold=fold,
+            folds=folds,
+            validation_subjects=validation,
+            seed=seed,
+            device=device,
+            workers=workers,
+            max_minutes=max_minutes,
+            prepared=prepared,
+            reuse=reuse,
+            progress=progress,
+        )
+    results.print(f"The run: {done}", soft_wrap=True)
+
+
+@app.command()
+def predict(
+    run: Annotated[str, typer.Argument(help="A run folder of `train`, or a shipped model.")],
+    scans: Annotated[list[Path], typer.Argument(help="NIfTI files, folders or BIDS data sets.")],
+    output: Output,
+    device: Device = "auto",
+) -> None:
+    """Apply a trained run to scans: `segment` with the recipe's own settings."""
+    from lesionwise.run.find import FindOptions
+    from lesionwise.run.segment import segment as apply
+
+    with progress_shown() as progress:
+        done = apply(
+            scans, output, model=run, options=FindOptions(), device=device, progress=progress
+        )
+    show(done.summary)
+    _exit_on_failures(done.failures)
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="One recipe, in full.")] = None,
+) -> None:
+    """List the recipes, or show one with its settings and departures."""
+    from lesionwise.run.recipes import describe, find_recipe, recipe_names, settings
+
+    if name is None:
+        for each in recipe_names():
+            results.print(f"{each:20} {describe(each)}", markup=False, soft_wrap=True)
+        return
+    recipe = find_recipe(name)
+    results.print(describe(name), markup=False, soft_wrap=True)
+    results.print(f"source: {recipe.source}", markup=False)
+    for key, value in settings(recipe).items():
+        results.print(f"{key} = {value}", markup=False, soft_wrap=True)
+    for departure in recipe.departures:
+        results.print(f"departure: {departure}", markup=False, soft_wrap=True)
 
 
 def _exit_on_failures(failures: dict[str, str]) -> None:

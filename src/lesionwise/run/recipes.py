@@ -28,6 +28,18 @@ def recipe_names() -> list[str]:
     return sorted(module.name.replace("_", "-") for module in found if module.name[0] != "_")
 
 
+def describe(recipe: str) -> str:
+    """The first line of a shipped recipe's docstring.
+
+    Raises:
+        InputError: If there is no such recipe.
+    """
+    if recipe not in recipe_names():
+        raise InputError(f"{recipe}: no such recipe (shipped: {', '.join(recipe_names())})")
+    module = importlib.import_module(f"lesionwise.recipes.{recipe.replace('-', '_')}")
+    return (module.__doc__ or "").strip().split("\n")[0]
+
+
 def find_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """A shipped recipe by its name, or a user's by the path of its ``.py`` file.
 
