@@ -31,7 +31,8 @@ from lesionwise.types import Grid, InputError, LabelArray, Study, Visit, Volume
 
 
 def write_prepared(study: Study, folder: Path) -> None:
-    """Keep a study as arrays in ``folder``: scans as float16, labels as int32, brain as bool.
+    """Keep a study as arrays in ``folder``: scans as float16, masks as bool, labels
+    as the smallest unsigned integers that hold them.
 
     The folder appears complete or not at all.
     """
@@ -46,18 +47,23 @@ def write_prepared(study: Study, folder: Path) -> None:
             volumes["brain"] = visit.brain
         grids = {}
         for name, volume in volumes.items():
-            dtype = "int32"
-            if name.startswith("scan-"):
-                dtype = "float16"
-            elif name == "brain":
-                dtype = "bool"
-            np.save(partial / f"visit-{number}_{name}.npy", volume.array.astype(dtype))
+            np.save(
+                partial / f"visit-{number}_{name}.npy", volume.array.astype(_kept_as(name, volume))
+            )
             grids[name] = volume.grid.affine.tolist()
         visits.append({"session": visit.session, "affines": grids})
     description = {"subject": study.subject, "visits": visits}
     (partial / "study.json").write_text(json.dumps(description), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
+
+
+def _kept_as(name: str, volume: Volume) -> np.dtype[Any]:
+    if name.startswith("scan-"):
+        return np.dtype(np.float16)
+    if name == "brain" or volume.array.dtype == bool:
+        return np.dtype(bool)
+    return np.min_scalar_type(int(volume.array.max(initial=0)))
 
 
 def read_prepared(folder: Path) -> Study:

@@ -1,0 +1,51 @@
+"""The plain U-Net."""
+
+import pytest
+import torch
+
+from lesionwise.networks.blocks import Head
+from lesionwise.networks.unet import UNet
+
+
+def test_the_output_has_the_input_size_and_six_channels():
+    network = UNet(1, 6, features=(4, 8, 16)).eval()
+    assert network(torch.zeros(2, 1, 8, 12, 16)).shape == (2, 6, 8, 12, 16)
+
+
+def test_it_has_as_many_levels_as_widths():
+    network = UNet(2, 2, features=(4, 8))
+    assert len(network.down) == 2
+    assert len(network.up) == 1
+    assert network(torch.zeros(1, 2, 6, 6, 6)).shape == (1, 2, 6, 6, 6)
+
+
+def test_the_published_widths_have_so_many_parameters():
+    # 2 x 27 c c' per level, 8 c c' per rise, two numbers per normalized channel, one head.
+    count = sum(p.numel() for p in UNet(1, 6).parameters())
+    down = 27 * (32 + 32 * 32 + 32 * 64 + 64 * 64 + 64 * 128 + 128 * 128)
+    up = 27 * (128 * 64 + 64 * 64 + 64 * 32 + 32 * 32)
+    rise = 8 * (128 * 64 + 64 * 32) + 64 + 32
+    norm = 4 * (32 + 64 + 128 + 64 + 32)
+    assert count == down + up + rise + norm + (32 * 6 + 6)
+
+
+def test_every_voxel_near_the_middle_sees_its_neighbors():
+    network = UNet(1, 1, features=(4, 8, 16)).eval()
+    image = torch.randn(1, 1, 32, 32, 32, requires_grad=True)
+    network(image)[0, 0, 16, 16, 16].backward()
+    assert image.grad is not None
+    assert (image.grad[0, 0, 16, 16, :].abs() > 0).sum() > 15
+
+
+def test_the_head_computes_in_float32_under_autocast():
+    head = Head(4, 2)
+    features = torch.randn(1, 4, 2, 2, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = head(features)
+    assert seen.dtype == torch.float32
+    torch.testing.assert_close(seen, head(features))
+
+
+def test_a_size_that_cannot_be_halved_is_refused():
+    with pytest.raises(RuntimeError):
+        UNet(1, 2, features=(4, 8, 16))(torch.zeros(2, 1, 10, 10, 10))
