@@ -1,0 +1,231 @@
+"""Which lesions of two visits are the same place: overlaps first, then nearness."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from lesionwise.instances.filters import SIZE_ROUNDING
+from lesionwise.instances.voxels import Indices, list_voxels
+from lesionwise.types import Grid, Instances, LabelArray
+
+Kind = Literal["overlap", "weak", "near"]
+_LABELS = ["label_before", "label_after"]
+LINK_COLUMNS = (
+    "label_before",
+    "label_after",
+    "overlap_mm3",
+    "share_before",
+    "share_after",
+    "share_of_smaller",
+    "distance_mm",
+    "kind",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Lesions:
+    """The lesions of one visit as a list of voxels.
+
+    Attributes:
+        index: (n, 3) lesion voxels in C order.
+        row: (n,) the lesion of each voxel, as a row of ``label``.
+        label: (m,) int64, ascending.
+        volume_mm3: (m,) float64.
+        across_mm: (m,) float64, greatest extent of the bounding box along a voxel axis.
+        first: (m,) int64, position of each lesion's first voxel in C order.
+        grid: where they lie.
+    """
+
+    index: Indices
+    row: Indices
+    label: NDArray[np.int64]
+    volume_mm3: NDArray[np.float64]
+    across_mm: NDArray[np.float64]
+    first: Indices
+    grid: Grid
+
+    @classmethod
+    def of(cls, instances: Instances) -> Lesions:
+        """List the lesions of a visit; there may be none."""
+        grid = instances.grid
+        index = list_voxels(instances.labels)
+        label, first, row, voxels = np.unique(
+            instances.labels[tuple(index.T)],
+            return_index=True,
+            return_inverse=True,
+            return_counts=True,
+        )
+        across_mm: NDArray[np.float64] = np.zeros(len(label))
+        if len(label):
+            by_lesion = index[np.argsort(row, kind="stable")]
+            start = np.concatenate([[0], np.cumsum(voxels)[:-1]]).astype(np.intp)
+            low = np.minimum.reduceat(by_lesion, start, axis=0)
+            high = np.maximum.reduceat(by_lesion, start, axis=0)
+            across_mm = ((high - low + 1) * np.array(grid.spacing_mm)).max(axis=1)
+        return cls(
+            index,
+            row.astype(np.int64),
+            label.astype(np.int64),
+            (voxels * grid.voxel_volume_mm3).astype(np.float64),
+            across_mm,
+            np.ravel_multi_index(tuple(index[first].T), grid.shape).astype(np.int64),
+            grid,
+        )
+
+    def large_enough(self, min_across_mm: float) -> NDArray[np.bool_]:
+        """(m,) True where a lesion measures at least that much across, up to rounding."""
+        return self.across_mm >= min_across_mm * (1 - SIZE_ROUNDING)
+
+
+def overlap_table(before: LabelArray, after: LabelArray) -> pd.DataFrame:
+    """Voxels that each pair of overlapping labels has in common.
+
+    Args:
+        before, after: (I, J, K) integer on one grid, 0 background, none negative.
+
+    Returns:
+        label_before, label_after, voxels: one row a pair with at least one common voxel, sorted
+        by both labels; no row where nothing overlaps.
+
+    Raises:
+        ValueError: If the shapes disagree.
+    """
+    if before.shape != after.shape:
+        raise ValueError(f"label maps differ in shape: {before.shape} and {after.shape}")
+    at = np.flatnonzero((before != 0) & (after != 0))
+    pairs = np.stack([before.reshape(-1)[at], after.reshape(-1)[at]]).astype(np.int64)
+    wide = int(pairs[1].max(initial=0)) + 1
+    key, voxels = np.unique(pairs[0] * wide + pairs[1], return_counts=True)
+    return pd.DataFrame({"label_before": key // wide, "label_after": key % wide, "voxels": voxels})
+
+
+def link_lesions(
+    before: Lesions,
+    after: Lesions,
+    overlaps: pd.DataFrame,
+    tolerance_mm: float,
+    min_overlap_share: float,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Pairs of lesions that are the same place, and the pairs that nearly were.
+
+    Lesions are linked (kind ``overlap``) where they share at least ``min_overlap_share`` of
+    the smaller one's voxels. Lesions of both visits that are left without a link are then
+    linked one to one where they overlap less (``weak``) or lie, voxel center to voxel center,
+    within ``tolerance_mm`` of one another (``near``): larger shares first, then smaller
+    distances, then the lesions whose first voxels come first in C order. Exchanging the two
+    visits exchanges the columns and changes nothing else.
+
+    Returns:
+        The links and the remaining pairs that overlap or lie within the tolerance and of which
+        at least one lesion has no link: each a table with the columns LINK_COLUMNS, sorted by
+        both labels.
+    """
+    table = _with_shares(before, after, overlaps)
+    strong = table["share_of_smaller"] >= min_overlap_share * (1 - SIZE_ROUNDING)
+    linked_before = set(table.loc[strong, "label_before"])
+    linked_after = set(table.loc[strong, "label_after"])
+    close = _close_pairs(before, after, linked_before, linked_after, tolerance_mm)
+    table = _with_shares(before, after, overlaps.merge(close, on=_LABELS, how="outer"))
+    strong = table["share_of_smaller"] >= min_overlap_share * (1 - SIZE_ROUNDING)
+    kind = np.where(strong, "overlap", np.where(table["overlap_mm3"] > 0, "weak", "near"))
+    table["kind"] = kind.astype(object)
+    first_before = before.first[np.searchsorted(before.label, table["label_before"])]
+    first_after = after.first[np.searchsorted(after.label, table["label_after"])]
+    order = np.lexsort(
+        (
+            np.maximum(first_before, first_after),
+            np.minimum(first_before, first_after),
+            table["distance_mm"],
+            -table["share_of_smaller"],
+        )
+    )
+    linked = strong.to_numpy().copy()
+    pairs = table[_LABELS].to_numpy()
+    for at in order:
+        a, b = pairs[at].tolist()
+        if a not in linked_before and b not in linked_after:
+            linked_before.add(a)
+            linked_after.add(b)
+            linked[at] = True
+    loose = ~table["label_before"].isin(linked_before) | ~table["label_after"].isin(linked_after)
+    links = table[linked].reset_index(drop=True)
+    return links, table[~linked & loose].reset_index(drop=True)
+
+
+def nearest_distance_mm(lesions: Lesions, others: Lesions) -> NDArray[np.float64]:
+    """(m,) distance from each lesion to the nearest voxel of any of the others; inf if none."""
+    distance = np.full(len(lesions.label), np.inf)
+    if len(others.index) and len(lesions.index):
+        tree = cKDTree(others.grid.world_mm(others.index))
+        apart, _ = tree.query(lesions.grid.world_mm(lesions.index))
+        np.minimum.at(distance, lesions.row, apart)
+    return distance
+
+
+def _close_pairs(
+    before: Lesions,
+    after: Lesions,
+    linked_before: set[int],
+    linked_after: set[int],
+    tolerance_mm: float,
+) -> pd.DataFrame:
+    """Least distance of the pairs within the tolerance of which one lesion has no link."""
+    found = [
+        _close_to(before, after, linked_before, tolerance_mm),
+        _close_to(after, before, linked_after, tolerance_mm)[:, [1, 0, 2]],
+    ]
+    pairs = pd.DataFrame(np.concatenate(found), columns=[*_LABELS, "distance_mm"])
+    pairs = pairs.astype({"label_before": np.int64, "label_after": np.int64})
+    return pairs.groupby(_LABELS, as_index=False).min()
+
+
+def _close_to(
+    lesions: Lesions, others: Lesions, linked: set[int], tolerance_mm: float
+) -> NDArray[np.float64]:
+    """(n, 3) label, label of the other, least distance; lesions with a link are left out."""
+    rows = [np.empty((0, 3))]
+    if len(others.index) and len(lesions.index):
+        tree = cKDTree(others.grid.world_mm(others.index))
+        order = np.argsort(lesions.row, kind="stable")
+        parts = np.split(
+            order, np.searchsorted(lesions.row[order], np.arange(1, len(lesions.label)))
+        )
+        for label, part in zip(lesions.label.tolist(), parts, strict=True):
+            if label in linked:
+                continue
+            points = cKDTree(lesions.grid.world_mm(lesions.index[part]))
+            reach = tolerance_mm * (1 + SIZE_ROUNDING)
+            near = points.sparse_distance_matrix(tree, reach, output_type="ndarray")
+            other, row = np.unique(others.row[near["j"]], return_inverse=True)
+            least = np.full(len(other), np.inf)
+            np.minimum.at(least, row, near["v"])
+            own = np.full(len(other), float(label))
+            rows.append(np.stack([own, others.label[other].astype(np.float64), least], axis=1))
+    return np.concatenate(rows)
+
+
+def _with_shares(before: Lesions, after: Lesions, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Overlaps in mm³ and as shares, one row a pair, sorted by both labels."""
+    table = pairs.sort_values(_LABELS, ignore_index=True)
+    voxels = table["voxels"].fillna(0).to_numpy(np.float64)
+    overlap_mm3 = voxels * before.grid.voxel_volume_mm3
+    volume_before = before.volume_mm3[np.searchsorted(before.label, table["label_before"])]
+    volume_after = after.volume_mm3[np.searchsorted(after.label, table["label_after"])]
+    distance_mm = table["distance_mm"] if "distance_mm" in table else np.zeros(len(table))
+    return pd.DataFrame(
+        {
+            "label_before": table["label_before"].astype(np.int64),
+            "label_after": table["label_after"].astype(np.int64),
+            "overlap_mm3": overlap_mm3,
+            "share_before": overlap_mm3 / volume_before,
+            "share_after": overlap_mm3 / volume_after,
+            "share_of_smaller": overlap_mm3 / np.minimum(volume_before, volume_after),
+            "distance_mm": np.where(voxels > 0, 0.0, distance_mm).astype(np.float64),
+        }
+    )

@@ -1,0 +1,346 @@
+"""Tracking on lesions that can be counted: every class, chains of visits, time reversed."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lesionwise.change.tracking import change_map, lineage_map, track_lesions
+from lesionwise.change.transitions import STATES, TrackingRules
+from lesionwise.types import Grid, Instances
+
+SHAPE = (12, 12, 40)
+Box = tuple[int, tuple[int, int], tuple[int, int], tuple[int, int]]
+
+
+def visit(*boxes: Box, spacing_mm: tuple[float, float, float] = (1, 1, 1)) -> Instances:
+    """Boxes (label, i range, j range, k range); later ones lie over earlier ones."""
+    labels = np.zeros(SHAPE, dtype=np.int32)
+    for label, i, j, k in boxes:
+        labels[slice(*i), slice(*j), slice(*k)] = label
+    return Instances(labels, Grid(SHAPE, np.diag([*spacing_mm, 1.0])))
+
+
+def box(label: int, k: int, size: tuple[int, int, int] = (4, 4, 4), j: int = 2) -> Box:
+    """A box whose corner is at (2, j, k)."""
+    return label, (2, 2 + size[0]), (j, j + size[1]), (k, k + size[2])
+
+
+def states(lineages: pd.DataFrame, at: int) -> dict[int, str]:
+    rows = lineages[lineages["visit"] == at]
+    return dict(zip(rows["label"], rows["state"], strict=True))
+
+
+def row_of(lineages: pd.DataFrame, at: int, label: int) -> Any:
+    (row,) = lineages[(lineages["visit"] == at) & (lineages["label"] == label)].itertuples()
+    return row
+
+
+def test_an_unchanged_lesion_is_stable_and_keeps_its_lineage() -> None:
+    tracks = track_lesions([visit(box(7, 2)), visit(box(3, 2))])
+    row = row_of(tracks.lineages, 1, 3)
+    assert (row.state, row.lineage, row.parents, row.change_mm3) == ("stable", 1, "7", 0)
+    assert (row.overlap_share, row.confidence, row.ambiguous) == (1, 1, False)
+    first = row_of(tracks.lineages, 0, 7)
+    assert (first.state, first.becomes, first.children) == ("baseline", "stable", "3")
+
+
+def test_a_lesion_at_a_new_place_is_new() -> None:
+    tracks = track_lesions([visit(box(1, 2)), visit(box(1, 2), box(2, 20))])
+    row = row_of(tracks.lineages, 1, 2)
+    assert (row.state, row.lineage, row.parents) == ("new", 2, "")
+    assert row.volume_mm3 == row.change_mm3 == 64
+    assert row.distance_mm == 15
+
+
+def test_new_means_at_least_3_mm_across() -> None:
+    found = visit(box(1, 2, (2, 3, 2)), box(2, 10, (2, 2, 2)), box(3, 20, (1, 1, 3)))
+    assert states(track_lesions([visit(), found]).lineages, 1) == {
+        1: "new",
+        2: "too small",
+        3: "new",
+    }
+
+
+def test_across_is_measured_in_mm_along_each_axis() -> None:
+    found = visit(box(1, 2, (5, 5, 1)), box(2, 20, (1, 1, 2)), spacing_mm=(0.5, 0.5, 1.6))
+    assert states(track_lesions([visit(), found]).lineages, 1) == {1: "too small", 2: "new"}
+
+
+def test_a_lesion_without_successor_is_gone_and_has_a_row() -> None:
+    tracks = track_lesions([visit(box(4, 2), box(5, 20)), visit(box(1, 20))])
+    gone = row_of(tracks.lineages, 1, 0)
+    assert (gone.state, gone.lineage, gone.parents) == ("gone", 1, "4")
+    assert (gone.volume_mm3, gone.change_mm3) == (0, -64)
+    assert row_of(tracks.lineages, 0, 4).becomes == "gone"
+
+
+def test_a_small_lesion_without_successor_is_not_called_gone() -> None:
+    tracks = track_lesions([visit(box(1, 2, (2, 2, 2))), visit()])
+    assert tracks.lineages["becomes"].tolist() == ["too small"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "state"),
+    [
+        ((4, 4, 4), (4, 4, 6), "growing"),  # 64 -> 96: +32 exceeds 0.3 x 80 and 10
+        ((4, 4, 6), (4, 4, 4), "shrinking"),
+        ((4, 4, 4), (4, 4, 5), "stable"),  # +16 is below 0.3 x 72
+        ((2, 2, 2), (2, 2, 4), "stable"),  # doubled, but by 8 mm3 only
+        ((6, 6, 6), (6, 6, 8), "stable"),  # +72 mm3, but below 0.3 x 252
+    ],
+)
+def test_growth_must_exceed_rescan_variability(
+    before: tuple[int, int, int], after: tuple[int, int, int], state: str
+) -> None:
+    tracks = track_lesions([visit(box(1, 2, before)), visit(box(1, 2, after))])
+    assert states(tracks.lineages, 1) == {1: state}
+
+
+def test_a_change_exactly_on_the_limit_is_stable() -> None:
+    rules = TrackingRules(rescan_relative=0, rescan_mm3=16)
+    visits = [visit(box(1, 2)), visit(box(1, 2, (4, 4, 5)))]
+    assert states(track_lesions(visits, rules).lineages, 1) == {1: "stable"}
+    rules = TrackingRules(rescan_relative=0, rescan_mm3=15.99)
+    assert states(track_lesions(visits, rules).lineages, 1) == {1: "growing"}
+
+
+def test_volumes_are_in_mm3() -> None:
+    spacing_mm = (0.5, 0.5, 3.0)
+    visits = [
+        visit(box(1, 2), spacing_mm=spacing_mm),
+        visit(box(1, 2, (4, 4, 6)), spacing_mm=spacing_mm),
+    ]
+    lineages = track_lesions(visits).lineages
+    assert lineages["volume_mm3"].tolist() == pytest.approx([48, 72])
+    assert lineages["change_mm3"].iloc[1] == pytest.approx(24)
+
+
+def test_a_split_names_its_parent_and_the_largest_part_carries_the_lineage() -> None:
+    tracks = track_lesions(
+        [visit(box(1, 2, (4, 4, 11))), visit(box(1, 2, (4, 4, 4)), box(2, 7, (4, 4, 6)))]
+    )
+    lineages = tracks.lineages
+    assert states(lineages, 1) == {1: "split", 2: "split"}
+    assert row_of(lineages, 1, 2).lineage == 1
+    assert row_of(lineages, 1, 1).lineage == 2
+    assert row_of(lineages, 1, 1).parents == row_of(lineages, 1, 2).parents == "1"
+    assert row_of(lineages, 0, 1).children == "1,2"
+    assert row_of(lineages, 0, 1).becomes == "split"
+    assert row_of(lineages, 1, 1).change_mm3 == row_of(lineages, 1, 2).change_mm3 == -16
+    assert not lineages["ambiguous"].any()
+
+
+def test_a_merger_names_its_parents_and_continues_the_largest() -> None:
+    tracks = track_lesions(
+        [visit(box(4, 2, (4, 4, 4)), box(9, 7, (4, 4, 6))), visit(box(1, 2, (4, 4, 11)))]
+    )
+    row = row_of(tracks.lineages, 1, 1)
+    assert (row.state, row.lineage, row.parents, row.change_mm3) == ("merged", 2, "4,9", 16)
+    assert row_of(tracks.lineages, 0, 4).becomes == row_of(tracks.lineages, 0, 9).becomes
+    assert len(tracks.lineages) == 3  # A merged lesion is not a gone one.
+
+
+def test_touching_units_that_keep_their_places_do_not_merge() -> None:
+    before = visit(box(1, 2, (4, 4, 6)), box(2, 8, (4, 4, 6)))
+    after = visit(box(1, 2, (4, 4, 7)), box(2, 9, (4, 4, 5)))
+    tracks = track_lesions([before, after])
+    assert states(tracks.lineages, 1) == {1: "stable", 2: "stable"}
+    assert tracks.lineages["lineage"].tolist() == [1, 2, 1, 2]
+
+
+def test_an_exchange_of_parts_is_ambiguous() -> None:
+    before = visit(box(1, 2, (4, 4, 6)), box(2, 8, (4, 4, 6)))
+    after = visit(box(1, 2, (4, 2, 12)), box(2, 2, (4, 2, 12), j=4))
+    rows = track_lesions([before, after]).lineages.query("visit == 1")
+    assert rows["state"].tolist() == ["merged", "merged"]
+    assert rows["ambiguous"].all()
+    assert rows["note"].str.contains("exchange").all()
+
+
+def test_a_crumb_beside_its_lesion_makes_the_split_ambiguous() -> None:
+    after = visit(box(1, 2, (4, 4, 6)), box(2, 9, (2, 2, 2)))
+    rows = track_lesions([visit(box(1, 2, (4, 4, 9))), after]).lineages.query("visit == 1")
+    assert rows["state"].tolist() == ["split", "split"]
+    assert rows["note"].str.contains("rescan").all()
+
+
+def test_a_small_displacement_is_bridged_and_reported() -> None:
+    tracks = track_lesions([visit(box(1, 2)), visit(box(1, 7))])
+    row = row_of(tracks.lineages, 1, 1)
+    assert (row.state, row.lineage, row.distance_mm, row.ambiguous) == ("stable", 1, 2, True)
+    assert row.confidence < 0.5
+    assert tracks.links["kind"].tolist() == ["near"]
+    apart = track_lesions([visit(box(1, 2)), visit(box(1, 8))])
+    assert states(apart.lineages, 1) == {1: "new", 0: "gone"}
+
+
+def test_the_tolerance_is_in_mm() -> None:
+    visits = [visit(box(1, 2), spacing_mm=(1, 1, 3)), visit(box(1, 6), spacing_mm=(1, 1, 3))]
+    assert states(track_lesions(visits).lineages, 1) == {1: "new", 0: "gone"}
+    wide = track_lesions(visits, TrackingRules(tolerance_mm=3.0))
+    assert states(wide.lineages, 1) == {1: "stable"}
+
+
+def test_little_overlap_links_only_lesions_that_have_no_better_partner() -> None:
+    alone = track_lesions([visit(box(1, 2, (4, 4, 6))), visit(box(1, 7, (4, 4, 6)))])
+    assert states(alone.lineages, 1) == {1: "stable"}
+    assert alone.links["kind"].tolist() == ["weak"]
+    beside = track_lesions(
+        [visit(box(1, 2, (4, 4, 6))), visit(box(1, 2, (4, 4, 5)), box(2, 7, (4, 4, 6)))]
+    )
+    assert states(beside.lineages, 1) == {1: "stable", 2: "new"}
+    new = row_of(beside.lineages, 1, 2)
+    assert new.ambiguous
+    assert new.confidence < 0.5
+
+
+def test_the_nearest_of_two_candidates_is_linked() -> None:
+    visits = [visit(box(1, 2)), visit(box(1, 7), box(2, 2, j=7))]
+    visits[1].labels[5:6, 6:7, 5:6] = 2  # Now 2 lies one voxel from the old place, 1 lies two.
+    tracks = track_lesions(visits)
+    assert row_of(tracks.lineages, 1, 2).lineage == 1
+    assert row_of(tracks.lineages, 1, 1).state == "new"
+
+
+def test_a_chain_of_three_visits() -> None:
+    visits = [
+        visit(box(1, 2)),
+        visit(box(5, 2, (4, 4, 6)), box(6, 20)),
+        visit(box(1, 20), box(2, 2, (4, 4, 9))),
+    ]
+    tracks = track_lesions(visits)
+    table = tracks.lineages.set_index(["lineage", "visit"])["state"]
+    assert table.to_dict() == {
+        (1, 0): "baseline",
+        (1, 1): "growing",
+        (1, 2): "growing",
+        (2, 1): "new",
+        (2, 2): "stable",
+    }
+    assert tracks.links["visit_before"].tolist() == [0, 1, 1]
+    assert tracks.counts().loc[2, "growing"] == 1
+    assert tracks.counts().loc[2, "gone"] == 0
+
+
+def test_a_lesion_missed_once_gets_its_lineage_back_and_a_note() -> None:
+    lineages = track_lesions([visit(box(1, 2)), visit(), visit(box(3, 2))]).lineages
+    back = row_of(lineages, 2, 3)
+    assert (back.state, back.lineage, back.ambiguous) == ("new", 1, True)
+    assert "visit 0" in back.note
+    assert lineages["state"].tolist() == ["baseline", "gone", "new"]
+
+
+@pytest.mark.parametrize("visits", [1, 2, 3])
+def test_visits_without_lesions(visits: int) -> None:
+    tracks = track_lesions([visit()] * visits)
+    assert len(tracks.lineages) == len(tracks.links) == 0
+    assert not change_map([visit()] * visits, tracks).array.any()
+
+
+def test_a_single_visit_is_the_baseline() -> None:
+    visits = [visit(box(2, 2))]
+    tracks = track_lesions(visits)
+    assert tracks.lineages["state"].tolist() == ["baseline"]
+    assert np.unique(change_map(visits, tracks).array).tolist() == [0, STATES.index("baseline") + 1]
+
+
+def test_visits_must_share_a_grid() -> None:
+    with pytest.raises(ValueError, match="visit 2"):
+        track_lesions([visit(), visit(spacing_mm=(1, 1, 2))])
+    with pytest.raises(ValueError, match="one visit"):
+        track_lesions([])
+
+
+def test_the_change_map_draws_states_and_what_is_gone_beneath() -> None:
+    visits = [visit(box(1, 2), box(2, 20)), visit(box(1, 2), box(3, 23, j=4))]
+    tracks = track_lesions(visits, TrackingRules(min_overlap_share=0.99, tolerance_mm=0))
+    tracks = track_lesions(visits) if tracks.lineages["state"].eq("gone").sum() != 1 else tracks
+    drawn = change_map(visits, tracks).array
+    for state in ("stable", "gone"):
+        assert (drawn == STATES.index(state) + 1).any(), state
+
+
+def test_the_lineage_map_numbers_lesions_alike_at_all_visits() -> None:
+    visits = [visit(box(9, 2), box(4, 20)), visit(box(1, 20), box(2, 2))]
+    tracks = track_lesions(visits)
+    first, second = (lineage_map(visits, tracks, at).labels for at in (0, 1))
+    assert np.array_equal(first, second)
+    assert np.unique(first).tolist() == [0, 1, 2]
+
+
+REVERSED = {
+    "new": "gone",
+    "gone": "new",
+    "growing": "shrinking",
+    "shrinking": "growing",
+    "split": "merged",
+    "merged": "split",
+    "stable": "stable",
+    "too small": "too small",
+}
+
+
+@st.composite
+def studies(draw: st.DrawFn) -> list[Instances]:
+    shape = (6, 6, 12)
+    spacing_mm = draw(st.sampled_from([(1, 1, 1), (0.5, 1, 3)]))
+    grid = Grid(shape, np.diag([*spacing_mm, 1.0]))
+    visits = []
+    for _ in range(draw(st.integers(2, 3))):
+        labels = np.zeros(shape, dtype=np.int32)
+        for label in draw(st.lists(st.integers(1, 9), max_size=5, unique=True)):
+            low = [draw(st.integers(0, n - 1)) for n in shape]
+            high = [a + draw(st.integers(1, 5)) for a in low]
+            labels[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = label
+        visits.append(Instances(labels, grid))
+    return visits
+
+
+@settings(max_examples=150, deadline=None)
+@given(studies())
+def test_reversing_time_exchanges_the_classes(visits: list[Instances]) -> None:
+    forward = track_lesions(visits).lineages
+    backward = track_lesions(visits[::-1]).lineages
+    last = len(visits) - 1
+    becomes = {
+        (last - row.visit, row.label): row.becomes
+        for row in backward.itertuples()
+        if row.visit < last and row.label
+    }
+    seen = {
+        (row.visit, row.label): row.state for row in forward.itertuples() if row.visit and row.label
+    }
+    assert {key: REVERSED[state] for key, state in seen.items()} == becomes
+
+
+@settings(max_examples=100, deadline=None)
+@given(studies())
+def test_every_lesion_has_one_row_and_one_lineage_a_visit(visits: list[Instances]) -> None:
+    tracks = track_lesions(visits)
+    lineages = tracks.lineages
+    for at, instances in enumerate(visits):
+        rows = lineages[(lineages["visit"] == at) & (lineages["label"] > 0)]
+        assert rows["label"].tolist() == [n for n in np.unique(instances.labels) if n]
+        assert rows["lineage"].is_unique
+        volume = (instances.labels > 0).sum() * instances.grid.voxel_volume_mm3
+        assert rows["volume_mm3"].sum() == pytest.approx(volume)
+    assert lineages["state"].isin(STATES).all()
+    later = lineages[lineages["visit"] > 0]
+    assert later["confidence"].between(0, 1).all()
+    unlinked = later["parents"].eq("") & later["label"].gt(0)
+    assert later.loc[unlinked, "state"].isin(["new", "too small"]).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(studies(), st.permutations(list(range(1, 10))))
+def test_names_of_labels_decide_nothing(visits: list[Instances], names: list[int]) -> None:
+    table = np.array([0, *names], dtype=np.int32)
+    renamed = [Instances(table[v.labels], v.grid) for v in visits]
+    here = track_lesions(visits).lineages
+    there = track_lesions(renamed).lineages
+    seen = {(r.visit, int(table[r.label])): r.state for r in here.itertuples() if r.label}
+    assert seen == {(r.visit, r.label): r.state for r in there.itertuples() if r.label}
