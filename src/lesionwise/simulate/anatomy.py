@@ -83,7 +83,7 @@ class HeadSettings:
         scale_sd: of the three axes' lengths.
         rotation_sd_degrees: of the three small turns.
         coarse_mm, fine_mm: SD of the displacement at 45 mm and at 14 mm correlation length.
-        fold_mm: SD of the shift of the white-matter surface at 5 mm correlation length.
+        fold_mm: SD of the shift of the white-matter surface at 4 mm correlation length.
         cortex_mm: range of the mean thickness of the cortex.
         ventricle_growth_mm: range by which the ventricle walls stand outside the template's.
     """
@@ -93,8 +93,8 @@ class HeadSettings:
     rotation_sd_degrees: float = 3.0
     coarse_mm: float = 2.2
     fine_mm: float = 1.1
-    fold_mm: float = 0.35
-    cortex_mm: tuple[float, float] = (2.2, 3.0)
+    fold_mm: float = 0.6
+    cortex_mm: tuple[float, float] = (2.0, 2.8)
     ventricle_growth_mm: tuple[float, float] = (0.0, 3.2)
 
 
@@ -178,7 +178,7 @@ def make_head(rng: np.random.Generator, settings: HeadSettings | None = None) ->
     low, high = settings.cortex_mm
     thickness = rng.uniform(low, high) + 0.25 * smooth_field(rng, SHAPE, 25)
     if settings.fold_mm:
-        maps["white_mm"] = maps["white_mm"] + settings.fold_mm * smooth_field(rng, SHAPE, 5)
+        maps["white_mm"] = maps["white_mm"] + settings.fold_mm * smooth_field(rng, SHAPE, 4)
     low, high = settings.ventricle_growth_mm
     growth = low + (high - low) * rng.beta(1.3, 1.8)
     shells = _shells(rng, maps["brain_mm"], where)
@@ -248,9 +248,7 @@ def compose(head: Head, atrophy_mm: float = 0.0) -> Anatomy:
     white = np.clip(0.5 - white_mm, 0, 1) * (1 - deep)
     thickness = head.thickness_mm - atrophy_mm / 3
     # Fluid begins where the ribbon ends, or at the ridge between two ribbons that touch.
-    beyond = np.maximum(
-        white_mm - thickness - 1.6, 3 * (maps["ridge_mm"] - 0.55 * thickness + 0.55)
-    )
+    beyond = np.maximum(white_mm - thickness - 2.2, 3 * (maps["ridge_mm"] - 0.5 * thickness + 0.5))
     beyond = np.where(white_mm < 1.2, -1, beyond)
     tissue = np.clip(0.5 - beyond, 0, 1)
     tissue = np.maximum(tissue, deep)
@@ -264,6 +262,9 @@ def compose(head: Head, atrophy_mm: float = 0.0) -> Anatomy:
     white = np.minimum(white * (1 - ventricles) * inside, tissue)
     # Growing ventricles push walls, they do not eat gray nuclei: a lining of white remains.
     gray = tissue - white
+    # Stripped brains end at the cortex, not at the dura.
+    near: BoolArray = ndimage.uniform_filter(tissue, 5) > 0.04
+    brain = brain & (near | (brain_mm < -9))
     fluid = np.where(brain, 1 - tissue, 0)
     return Anatomy(
         white=white,
@@ -297,7 +298,7 @@ def _shells(rng: np.random.Generator, brain_mm: Float, where: Float) -> NDArray[
     gap = np.clip(rng.uniform(0.8, 2.0) + 0.5 * vary[0], 0.5, 4)
     skull = np.clip(rng.uniform(4.5, 7.0) + 1.2 * vary[1], 2.5, 10)
     table = 1.6
-    fat = np.clip(rng.uniform(2.0, 5.0) + 1.0 * vary[2], 1.0, 8) * (0.5 + 0.5 * top)
+    fat = np.clip(rng.uniform(1.5, 4.0) + 1.0 * vary[2], 1.0, 8) * (0.5 + 0.5 * top)
     skin = 1.8
     outer = gap + skull + fat + skin
 

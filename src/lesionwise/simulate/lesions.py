@@ -334,7 +334,7 @@ class _Garden:
         stretched = np.sqrt((square - along**2) * longer ** (2 / 3) + along**2 * longer ** (-4 / 3))
         rough = smooth_field(rng, shape, max(2.0, 0.9 * radius))
         fine = smooth_field(rng, shape, 2.5)
-        score = radius - stretched + 0.22 * radius * rough + 0.18 * min(radius, 3) * fine
+        score = radius - stretched + 0.3 * radius * rough + 0.25 * min(radius, 4) * fine
         score = score - self.reluctance[box] * (0.8 + 0.2 * radius)
         score = np.where(self.allowed[box] & ~self.taken[box], score, -np.inf)
         score = score.astype(np.float32)

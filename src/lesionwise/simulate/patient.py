@@ -134,7 +134,7 @@ def simulate_with_truth(
         now = protocol if visit == 0 or registered else moved(machine, protocol)
         if visit and registered:
             now = replace(now, noise=now.noise * float(machine.uniform(0.8, 1.25)))
-        scans.append(acquire(image, anatomy, lesions, now, chance))
+        scans.append(acquire(image, anatomy, lesions, now, chance, not with_skull))
         painted.append(lesions)
         anatomies.append(anatomy)
     return _assemble(subject or f"sim{seed:04d}", scans, painted, anatomies, units)

@@ -103,15 +103,15 @@ def draw_contrast(rng: np.random.Generator, style: Style) -> Contrast:
             gray=u(1.14, 1.30),
             deep_gray=u(1.05, 1.17),
             fluid=u(0.12, 0.32),
-            lesion=u(1.45, 1.75),
+            lesion=u(1.33, 1.75),
             rim=u(0.08, 0.35),
             dirty=u(0.02, 0.12),
-            halo=u(0.05, 0.25),
+            halo=u(0.1, 0.45),
             texture=u(0.015, 0.035),
             flow=u(0.0, 0.35),
             choroid=u(0.8, 1.4),
             shells=_shells(
-                diploe=u(0.2, 0.6), fat=u(0.4, 1.2), muscle=u(0.25, 0.5), skin=u(0.5, 1.0), rng=rng
+                diploe=u(0.2, 0.6), fat=u(0.3, 0.9), muscle=u(0.2, 0.45), skin=u(0.3, 0.8), rng=rng
             ),
         )
     return Contrast(
@@ -201,7 +201,7 @@ def contrast_image(
     broad = smooth_field(rng, SHAPE, 18, fields=3)
     middle = smooth_field(rng, SHAPE, 6)
     grain = smooth_field(rng, SHAPE, 2.2)
-    _, y, z = anatomy.template_mm
+    x, y, z = anatomy.template_mm
     wall = anatomy.ventricle_mm
     texture = 1 + contrast.texture * (grain + 0.7 * middle)
 
@@ -212,7 +212,8 @@ def contrast_image(
     white += contrast.rim * np.exp(-((np.clip(wall, 0, None) / reach) ** 2)) * (wall > -1)
     cortex = contrast.gray * (1 + 0.05 * broad[2] + 0.03 * middle)
     below = anatomy.infratentorial
-    cortex = np.where(below, 0.5 * cortex + 0.5 + 0.04 * grain, cortex)
+    folia = np.sin(1.75 * np.sqrt(x**2 + (y + 52) ** 2 + (z + 25) ** 2) + 2.2 * middle)
+    cortex = np.where(below, 0.6 * cortex + 0.4 + 0.1 * folia, cortex)
     fluid = contrast.fluid + contrast.flow * np.clip(middle + 0.4 * broad[1] - 0.8, 0, 1.2) * (
         z < 12
     )
@@ -283,9 +284,17 @@ def scan_grid(protocol: Protocol) -> Grid:
 
 
 def acquire(
-    image: Float, anatomy: Anatomy, lesions: Painted, protocol: Protocol, rng: np.random.Generator
+    image: Float,
+    anatomy: Anatomy,
+    lesions: Painted,
+    protocol: Protocol,
+    rng: np.random.Generator,
+    stripped: bool = False,
 ) -> Scan:
-    """Scan a head: average the signal over each voxel, then add what scanners add."""
+    """Scan a head: average the signal over each voxel, then add what scanners add.
+
+    ``stripped`` sets everything outside the brain to 0, as brain extraction does.
+    """
     grid = scan_grid(protocol)
     soft, hard, labels = _sample(image, anatomy, lesions, grid)
     signal, fraction = soft
@@ -293,7 +302,10 @@ def acquire(
     mask = (fraction > 0.5) & (labels > 0) & brain
     labels = np.where(mask, labels, 0)
     tissue[mask] = 4
-    return Scan(_degrade(signal, protocol, rng), labels, brain, tissue, grid)
+    stored = _degrade(signal, protocol, rng)
+    if stripped:
+        stored = np.where(brain, stored, 0)
+    return Scan(stored, labels, brain, tissue, grid)
 
 
 def _sample(
