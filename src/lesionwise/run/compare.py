@@ -12,9 +12,11 @@ import pandas as pd
 import lesionwise
 from lesionwise.change.tracking import Tracks, change_map, track_lesions
 from lesionwise.change.transitions import STATES, TrackingRules
+from lesionwise.instances.filters import DropSmall
 from lesionwise.io.bids import FoundScan, derivative_path, find_scans, write_dataset_description
 from lesionwise.io.files import check_writable, write_json, write_table
 from lesionwise.io.nifti import read_grid, write_volume
+from lesionwise.metrics.case import Options, evaluate_case
 from lesionwise.preprocess.geometry import resample_to
 from lesionwise.preprocess.registration import Matrix, rigid
 from lesionwise.report.page import StudyPage, write_study_page
@@ -23,6 +25,15 @@ from lesionwise.run.pages import provenance_of, view_of
 from lesionwise.run.predict import LoadedModel, load_model
 from lesionwise.run.segment import read_scan, settings_of, write_found
 from lesionwise.types import Grid, InputError, Instances, Progress, Volume, silent
+
+SHOWN = {
+    "dsc": "DSC",
+    "lesion_precision": "lesion precision",
+    "lesion_recall": "lesion recall",
+    "lesion_f1": "lesion F1",
+    "clu_recall": "confluent-unit recall",
+    "pq": "PQ",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +45,8 @@ class Comparison:
         tracks: every lesion through the visits; labels are those of the written instance maps.
         found: each visit's results, on its own grid.
         to_common: world mm of the first visit to world mm of each visit.
+        scores: against the known lesions, a row a visit and way of telling lesions apart;
+            None where nothing is known.
         page: the page to open.
     """
 
@@ -41,6 +54,7 @@ class Comparison:
     tracks: Tracks
     found: tuple[Found, ...]
     to_common: tuple[Matrix, ...]
+    scores: pd.DataFrame | None
     page: Path
 
 
@@ -53,7 +67,6 @@ def compare(
     rules: TrackingRules = TrackingRules(),  # noqa: B008  (frozen)
     device: str = "auto",
     truth: Sequence[Instances] = (),
-    scores: pd.DataFrame | None = None,
     progress: Progress = silent,
 ) -> Comparison:
     """Find the lesions of each visit and follow them from the first visit to the last.
@@ -69,8 +82,7 @@ def compare(
     Args:
         visits: FLAIR scans in time order, two or more.
         rules: when a lesion counts as the same, new, growing …
-        truth: known lesions of each visit, for the page.
-        scores: metric values against the truth, for the page.
+        truth: known lesions of each visit on its scan's grid; scored and shown.
 
     Raises:
         InputError: If there are fewer than two scans, names say that they are of different
@@ -133,8 +145,30 @@ def compare(
     )
     summary = _summary(scans, found, tracks)
     write_table(output / "visits.tsv", summary)
+    scores = score_visits(found, truth) if truth else None
+    if scores is not None:
+        write_table(output / "scores.tsv", scores)
     page = write_page(output, scans, found, tracks, to_common, both, loaded, options, truth, scores)
-    return Comparison(summary, tracks, tuple(found), tuple(to_common), page)
+    return Comparison(summary, tracks, tuple(found), tuple(to_common), scores, page)
+
+
+def score_visits(found: Sequence[Found], truth: Sequence[Instances]) -> pd.DataFrame:
+    """Scores of each visit by each way of telling lesions apart.
+
+    DSC is that of the unfiltered mask. Lesions count on both sides where they reach the default
+    size limits.
+    """
+    small = DropSmall()
+    options = Options(min_volume_mm3=small.min_volume_mm3, min_extent_mm=small.min_extent_mm)
+    rows = []
+    for visit, known in zip(found, truth, strict=True):
+        mask = Instances(visit.mask.array.astype(np.int32), visit.mask.grid)
+        dsc = evaluate_case(known, mask).values["dsc"]  # noqa: PD011
+        for method, instances in visit.instances.items():
+            values = evaluate_case(known, instances, options).values  # noqa: PD011
+            row: dict[str, object] = {"visit": visit.visit.session, "lesions by": method}
+            rows.append(row | {shown: values[key] for key, shown in SHOWN.items()} | {"DSC": dsc})
+    return pd.DataFrame(rows)
 
 
 def labels_on(instances: Instances, grid: Grid, world: Matrix) -> Instances:

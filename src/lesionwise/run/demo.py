@@ -1,0 +1,74 @@
+"""The command ``demo``: a simulated patient through the whole of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import lesionwise
+from lesionwise.io.bids import Entities, derivative_path
+from lesionwise.io.files import write_json
+from lesionwise.io.nifti import read_labels
+from lesionwise.run.compare import compare
+from lesionwise.run.find import FindOptions
+from lesionwise.run.simulate import simulate
+from lesionwise.types import Instances, Progress, silent
+
+
+@dataclass(frozen=True, eq=False)
+class Demo:
+    """What ``demo`` made.
+
+    Attributes:
+        tables: short tables by title.
+        page: the page to open.
+    """
+
+    tables: Mapping[str, pd.DataFrame]
+    page: Path
+
+
+def demo(
+    output: Path,
+    *,
+    seed: int = 2,
+    device: str = "auto",
+    model: str | Path = "conflunet",
+    progress: Progress = silent,
+) -> Demo:
+    """Simulate a patient with two visits, find lesions and what is new, score, and show.
+
+    The patient is made by the same simulator as part of the model's training data, from a seed
+    that was not among them: so this shows that the parts work together, and says nothing about
+    how good the model is on a real scan. That stands in ``docs/results.md``.
+    """
+    patient = simulate(output / "patient", 1, 2, seed, progress=progress)
+    scans = sorted(patient.glob("sub-*/ses-*/anat/*_FLAIR.nii.gz"))
+    truth_root = patient / "derivatives" / "truth"
+    truth = []
+    for scan in scans:
+        subject, session = scan.parts[-4].removeprefix("sub-"), scan.parts[-3].removeprefix("ses-")
+        path = derivative_path(truth_root, Entities(sub=subject, ses=session), "dseg", seg="truth")
+        labels = read_labels(path)
+        truth.append(Instances(labels.array.astype(np.int32, copy=False), labels.grid))
+    options = FindOptions(also=("offsets", "acls", "cc"))
+    found = compare(
+        scans, output, model=model, options=options, device=device, truth=truth, progress=progress
+    )
+    write_json(
+        output / "demo.json",
+        {
+            "GeneratedBy": {"Name": "lesionwise demo", "Version": lesionwise.__version__},
+            "Seed": seed,
+        },
+    )
+    assert found.scores is not None
+    tables = {
+        "Lesions by visit": found.summary,
+        "Against the known truth (lesions from 14 mm³ and 3 mm, both sides)": found.scores,
+    }
+    return Demo(tables, found.page)
