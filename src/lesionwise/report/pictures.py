@@ -34,11 +34,13 @@ class Picture:
         rgb: (height, width, 3) uint8.
         numbered: labels that carry their number in it.
         missing: labels that do not.
+        places: (x, y) of each numbered lesion, as fractions of width and height.
     """
 
     rgb: Rgb
     numbered: tuple[int, ...]
     missing: tuple[int, ...]
+    places: Mapping[int, tuple[float, float]]
 
     def png(self) -> bytes:
         return encode(self.rgb, "PNG")
@@ -111,25 +113,31 @@ def montage_of(
         ),
     ]
     best = _best_panels(labels, wanted)
-    panels = [
-        panel(
-            display,
-            labels,
-            plane,
-            at,
-            px_per_mm=px_per_mm,
-            colors=colors,
-            numbers={
-                label: f"{label}{(notes or {}).get(label, '')}"
-                for label, place in best.items()
-                if place == number
-            },
+    panels, boxes = [], []
+    for place, (plane, at) in enumerate(wanted):
+        numbers = {
+            label: f"{label}{(notes or {}).get(label, '')}"
+            for label, chosen in best.items()
+            if chosen == place
+        }
+        rgb, found = _draw(
+            display, labels, plane, at, px_per_mm=px_per_mm, colors=colors, numbers=numbers
         )
-        for number, (plane, at) in enumerate(wanted)
-    ]
+        panels.append(rgb)
+        boxes.append(found)
     rows = [panels[first : first + columns] for first in range(0, len(panels), columns)]
+    whole, corners = _stack(rows)
+    places = {}
+    for label, place in best.items():
+        if label in boxes[place]:
+            left, top, right, bottom = boxes[place][label]
+            x, y = corners[place]
+            places[label] = (
+                (x + (left + right) / 2) / whole.shape[1],
+                (y + (top + bottom) / 2) / whole.shape[0],
+            )
     present = {int(label) for label in np.unique(labels)} - {0}
-    return Picture(stack_rows(rows), tuple(sorted(best)), tuple(sorted(present - set(best))))
+    return Picture(whole, tuple(sorted(places)), tuple(sorted(present - set(places))), places)
 
 
 def panel(
@@ -152,36 +160,16 @@ def panel(
         numbers: texts beside lesions, by label.
         caption: at the lower left; by default the position in mm.
     """
-    axis = AXIS[plane]
-    spacing = [mm for other, mm in enumerate(display.grid.spacing_mm) if other != axis]
-    gray = _upright(np.take(display.gray, at, axis=axis), plane)
-    shown = _upright(np.take(labels, at, axis=axis), plane)
-    width, height = (
-        max(round(size * mm * px_per_mm), 1)
-        for size, mm in zip(gray.shape[::-1], spacing, strict=True)
-    )
-    large = np.asarray(
-        Image.fromarray(gray).resize((width, height), Image.Resampling.BICUBIC), dtype=np.uint8
-    )
-    rgb = np.repeat(large[..., None], 3, axis=2)
-    placed = _outline(rgb, shown, colors or {}, (height, width))
-    picture = Image.fromarray(rgb)
-    draw = ImageDraw.Draw(picture)
-    taken: list[tuple[float, float, float, float]] = []
-    for label, text in (numbers or {}).items():
-        if label in placed:
-            fill = (colors or {}).get(label, "#ffffff")
-            _write_beside(draw, placed[label], text, fill, taken, (width, height))
-    if caption is None:
-        center = (np.array(display.gray.shape) - 1) / 2
-        center[axis] = at
-        caption = f"{WORLD[axis]} {display.grid.world_mm(center[None])[0][axis]:.0f}"
-    small = font(12)
-    draw.text((4, height - 4), caption, fill="#c9ced6", font=small, anchor="ls")
-    if plane != "sagittal":
-        draw.text((4, height // 2), "R", fill="#c9ced6", font=small, anchor="lm")
-        draw.text((width - 4, height // 2), "L", fill="#c9ced6", font=small, anchor="rm")
-    return np.asarray(picture)
+    return _draw(
+        display,
+        labels,
+        plane,
+        at,
+        px_per_mm=px_per_mm,
+        colors=colors or {},
+        numbers=numbers or {},
+        caption=caption,
+    )[0]
 
 
 def choose_slices(
@@ -222,15 +210,9 @@ def choose_slices(
     return sorted(chosen)
 
 
-def stack_rows(rows: Sequence[Sequence[Rgb]], gap: int = 4) -> Rgb:
-    """Panels on black: each row centered vertically, rows below each other."""
-    lines = []
-    for row in rows:
-        height = max(tile.shape[0] for tile in row)
-        padded = [_pad(tile, height, tile.shape[1] + gap) for tile in row]
-        lines.append(np.concatenate(padded, axis=1))
-    width = max(line.shape[1] for line in lines)
-    return np.concatenate([_pad(line, line.shape[0] + gap, width) for line in lines])
+def stack_rows(rows: Sequence[Sequence[Rgb]]) -> Rgb:
+    """Panels on black: each row centered, rows below each other."""
+    return _stack(rows)[0]
 
 
 def encode(rgb: Rgb, form: Literal["PNG", "WEBP"]) -> bytes:
@@ -249,6 +231,50 @@ def font(size: int) -> Any:
     """The font that matplotlib ships, so that pictures look alike everywhere."""
     path = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"
     return ImageFont.truetype(str(path), size)
+
+
+def _draw(
+    display: Display,
+    labels: NDArray[np.int32],
+    plane: Plane,
+    at: int,
+    *,
+    px_per_mm: float,
+    colors: Mapping[int, str],
+    numbers: Mapping[int, str],
+    caption: str | None = None,
+) -> tuple[Rgb, dict[int, tuple[int, int, int, int]]]:
+    """One panel, and where each outlined lesion lies in it: (left, top, right, bottom)."""
+    axis = AXIS[plane]
+    spacing = [mm for other, mm in enumerate(display.grid.spacing_mm) if other != axis]
+    gray = _upright(np.take(display.gray, at, axis=axis), plane)
+    shown = _upright(np.take(labels, at, axis=axis), plane)
+    width, height = (
+        max(round(size * mm * px_per_mm), 1)
+        for size, mm in zip(gray.shape[::-1], spacing, strict=True)
+    )
+    large = np.asarray(
+        Image.fromarray(gray).resize((width, height), Image.Resampling.BICUBIC), dtype=np.uint8
+    )
+    rgb = np.repeat(large[..., None], 3, axis=2)
+    placed = _outline(rgb, shown, colors, (height, width))
+    picture = Image.fromarray(rgb)
+    draw = ImageDraw.Draw(picture)
+    taken: list[tuple[float, float, float, float]] = []
+    for label, text in numbers.items():
+        if label in placed:
+            fill = colors.get(label, "#ffffff")
+            _write_beside(draw, placed[label], text, fill, taken, (width, height))
+    if caption is None:
+        center = (np.array(display.gray.shape) - 1) / 2
+        center[axis] = at
+        caption = f"{WORLD[axis]} {display.grid.world_mm(center[None])[0][axis]:.0f}"
+    small = font(12)
+    draw.text((4, height - 4), caption, fill="#c9ced6", font=small, anchor="ls")
+    if plane != "sagittal":
+        draw.text((4, height // 2), "R", fill="#c9ced6", font=small, anchor="lm")
+        draw.text((width - 4, height // 2), "L", fill="#c9ced6", font=small, anchor="rm")
+    return np.asarray(picture), placed
 
 
 def _upright(slab: NDArray[Any], plane: Plane) -> NDArray[Any]:
@@ -343,9 +369,19 @@ def _best_panels(labels: NDArray[np.int32], panels: Sequence[tuple[Plane, int]])
     return {label: -rank[2] for label, rank in sorted(best.items())}
 
 
-def _pad(tile: Rgb, height: int, width: int) -> Rgb:
-    above = (height - tile.shape[0]) // 2
-    below = height - tile.shape[0] - above
-    before = (width - tile.shape[1]) // 2
-    after = width - tile.shape[1] - before
-    return np.pad(tile, ((above, below), (before, after), (0, 0)))
+def _stack(rows: Sequence[Sequence[Rgb]], gap: int = 4) -> tuple[Rgb, list[tuple[int, int]]]:
+    """The same with the (x, y) of each panel's upper left corner, in order."""
+    widths = [sum(tile.shape[1] + gap for tile in row) for row in rows]
+    heights = [max(tile.shape[0] for tile in row) + gap for row in rows]
+    whole = np.zeros((sum(heights), max(widths), 3), dtype=np.uint8)
+    corners = []
+    top = 0
+    for row, width, height in zip(rows, widths, heights, strict=True):
+        left = (whole.shape[1] - width) // 2
+        for tile in row:
+            y = top + (height - gap - tile.shape[0]) // 2
+            whole[y : y + tile.shape[0], left : left + tile.shape[1]] = tile
+            corners.append((left, y))
+            left += tile.shape[1] + gap
+        top += height
+    return whole, corners

@@ -9,6 +9,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import jinja2
 from markupsafe import Markup
@@ -47,6 +48,17 @@ def asset(name: str) -> str:
 def asset_bytes(name: str) -> bytes:
     """The content of a file in ``assets``."""
     return resources.files("lesionwise.report").joinpath("assets", name).read_bytes()
+
+
+def safe_link(target: str) -> str:
+    """A relative path as an address; anything with a scheme of its own is refused.
+
+    Raises:
+        ValueError: If the target is not a relative path.
+    """
+    if urlsplit(target).scheme or target.startswith(("/", "\\")):
+        raise ValueError(f"links of a page are relative paths, got {target!r}")
+    return quote(target)
 
 
 def number(value: Any, digits: int = 0) -> str:

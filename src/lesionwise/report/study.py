@@ -1,0 +1,216 @@
+"""The page of one study: viewer, lesion table, pictures, counts by method, provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from lesionwise.instances.describe import describe_lesions
+from lesionwise.report.contents import (
+    Look,
+    change_tiles,
+    free_table,
+    lesion_rows,
+    location_chart,
+    method_table,
+    regions,
+    tiles,
+)
+from lesionwise.report.display import prepare
+from lesionwise.report.figures import to_svg
+from lesionwise.report.palette import CHANGES, change_look, instance_colors
+from lesionwise.report.pictures import Picture, montage_of
+from lesionwise.report.render import data_uri, safe_link, write_page
+from lesionwise.report.viewer import Embedded, embed_image, embed_labels, niivue
+from lesionwise.report.views import StudyPage, VisitView
+
+TRUTH = "truth"
+"""How the known lesions are called among the ways of telling lesions apart."""
+
+_FOR_SCRIPTS = (
+    *("label", "session", "method", "color", "place"),
+    *("state", "location", "volume", "confidence", "group"),
+)
+
+_OPTIONAL = ("state", "location", "confidence", "confluent_group", "extent_i_mm")
+
+
+@dataclass(frozen=True, eq=False)
+class _Shown:
+    """One visit made ready: what the page embeds, and how its lesions look by method."""
+
+    looks: Mapping[str, Look]
+    image: Embedded
+    labels: Mapping[str, Embedded]
+    picture: Picture
+
+
+def write_study_page(page: StudyPage, path: str | Path) -> Path:
+    """Write the page of one study, and return where it lies.
+
+    Raises:
+        ValueError: If the page has no visit, two visits of one name, or maps that do not share
+            the grid of their image.
+        InputError: If the file cannot be written.
+    """
+    sessions = [visit.session for visit in page.visits]
+    if not sessions or len(set(sessions)) < len(sessions):
+        raise ValueError(f"a study page needs visits with names of their own, got {sessions}")
+    methods = _methods(page)
+    lesions = _complete(page, methods)
+    main = lesions[lesions["method"] == methods[0]]
+    visits = [
+        _show(visit, main[main["session"] == visit.session], methods[0]) for visit in page.visits
+    ]
+    looks = {
+        (session, method): look
+        for session, visit in zip(sessions, visits, strict=True)
+        for method, look in visit.looks.items()
+    }
+    rows = lesion_rows(lesions, looks)
+    states = [state for state in CHANGES if state in _values(lesions, "state")]
+    chart = location_chart(lesions, sessions[-1], methods)
+    return write_page(
+        path,
+        "study.html",
+        title=page.title,
+        page=page,
+        sessions=sessions,
+        methods=methods,
+        tiles=[(session, tiles(main[main["session"] == session])) for session in sessions],
+        change_tiles=change_tiles(main, page.changes),
+        rows=rows,
+        has={name: name in lesions and lesions[name].notna().any() for name in _OPTIONAL},
+        locations=_values(lesions, "location"),
+        states=states,
+        method_table=method_table(lesions, sessions, methods),
+        location_svg=None if chart is None else Markup(to_svg(chart)),
+        regions=regions(main[main["session"] == sessions[-1]]),
+        changes=None if page.changes is None else free_table(page.changes),
+        change_looks=CHANGES,
+        scores=None if page.scores is None else free_table(page.scores),
+        pictures=[
+            {
+                "session": session,
+                "uri": data_uri(visit.picture.webp(), "image/webp"),
+                "width": visit.picture.rgb.shape[1],
+                "height": visit.picture.rgb.shape[0],
+                "numbered": len(visit.picture.numbered),
+                "missing": visit.picture.missing,
+            }
+            for session, visit in zip(sessions, visits, strict=True)
+        ],
+        links={text: safe_link(target) for text, target in page.links.items()},
+        warnings=[
+            *page.warnings,
+            *(
+                f"{visit.session}: {message}" if len(sessions) > 1 else message
+                for visit in page.visits
+                for message in visit.warnings
+            ),
+        ],
+        embedded=visits,
+        niivue=niivue(),
+        data=_data(sessions, methods, visits, rows, bool(states)),
+    )
+
+
+def _show(visit: VisitView, lesions: pd.DataFrame, method: str) -> _Shown:
+    shown = dict(visit.instances)
+    if visit.truth is not None:
+        shown[TRUTH] = visit.truth
+    display = prepare(visit.image, shown, visit.brain)
+    to_common = np.eye(4) if visit.to_common is None else visit.to_common
+    looks = {
+        name: Look.of(labels, display.grid, to_common, instance_colors(labels))
+        for name, labels in display.labels.items()
+    }
+    states = lesions["state"] if "state" in lesions else pd.Series("", index=lesions.index)
+    picture = montage_of(
+        display,
+        method,
+        px_per_mm=2.0,
+        colors=looks[method].colors if method in looks else {},
+        notes={
+            int(label): change_look(str(state)).symbol
+            for label, state in zip(lesions["label"], states, strict=True)
+            if str(state) in CHANGES
+        },
+    )
+    return _Shown(looks, embed_image(display, to_common), embed_labels(display, to_common), picture)
+
+
+def _data(
+    sessions: Sequence[str],
+    methods: Sequence[str],
+    visits: Sequence[_Shown],
+    rows: Sequence[Mapping[str, Any]],
+    changes: bool,
+) -> dict[str, Any]:
+    """What the scripts of the page know."""
+    return {
+        "methods": list(methods),
+        "changes": changes,
+        "visits": [
+            {
+                "session": session,
+                "labels": {
+                    method: {"id": f"labels-{number}-{place}", "labels": volume.labels}
+                    for place, (method, volume) in enumerate(visit.labels.items())
+                },
+            }
+            for number, (session, visit) in enumerate(zip(sessions, visits, strict=True))
+        ],
+        "rows": [
+            {
+                **{name: row[name] for name in _FOR_SCRIPTS},
+                "changeColor": row["change"].color if row["change"] else None,
+                "picture": visits[sessions.index(row["session"])].picture.places.get(row["label"])
+                if row["method"] == methods[0] and row["session"] in sessions
+                else None,
+            }
+            for row in rows
+        ],
+    }
+
+
+def _methods(page: StudyPage) -> list[str]:
+    """Every way of telling lesions apart, the main one first, the truth last."""
+    found = [name for visit in reversed(page.visits) for name in visit.instances]
+    if "method" in page.lesions:
+        found += [str(name) for name in page.lesions["method"].unique()]
+    if any(visit.truth is not None for visit in page.visits):
+        found.append(TRUTH)
+    first = page.method or (found[0] if found else "lesions")
+    return list(dict.fromkeys([first, *found]))
+
+
+def _complete(page: StudyPage, methods: Sequence[str]) -> pd.DataFrame:
+    """The lesion table with session, method and volume, and with the rows of the truth."""
+    lesions = page.lesions.copy()
+    if "session" not in lesions or len(page.visits) == 1:
+        lesions["session"] = page.visits[-1].session
+    if "method" not in lesions:
+        lesions["method"] = methods[0]
+    for name in ("label", "volume_mm3"):
+        if name not in lesions:
+            lesions[name] = np.nan
+    lesions["session"] = lesions["session"].fillna("").astype(str)
+    known = [lesions]
+    for visit in page.visits:
+        if visit.truth is not None and TRUTH not in set(lesions["method"]):
+            table = describe_lesions(visit.truth, visit.image.array)
+            known.append(table.assign(session=visit.session, method=TRUTH, confidence=np.nan))
+    return pd.concat([table for table in known if len(table)] or known, ignore_index=True)
+
+
+def _values(lesions: pd.DataFrame, column: str) -> list[str]:
+    if column not in lesions:
+        return []
+    return [str(value) for value in lesions[column].dropna().unique() if str(value)]

@@ -1,0 +1,71 @@
+"""Volumes inside a page: small NIfTI files as text, and what the viewer must know about them."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionwise.report.display import Display
+from lesionwise.report.render import asset_bytes
+
+_nibabel: Any = nibabel  # nibabel states no types here
+
+NIIVUE = "niivue-0.69.0.umd.js"
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """One volume as a page holds it.
+
+    Attributes:
+        content: NIfTI-1, gzip, base64.
+        labels: the lesion that each value 1, 2, … stands for; empty for an image.
+    """
+
+    content: str
+    labels: tuple[int, ...] = ()
+
+
+def embed_image(display: Display, to_common: NDArray[np.float64]) -> Embedded:
+    """The gray levels of a visit, in common world mm."""
+    return Embedded(_nifti(display.gray, to_common @ display.grid.affine))
+
+
+def embed_labels(display: Display, to_common: NDArray[np.float64]) -> Mapping[str, Embedded]:
+    """The lesions of a visit by method, numbered 1, 2, … so that a byte a voxel mostly suffices."""
+    found = {}
+    for method, labels in display.labels.items():
+        values, number = np.unique(labels, return_inverse=True)
+        if len(values) and values[0] != 0:  # a map without background
+            values, number = np.concatenate([[0], values]), number + 1
+        small = number.reshape(labels.shape).astype(np.uint8 if len(values) <= 256 else np.uint16)
+        found[method] = Embedded(
+            _nifti(small, to_common @ display.grid.affine, intent="label"),
+            tuple(int(value) for value in values[1:]),
+        )
+    return found
+
+
+@cache
+def niivue() -> str:
+    """The viewer's program, gzip and base64: a third of its size, unpacked by the browser."""
+    return _pack(asset_bytes(NIIVUE))
+
+
+def _nifti(array: NDArray[Any], affine: NDArray[np.float64], intent: str = "none") -> str:
+    image = _nibabel.Nifti1Image(np.asfortranarray(array), affine)
+    image.header.set_xyzt_units("mm")
+    image.header.set_intent(intent)  # the viewer draws outlines for labels only
+    return _pack(image.to_bytes())
+
+
+def _pack(content: bytes) -> str:
+    return base64.b64encode(gzip.compress(content, compresslevel=9, mtime=0)).decode("ascii")

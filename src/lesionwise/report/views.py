@@ -1,0 +1,126 @@
+"""What a page shows, as the commands hand it over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from lesionwise.types import NOTHING, Instances, Volume
+
+
+@dataclass(frozen=True, eq=False)
+class VisitView:
+    """One visit as the page shows it; every map lies on the grid of the image.
+
+    Attributes:
+        session: name of the time point; may be empty where there is one visit.
+        image: the scan, any orientation and unit.
+        instances: lesions by the way they were told apart (offsets, acls, cc …).
+        brain: brain mask, for cropping and gray levels.
+        truth: known lesions, outlined beside the found ones.
+        to_common: (4, 4) world mm of this visit to world mm shared by all visits of the page;
+            None where they are the same.
+        quality: what was measured on the input, by name.
+        warnings: what the reader should know before believing the result.
+        source: name of the scan that was read.
+    """
+
+    session: str
+    image: Volume
+    instances: Mapping[str, Instances]
+    brain: Volume | None = None
+    truth: Instances | None = None
+    to_common: NDArray[np.float64] | None = None
+    quality: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    warnings: tuple[str, ...] = ()
+    source: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class StudyPage:
+    """What the page of one study shows.
+
+    Attributes:
+        title: heading.
+        subject: name of the patient.
+        visits: one, two or more, in time order.
+        lesions: rows as in ``lesions.tsv``: label, volume_mm3 and, as far as known, session,
+            method, location, state, confidence, confluent_group, mean_intensity,
+            center_x_mm …, extent_i_mm ….
+        method: the main way of telling lesions apart; by default the first of the last visit.
+        changes: what became of each lesion, a row a lesion or group: state, and as far as
+            known baseline and followup (labels), baseline_mm3, followup_mm3.
+        scores: metric values against a known truth, a free table.
+        provenance: what made the page: recipe, model, versions, departures, options.
+        warnings: about the study as a whole.
+        links: relative paths of related files by the text to show.
+    """
+
+    title: str
+    subject: str
+    visits: tuple[VisitView, ...]
+    lesions: pd.DataFrame
+    method: str = ""
+    changes: pd.DataFrame | None = None
+    scores: pd.DataFrame | None = None
+    provenance: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    warnings: tuple[str, ...] = ()
+    links: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+
+
+@dataclass(frozen=True, eq=False)
+class CohortPage:
+    """What the page of many scans shows.
+
+    Attributes:
+        title: heading.
+        scans: one row per scan, shown as it is; columns that end in ``_mm3`` or ``_ml`` or hold
+            counts are shown as numbers. A column ``page`` holds the relative path of the scan's
+            own page.
+        failures: one row per scan that failed, with the reason.
+        distributions: columns of ``scans`` to draw as histograms.
+        provenance, warnings: as for a study.
+    """
+
+    title: str
+    scans: pd.DataFrame
+    failures: pd.DataFrame = field(default_factory=pd.DataFrame)
+    distributions: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """A heading with what stands below it, in this order.
+
+    Attributes:
+        heading: its title.
+        text: paragraphs.
+        table: shown with sortable columns; a column ``page`` becomes a link on the first column.
+        charts: (chart, what it shows in words) each.
+        pictures: (PNG or WebP bytes, caption) each.
+    """
+
+    heading: str
+    text: tuple[str, ...] = ()
+    table: pd.DataFrame | None = None
+    charts: tuple[tuple[Figure, str], ...] = ()
+    pictures: tuple[tuple[bytes, str], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class TablePage:
+    """A page of sections, as for an evaluation or a leaderboard."""
+
+    title: str
+    sections: tuple[Section, ...]
+    lead: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    warnings: tuple[str, ...] = ()
