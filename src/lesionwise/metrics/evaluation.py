@@ -236,6 +236,7 @@ class Evaluation:
             found[method] = detection_by_volume(volumes, hits, cases)
         return found
 
+    @cached_property
     def slice_tables(self) -> dict[str, SliceTable]:
         """All slices by method; without the methods that have none."""
         tables = {
@@ -248,9 +249,10 @@ class Evaluation:
         """Slice classification by method, by default with as many normal slices as positive."""
         return {
             method: classify(balance(table, self.seed) if equal_normals else table)
-            for method, table in self.slice_tables().items()
+            for method, table in self.slice_tables.items()
         }
 
+    @cached_property
     def comparison_rows(self) -> list[dict[str, Any]]:
         """One row per metric and pair of methods, as ``comparison.tsv`` holds them."""
         pairs = [(key, pair) for key, found in self.comparisons.items() for pair in found]
@@ -271,7 +273,7 @@ class Evaluation:
         """Short tables for a person, by title: the scores, then what was compared."""
         shown = {self.rules: self._scores_table()}
         if self.comparisons:
-            wanted = [row for row in self.comparison_rows() if row["metric"] in SHORT]
+            wanted = [row for row in self.comparison_rows if row["metric"] in SHORT]
             columns = ["metric", "first", "second", "n", "difference", "ci_low", "ci_high"]
             columns += ["wilcoxon_p", "p_holm", "rank_biserial", "better"]
             shown["Paired comparisons (Holm within each metric)"] = pd.DataFrame(wanted)[columns]

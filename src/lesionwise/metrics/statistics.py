@@ -219,14 +219,12 @@ def paired_t_p(differences: Values) -> float | None:
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's correction over a family of tests; a None stays None and is not counted."""
-    from statsmodels.stats.multitest import multipletests
-
-    tested = [index for index, p in enumerate(p_values) if p is not None]
+    tested = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)
-    if tested:
-        adjusted = multipletests([p_values[index] for index in tested], method="holm")[1]
-        for index, p in zip(tested, adjusted, strict=True):
-            corrected[index] = float(p)
+    largest = 0.0
+    for rank, (p, index) in enumerate(tested):
+        largest = max(largest, min(1.0, (len(tested) - rank) * p))
+        corrected[index] = largest
     return corrected
 
 

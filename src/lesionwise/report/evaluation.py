@@ -108,7 +108,7 @@ def sections(evaluation: Evaluation, pictures: Sequence[Picture] = ()) -> Iterat
     detected = _detected(evaluation)
     if detected:
         yield detected
-    if evaluation.slice_tables():
+    if evaluation.slice_tables:
         yield _slices(evaluation)
     if evaluation.raters:
         yield Section(
@@ -212,7 +212,7 @@ def _compared(evaluation: Evaluation) -> Section:
                 ranks.mean_ranks, ranks.critical_difference, ranks.groups
             )
             charts.append(_chart(drawn, f"Mean ranks by {key} with the critical difference"))
-    rows_of = [row for row in evaluation.comparison_rows() if row["metric"] in SHORT]
+    rows_of = [row for row in evaluation.comparison_rows if row["metric"] in SHORT]
     return Section(
         "Methods compared",
         "Differences are first - second on cases that both have a value for, with BCa bootstrap "
@@ -310,7 +310,7 @@ def _detected(evaluation: Evaluation) -> Section | None:
 
 def _slices(evaluation: Evaluation) -> Section:
     charts, rows = [], []
-    for method, table in evaluation.slice_tables().items():
+    for method, table in evaluation.slice_tables.items():
         curve = threshold_curves(balance(table, evaluation.seed))
         thresholds = [scores.threshold for scores in curve]
         lines = {

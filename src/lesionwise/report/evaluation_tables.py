@@ -37,7 +37,7 @@ def write_evaluation_tables(evaluation: Evaluation, folder: Path) -> None:
         ["case", "method", "kind", "references", "predictions"],
     )
     optional: dict[str, list[dict[str, Any]]] = {
-        "comparison.tsv": evaluation.comparison_rows(),
+        "comparison.tsv": evaluation.comparison_rows,
         "raters.tsv": [dict(row) for row in evaluation.raters],
         "slices.tsv": list(_slice_rows(evaluation)),
         "slice_scores.tsv": list(_slice_score_rows(evaluation)),
@@ -94,12 +94,12 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
         "cases": cases,
         **({"cohort": only} if only is not None else {}),
         "methods": methods,
-        "comparison": evaluation.comparison_rows(),
+        "comparison": evaluation.comparison_rows,
         "ranks": {key: asdict(rank) for key, rank in evaluation.ranks.items()},
         "slices": {
             method: {"scores": asdict(scores), "pixels": pixel_scores(table, evaluation.seed)}
             for (method, scores), table in zip(
-                evaluation.slice_scores().items(), evaluation.slice_tables().values(), strict=True
+                evaluation.slice_scores().items(), evaluation.slice_tables.values(), strict=True
             )
         },
         "raters": list(evaluation.raters),
@@ -108,7 +108,7 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _slice_rows(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
-    for method, table in evaluation.slice_tables().items():
+    for method, table in evaluation.slice_tables.items():
         taken = balance(table, evaluation.seed)
         drawn = set(zip(taken.case.tolist(), taken.index.tolist(), strict=True))
         for row in range(len(table)):
@@ -128,7 +128,7 @@ def _slice_rows(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
 
 def _slice_score_rows(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
     """The curves against the threshold, on all slices and on equal numbers of normal ones."""
-    for method, table in evaluation.slice_tables().items():
+    for method, table in evaluation.slice_tables.items():
         for normals, rows in (("equal", balance(table, evaluation.seed)), ("all", table)):
             for scores in threshold_curves(rows):
                 line: dict[str, Any] = {"method": method, "normal_slices": normals}

@@ -2,10 +2,10 @@
 
 In folders, files of NIfTI type are found at any depth, and hidden ones are skipped. Names
 that hold ``sub-`` are paired by subject and session (BIDS). All others are paired by their
-path below the folder without extension where that is equal on both sides, and otherwise
-without words that say what a file is (mask, seg, pred, gt …) at the start or end of the
-name, so that ``case01_gt.nii.gz`` meets ``case01_pred.nii.gz`` and ``case01/mask.nii.gz``
-meets ``case01.nii.gz``.
+path below the folder, without extension and without words that say what a file is (mask, seg,
+pred, gt …) at the start or end of the name, so that ``case01_gt.nii.gz`` meets
+``case01_pred.nii.gz`` and ``case01/mask.nii.gz`` meets ``case01.nii.gz``. Where that would give
+two files of one folder the same name, these keep their words.
 
 Where one subject and session has several files, label files (``_mask``, ``_dseg``) go before
 others, lesion labels (``label-L``, ``seg-…``) before others, files without ``desc-`` before
@@ -16,6 +16,7 @@ be meant.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,7 +70,6 @@ def pair_files(reference: Path, prediction: Path, kind: Kind = "auto") -> Pairs:
         raise InputError(f"{file}: is a file, but {folder} is a folder; give two of one kind")
     references = _by_case(ref_root, ref_files, kind)
     predictions = _by_case(pred_root, pred_files, kind)
-    _join_bare_names(references, predictions, ref_root, pred_root)
     pairs = Pairs({})
     for case in sorted(references):
         found, wanted = references[case], predictions.get(case, [])
@@ -166,7 +166,20 @@ def _by_case(root: Path, files: list[Path], kind: Kind) -> dict[str, list[Path]]
     for file in files:
         name = bids_case(file) or (file.relative_to(root).parent / stem(file)).as_posix()
         cases.setdefault(name, []).append(file)
-    return {case: _preferred(found, kind) for case, found in cases.items()}
+    short = {case: _short_name(case, found[0], root) for case, found in cases.items()}
+    taken = Counter(short.values())
+    return {
+        short[case] if taken[short[case]] == 1 else case: _preferred(found, kind)
+        for case, found in cases.items()
+    }
+
+
+def _short_name(case: str, file: Path, root: Path) -> str:
+    """A case's name without telling words; the name itself for BIDS or where nothing is left."""
+    if bids_case(file):
+        return case
+    short = (file.relative_to(root).parent / bare_name(file)).as_posix()
+    return case if short == "." else short
 
 
 def _preferred(files: list[Path], kind: Kind) -> list[Path]:
@@ -181,28 +194,6 @@ def _preferred(files: list[Path], kind: Kind) -> list[Path]:
         if len(files) > 1:
             files = [file for file in files if better(stem(file))] or files
     return files
-
-
-def _join_bare_names(
-    references: dict[str, list[Path]],
-    predictions: dict[str, list[Path]],
-    ref_root: Path,
-    pred_root: Path,
-) -> None:
-    """Give what has no counterpart under its full name the name without telling words."""
-    for side, other, root in (
-        (references, dict(predictions), ref_root),
-        (predictions, dict(references), pred_root),
-    ):
-        for case in [name for name in side if name not in other]:
-            files = side[case]
-            if bids_case(files[0]):
-                continue
-            parent = files[0].relative_to(root).parent
-            short = (parent / bare_name(files[0])).as_posix()
-            if short in (case, "."):
-                continue
-            side.setdefault(short, []).extend(side.pop(case))
 
 
 def _names(files: list[Path]) -> str:

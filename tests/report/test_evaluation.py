@@ -1,0 +1,151 @@
+"""The page of an evaluation."""
+
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lesionwise.metrics.case import Options, evaluate_case
+from lesionwise.metrics.evaluation import Evaluation, ScoredCase
+from lesionwise.metrics.slices import slice_table
+from lesionwise.report.evaluation import Picture, grid, write_evaluation_page
+from lesionwise.report.overlay import BOTH, FALSE, MISSED, overlay_png
+from lesionwise.types import Grid, Instances
+
+GRID = Grid((12, 12, 6), np.diag([1.0, 1.0, 3.0, 1.0]))
+
+
+def instances(*places):
+    labels = np.zeros(GRID.shape, dtype=np.int32)
+    for label, (i, j, k) in enumerate(places, start=1):
+        labels[i : i + 2, j : j + 2, k] = label
+    return Instances(labels, GRID)
+
+
+def scored(case, method, truth, found, tmp_path):
+    return ScoredCase(
+        case=case,
+        method=method,
+        reference=(tmp_path / "ref",),
+        prediction=tmp_path / method,
+        reference_kind="instances",
+        prediction_kind="instances",
+        reference_volume_mm3=float(np.count_nonzero(truth.labels) * 3),
+        prediction_volume_mm3=float(np.count_nonzero(found.labels) * 3),
+        result=evaluate_case(truth, found),
+        slices=slice_table(truth, found, case=case),
+    )
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("evaluation")
+    truth = instances((1, 1, 1), (6, 6, 3))
+    founds = {"A": instances((1, 1, 1)), "B": instances((2, 1, 1), (6, 6, 3)), "<C>": instances()}
+    cases = tuple(
+        scored(f"sub-{number}", method, truth, found, tmp_path)
+        for number in range(3)
+        for method, found in founds.items()
+    )
+    return Evaluation(
+        reference=(tmp_path / "ref",),
+        predictions=dict.fromkeys(founds, tmp_path / "p"),
+        options=Options(),
+        cases=cases,
+        failures={"sub-9": "sub-9: <broken>"},
+        notes=("sub-1: a note",),
+    )
+
+
+@pytest.fixture(scope="module")
+def page(evaluation, tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("page")
+    pictures = [Picture("A, best: sub-0", instances((1, 1, 1)), instances((1, 1, 2)))]
+    return write_evaluation_page(evaluation, tmp_path / "page.html", pictures).read_text("utf-8")
+
+
+def test_page_needs_nothing_else(page):
+    addresses = re.findall(r"""(?:src|href)=["']([^"'#][^"']*)""", page)
+    assert addresses
+    assert all(address.startswith("data:") for address in addresses)
+
+
+def test_names_and_faults_are_escaped(page):
+    assert "<broken>" not in page
+    assert "&lt;broken&gt;" in page
+    assert "<C>" not in page
+
+
+def test_page_has_every_part(page):
+    for heading in (
+        "Scores",
+        "Spread over cases",
+        "Methods compared",
+        "Agreement in count and volume",
+        "Detection by volume",
+        "Slices",
+        "Cases",
+        "Every case",
+        "Undefined values",
+        "Notes on files",
+        "Not scored",
+    ):
+        assert f"<h2>{heading}</h2>" in page
+
+
+def test_rules_are_on_the_page(page):
+    assert "26-connected components (challenge_*: always 6)" in page
+
+
+def test_same_evaluation_gives_the_same_page(evaluation, page, tmp_path):
+    pictures = [Picture("A, best: sub-0", instances((1, 1, 1)), instances((1, 1, 2)))]
+    again = write_evaluation_page(evaluation, tmp_path / "again.html", pictures)
+    assert again.read_text("utf-8") == page
+
+
+def test_one_case_has_no_parts_that_need_several(evaluation, tmp_path):
+    one = Evaluation(
+        reference=evaluation.reference,
+        predictions={"A": tmp_path},
+        options=Options(),
+        cases=evaluation.cases[:1],
+    )
+    page = write_evaluation_page(one, tmp_path / "one.html").read_text("utf-8")
+    assert "Spread over cases" not in page
+    assert "Agreement in count" not in page
+    assert "<h2>Scores</h2>" in page
+
+
+def test_missing_cells_are_dashes_and_sort_last(evaluation):
+    import pandas as pd
+
+    rows = grid(pd.DataFrame({"x": [0.5, None]}, dtype=object))["rows"]
+    assert [row[0]["text"] for row in rows] == ["0.5", "–"]  # noqa: RUF001
+    assert [row[0]["value"] for row in rows] == ["0.5", ""]
+
+
+def colors(png):
+    image = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+    return {tuple(int(part) for part in color) for color in np.unique(image.reshape(-1, 3), axis=0)}
+
+
+def test_overlay_shows_what_each_side_marks():
+    truth, found = instances((1, 1, 1), (6, 6, 1)), instances((1, 1, 1), (9, 2, 1))
+    assert {BOTH, MISSED, FALSE} <= colors(overlay_png(truth, found))
+    assert not {MISSED, FALSE} & colors(overlay_png(truth, truth))
+
+
+def test_overlay_has_the_right_of_the_patient_on_the_left():
+    far_left_of_array = instances((0, 5, 1))  # i grows to the patient's left hand only in LAS
+    picture = np.asarray(
+        Image.open(io.BytesIO(overlay_png(far_left_of_array, instances((10, 5, 1)), slices=1)))
+    )
+    missed = np.argwhere((picture == MISSED).all(axis=2))[:, 1].mean()
+    false = np.argwhere((picture == FALSE).all(axis=2))[:, 1].mean()
+    assert missed > false  # RAS: low i is the patient's left, shown on the right
+
+
+def test_overlay_of_nothing_is_one_empty_slice():
+    assert not {BOTH, MISSED, FALSE} & colors(overlay_png(instances(), instances()))
