@@ -106,8 +106,9 @@ def track_lesions(
     for at in range(1, len(visits)):
         step = Transition(at, listed[at - 1], listed[at], visits, rules)
         previous = rows[-1][rows[-1]["label"] > 0].set_index("label")
-        rows[-1]["becomes"] = rows[-1]["label"].map(step.becomes).fillna("")
-        rows[-1]["children"] = rows[-1]["label"].map(step.children).fillna("")
+        labels = rows[-1]["label"].tolist()
+        rows[-1]["becomes"] = [step.becomes.get(label, "") for label in labels]
+        rows[-1]["children"] = [step.children.get(label, "") for label in labels]
         rows.append(history.named(step, previous["lineage"]))
         links.append(step.links.assign(visit_before=at - 1, visit_after=at))
     lineages = pd.concat(rows, ignore_index=True)[list(LINEAGE_COLUMNS)]
