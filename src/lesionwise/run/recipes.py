@@ -151,8 +151,7 @@ def _fitting(old: Any, new: Any, text: str) -> Any:
     if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
         return float(new)
     if isinstance(old, np.number | int | float | str | tuple | bool):
-        same = type(old) is type(new) or (type(old) is int and type(new) is float)
-        if not same:
+        if type(old) is not type(new):
             kind = type(old).__name__
             raise InputError(f"--set {text}: expected {kind} like {old!r}, got {new!r}")
         return new

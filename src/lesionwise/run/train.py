@@ -212,7 +212,7 @@ def _reused(run: Path, recipe: Recipe, folder: Path) -> dict[str, Any]:
         raise InputError(f"{run}: its training has not ended")
     was = {k: v for k, v in described["settings"].items() if _shapes_the_network(k)}
     now = {k: v for k, v in settings(recipe).items() if _shapes_the_network(k)}
-    for name in sorted({*was, *now}):
+    for name in sorted({*was, *now}, key=lambda name: (not name.endswith(".is"), name)):
         if was.get(name) != now.get(name):
             raise InputError(
                 f"{run}: trained with {name} = {was.get(name)}, the recipe has {now.get(name)}"

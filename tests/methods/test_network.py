@@ -1,0 +1,159 @@
+"""A network learns, survives a kill, and is loaded again."""
+
+import json
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from lesionwise.learning.losses import InstanceLoss
+from lesionwise.learning.targets import CentersAndOffsets
+from lesionwise.learning.window import SlidingWindow
+from lesionwise.methods.network import NetworkMethod, device_of, read_weights
+from lesionwise.methods.selection import Selection
+from lesionwise.networks.unet import UNet
+from lesionwise.types import Grid, InputError, RunContext, Study, TrainingData, Visit, Volume
+
+SIDE = 16
+
+
+def _study(seed=0):
+    rng = np.random.default_rng(seed)
+    grid = Grid((SIDE,) * 3, np.eye(4))
+    labels = np.zeros(grid.shape, dtype=np.int32)
+    labels[2:6, 2:6, 3:8] = 1
+    labels[9:14, 9:13, 9:13] = 2
+    image = (labels > 0) * 2.0 + 0.3 * rng.standard_normal(grid.shape)
+    visit = Visit(
+        scans={"flair": Volume(image.astype(np.float32), grid)},
+        labels={"instances": Volume(labels, grid)},
+        brain=Volume(np.ones(grid.shape, dtype=bool), grid),
+    )
+    return Study(f"s{seed}", (visit,))
+
+
+METHOD = NetworkMethod(
+    network=partial(UNet, in_channels=1, out_channels=6, features=(8, 16)),
+    scans=("flair",),
+    targets=CentersAndOffsets(),
+    loss=InstanceLoss(heatmap=100.0),
+    learning_rate=2e-2,
+    epochs=3,
+    patch_size_vox=(SIDE,) * 3,
+    batch_size=2,
+    patches_per_epoch=4,
+    spatial=None,
+    intensity=None,
+    validate_every=1,
+    window=SlidingWindow(precision="float32"),
+    validation_window=SlidingWindow(precision="float32"),
+    precision="float32",
+)
+DATA = TrainingData([_study(0)], [_study(1)])
+
+
+def _weights(folder):
+    network = METHOD.network()
+    read_weights(network, folder / "model.safetensors")
+    return torch.cat([p.flatten() for p in network.parameters()])
+
+
+def test_a_tiny_network_learns_one_patch_by_heart(tmp_path):
+    method = replace(METHOD, epochs=20, patches_per_epoch=12, validate_every=100)
+    run = RunContext(tmp_path)
+    method.fit(TrainingData([_study(0)]), run)
+    study = _study(0)
+    maps = method.load(run)(study)
+    truth = study.followup.labels["instances"].array
+    inside = truth > 0
+    found = maps.probability > 0.5
+    assert 2 * (found & inside).sum() / (found.sum() + inside.sum()) > 0.95
+    assert maps.offsets_vox is not None
+    assert maps.center_heatmap is not None
+    wanted = CentersAndOffsets().make(truth, (1.0, 1.0, 1.0))
+    assert np.abs(maps.offsets_vox - wanted["offsets"])[:, inside].mean() < 0.5
+    assert np.corrcoef(maps.center_heatmap.ravel(), wanted["heatmap"].ravel())[0, 1] > 0.8
+
+
+class Kill(Exception):  # noqa: N818
+    """Stands for the end of the process in the middle of a training."""
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
+    whole = RunContext(tmp_path / "whole", seed=4)
+    METHOD.fit(DATA, whole)
+
+    def kill(stage, done, total):
+        if stage == "training" and done == 2:
+            raise Kill
+
+    killed = RunContext(tmp_path / "killed", seed=4, resume=True)
+    with pytest.raises(Kill):
+        METHOD.fit(DATA, replace(killed, progress=kill))
+    assert not (killed.folder / "model.safetensors").exists()
+    METHOD.fit(DATA, killed)
+    torch.testing.assert_close(_weights(killed.folder), _weights(whole.folder))
+    summary = json.loads((killed.folder / "training.json").read_text())
+    assert summary["epochs"] == 3
+    assert summary["steps"] == 6
+    rows = (killed.folder / "log.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["epoch", "1", "2", "3"]
+
+
+def test_another_seed_gives_other_weights(tmp_path):
+    method = replace(METHOD, epochs=1)
+    for seed in (0, 1):
+        method.fit(TrainingData([_study(0)]), RunContext(tmp_path / str(seed), seed=seed))
+    assert not torch.allclose(_weights(tmp_path / "0"), _weights(tmp_path / "1"))
+
+
+def test_a_time_limit_ends_the_schedule_early(tmp_path):
+    run = RunContext(tmp_path, max_minutes=0.02)
+    replace(METHOD, epochs=10**6).fit(TrainingData([_study(0)]), run)
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    rates = [json.loads(line)["learning_rate"] for line in lines]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] < 0.3 * METHOD.learning_rate
+    assert json.loads((tmp_path / "training.json").read_text())["max_minutes"] == 0.02
+
+
+def test_the_best_weights_by_validation_are_kept_and_chosen(tmp_path):
+    method = replace(METHOD, selection=Selection(top_k=2))
+    method.fit(DATA, RunContext(tmp_path))
+    chosen = json.loads((tmp_path / "training.json").read_text())["chosen"]
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    best = max(rows, key=lambda row: (row["validation_dsc"], -row["epoch"]))
+    assert len(list((tmp_path / "candidates").iterdir())) == 2
+    assert chosen["candidates"][0]["epoch"] == best["epoch"]
+
+
+def test_missing_weights_are_named(tmp_path):
+    with pytest.raises(InputError, match="no such weights file"):
+        METHOD.load(RunContext(tmp_path))
+
+
+def test_malformed_weights_are_named(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"no weights at all")
+    with pytest.raises(InputError, match=r"model\.safetensors: not a safetensors file"):
+        METHOD.load(RunContext(tmp_path))
+
+
+def test_weights_of_another_network_are_named(tmp_path):
+    other = replace(METHOD, network=partial(UNet, in_channels=1, out_channels=6, features=(4, 8)))
+    other.fit(TrainingData([_study(0)]), RunContext(tmp_path))
+    with pytest.raises(InputError, match="weights of another network") as fault:
+        METHOD.load(RunContext(tmp_path))
+    assert "\n" not in str(fault.value)
+
+
+def test_a_study_without_the_scan_is_named(tmp_path):
+    method = replace(METHOD, scans=("t1w",))
+    with pytest.raises(InputError, match="sub-s0: no t1w scan"):
+        method.fit(TrainingData([_study(0)]), RunContext(tmp_path))
+
+
+def test_an_unknown_device_is_named():
+    with pytest.raises(InputError, match="device warp"):
+        device_of("warp")

@@ -1,0 +1,49 @@
+"""Which weights become the model."""
+
+import numpy as np
+
+from lesionwise.instances.components import ConnectedComponents
+from lesionwise.methods.selection import Selection
+from lesionwise.types import Grid, LesionMaps, Study, Visit, Volume
+
+ALL = Selection(top_k=3, to_instances=ConnectedComponents())
+GRID = Grid((12, 12, 12), np.eye(4))
+
+
+def test_one_candidate_needs_no_scores():
+    assert Selection().best([{}, {}]) == 0
+
+
+def test_the_best_mean_rank_wins():
+    scores = [
+        {"dsc": 0.9, "lesion_f1": 0.2, "dic": 9.0},
+        {"dsc": 0.8, "lesion_f1": 0.6, "dic": 1.0},
+        {"dsc": 0.7, "lesion_f1": 0.5, "dic": 2.0},
+    ]
+    assert ALL.best(scores) == 1
+
+
+def test_fewer_miscounted_lesions_are_better():
+    assert ALL.best([{"dic": 3.0}, {"dic": 1.0}]) == 1
+
+
+def test_of_equals_the_first_wins():
+    assert ALL.best([{"dsc": 0.5, "pq": 0.6}, {"dsc": 0.6, "pq": 0.5}]) == 0
+
+
+def test_a_metric_that_is_not_always_defined_does_not_decide():
+    assert ALL.best([{"dsc": 0.6}, {"dsc": 0.5, "clu_recall": 1.0}]) == 0
+
+
+def test_a_perfect_prediction_scores_one():
+    labels = np.zeros(GRID.shape, dtype=np.int32)
+    labels[2:6, 2:6, 2:6] = 1
+    visit = Visit({"flair": Volume(labels, GRID)}, {"instances": Volume(labels, GRID)})
+
+    def perfect(study):
+        return LesionMaps((study.followup.labels["instances"].array > 0).astype(np.float32), GRID)
+
+    scores = ALL.score(perfect, [Study("a", (visit,))])
+    assert scores["dsc"] == scores["lesion_f1"] == scores["pq"] == 1
+    assert scores["dic"] == 0
+    assert "clu_recall" not in scores  # no confluent unit: not defined

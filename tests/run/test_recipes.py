@@ -1,0 +1,118 @@
+"""Recipes found by name or file, and values set in them."""
+
+import json
+
+import pytest
+
+from lesionwise.recipe import Recipe
+from lesionwise.run.recipes import find_recipe, override, recipe_names, settings
+from lesionwise.types import InputError
+
+
+def test_every_recipe_file_is_found_and_holds_a_recipe():
+    names = recipe_names()
+    assert {"conflunet", "unet-cc", "unet-acls"} <= set(names)
+    for name in names:
+        assert isinstance(find_recipe(name), Recipe)
+
+
+def test_an_unknown_recipe_lists_the_known_ones():
+    with pytest.raises(InputError, match="conflunet"):
+        find_recipe("nothing")
+
+
+def test_a_users_file_is_a_recipe_too(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from dataclasses import replace\n"
+        "from lesionwise.run.recipes import find_recipe\n"
+        "RECIPE = replace(find_recipe('unet-cc'), threshold=0.4)\n"
+    )
+    assert find_recipe(path).threshold == 0.4
+    assert find_recipe(str(path), ["threshold=0.3"]).threshold == 0.3
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [("RECIPE = 3", "does not set RECIPE"), ("import nosuchmodule", "ModuleNotFoundError")],
+)
+def test_a_users_file_with_a_fault_is_named(tmp_path, text, fault):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(InputError, match=rf"mine\.py: .*{fault}"):
+        find_recipe(path)
+
+
+def test_values_are_set_through_dataclasses_partials_and_tuples():
+    recipe = find_recipe("conflunet")
+    changed = override(recipe, "method.network.features=[8, 24, 64]")
+    changed = override(changed, "method.loss.heatmap=500")
+    changed = override(changed, "refine.0.min_volume_mm3=3")
+    built = settings(changed)
+    assert built["method.network.features"] == [8, 24, 64]
+    assert built["method.loss.heatmap"] == 500.0
+    assert built["refine.0.min_volume_mm3"] == 3
+    assert settings(recipe)["method.network.features"] == [32, 64, 128]
+
+
+def test_a_whole_part_can_be_switched_off():
+    changed = override(find_recipe("conflunet"), "method.spatial=None")
+    assert settings(changed)["method.spatial"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("method.epochs", "name=value"),
+        ("method.epoch=3", "did you mean epochs"),
+        ("method.epochs=many", "expected int"),
+        ("method.epochs=1.5", "expected int"),
+        ("method.learning_rate.x=1", "nothing to set below"),
+        ("method.loss=3", "not a InstanceLoss"),
+        ("refine.7.min_volume_mm3=3", "no 7"),
+    ],
+)
+def test_a_value_that_cannot_be_set_is_explained(text, fault):
+    with pytest.raises(InputError, match=fault):
+        override(find_recipe("conflunet"), text)
+
+
+def test_settings_go_through_json_and_name_every_part():
+    flat = settings(find_recipe("conflunet"))
+    assert json.loads(json.dumps(flat)) == flat
+    assert flat["method.is"] == "NetworkMethod"
+    assert flat["method.network.is"] == "UNet"
+    assert flat["preprocess.0.is"] == "ExtractBrain"
+
+
+def test_unet_acls_learns_exactly_what_unet_cc_learns():
+    def learned(name):
+        return {
+            key: value
+            for key, value in settings(find_recipe(name)).items()
+            if key.startswith(("method.", "preprocess.")) and "selection" not in key
+        }
+
+    assert learned("unet-acls") == learned("unet-cc")
+
+
+def test_conflunet_differs_from_its_baseline_in_heads_and_loss_alone():
+    ours, base = settings(find_recipe("conflunet")), settings(find_recipe("unet-cc"))
+    differ = {k for k in {*ours, *base} if ours.get(k) != base.get(k) and k.startswith("method.")}
+    parts = {key.split(".")[1] for key in differ}
+    assert parts == {"network", "targets", "loss", "selection"}
+
+
+def test_the_published_numbers_are_those_of_the_document():
+    flat = settings(find_recipe("conflunet"))
+    assert flat["method.loss.heatmap"] == 2000
+    assert flat["method.loss.offsets"] == 0.5
+    assert flat["method.loss.segmentation.dice"] == 0.5
+    assert flat["method.loss.segmentation.focal"] == 1
+    assert flat["method.learning_rate"] == 1e-4
+    assert flat["method.epochs"] == 300
+    assert flat["method.patch_size_vox"] == [96, 96, 96]
+    assert flat["method.targets.sigma_mm"] == 2
+    assert flat["method.sampling.lesion_share"] == 0
+    assert flat["method.selection.top_k"] == 10
+    assert flat["threshold"] == 0.5

@@ -1,0 +1,254 @@
+"""From a BIDS folder to a run, and from a run to a model."""
+
+import json
+
+import nibabel
+import numpy as np
+import pytest
+
+import lesionwise.run.train as train_module
+from lesionwise.run.predict import load_model, model_names
+from lesionwise.run.prepare import Prepared, prepare
+from lesionwise.run.train import split_subjects, train
+from lesionwise.types import InputError
+
+SIDE = 24
+SMALL = (
+    "method.network.features=[4, 8, 8]",
+    "method.patch_size_vox=[16, 16, 16]",
+    "method.batch_size=2",
+    "method.patches_per_epoch=4",
+    "method.epochs=2",
+    "method.validate_every=1",
+    "method.selection.top_k=2",
+)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Three patients, one with two visits: a ball of brain with two lesions."""
+    root = tmp_path_factory.mktemp("bids")
+    (root / "dataset_description.json").write_text('{"Name": "t", "BIDSVersion": "1.10.0"}')
+    where = np.indices((SIDE,) * 3) - (SIDE - 1) / 2
+    brain = (where**2).sum(axis=0) < 10**2
+    for seed, (subject, session) in enumerate([("a", "01"), ("a", "02"), ("b", ""), ("c", "")]):
+        rng = np.random.default_rng(seed)
+        lesions = np.zeros(brain.shape, dtype=np.int16)
+        lesions[7:11, 7:11, 7:11] = 1
+        lesions[13:17, 12:16, 12:16] = 2
+        image = brain * (100 + 10 * rng.standard_normal(brain.shape)) + 60 * (lesions > 0)
+        stem = f"sub-{subject}" + (f"_ses-{session}" if session else "")
+        folder = root / f"sub-{subject}" / (f"ses-{session}" if session else "") / "anat"
+        folder.mkdir(parents=True)
+        for name, array in {
+            "FLAIR": image.astype(np.float32),
+            "desc-brain_mask": brain.astype(np.uint8),
+            "label-L_mask": (lesions > 0).astype(np.uint8),
+            "seg-truth_dseg": lesions,
+        }.items():
+            nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), folder / f"{stem}_{name}.nii.gz")
+    return root
+
+
+@pytest.fixture(scope="module")
+def arrays(dataset, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prepared")
+    prepare("unet-cc", dataset, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(dataset, arrays, tmp_path_factory):
+    output = tmp_path_factory.mktemp("runs") / "run"
+    return train(
+        "unet-cc", dataset, output, overrides=SMALL, validation_subjects=["c"], prepared=arrays
+    )
+
+
+def test_every_visit_is_prepared_as_a_study(arrays):
+    prepared = prepare("unet-cc", arrays, arrays)
+    assert prepared.subjects == ("a", "a", "b", "c")
+    assert prepared.lesions == (2, 2, 2, 2)
+    study = prepared.studies(["b"])[0]
+    assert study.followup.brain is not None
+    inside = study.followup.scans["flair"].array[study.followup.brain.array].astype(float)
+    assert inside.mean() == pytest.approx(0, abs=1e-2)
+    assert inside.std() == pytest.approx(1, abs=1e-2)
+
+
+def test_arrays_prepared_another_way_are_refused(dataset, arrays):
+    with pytest.raises(
+        InputError, match=r"prepared with preprocess\.2\.spacing_mm = 1\.0, now 2\.0"
+    ):
+        prepare("unet-cc", dataset, arrays, overrides=["preprocess.2.spacing_mm=2.0"])
+
+
+def test_a_run_says_what_it_is(trained):
+    run = json.loads((trained / "run.json").read_text())
+    assert run["status"] == "done"
+    assert run["recipe"] == "unet-cc"
+    assert run["validation"] == ["c"]
+    assert run["training"] == ["a", "b"]
+    assert run["settings"]["method.epochs"] == 2
+    assert run["summary"]["steps"] == 4
+    assert len(run["sha256"]) == 64
+    assert run["versions"]["torch"]
+
+
+def test_a_run_is_loaded_with_the_values_it_was_trained_with(trained, arrays):
+    model = load_model(trained)
+    assert model.recipe.method.patch_size_vox == (16, 16, 16)
+    study = prepare("unet-cc", arrays, arrays).studies(["b"])[0]
+    maps = model.predict(study)
+    assert maps.probability.shape == study.followup.scans["flair"].array.shape
+    assert maps.offsets_vox is None
+
+
+def test_the_same_call_again_trains_nothing(trained, dataset, arrays, monkeypatch):
+    before = (trained / "model.safetensors").stat().st_mtime_ns
+    again = train(
+        "unet-cc", dataset, trained, overrides=SMALL, validation_subjects=["c"], prepared=arrays
+    )
+    assert again == trained
+    assert (trained / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_run_does_not_go_on_with_other_settings(trained, dataset, arrays):
+    with pytest.raises(InputError, match=r"begun with method\.learning_rate = 0\.0001, now 0\.5"):
+        train(
+            "unet-cc",
+            dataset,
+            trained,
+            overrides=[*SMALL, "method.learning_rate=0.5"],
+            validation_subjects=["c"],
+            prepared=arrays,
+        )
+
+
+def test_a_unet_cc_run_serves_unet_acls(trained, arrays, tmp_path):
+    run = train(
+        "unet-acls",
+        arrays,
+        tmp_path / "acls",
+        overrides=SMALL,
+        validation_subjects=["c"],
+        reuse=trained,
+    )
+    model = load_model(run)
+    assert model.sha256 == load_model(trained).sha256
+    assert type(model.recipe.to_instances).__name__ == "Acls"
+
+
+def test_another_network_is_not_reused(trained, arrays, tmp_path):
+    with pytest.raises(InputError, match=r"method\.loss\.is = SegmentationLoss"):
+        train(
+            "conflunet",
+            arrays,
+            tmp_path / "x",
+            overrides=SMALL,
+            validation_subjects=["c"],
+            reuse=trained,
+        )
+
+
+def test_a_users_recipe_travels_with_its_run(arrays, tmp_path):
+    recipe = tmp_path / "mine.py"
+    recipe.write_text(
+        "from lesionwise.run.recipes import find_recipe\n"
+        f"RECIPE = find_recipe('conflunet', {SMALL!r})\n"
+    )
+    run = train(recipe, arrays, tmp_path / "run", overrides=["method.epochs=1"], fold=0, folds=3)
+    recipe.unlink()
+    assert run.name == "fold-0"
+    model = load_model(run)
+    assert model.recipe.method.epochs == 1
+    study = prepare("conflunet", arrays, arrays).studies(["a"])[0]
+    maps = model.predict(study)
+    assert maps.offsets_vox is not None
+    assert maps.offsets_vox.shape == (3, *maps.probability.shape)
+    with pytest.raises(InputError, match="name one of fold-0"):
+        load_model(run.parent)
+
+
+def test_an_unfinished_run_is_not_a_model(trained, tmp_path):
+    run = json.loads((trained / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(run | {"status": "training"}))
+    with pytest.raises(InputError, match="has not ended"):
+        load_model(tmp_path)
+
+
+def test_weights_that_were_exchanged_are_refused(trained, tmp_path):
+    run = json.loads((trained / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(run | {"sha256": "0" * 64}))
+    (tmp_path / "model.safetensors").write_bytes((trained / "model.safetensors").read_bytes())
+    with pytest.raises(InputError, match="SHA-256 differs"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"), [(None, "not a run folder"), ("{", "malformed"), ("{}", "malformed")]
+)
+def test_a_folder_that_is_no_run_is_named(tmp_path, text, fault):
+    if text is not None:
+        (tmp_path / "run.json").write_text(text)
+    with pytest.raises(InputError, match=fault):
+        load_model(tmp_path)
+
+
+def test_an_unknown_model_is_named():
+    with pytest.raises(InputError, match="no such run folder, and no such model"):
+        load_model("no-such-model")
+    assert isinstance(model_names(), list)
+
+
+def _prepared(tmp_path, lesions):
+    names = tuple(f"sub-{n}/visit" for n in range(len(lesions)))
+    subjects = tuple(str(n) for n in range(len(lesions)))
+    return Prepared(tmp_path, names, subjects, tuple(lesions), {}, "")
+
+
+def test_every_subject_validates_in_exactly_one_fold(tmp_path):
+    arrays = _prepared(tmp_path, range(17))
+    seen = []
+    for fold in range(5):
+        training, validation = split_subjects(arrays, fold, 5, seed=3)
+        assert not set(training) & set(validation)
+        assert len(training) + len(validation) == 17
+        seen += validation
+    assert sorted(seen) == sorted(arrays.subjects)
+
+
+def test_folds_have_similar_numbers_of_lesions(tmp_path):
+    arrays = _prepared(tmp_path, [1, 2, 3, 100, 101, 102])
+    for fold in range(3):
+        _, validation = split_subjects(arrays, fold, 3, seed=0)
+        assert sorted(int(s) < 3 for s in validation) == [False, True]
+
+
+def test_both_visits_of_a_subject_stay_together(tmp_path):
+    arrays = Prepared(tmp_path, ("x/1", "x/2", "y/1"), ("x", "x", "y"), (1, 1, 2), {}, "")
+    training, validation = split_subjects(arrays, 0, 5, seed=0)
+    assert sorted([*training, *validation]) == ["x", "y"]
+
+
+def test_a_single_subject_is_trained_on(tmp_path):
+    assert split_subjects(_prepared(tmp_path, [4]), 0, 5, seed=0) == (["0"], [])
+
+
+def test_unknown_validation_subjects_are_named(tmp_path):
+    with pytest.raises(InputError, match="no prepared subject z"):
+        split_subjects(_prepared(tmp_path, [1, 2]), 0, 5, 0, ["sub-z"])
+
+
+def test_a_data_set_without_masks_says_so(dataset, tmp_path):
+    bare = tmp_path / "bare"
+    folder = bare / "sub-a" / "anat"
+    folder.mkdir(parents=True)
+    source = dataset / "sub-b" / "anat" / "sub-b_FLAIR.nii.gz"
+    (folder / "sub-a_FLAIR.nii.gz").write_bytes(source.read_bytes())
+    with pytest.raises(InputError, match=r"no study to learn from.*no lesion mask"):
+        train("unet-cc", bare, tmp_path / "run", overrides=SMALL)
+
+
+def test_versions_name_what_computes():
+    assert {"lesionwise", "python", "torch", "numpy"} <= set(train_module.versions())
