@@ -75,7 +75,7 @@ def main() -> None:
     for number in range(a.patients):
         body, growth = (np.random.default_rng(s) for s in np.random.SeedSequence(number).spawn(2))
         anatomy = compose(make_head(body))
-        labels = paint(plant(growth, anatomy), 0).labels
+        labels = paint(plant(growth, anatomy), 0, anatomy.white.shape).labels
         found.append(measure(labels, number))
         distances.append(touching_center_distances(labels))
     simulated = pd.concat(found)

@@ -16,15 +16,12 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionwise.simulate.fields import smooth_field
+from lesionwise.simulate.fields import Float, smooth_field
+from lesionwise.simulate.shells import make_shells
 from lesionwise.types import BoolArray, Grid
 
 SHAPE = (193, 229, 207)
 ORIGIN_MM = (-96.0, -130.0, -102.0)
-Float = NDArray[np.float32]
-
-AIR, FLUID, BONE, DIPLOE, FAT, MUSCLE, SKIN, EYE = range(8)
-"""Classes outside the brain, in ``Anatomy.shells``."""
 
 
 def head_grid() -> Grid:
@@ -46,7 +43,7 @@ class Anatomy:
         infratentorial: cerebellum and brainstem.
         ventricle_mm: signed distance to the lateral ventricles, negative inside.
         cortex_mm: distance to the cortex, 0 inside.
-        shells: class of every voxel outside the brain (``AIR`` … ``EYE``), uint8.
+        shells: class of every voxel outside the brain (see `shells`), uint8.
         template_mm: (3, I, J, K) place of each voxel in the template.
     """
 
@@ -181,7 +178,7 @@ def make_head(rng: np.random.Generator, settings: HeadSettings | None = None) ->
         maps["white_mm"] = maps["white_mm"] + settings.fold_mm * smooth_field(rng, SHAPE, 4)
     low, high = settings.ventricle_growth_mm
     growth = low + (high - low) * rng.beta(1.3, 1.8)
-    shells = _shells(rng, maps["brain_mm"], where)
+    shells = make_shells(rng, maps["brain_mm"], where)
     return Head(maps, where, thickness.astype(np.float32), float(growth), shells)
 
 
@@ -287,69 +284,6 @@ def _below_tentorium(x: Float, y: Float, z: Float) -> BoolArray:
     cerebellum = (y < -36) & (z < roof)
     stem = (np.abs(x) < 18) & (y >= -36) & (y < -8) & (z < -8)
     return cerebellum | stem
-
-
-def _shells(rng: np.random.Generator, brain_mm: Float, where: Float) -> NDArray[np.uint8]:
-    """Fluid, skull, fat, skin, neck and face around the brain, with smoothly varying thickness."""
-    x, y, z = where
-    vary = smooth_field(rng, SHAPE, 45, fields=4)
-    texture = smooth_field(rng, SHAPE, 6)
-    top = np.clip((z + 30) / 25, 0, 1)  # the vault; below it lie the base of the skull and the neck
-    gap = np.clip(rng.uniform(0.8, 2.0) + 0.5 * vary[0], 0.5, 4)
-    skull = np.clip(rng.uniform(4.5, 7.0) + 1.2 * vary[1], 2.5, 10)
-    table = 1.6
-    fat = np.clip(rng.uniform(1.5, 4.0) + 1.0 * vary[2], 1.0, 8) * (0.5 + 0.5 * top)
-    skin = 1.8
-    outer = gap + skull + fat + skin
-
-    # The head's outline: the vault follows the brain; the face and the neck are solids.
-    face = _ellipsoid(x, y, z, (0, 48, -55), (52, 48, 62))
-    nose = _ellipsoid(x, y, z, (0, 92, -52), (13, 17, 24))
-    neck = np.maximum(np.hypot(x / 1.05, y + 38) - 50, z + 30)
-    outline = np.minimum(brain_mm - outer, _smooth_min(_smooth_min(face, nose, 6), neck, 15))
-    outline = outline + 0.8 * vary[3]
-    depth = -outline
-
-    out = np.full(SHAPE, MUSCLE, dtype=np.uint8)
-    streaks = texture + 0.5 * vary[2]
-    out[streaks > 0.9] = FAT
-    air = (texture - 0.4 * vary[1] > 0.8) & (y > 25) & (z < -25) & (np.abs(x) < 28)
-    out[air] = AIR
-    jaw = np.abs(_ellipsoid(x, y, z, (0, 40, -72), (40, 42, 30))) < 2.5
-    out[jaw & (z < -55)] = BONE
-    for side in (-1, 1):
-        socket = _ellipsoid(x, y, z, (side * 32, 60, -38), (19, 22, 18))
-        out[socket < 0] = FAT
-        eye = _ellipsoid(x, y, z, (side * 32, 68, -38), (12.5, 12.5, 12.5))
-        out[eye < 0] = EYE
-        out[np.abs(eye) < 0.8] = MUSCLE
-    out[(depth < fat + skin)] = FAT
-    out[(depth < skin)] = SKIN
-    base = skull * (0.6 + 0.4 * top)
-    out[brain_mm < gap + base] = BONE
-    marrow = (brain_mm > gap + table) & (brain_mm < gap + base - table)
-    out[marrow & (texture > -0.9)] = DIPLOE
-    out[brain_mm < gap] = FLUID
-    out[outline > 0] = AIR
-    ear = (np.abs(np.abs(x) - 50) < 22) & (np.abs(y + 25) < 14) & (np.abs(z + 38) < 12)
-    out[ear & (brain_mm > gap + 1) & (texture > 0)] = AIR
-    return out
-
-
-def _ellipsoid(
-    x: Float, y: Float, z: Float, center: tuple[float, ...], radii: tuple[float, ...]
-) -> Float:
-    """About the signed distance to an ellipsoid, in mm, negative inside."""
-    a, b, c = radii
-    d = ((x - center[0]) / a) ** 2 + ((y - center[1]) / b) ** 2 + ((z - center[2]) / c) ** 2
-    out: Float = ((np.sqrt(d) - 1) * min(radii)).astype(np.float32)
-    return out
-
-
-def _smooth_min(a: Float, b: Float, width: float) -> Float:
-    h = np.clip(0.5 + 0.5 * (b - a) / width, 0, 1)
-    out: Float = (b + (a - b) * h - width * h * (1 - h)).astype(np.float32)
-    return out
 
 
 PLACES = ("periventricular", "juxtacortical", "deep white matter", "infratentorial")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+Float = NDArray[np.float32]
+
 
 def smooth_field(
     rng: np.random.Generator, shape: tuple[int, ...], scale_vox: float, fields: int = 1

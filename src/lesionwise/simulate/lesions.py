@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionwise.simulate.anatomy import PLACES, SHAPE, Anatomy, Float
-from lesionwise.simulate.fields import smooth_field
+from lesionwise.simulate.anatomy import PLACES, Anatomy
+from lesionwise.simulate.fields import Float, smooth_field
 from lesionwise.simulate.statistics import lesion_statistics
 from lesionwise.types import BoolArray
 
@@ -196,7 +196,8 @@ class _Garden:
         # Lesions reach a little into cortex, freely into nuclei and infratentorial gray.
         self.reluctance = np.where(white > 0.6, 0, np.where(cortical, 1.2, 0.4)).astype(np.float32)
         self.allowed = tissue & anatomy.brain
-        self.taken = np.zeros(SHAPE, dtype=bool)
+        self.shape = white.shape
+        self.taken = np.zeros(self.shape, dtype=bool)
         x, _, z = anatomy.template_mm
         core = (white > 0.8) & self.allowed
         below = anatomy.infratentorial
@@ -299,7 +300,7 @@ class _Garden:
             return None
         edge = inside[np.argmax(inside @ (way / norm))]
         at = np.rint(edge + origin + way / norm * radius * self.rng.uniform(0.5, 0.85)).astype(int)
-        if np.any(at < 4) or np.any(at >= np.array(SHAPE) - 4):
+        if np.any(at < 4) or np.any(at >= np.array(self.shape) - 4):
             return None
         wall = self.anatomy.ventricle_mm[tuple(at)]
         if not self.allowed[tuple(at)] or wall < 0 or self.reluctance[tuple(at)] > 0.5:
@@ -314,7 +315,7 @@ class _Garden:
         longer = rng.uniform(1.2, 2.2) if place == "periventricular" else rng.uniform(1.0, 1.7)
         reach = int(np.ceil(1.9 * radius * longer ** (2 / 3) + 3))
         start = np.maximum(center - reach, 0)
-        stop = np.minimum(center + reach + 1, SHAPE)
+        stop = np.minimum(center + reach + 1, self.shape)
         box: Box = (
             slice(int(start[0]), int(stop[0])),
             slice(int(start[1]), int(stop[1])),
@@ -371,16 +372,20 @@ def _connected_to_best(score: Float, volume: int) -> _Part | None:
     return None
 
 
-def paint(units: Sequence[Unit], visit: int) -> Painted:
+def paint(
+    units: Sequence[Unit], visit: int, shape: tuple[int, ...], edge_per_mm: float = 0.9
+) -> Painted:
     """Put the units of one visit onto the head grid.
+
+    ``edge_per_mm`` is how fast the lesion fraction falls across the surface.
 
     A voxel inside several units goes to the one whose surface lies furthest away, and to
     the lower label where that is equal. A piece of a unit that another unit cuts off goes
     to that other unit, so that every label is one 26-connected piece.
     """
-    owner = np.zeros(SHAPE, dtype=np.int32)
-    best = np.full(SHAPE, -np.inf, dtype=np.float32)
-    contrast = np.ones(SHAPE, dtype=np.float32)
+    owner = np.zeros(shape, dtype=np.int32)
+    best = np.full(shape, -np.inf, dtype=np.float32)
+    contrast = np.ones(shape, dtype=np.float32)
     for unit in units:
         level = unit.level(visit)
         if not np.isfinite(level):
@@ -394,7 +399,7 @@ def paint(units: Sequence[Unit], visit: int) -> Painted:
     labels = np.where(best > 0, owner, 0)
     _give_away_fragments(labels)
     owner = np.where(labels > 0, labels, owner)
-    fraction = np.clip(0.5 + 0.9 * best, 0, 1).astype(np.float32)
+    fraction = np.clip(0.5 + edge_per_mm * best, 0, 1).astype(np.float32)
     fraction = np.where(labels > 0, np.maximum(fraction, 0.501), np.minimum(fraction, 0.499))
     return Painted(labels, owner, fraction.astype(np.float32), contrast)
 

@@ -13,12 +13,8 @@ from skimage.morphology import h_maxima
 from skimage.segmentation import watershed
 
 from lesionwise.io.nifti import read_mask
-from lesionwise.simulate.anatomy import (
-    Anatomy,
-    Float,
-    Zones,
-    place_of,
-)
+from lesionwise.simulate.anatomy import Anatomy, Zones, place_of
+from lesionwise.simulate.fields import Float
 from lesionwise.simulate.lesions import Box, LesionSettings, Unit, draw_fates
 from lesionwise.types import BoolArray, InputError, Volume
 

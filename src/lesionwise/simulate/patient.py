@@ -122,6 +122,7 @@ def simulate_with_truth(
     contrast = draw_contrast(machine, style)
     protocol = draw_protocol(machine, style, spacing_mm)
     texture_seed = int(machine.integers(2**31))
+    edge_per_mm = float(machine.uniform(0.35, 0.9))
     atrophy = np.concatenate([[0.0], np.cumsum(body.uniform(0.03, 0.25, visits - 1))])
 
     scans: list[Scan] = []
@@ -129,7 +130,7 @@ def simulate_with_truth(
     anatomies: list[Anatomy] = []
     for visit in range(visits):
         anatomy = first if visit == 0 else compose(head, float(atrophy[visit]))
-        lesions = paint(units, visit)
+        lesions = paint(units, visit, first.white.shape, edge_per_mm)
         image = contrast_image(anatomy, lesions, contrast, texture_seed, with_skull)
         now = protocol if visit == 0 or registered else moved(machine, protocol)
         if visit and registered:
@@ -148,6 +149,9 @@ def _assemble(
     units: list[Unit],
 ) -> Patient:
     visits, tables, gone = [], [], []
+    top = max((unit.label for unit in units), default=0)
+    # volumes on the 1 mm head grid decide what changed: scans of thick slices round them
+    volumes = [np.bincount(p.labels.ravel(), minlength=top + 1) for p in painted]
     for number, scan in enumerate(scans):
         labels = {
             "lesions": Volume((scan.labels > 0).astype(np.uint8), scan.grid),
@@ -167,33 +171,31 @@ def _assemble(
             anatomies[number].cortex_mm,
             anatomies[number].infratentorial,
         )
-        tables.append(_rows(scan, painted[number], zones, units, number))
-        gone.append(
-            tuple(
-                unit.label
-                for unit in units
-                if number and unit.volumes_mm3[number - 1] > 0 and unit.volumes_mm3[number] == 0
-            )
+        states = (
+            [state(a, b) for a, b in zip(volumes[number - 1], volumes[number], strict=True)]
+            if number
+            else [""] * (top + 1)
         )
-    changes = _changes(scans, painted, units) if len(scans) > 1 else {}
+        tables.append(_rows(scan, painted[number], zones, units, states))
+        gone.append(tuple(label for label in range(1, top + 1) if states[label] == "gone"))
+    changes = _changes(scans, painted, volumes) if len(scans) > 1 else {}
     return Patient(Study(subject, tuple(visits), changes), tuple(tables), tuple(gone))
 
 
-def state(unit: Unit, before: int, after: int) -> str:
-    """What became of a lesion between two visits: one of `STATES`, "stable", or "" if in neither.
+def state(before_mm3: float, after_mm3: float) -> str:
+    """What became of a lesion: one of `STATES`, "stable", or "" where it is in neither visit.
 
-    Growing and shrinking mean a change of its intended volume by more than a tenth.
+    Growing and shrinking mean that its volume changed by more than a tenth.
     """
-    old, new = unit.volumes_mm3[before], unit.volumes_mm3[after]
-    if old == 0 or new == 0:
-        return "" if old == new else ("new" if old == 0 else "gone")
-    if new > 1.1 * old:
+    if before_mm3 == 0 or after_mm3 == 0:
+        return "" if before_mm3 == after_mm3 else ("new" if before_mm3 == 0 else "gone")
+    if after_mm3 > 1.1 * before_mm3:
         return "growing"
-    return "shrinking" if new < old / 1.1 else "stable"
+    return "shrinking" if after_mm3 < before_mm3 / 1.1 else "stable"
 
 
 def _rows(
-    scan: Scan, painted: Painted, zones: Zones, units: list[Unit], visit: int
+    scan: Scan, painted: Painted, zones: Zones, units: list[Unit], states: list[str]
 ) -> tuple[Mapping[str, Any], ...]:
     places = {
         label: row["place"]
@@ -212,23 +214,24 @@ def _rows(
             "location": places.get(label, by_label[label].place),
             "confluent_group": row["group"] if members[row["group"]] > 1 else 0,
             "units_in_group": members[row["group"]],
-            "change": state(by_label[label], visit - 1, visit) if visit else "",
+            "change": states[label],
         }
         for label, row in sorted(found.items())
     )
 
 
-def _changes(scans: list[Scan], painted: list[Painted], units: list[Unit]) -> dict[str, Volume]:
+def _changes(
+    scans: list[Scan], painted: list[Painted], volumes: list[NDArray[np.intp]]
+) -> dict[str, Volume]:
     """Change maps between the first and the last visit on the last visit's grid."""
     from lesionwise.simulate.scanner import resample_labels
 
     last = scans[-1]
     before = resample_labels(painted[0].labels, last.grid)
     after: NDArray[np.int32] = last.labels
-    fate = np.zeros(max((unit.label for unit in units), default=0) + 1, dtype=np.uint8)
-    for unit in units:
-        name = state(unit, 0, len(scans) - 1)
-        fate[unit.label] = STATES.index(name) + 1 if name in STATES else 0
+    names = [state(a, b) for a, b in zip(volumes[0], volumes[-1], strict=True)]
+    names[0] = ""
+    fate = np.array([STATES.index(n) + 1 if n in STATES else 0 for n in names], dtype=np.uint8)
     old, new = fate[before], fate[after]
     maps = {
         "new": new == 1,

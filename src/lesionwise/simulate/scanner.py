@@ -11,22 +11,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from lesionwise.simulate.anatomy import (
-    AIR,
-    BONE,
-    DIPLOE,
-    EYE,
-    FAT,
-    FLUID,
-    MUSCLE,
-    SHAPE,
-    SKIN,
-    Anatomy,
-    Float,
-    head_grid,
-)
-from lesionwise.simulate.fields import smooth_field
+from lesionwise.simulate.anatomy import SHAPE, Anatomy, head_grid
+from lesionwise.simulate.fields import Float, smooth_field
 from lesionwise.simulate.lesions import Painted
+from lesionwise.simulate.shells import AIR, BONE, DIPLOE, EYE, FAT, FLUID, MUSCLE, SKIN
 from lesionwise.types import BoolArray, Grid
 
 Style = Literal["realistic", "randomized"]
