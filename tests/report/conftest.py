@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -82,6 +82,11 @@ def _shift(x: float, y: float, z: float) -> np.ndarray:
     shift = np.zeros((4, 4))
     shift[:3, 3] = x, y, z
     return shift
+
+
+@pytest.fixture(scope="session")
+def make_study() -> Callable[..., StudyPage]:
+    return block_study
 
 
 @pytest.fixture

@@ -74,21 +74,31 @@ class Cell:
     link: str = ""
 
 
-def tiles(lesions: pd.DataFrame) -> list[tuple[str, str]]:
-    """(value, what it is) for the top of the page, from the lesions of one visit and method."""
-    volume = lesions["volume_mm3"]
-    found = [
-        (number(len(lesions)), "lesions"),
-        (number(volume.sum() / 1000, 1), "ml lesion volume"),
+def tiles(visits: Sequence[pd.DataFrame]) -> list[tuple[str, str]]:
+    """(value, what it is) for the top of the page, from the lesions of each visit in time order.
+
+    Several visits share a tile: their values stand in order with arrows between them.
+    """
+
+    def of(lesions: pd.DataFrame) -> list[tuple[str, str]]:
+        volume = lesions["volume_mm3"]
+        found = [
+            (number(len(lesions)), "lesions"),
+            (number(volume.sum() / 1000, 1), "ml lesion volume"),
+            (number(volume.median()), "mm³ median lesion"),
+            (number(volume.max()), "mm³ largest lesion"),
+        ]
+        if "confluent_group" in lesions:
+            groups = lesions.loc[lesions["confluent_group"].fillna(0) > 0, "confluent_group"]
+            found.append((number(groups.nunique()), "confluent groups"))
+            found.append((number(len(groups)), "lesions in them"))
+        return found
+
+    by_visit = [of(lesions) for lesions in visits]
+    return [
+        (" \N{RIGHTWARDS ARROW} ".join(value for value, _ in column), column[0][1])
+        for column in zip(*by_visit, strict=True)
     ]
-    if len(lesions):
-        found.append((number(volume.median()), "mm³ median lesion"))
-        found.append((number(volume.max()), "mm³ largest lesion"))
-    if "confluent_group" in lesions:
-        groups = lesions.loc[lesions["confluent_group"].fillna(0) > 0, "confluent_group"]
-        found.append((number(groups.nunique()), "confluent groups"))
-        found.append((number(len(groups)), "lesions in them"))
-    return found
 
 
 def change_tiles(lesions: pd.DataFrame, changes: pd.DataFrame | None) -> list[dict[str, Any]]:

@@ -36,7 +36,7 @@ CHANGES: dict[str, ChangeLook] = {
     "split": ChangeLook("⊂", "#9FA8FF", "one lesion that became several"),
     "shrinking": ChangeLook("↓", "#2FD6A0", "smaller at follow-up"),
     "gone": ChangeLook("\N{MULTIPLICATION SIGN}", "#5CC8FF", "only at baseline"),
-    "stable": ChangeLook("=", "#C9CED6", "no change beyond measurement error"),
+    "stable": ChangeLook("=", "#E4E8EE", "no change beyond measurement error"),
 }
 UNKNOWN_CHANGE = ChangeLook("?", "#C9CED6", "not followed")
 

@@ -83,7 +83,7 @@ def write_study_page(page: StudyPage, path: str | Path) -> Path:
         page=page,
         sessions=sessions,
         methods=methods,
-        tiles=[(session, tiles(main[main["session"] == session])) for session in sessions],
+        tiles=tiles([main[main["session"] == session] for session in sessions]),
         change_tiles=change_tiles(main, page.changes),
         rows=rows,
         has={name: name in lesions and lesions[name].notna().any() for name in _OPTIONAL},

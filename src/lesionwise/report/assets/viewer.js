@@ -244,7 +244,9 @@
     colorBy = name;
     for (const viewer of viewers) viewer.paint();
     press("colorby", name);
-    bench.dataset.colorby = name;
+    for (const entry of data.rows) {
+      entry.element.querySelector(".swatch").style.background = (name === "change" && entry.changeColor) || entry.color;
+    }
   };
   const setMethod = async (name) => {
     method = name;
