@@ -171,6 +171,7 @@ def test_a_border_that_moved_a_little_links_nothing():
     assert [kind for kind, _, _ in kinds(reference, prediction, 0.1)] == ["mixed"]
 
 
+@settings(deadline=None)
 @given(label_maps, label_maps)
 def test_every_lesion_is_in_exactly_one_relation(reference, prediction):
     table = count_overlaps(reference, prediction)
@@ -179,6 +180,7 @@ def test_every_lesion_is_in_exactly_one_relation(reference, prediction):
     assert sorted(n for g in groups for n in g.predictions) == table.prediction_ids.tolist()
 
 
+@settings(deadline=None)
 @given(label_maps, label_maps)
 def test_the_table_equals_counting_by_masks(reference, prediction):
     table = count_overlaps(reference, prediction)
@@ -197,7 +199,7 @@ def total(table: Overlaps, rule: str, threshold: float) -> float:
     return float(sum(iou for pair, iou in zip(rows, table.iou, strict=True) if pair in chosen))
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(label_maps, label_maps, st.sampled_from([0.0, 0.1, 0.3]))
 def test_one_to_one_rules_use_each_lesion_once_and_only_hits(reference, prediction, threshold):
     table = count_overlaps(reference, prediction)
@@ -213,7 +215,7 @@ def test_one_to_one_rules_use_each_lesion_once_and_only_hits(reference, predicti
             assert iou[pair] > threshold
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(label_maps, label_maps)
 def test_no_rule_has_a_larger_sum_than_optimal(reference, prediction):
     table = count_overlaps(reference, prediction)
@@ -222,7 +224,7 @@ def test_no_rule_has_a_larger_sum_than_optimal(reference, prediction):
     assert total(table, "greedy_pairs", 0.1) >= total(table, "greedy", 0.1) - 1e-12
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(label_maps, label_maps)
 def test_the_optimal_sum_is_symmetric(reference, prediction):
     one = total(count_overlaps(reference, prediction), "optimal", 0.1)
@@ -236,7 +238,7 @@ def test_identical_maps_match_label_to_label(rule):
     assert pairs(labels, labels, rule=rule) == {(n, n) for n in range(1, 6)}
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(label_maps, label_maps)
 def test_a_higher_threshold_never_matches_more(reference, prediction):
     table = count_overlaps(reference, prediction)

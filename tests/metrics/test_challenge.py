@@ -101,14 +101,14 @@ def test_no_reference_lesion_above_the_minimum():
     assert (result.ppvl, result.f1) == (0.0, 0.0)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(masks, masks)
 def test_swapping_sides_swaps_both_shares(reference, prediction):
     one, other = run(reference, prediction), run(prediction, reference)
     assert (one.detected, one.confirmed) == (other.confirmed, other.detected)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(masks, masks, st.sampled_from([0.0, 0.2, 0.5]))
 def test_a_stricter_alpha_never_detects_more(reference, prediction, alpha):
     loose = run(reference, prediction, rules=ChallengeRules(0.0, alpha=alpha))

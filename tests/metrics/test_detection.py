@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -117,6 +117,7 @@ def test_confluent_units_all_missed():
     assert isinstance(found["dsc_tp_clu"], Undefined)
 
 
+@settings(deadline=None)
 @given(label_maps, label_maps)
 def test_counts_add_up(reference, prediction):
     table = count_overlaps(reference, prediction)
@@ -125,6 +126,7 @@ def test_counts_add_up(reference, prediction):
     assert counts.tp + counts.fp == len(table.prediction_ids)
 
 
+@settings(deadline=None)
 @given(label_maps, label_maps)
 def test_any_overlap_f1_is_symmetric_and_no_smaller_than_matched(reference, prediction):
     table = count_overlaps(reference, prediction)

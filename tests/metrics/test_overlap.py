@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lesionwise.metrics import overlap
@@ -80,6 +80,7 @@ def test_parameters_are_checked():
         count_voxels(np.zeros((1, 1, 1), bool), np.zeros((1, 1, 2), bool))
 
 
+@settings(deadline=None)
 @given(few, few, few, few)
 def test_dice_and_iou_determine_each_other(tp, fp, fn, tn):
     assume(tp + fp + fn)
@@ -88,6 +89,7 @@ def test_dice_and_iou_determine_each_other(tp, fp, fn, tn):
     assert math.isclose(overlap.dice(counts), 2 * iou / (1 + iou))
 
 
+@settings(deadline=None)
 @given(few, few, few, few)
 def test_every_ratio_lies_between_0_and_1(tp, fp, fn, tn):
     scores = overlap.voxel_scores(VoxelCounts(tp, fp, fn, tn), 1.0)
@@ -96,6 +98,7 @@ def test_every_ratio_lies_between_0_and_1(tp, fp, fn, tn):
             assert isinstance(score, Undefined) or 0 <= score <= 1
 
 
+@settings(deadline=None)
 @given(few, few, few, few)
 def test_swapping_sides_swaps_ppv_and_sensitivity_and_keeps_dice(tp, fp, fn, tn):
     one = overlap.voxel_scores(VoxelCounts(tp, fp, fn, tn), 1.0)

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -90,6 +90,7 @@ def test_the_report_multiplies_each_mean_by_the_recognition_quality():
     assert report["pq_dice"] == pytest.approx((1 + 2 / 3) / 2 * (2 / 3))
 
 
+@settings(deadline=None)
 @given(label_maps, label_maps)
 def test_quality_is_a_product_between_0_and_1(reference, prediction):
     found = scores(reference, prediction)
@@ -99,6 +100,7 @@ def test_quality_is_a_product_between_0_and_1(reference, prediction):
         assert 0 < found["rq"] <= 1
 
 
+@settings(deadline=None)
 @given(label_maps)
 def test_identity_is_perfect(labels):
     found = scores(labels, labels)

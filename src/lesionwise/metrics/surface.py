@@ -101,18 +101,46 @@ def distances_between_edges(
     Returns:
         Empty vectors for the sides that have no edge voxel.
     """
-    points = [
-        np.argwhere(edge_voxels(mask, volume_edge_is_surface)) * np.asarray(spacing_mm, float)
-        for mask in (reference, prediction)
-    ]
-    return SurfaceDistances(_nearest(points[0], points[1]), _nearest(points[1], points[0]))
+    edge_r = edge_voxels(reference, volume_edge_is_surface)
+    edge_p = edge_voxels(prediction, volume_edge_is_surface)
+    return SurfaceDistances(*_nearest_both_ways(edge_r, edge_p, spacing_mm))
 
 
-def _nearest(points: FloatVector, targets: FloatVector) -> FloatVector:
-    if len(points) == 0 or len(targets) == 0:
-        return np.full(len(points), np.inf)
-    tree = cKDTree(targets, balanced_tree=False, compact_nodes=False)
-    return np.asarray(tree.query(points, workers=-1)[0], dtype=np.float64)
+def _nearest_both_ways(
+    reference: BoolArray, prediction: BoolArray, spacing_mm: Sequence[float]
+) -> tuple[FloatVector, FloatVector]:
+    """From each voxel of one set to the nearest of the other, and back; mm, k fastest."""
+    at_r, at_p = np.nonzero(reference), np.nonzero(prediction)
+    one, other = np.stack(at_r, axis=1), np.stack(at_p, axis=1)
+    return (
+        _nearest(one, other, spacing_mm, prediction[at_r]),
+        _nearest(other, one, spacing_mm, reference[at_p]),
+    )
+
+
+def _nearest(
+    index: NDArray[np.int64],
+    targets: NDArray[np.int64],
+    spacing_mm: Sequence[float],
+    shared: BoolArray,
+) -> FloatVector:
+    """(n,) mm from each voxel index to the nearest target; infinite without targets.
+
+    ``shared`` says which indices are targets themselves, so that nobody searches for them.
+    """
+    if len(index) == 0 or len(targets) == 0:
+        return np.full(len(index), np.inf)
+    spacing = np.asarray(spacing_mm, dtype=np.float64)
+    distances = np.zeros(len(index))
+    apart = index[~shared]
+    if len(apart):
+        tree = cKDTree(targets * spacing, balanced_tree=False, compact_nodes=False)
+        nearest = tree.query(apart * spacing)[1]
+        # From whole steps: a difference of products rounds, and one voxel must be one spacing
+        # where a tolerance of exactly that is asked for.
+        steps_mm = (apart - targets[nearest]) * spacing
+        distances[~shared] = np.sqrt((steps_mm**2).sum(axis=1))
+    return distances
 
 
 def distances_between_elements(
@@ -127,15 +155,10 @@ def distances_between_elements(
     Source: the definition of DeepMind's surface-distance 0.1.
     """
     areas = _element_areas(tuple(float(s) for s in spacing_mm))
-    points, area = [], []
-    for mask in (reference, prediction):
-        code = _corner_codes(mask)
-        where = np.nonzero((code != 0) & (code != 255))
-        points.append(np.stack(where, axis=1) * np.asarray(spacing_mm, float))
-        area.append(areas[code[where]])
-    return SurfaceDistances(
-        _nearest(points[0], points[1]), _nearest(points[1], points[0]), area[0], area[1]
-    )
+    code_r, code_p = _corner_codes(reference), _corner_codes(prediction)
+    on_r, on_p = ((code != 0) & (code != 255) for code in (code_r, code_p))
+    to_p, to_r = _nearest_both_ways(on_r, on_p, spacing_mm)
+    return SurfaceDistances(to_p, to_r, areas[code_r[on_r]], areas[code_p[on_p]])
 
 
 def _corner_codes(mask: BoolArray) -> NDArray[np.uint8]:
@@ -319,16 +342,15 @@ def anima_distances(
     Source: README 2.3 of the reference vectors. Its contour also asks for a background voxel
     among the 26 neighbors, which every voxel with a background face has.
     """
-    spacing = np.asarray(spacing_mm, dtype=np.float64)
     if not (reference.any() and prediction.any()):
         distances = distances_between_edges(reference, prediction, spacing_mm)
         none = _no_surface(distances)
         return AnimaDistances(none, none, none)
     # Transposed, so that points come in the evaluator's order, i fastest.
     flipped = (reference.T, prediction.T)
-    spread = [np.argwhere(mask) * spacing[::-1] for mask in flipped]
-    largest = max(_nearest(spread[0], spread[1]).max(), _nearest(spread[1], spread[0]).max())
-    distances = distances_between_edges(*flipped, spacing_mm[::-1], False)
+    spacing = tuple(spacing_mm)[::-1]
+    largest = max(d.max() for d in _nearest_both_ways(*flipped, spacing))
+    distances = distances_between_edges(*flipped, spacing, False)
     if not distances.defined:
         none = Undefined("a mask fills the whole volume and has no contour")
         return AnimaDistances(float(largest), none, none)
