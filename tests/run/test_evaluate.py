@@ -339,11 +339,16 @@ def test_several_raters_give_a_consensus_and_their_agreement(tmp_path):
     assert pairs == [
         ("rater0", "rater1"),
         ("rater0", "rater2"),
+        ("rater0", "consensus"),
         ("rater0", "pred"),
         ("rater1", "rater2"),
+        ("rater1", "consensus"),
         ("rater1", "pred"),
+        ("rater2", "consensus"),
         ("rater2", "pred"),
     ]
+    written = tmp_path / "out" / "consensus" / "sub-1_desc-majority_label-L_mask.nii.gz"
+    assert np.array_equal(np.asarray(nib.load(written).dataobj) > 0, truth)
     assert (tmp_path / "out" / "raters.tsv").exists()
 
 
@@ -355,6 +360,37 @@ def test_a_case_that_a_rater_lacks_is_listed(tmp_path):
     done = evaluate([tmp_path / "r1", tmp_path / "r2"], tmp_path / "pred", workers=1)
     assert [case.case for case in done.cases] == ["a"]
     assert "b" in done.failures
+
+
+def test_notes_of_one_sort_are_gathered(tmp_path):
+    for number in range(4):
+        save(tmp_path / "ref" / f"c{number}_mask.nii.gz", np.zeros((4, 4, 4)))
+        save(tmp_path / "pred" / f"c{number}_mask.nii.gz", np.ones((4, 4, 4)))
+    (note,) = evaluate(tmp_path / "ref", tmp_path / "pred", workers=1).notes
+    assert note.startswith("c0: c0_mask.nii.gz: holds label 0 only")
+    assert note.endswith("(and 3 more files alike)")
+
+
+def test_two_empty_files_are_one_case_with_a_page(tmp_path):
+    path = save(tmp_path / "x_mask.nii.gz", np.zeros((4, 4, 4)))
+    done = evaluate(path, path, tmp_path / "out")
+    assert done.cases[0].value("dsc") == 1.0
+    assert done.cases[0].value("false_lesion_count") == 0
+
+
+def test_a_reason_stands_beside_what_is_undefined(tmp_path):
+    empty = save(tmp_path / "a_mask.nii.gz", np.zeros((24, 20, 12)))
+    found = save(tmp_path / "b_mask.nii.gz", lesions())
+    (table,) = evaluate(empty, found).tables().values()
+    row = table[table["metric"] == "hd95_mm"].iloc[0]
+    assert row["value"] is None
+    assert row["undefined because"]
+
+
+def test_an_unknown_connectivity_is_refused(tmp_path):
+    path = save(tmp_path / "x_mask.nii.gz", np.zeros((4, 4, 4)))
+    with pytest.raises(InputError, match="connectivity"):
+        evaluate(path, path, options=Options(connectivity=8))
 
 
 def test_components_follow_the_project_default(tmp_path):

@@ -291,10 +291,14 @@ class Evaluation:
             return pd.DataFrame({"metric": list(SHORT), **means}, dtype=object)
         (method,) = self.predictions
         if not several:
-            return pd.DataFrame(
-                {"metric": list(SHORT), "value": [self.values(method, key)[0] for key in SHORT]},
-                dtype=object,
-            )
+            (case,) = self.cases
+            columns: dict[str, list[Any]] = {
+                "metric": list(SHORT),
+                "value": [case.value(key) for key in SHORT],
+            }
+            if any(value is None for value in columns["value"]):
+                columns["undefined because"] = [case.result.undefined.get(key, "") for key in SHORT]
+            return pd.DataFrame(columns, dtype=object)
         rows = [(key, self.cohort[method][key]) for key in SHORT]
         return pd.DataFrame(
             [

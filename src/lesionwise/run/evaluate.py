@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from lesionwise.instances.components import connected_components
 from lesionwise.io.files import check_writable
-from lesionwise.io.nifti import read_grid, read_labels
+from lesionwise.io.nifti import read_grid, read_labels, write_volume
 from lesionwise.io.space import on_grid, same_space
 from lesionwise.metrics.case import Options, evaluate_case
 from lesionwise.metrics.evaluation import Evaluation, ScoredCase
@@ -50,6 +51,7 @@ class _Task:
     kind: Kind
     consensus: Consensus
     slices: SliceOptions | None
+    consensus_folder: Path | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +88,8 @@ def evaluate(
 
     With ``output`` it writes ``metrics.json`` (every number), ``cases.tsv``, ``lesions.tsv``,
     ``relations.tsv`` (lesions split and merged), ``evaluation.html``, and where there is
-    reason for them ``comparison.tsv``, ``slices.tsv``, ``slice_scores.tsv``, ``raters.tsv``
-    and ``failures.tsv``.
+    reason for them ``comparison.tsv``, ``slices.tsv``, ``slice_scores.tsv``, ``raters.tsv``,
+    the consensus masks in ``consensus`` and ``failures.tsv``.
 
     Args:
         reference: a file or a folder; several are raters, and their consensus is the reference.
@@ -109,10 +111,12 @@ def evaluate(
     if not references or not given:
         raise InputError("evaluate: needs a reference and at least one prediction")
     options = options or Options()
+    if options.connectivity not in (6, 18, 26):
+        raise InputError(f"connectivity: {options.connectivity} is none of 6, 18, 26")
     methods = _named(given, names)
     if output is not None:
         check_writable(output)
-    tasks, failures = _plan(references, methods, options, kind, consensus, slices)
+    tasks, failures = _plan(references, methods, options, kind, consensus, slices, output)
     done = _run(tasks, workers, progress)
     for result in done:
         failures |= result.failures
@@ -125,7 +129,7 @@ def evaluate(
         options=options,
         cases=scored,
         failures=failures,
-        notes=tuple(dict.fromkeys(f"{c.case}: {note}" for c in scored for note in c.notes)),
+        notes=_gathered(scored),
         raters=tuple(row for result in done for row in result.raters),
         seed=seed,
         folder=output,
@@ -154,6 +158,7 @@ def _plan(
     kind: Kind,
     consensus: Consensus,
     slices: SliceOptions | None,
+    output: Path | None,
 ) -> tuple[list[_Task], dict[str, str]]:
     """One task per case that has a reference and any prediction, and what is missing."""
     raters = method_names(references) if len(references) > 1 else {"reference": references[0]}
@@ -184,6 +189,7 @@ def _plan(
                 kind=kind,
                 consensus=consensus,
                 slices=slices,
+                consensus_folder=output / "consensus" if output and len(raters) > 1 else None,
             )
         )
     return tasks, failures
@@ -191,7 +197,7 @@ def _plan(
 
 def _run(tasks: Sequence[_Task], workers: int | None, progress: Progress) -> list[_Done]:
     """Results in the order of the tasks."""
-    count = min(len(tasks), workers or len(os.sched_getaffinity(0)))
+    count = min(len(tasks), workers or _cores())
     stage = "scoring"
     progress(stage, 0, len(tasks))
     if count < 2:
@@ -212,6 +218,13 @@ def _run(tasks: Sequence[_Task], workers: int | None, progress: Progress) -> lis
             pool.shutdown(cancel_futures=True)
             raise
     return [results[task.case] for task in tasks]
+
+
+def _cores() -> int:
+    """Cores this process may use, where the system says so; else all there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextmanager
@@ -247,8 +260,17 @@ def _score(task: _Task) -> _Done:
         except InputError as fault:
             name = f"{task.case} ({method})" if len(task.predictions) > 1 else task.case
             failures[name] = str(fault)
-    rows = _rater_rows(task, raters, others) if len(raters) > 1 else ()
-    return _Done(task.case, tuple(scored), failures, tuple(rows))
+    if len(raters) == 1:
+        return _Done(task.case, tuple(scored), failures, ())
+    if task.consensus_folder is not None:
+        name = task.case.replace("/", "_")
+        write_volume(
+            task.consensus_folder / f"{name}_desc-{task.consensus}_label-L_mask.nii.gz",
+            Volume(truth.labels > 0, truth.grid),
+            grid=read_grid(task.references[0][1]),
+        )
+    rows = tuple(_rater_rows(task, raters, {"consensus": truth, **others}))
+    return _Done(task.case, tuple(scored), failures, rows)
 
 
 def _scored(
@@ -364,7 +386,7 @@ def _label_notes(volume: Volume, path: Path) -> list[str]:
 def _rater_rows(
     task: _Task, raters: Mapping[str, Instances], others: Mapping[str, Instances]
 ) -> Iterator[dict[str, Any]]:
-    """Agreement of every rater with every other rater and with every method."""
+    """Agreement of every rater with every other one, the consensus and every method."""
     everyone = {**raters, **others}
     all_names = list(everyone)
     kappa = fleiss_kappa([lesions.labels > 0 for lesions in raters.values()])
@@ -381,6 +403,20 @@ def _rater_rows(
                 "cohen_kappa": cohen_kappa(a, b),
                 "fleiss_kappa_of_raters": kappa,
             }
+
+
+def _gathered(scored: Sequence[ScoredCase]) -> tuple[str, ...]:
+    """One line per sort of note: the first of its sort, and how many more files it concerns."""
+    sorts: dict[str, dict[str, None]] = {}
+    for case in scored:
+        for note in case.notes:
+            about = note.partition(": ")[2]
+            sorts.setdefault(re.sub(r"[\d.e+-]+", "#", about), {})[f"{case.case}: {note}"] = None
+    gathered = []
+    for lines in sorts.values():
+        first, *more = lines
+        gathered.append(f"{first} (and {len(more)} more files alike)" if more else first)
+    return tuple(gathered)
 
 
 def _write_page(evaluation: Evaluation, folder: Path, tasks: Mapping[str, _Task]) -> Path:
