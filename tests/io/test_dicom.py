@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from lesionwise.io.dicom import (
+    check_same_person,
     choose_series,
     convert_series,
     find_series,
@@ -201,9 +202,11 @@ def test_other_modalities_and_other_patients_are_refused(tmp_path):
 
 def test_series_of_one_person_have_one_digest(tmp_path):
     one, two = find_series(write_series(write_series(tmp_path, number=1), number=2))
-    assert one.patient == two.patient
+    check_same_person([one, two])
     other = only(write_series(tmp_path / "b", patient="SECRETB"))
-    assert other.patient != one.patient
+    with pytest.raises(InputError, match=r"/b: by its headers another patient") as caught:
+        check_same_person([one, other])
+    assert "SECRET" not in str(caught.value)
 
 
 def test_a_series_of_two_patients_is_refused(tmp_path):
@@ -296,13 +299,22 @@ def lesion_map(series, labels):
     return Volume(array, grid)
 
 
+@pytest.mark.parametrize("kind", ["binary", "labelmap"])
 @pytest.mark.parametrize("labels", [(1, 2, 3), (3, 7, 250), (70000,), ()])
-def test_a_segmentation_reads_back_into_the_same_voxels(tmp_path, labels):
+def test_a_segmentation_reads_back_into_the_same_voxels(tmp_path, labels, kind):
     series = only(write_series(tmp_path / "in"))
     volume = lesion_map(series, labels)
-    write_segmentation(tmp_path / "seg.dcm", volume, series, method="acls")
+    write_segmentation(tmp_path / "seg.dcm", volume, series, method="acls", kind=kind)
     back = read_segmentation(tmp_path / "seg.dcm", volume.grid)
     assert back.array.dtype == np.int32
+    assert np.array_equal(back.array, volume.array)
+
+
+def test_a_false_distance_between_slices_in_the_headers_does_no_harm(tmp_path):
+    series = only(write_series(tmp_path / "in", SpacingBetweenSlices=STEP_MM + 1))
+    volume = lesion_map(series, (1, 2))
+    write_segmentation(tmp_path / "seg.dcm", volume, series)
+    back = read_segmentation(tmp_path / "seg.dcm", volume.grid)
     assert np.array_equal(back.array, volume.array)
 
 

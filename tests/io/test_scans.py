@@ -67,10 +67,10 @@ def test_a_data_set_gives_the_flair_scans_as_acquired(tmp_path):
     ]
 
 
-def test_a_folder_of_dicom_files_is_one_series(tmp_path):
+def test_a_folder_of_dicom_files_is_one_scan(tmp_path):
     folder = tmp_path / "Series 7"
-    folder.mkdir()
-    (folder / "IM0001").write_bytes(bytes(128) + b"DICM")
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "IM0001").write_bytes(bytes(128) + b"DICM")
     found = find_scans([folder])
     assert [(f.path, f.kind, f.subject) for f in found] == [(folder, "dicom", "Series7")]
 

@@ -188,6 +188,19 @@ def slice_files(series: Series) -> tuple[Path, ...]:
     return _geometry(series)[1]
 
 
+def check_same_person(found: Sequence[Series]) -> None:
+    """Pass if all series state the same patient.
+
+    Raises:
+        InputError: If not; the error names folders, never people.
+    """
+    for series in found[1:]:
+        if series.patient != found[0].patient:
+            raise InputError(
+                f"{_common([series])}: by its headers another patient than in {_common(found[:1])}"
+            )
+
+
 def module(name: str) -> Any:
     """An optional package, or an error that says how to get it."""
     try:

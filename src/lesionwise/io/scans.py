@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ class FoundScan:
     """One scan to work on.
 
     Attributes:
-        path: a NIfTI file, or a folder of one DICOM series.
+        path: a NIfTI file, or a folder of DICOM files.
         entities: what its results are named after; unique in one call.
         kind: nifti or dicom.
     """
@@ -44,7 +45,8 @@ def find_scans(paths: Iterable[str | Path], suffix: str = "FLAIR") -> list[Found
     - In a BIDS data set the scans with the suffix are taken, results of other tools are not.
     - In any other folder every NIfTI file is taken, except those named as masks and label maps;
       where some are named in BIDS style with the suffix, only those.
-    - A folder without NIfTI files that holds DICOM files is one series.
+    - A folder without NIfTI files that holds DICOM files, at any depth, is one scan; which of
+      its series is decided when it is read.
 
     Files named in BIDS style keep their entities. Others get their name, reduced to letters and
     digits, as the subject, and ``x2``, ``x3`` … behind it where two would be named alike.
@@ -73,7 +75,7 @@ def _in_folder(folder: Path, suffix: str) -> list[FoundScan]:
     chosen = [path for path, e in entities.items() if e is not None and e.suffix == suffix]
     if nifti:
         return [FoundScan(path, _named(path)) for path in chosen or nifti]
-    if any(_looks_like_dicom(folder / name) for name in names):
+    if _holds_dicom(folder):
         return [FoundScan(folder, Entities(sub=label_text(folder.resolve().name)), "dicom")]
     raise InputError(f"{folder}: holds no NIfTI file, no DICOM series and no BIDS data set")
 
@@ -88,11 +90,14 @@ def _raw_first(scans: list[BidsFile]) -> list[BidsFile]:
     ]
 
 
-def _looks_like_dicom(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+def _holds_dicom(folder: Path) -> bool:
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            with (Path(place) / name).open("rb") as file:
+                if file.read(132)[128:] == b"DICM":
+                    return True
+    return False
 
 
 def _stem(path: Path) -> str:
