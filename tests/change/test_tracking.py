@@ -90,11 +90,12 @@ def test_a_small_lesion_without_successor_is_not_called_gone() -> None:
 @pytest.mark.parametrize(
     ("before", "after", "state"),
     [
-        ((4, 4, 4), (4, 4, 6), "growing"),  # 64 -> 96: +32 exceeds 0.3 x 80 and 10
-        ((4, 4, 6), (4, 4, 4), "shrinking"),
-        ((4, 4, 4), (4, 4, 5), "stable"),  # +16 is below 0.3 x 72
+        ((4, 4, 4), (4, 4, 7), "growing"),  # +48; a ball of 88 mm3 has 95.7 mm2, so 38
+        ((4, 4, 7), (4, 4, 4), "shrinking"),
+        ((4, 4, 4), (4, 4, 6), "stable"),  # +32; limit 36
         ((2, 2, 2), (2, 2, 4), "stable"),  # doubled, but by 8 mm3 only
-        ((6, 6, 6), (6, 6, 8), "stable"),  # +72 mm3, but below 0.3 x 252
+        ((10, 10, 10), (10, 10, 12), "stable"),  # +200; limit 206
+        ((10, 10, 10), (10, 10, 13), "growing"),  # +300; limit 212
     ],
 )
 def test_growth_must_exceed_rescan_variability(
@@ -104,11 +105,19 @@ def test_growth_must_exceed_rescan_variability(
     assert states(tracks.lineages, 1) == {1: state}
 
 
+def test_the_limit_is_the_greatest_of_three() -> None:
+    assert TrackingRules(0, 0, 0, 0.5, 0, 0).limit_mm3(36 * np.pi, 36 * np.pi) == pytest.approx(
+        0.5 * 36 * np.pi  # Radius 3: the surface in mm2 is the volume in mm3.
+    )
+    assert TrackingRules(0, 0, 0, 0, 0.2, 0).limit_mm3(100, 300) == 40
+    assert TrackingRules(0, 0, 0, 0.001, 0.001, 7).limit_mm3(100, 300) == 7
+
+
 def test_a_change_exactly_on_the_limit_is_stable() -> None:
-    rules = TrackingRules(rescan_relative=0, rescan_mm3=16)
+    rules = TrackingRules(rescan_boundary_mm=0, rescan_relative=0, rescan_mm3=16)
     visits = [visit(box(1, 2)), visit(box(1, 2, (4, 4, 5)))]
     assert states(track_lesions(visits, rules).lineages, 1) == {1: "stable"}
-    rules = TrackingRules(rescan_relative=0, rescan_mm3=15.99)
+    rules = TrackingRules(rescan_boundary_mm=0, rescan_relative=0, rescan_mm3=15.99)
     assert states(track_lesions(visits, rules).lineages, 1) == {1: "growing"}
 
 
@@ -213,8 +222,8 @@ def test_the_nearest_of_two_candidates_is_linked() -> None:
 def test_a_chain_of_three_visits() -> None:
     visits = [
         visit(box(1, 2)),
-        visit(box(5, 2, (4, 4, 6)), box(6, 20)),
-        visit(box(1, 20), box(2, 2, (4, 4, 9))),
+        visit(box(5, 2, (4, 4, 8)), box(6, 20)),
+        visit(box(1, 20), box(2, 2, (4, 4, 14))),
     ]
     tracks = track_lesions(visits)
     table = tracks.lineages.set_index(["lineage", "visit"])["state"]
