@@ -59,6 +59,14 @@ def test_dates_decide_the_order_where_all_are_known(root):
     assert [visit.session for visit in read_dataset(root)[0].visits] == ["M12", "M6", "M0"]
 
 
+def test_dates_of_scans_serve_where_sessions_have_none(root):
+    for session, dates in (("M0", "03-01 02-07"), ("M6", "02-08 03-02"), ("M12", "01-09")):
+        rows = "".join(f"anat/{date}.nii.gz\t2020-{date}T12:00:00\n" for date in dates.split())
+        path = root / "sub-01" / f"ses-{session}" / f"sub-01_ses-{session}_scans.tsv"
+        path.write_text(f"filename\tacq_time\n{rows}")
+    assert [visit.session for visit in read_dataset(root)[0].visits] == ["M12", "M0", "M6"]
+
+
 def test_files_are_read_only_when_asked_for(root):
     (root / "sub-02" / "anat" / "sub-02_FLAIR.nii.gz").write_bytes(b"damaged")
     studies = read_dataset(root)

@@ -170,8 +170,9 @@ def read_dataset(
     """The studies of a BIDS data set, by subject and then in the order of visits.
 
     A visit needs all of ``scans``; visits and subjects that lack one are listed in ``skipped``.
-    Visits go by ``acq_time`` in ``sub-*_sessions.tsv`` where every visit has one, and else by
-    the numbers in their names (2 before 10).
+    Visits go by ``acq_time`` in ``sub-*_sessions.tsv``, or the first one in each session's
+    ``*_scans.tsv``, where every visit has one, and else by the numbers in their names (2 before
+    10).
 
     Of several scans of one kind in a session, the one with the fewest entities in its name is
     taken (``FLAIR`` before ``acq-3D_FLAIR``), and of those that differ by ``run`` alone the
@@ -266,18 +267,31 @@ def _derivative_folders(root: Path, wanted: Sequence[str | Path] | None) -> Iter
 
 def _in_time_order(root: Path, subject: str, names: Iterable[str]) -> list[str]:
     sessions = sorted(names, key=natural)
-    path = root / f"sub-{subject}" / f"sub-{subject}_sessions.tsv"
-    if len(sessions) < 2 or not path.exists():
+    folder = root / f"sub-{subject}"
+    if len(sessions) < 2:
         return sessions
-    table = read_table(path)
-    if not {"session_id", "acq_time"} <= set(table):
-        return sessions
-    listed = table["session_id"].str.removeprefix("ses-")
-    parsed = pd.to_datetime(table["acq_time"], errors="coerce", format="ISO8601", utc=True)
-    times = dict(zip(listed, parsed, strict=True))
-    if any(pd.isna(times.get(session)) for session in sessions):
+    times = _first_times(folder / f"sub-{subject}_sessions.tsv", "session_id")
+    if not set(sessions) <= set(times):
+        for session in sessions:
+            name = f"sub-{subject}_ses-{session}_scans.tsv"
+            in_session = _first_times(folder / f"ses-{session}" / name, "filename")
+            if in_session:
+                times[session] = min(in_session.values())
+    if not set(sessions) <= set(times):
         return sessions
     return sorted(sessions, key=lambda session: times[session])
+
+
+def _first_times(path: Path, key: str) -> dict[str, pd.Timestamp]:
+    """``acq_time`` by session or file name from a BIDS table; empty where there is none."""
+    if not path.exists():
+        return {}
+    table = read_table(path)
+    if not {key, "acq_time"} <= set(table):
+        return {}
+    parsed = pd.to_datetime(table["acq_time"], errors="coerce", format="ISO8601", utc=True)
+    named = zip(table[key].str.removeprefix("ses-"), parsed, strict=True)
+    return {name: time for name, time in named if not pd.isna(time)}
 
 
 def _choose(
