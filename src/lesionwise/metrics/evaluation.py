@@ -35,6 +35,9 @@ SHORT = (
 )
 """The metrics of the short table."""
 
+MAIN = ("dsc", "lesion_f1", "pq", "hd95_mm", "dic")
+"""The metrics whose comparisons are printed; files and page hold the others too."""
+
 LOWER_IS_BETTER = frozenset(
     [
         *("hd95_mm", "assd_mm", "volume_difference_mm3", "relative_volume_difference"),
@@ -273,10 +276,9 @@ class Evaluation:
         """Short tables for a person, by title: the scores, then what was compared."""
         shown = {self.rules: self._scores_table()}
         if self.comparisons:
-            wanted = [row for row in self.comparison_rows if row["metric"] in SHORT]
-            columns = ["metric", "first", "second", "n", "difference", "ci_low", "ci_high"]
-            columns += ["wilcoxon_p", "p_holm", "rank_biserial", "better"]
-            shown["Paired comparisons (Holm within each metric)"] = pd.DataFrame(wanted)[columns]
+            shown["Paired comparisons (Wilcoxon, Holm within each metric)"] = pd.DataFrame(
+                [_short_comparison(row) for row in self.comparison_rows if row["metric"] in MAIN]
+            )
         if self.raters:
             shown["Raters"] = _raters_table(self.raters)
         return shown
@@ -363,6 +365,19 @@ def _comparison_row(key: str, pair: PairedComparison, p_holm_all: float | None) 
         "cliffs_delta": pair.cliffs_delta,
         "cohen_dz": pair.cohen_dz,
         "better": better,
+    }
+
+
+def _short_comparison(row: Mapping[str, Any]) -> dict[str, Any]:
+    low, high = row["ci_low"], row["ci_high"]
+    return {
+        "metric": row["metric"],
+        "difference of": f"{row['first']} - {row['second']}",
+        "n": row["n"],
+        "mean": row["difference"],
+        "95 % CI": "" if low is None else f"{low:.3g} to {high:.3g}",
+        "p (Holm)": row["p_holm"],
+        "better": row["better"],
     }
 
 
