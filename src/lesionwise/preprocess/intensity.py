@@ -226,7 +226,7 @@ def _above_otsu(volume: Volume) -> BoolArray:
 
 def _linear(array: NDArray[Any], scale: float, shift: float) -> NDArray[np.float32]:
     """scale * array + shift, float32, with one temporary array."""
-    out = np.multiply(array, np.float32(scale), dtype=np.float32)
+    out: NDArray[np.float32] = np.multiply(array, np.float32(scale), dtype=np.float32)
     out += np.float32(shift)
     return out
 
