@@ -37,6 +37,12 @@ def draw(folder: Path, cases: int) -> None:
             nib.save(nib.Nifti1Image(mask.astype(np.uint8), np.eye(4)), path)
 
 
+def cpu_seconds() -> float:
+    """CPU time of this process and of those it started that have ended."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--cases", type=int, default=100)
@@ -51,6 +57,7 @@ def main() -> None:
         for workers in chosen.workers:
             for output in (None, folder / "out"):
                 seconds = []
+                before = cpu_seconds()
                 for _ in range(chosen.repeats):
                     start = time.perf_counter()
                     done = evaluate(
@@ -62,7 +69,11 @@ def main() -> None:
                 assert flat == first, "the number of processes changed a result"
                 what = "scores alone" if output is None else "with tables and page"
                 each = ", ".join(f"{second:.1f}" for second in seconds)
-                print(f"workers {workers}, {what}: best {min(seconds):.1f} s ({each})")
+                cpu = (cpu_seconds() - before) / chosen.repeats
+                print(
+                    f"workers {workers}, {what}: best {min(seconds):.1f} s ({each}), CPU {cpu:.1f} s",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

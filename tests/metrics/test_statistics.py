@@ -157,6 +157,13 @@ def test_paired_t_test_agrees_with_scipy():
     assert ours.paired_t_p(a - b) == pytest.approx(stats.ttest_rel(a, b).pvalue)
 
 
+def test_differences_equal_but_for_rounding_have_no_t_test():
+    differences = np.array([0.1, 0.2, 0.3, 0.7]) - np.array([0.0, 0.1, 0.2, 0.6])
+    assert np.ptp(differences) > 0
+    assert ours.paired_t_p(differences) is None
+    assert ours.cohen_dz(differences) is None
+
+
 def test_paired_values_of_different_length_are_refused():
     with pytest.raises(ValueError, match="as many"):
         ours.compare_pair("a", "b", [1.0], [1.0, 2.0])

@@ -212,7 +212,7 @@ def wilcoxon_p(differences: Values, zeros: Literal["pratt", "drop"] = "pratt") -
 def paired_t_p(differences: Values) -> float | None:
     """Two-sided p of the paired t-test; None for fewer than two values or equal ones."""
     values = defined(differences)
-    if len(values) < 2 or np.ptp(values) == 0:
+    if len(values) < 2 or _equal(values):
         return None
     return float(stats.ttest_1samp(values, 0.0).pvalue)
 
@@ -253,7 +253,7 @@ def cliffs_delta(first: Values, second: Values) -> float | None:
 def cohen_dz(differences: Values) -> float | None:
     """Mean difference over the standard deviation (n - 1) of the differences."""
     values = defined(differences)
-    if len(values) < 2 or np.ptp(values) == 0:
+    if len(values) < 2 or _equal(values):
         return None
     return float(values.mean() / values.std(ddof=1))
 
@@ -362,6 +362,11 @@ def _alike(mean_ranks: Mapping[str, float], critical: float) -> tuple[tuple[str,
             runs.append(tuple(names[start : end + 1]))
             end_before = end + 1
     return tuple(runs)
+
+
+def _equal(values: Floats) -> bool:
+    """True where values differ by no more than rounding, so that their spread means nothing."""
+    return bool(np.ptp(values) <= 1e-12 * np.abs(values).max())
 
 
 def _array(values: Values) -> Floats:
