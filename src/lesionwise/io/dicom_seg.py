@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionwise import __version__
-from lesionwise.io.dicom import RAS_FROM_LPS, Series, module, on_series, slice_files
+from lesionwise.io.dicom import RAS_FROM_LPS, on_series, slice_files
+from lesionwise.io.dicom_series import Series, module
 from lesionwise.io.files import atomic_path
 from lesionwise.io.space import on_grid
 from lesionwise.types import Grid, InputError, LabelArray, Volume

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gzip
 import math
-import zlib
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,19 +13,16 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import DTypeLike, NDArray
 
 from lesionwise.io.files import atomic_path
+from lesionwise.io.nifti_header import (
+    file_content,
+    file_start,
+    parse_header,
+    stated_affine,
+    stated_shape,
+    stored_type,
+)
 from lesionwise.io.space import canonical, on_grid
 from lesionwise.types import Grid, InputError, Volume
-
-SPACING_LIMITS_MM = (0.05, 50.0)
-"""A scan whose voxels are smaller or larger than this has a wrong header."""
-
-FORMS_AGREE_MM = 0.5
-"""Up to this distance at the corners the two affines of a header count as one.
-
-The qform keeps three of four quaternion components in single precision. Where the fourth is
-near 0, as in every scan with axes near LPS, an angle of 0.001 radians is lost, which is 0.4 mm
-at the far corner of a head.
-"""
 
 QFORM_WRITTEN_WITHIN_MM = 0.1
 
@@ -35,9 +30,6 @@ MAX_LABEL = int(np.iinfo(np.int32).max)
 
 nib: Any = nibabel  # nibabel states no types for what is used here
 
-_MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
-_UNIT_NAMES = {1: "meters", 3: "microns"}
-_FORM_NAMES = {1: "scanner", 2: "aligned", 3: "Talairach", 4: "MNI"}
 _INTEGRAL_TOLERANCE = 1e-3
 _PROBABILITY_TOLERANCE = 1e-3
 
@@ -158,8 +150,8 @@ def read_grid(path: str | Path) -> Grid:
         InputError: As for ``read_volume`` where the header alone shows the fault.
     """
     path = Path(path)
-    header = _header(path, _head(path))
-    return Grid(_shape(path, header), _affine(path, header))
+    header = parse_header(path, file_start(path))
+    return Grid(stated_shape(path, header), stated_affine(path, header))
 
 
 def write_volume(
@@ -213,11 +205,11 @@ def write_volume(
 def _read(path: str | Path) -> tuple[NDArray[Any], Grid]:
     """All values in canonical axes, scaled, checked to be real and finite, with their grid."""
     path = Path(path)
-    raw = _content(path)
-    header = _header(path, raw)
-    shape = _shape(path, header)
-    affine = _affine(path, header)
-    stored = _stored_type(path, header)
+    raw = file_content(path)
+    header = parse_header(path, raw)
+    shape = stated_shape(path, header)
+    affine = stated_affine(path, header)
+    stored = stored_type(path, header)
     offset = max(int(header.get_data_offset()), header.single_vox_offset)
     needed = math.prod(shape) * stored.itemsize
     if len(raw) - offset < needed:
@@ -237,153 +229,6 @@ def _read(path: str | Path) -> tuple[NDArray[Any], Grid]:
     if slope is not None and (slope, intercept) != (1, 0):
         array = array.astype(np.float64) * slope + intercept
     return canonical(array, Grid(shape, affine))
-
-
-def _file(path: Path) -> Path:
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder, not a NIfTI file")
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
-    return path
-
-
-def _content(path: Path) -> bytes:
-    try:
-        raw = _file(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    if raw[:2] != b"\x1f\x8b":
-        return raw
-    try:
-        return gzip.decompress(raw)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path}: truncated or damaged gzip ({error})") from error
-
-
-def _head(path: Path) -> bytes:
-    try:
-        with _file(path).open("rb") as file:
-            start = file.read(2)
-            file.seek(0)
-            if start != b"\x1f\x8b":
-                return file.read(544)
-            with gzip.open(file) as unpacked:
-                return unpacked.read(544)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path}: truncated or damaged gzip ({error})") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _header(path: Path, raw: bytes) -> Any:
-    if not raw:
-        raise InputError(f"{path}: the file is empty")
-    if len(raw) >= 348 and raw[344:348] == b"ni1\0":
-        raise InputError(f"{path}: half of a .hdr/.img pair; convert it to a single .nii file")
-    kind: Any
-    if len(raw) >= 352 and raw[344:348] == b"n+1\0":
-        kind = nib.Nifti1Header
-    elif len(raw) >= 544 and raw[4:8] == b"n+2\0":
-        kind = nib.Nifti2Header
-    else:
-        raise InputError(f"{path}: not a NIfTI file")
-    try:
-        return kind.from_fileobj(BytesIO(raw), check=False)
-    except (HeaderDataError, ValueError) as error:
-        raise InputError(f"{path}: not a NIfTI file ({error})") from error
-
-
-def _shape(path: Path, header: Any) -> tuple[int, int, int]:
-    axes = int(header["dim"][0])
-    if not 1 <= axes <= 7:
-        raise InputError(f"{path}: not a NIfTI file (it states {axes} axes)")
-    shape = tuple(int(n) for n in header["dim"][1 : axes + 1])
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    if min(shape) < 1:
-        raise InputError(f"{path}: no voxels (shape {' x '.join(map(str, shape))})")
-    if len(shape) != 3:
-        raise InputError(
-            f"{path}: {len(shape)} axes (shape {' x '.join(map(str, shape))}), "
-            "but one 3D volume is needed"
-        )
-    return shape[0], shape[1], shape[2]
-
-
-def _stored_type(path: Path, header: Any) -> np.dtype[Any]:
-    try:
-        stored: np.dtype[Any] = header.get_data_dtype()
-    except (HeaderDataError, KeyError) as error:
-        raise InputError(f"{path}: unknown voxel type {int(header['datatype'])}") from error
-    if stored.names or stored.kind not in "iuf":
-        raise InputError(
-            f"{path}: voxels are colors or complex numbers, but one real value each is needed"
-        )
-    return stored
-
-
-def _affine(path: Path, header: Any) -> NDArray[np.float64]:
-    """Voxel to world in mm, by the rule that ``read_volume`` states."""
-    pixdim = np.array(header["pixdim"][1:4], dtype=np.float64)
-    if not (np.isfinite(pixdim).all() and (pixdim > 0).all()):
-        raise InputError(f"{path}: voxel size {_sizes(pixdim)} in the header must be above 0")
-    header = header.copy()
-    if header["pixdim"][0] not in (-1, 1):
-        header["pixdim"][0] = 1  # 0 stands for 1, and nibabel would refuse it
-    unit = int(header["xyzt_units"]) & 7
-    if unit not in _MM_PER_UNIT:
-        raise InputError(f"{path}: unknown unit of length (code {unit})")
-    sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
-    try:
-        sform = np.asarray(header.get_sform(), dtype=np.float64) if sform_code > 0 else None
-        qform = np.asarray(header.get_qform(), dtype=np.float64) if qform_code > 0 else None
-    except (HeaderDataError, ValueError) as error:
-        raise InputError(f"{path}: malformed orientation ({error})") from error
-    if sform is not None and qform is not None:
-        affine = _one_of_two(path, header, sform, qform)
-    elif sform is not None:
-        affine = sform
-    elif qform is not None:
-        affine = qform
-    else:
-        affine = np.diag([*pixdim, 1.0])
-    if not np.isfinite(affine).all():
-        raise InputError(f"{path}: the affine holds NaN or infinity")
-    affine = np.diag([*[_MM_PER_UNIT[unit]] * 3, 1.0]) @ affine
-    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
-    if abs(np.linalg.det(affine[:3, :3])) <= 1e-3 * spacing_mm.prod():
-        raise InputError(f"{path}: the affine is singular, its axes do not span three dimensions")
-    if spacing_mm.min() < SPACING_LIMITS_MM[0] or spacing_mm.max() > SPACING_LIMITS_MM[1]:
-        says = f" (the header says {_UNIT_NAMES[unit]})" if unit in _UNIT_NAMES else ""
-        raise InputError(f"{path}: no scan has voxels of {_sizes(spacing_mm)} mm{says}")
-    return affine
-
-
-def _one_of_two(
-    path: Path, header: Any, sform: NDArray[np.float64], qform: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    if not (np.isfinite(sform).all() and np.isfinite(qform).all()):
-        raise InputError(f"{path}: the affine holds NaN or infinity")
-    shape = _shape(path, header)
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape], (1,))).reshape(4, -1)
-    apart_mm = float(np.linalg.norm((sform - qform) @ corners, axis=0).max())
-    if apart_mm <= FORMS_AGREE_MM:
-        return sform
-    sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
-    same_hand = np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) > 0
-    if sform_code >= 2 and sform_code != qform_code and same_hand:
-        return sform
-    about = "" if same_hand else " and about left and right"
-    raise InputError(
-        f"{path}: its two affines disagree by up to {apart_mm:.4g} mm{about} "
-        f"(sform: {_FORM_NAMES.get(sform_code, sform_code)}, "
-        f"qform: {_FORM_NAMES.get(qform_code, qform_code)}); "
-        "set the code of the wrong one to 0"
-    )
-
-
-def _sizes(values: NDArray[np.float64]) -> str:
-    return " x ".join(f"{value:.4g}" for value in values)
 
 
 def _whole(array: NDArray[Any]) -> NDArray[Any] | None:

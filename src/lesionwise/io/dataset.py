@@ -1,0 +1,334 @@
+"""BIDS data sets as studies, each read from its files when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import overload
+
+import pandas as pd
+
+from lesionwise.io.files import read_table
+from lesionwise.io.names import BidsFile, natural, walk
+from lesionwise.io.nifti import read_grid, read_labels, read_mask, read_volume
+from lesionwise.io.space import on_grid, same_space
+from lesionwise.types import NOTHING, Grid, InputError, Study, Visit, Volume
+
+SUFFIXES = {"flair": "FLAIR", "t1w": "T1w", "t2w": "T2w", "pd": "PDw", "t1ce": "T1w"}
+CHANGES = (
+    "new", "gone", "growing", "shrinking", "stable", "merged", "split", "change", "changesign",
+    "plausiblenew",
+)  # fmt: skip
+"""Values of ``desc`` that name a map of change between two visits."""
+
+
+@dataclass(frozen=True)
+class _VisitFiles:
+    session: str
+    scans: Mapping[str, BidsFile]
+
+
+@dataclass(frozen=True)
+class _StudyFiles:
+    subject: str
+    visits: tuple[_VisitFiles, ...]
+    derived: tuple[BidsFile, ...]
+
+
+class BidsStudies(Sequence[Study]):
+    """The studies of a data set, each read from its files when it is asked for.
+
+    Attributes:
+        root: the folder.
+        skipped: what was left out, and why, one phrase each.
+    """
+
+    def __init__(self, root: Path, studies: Sequence[_StudyFiles], skipped: Sequence[str]) -> None:
+        self.root = root
+        self.skipped = tuple(skipped)
+        self._studies = tuple(studies)
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        return tuple(study.subject for study in self._studies)
+
+    def select(self, subjects: Iterable[str]) -> BidsStudies:
+        """The studies of these subjects, in the data set's order.
+
+        Raises:
+            InputError: If a subject is not there.
+        """
+        wanted = {subject.removeprefix("sub-") for subject in subjects}
+        missing = sorted(wanted - set(self.subjects))
+        if missing:
+            raise InputError(f"{self.root}: no subject {', '.join(missing)}")
+        kept = [study for study in self._studies if study.subject in wanted]
+        return BidsStudies(self.root, kept, self.skipped)
+
+    def participants(self) -> pd.DataFrame:
+        """``participants.tsv`` as text, one row a subject, indexed by subject without ``sub-``.
+
+        Empty where the file is missing.
+        """
+        path = self.root / "participants.tsv"
+        if not path.exists():
+            return pd.DataFrame(index=pd.Index([], name="participant_id"))
+        table = read_table(path)
+        if "participant_id" not in table:
+            raise InputError(f"{path}: no column participant_id")
+        table["participant_id"] = table["participant_id"].str.removeprefix("sub-")
+        return table.set_index("participant_id")
+
+    def __len__(self) -> int:
+        return len(self._studies)
+
+    @overload
+    def __getitem__(self, index: int) -> Study: ...
+    @overload
+    def __getitem__(self, index: slice) -> BidsStudies: ...
+    def __getitem__(self, index: int | slice) -> Study | BidsStudies:
+        if isinstance(index, slice):
+            return BidsStudies(self.root, self._studies[index], self.skipped)
+        return _load(self._studies[index])
+
+    def files(self, index: int) -> list[dict[str, BidsFile]]:
+        """The scans of one study by name, one mapping a visit, without reading them."""
+        return [dict(visit.scans) for visit in self._studies[index].visits]
+
+
+def read_dataset(
+    root: str | Path,
+    scans: Sequence[str] = ("flair",),
+    derivatives: Sequence[str | Path] | None = None,
+    only: Mapping[str, str] = NOTHING,
+) -> BidsStudies:
+    """The studies of a BIDS data set, by subject and then in the order of visits.
+
+    A visit needs all of ``scans``; visits and subjects that lack one are listed in ``skipped``.
+    Visits go by ``acq_time`` in ``sub-*_sessions.tsv``, or the first one in each session's
+    ``*_scans.tsv``, where every visit has one, and else by the numbers in their names (2 before
+    10).
+
+    Of several scans of one kind in a session, the one with the fewest entities in its name is
+    taken (``FLAIR`` before ``acq-3D_FLAIR``), and of those that differ by ``run`` alone the
+    last, since a scan is repeated when it failed. Anything else has to be settled by ``only``.
+
+    Maps come from the data set itself and from its derivatives. One belongs to a visit if it
+    names the same subject and the same session, or no session, and lies on the grid of the
+    visit's first scan in any axis order. Maps in a space of their own are passed over; one that
+    states no space, or ``orig``, or the scan's, and still lies on another grid is a fault.
+
+    - ``label-L_mask`` or ``label-lesion_mask``: ``labels["lesions"]``, bool. With ``desc-rater1``
+      or ``desc-consensus``: ``labels["rater-1"]``, ``labels["consensus"]``.
+    - ``seg-*_dseg``: ``labels["instances"]``, int32, from ``seg-truth`` or else from the only one;
+      each of several is also there as ``labels["instances-<seg>"]``.
+    - ``desc-brain_mask``: ``brain``. A ``dseg`` without ``seg``: ``labels["tissue"]``.
+    - ``desc-new``, ``desc-gone`` … masks and dsegs on the follow-up's grid: ``changes`` by that
+      name; those of an earlier session get ``@session`` behind it.
+
+    Args:
+        scans: names among flair, t1w, t2w, pd, t1ce (T1w with contrast agent), in channel order.
+        derivatives: folders, or names of folders in ``root/derivatives``; None takes all there.
+        only: entities that scans must have, such as ``{"acq": "3D"}``.
+
+    Raises:
+        InputError: If the folder is no data set, holds no complete visit, or if two scans or
+            two maps claim the same place. Faults of a file appear when its study is read.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder")
+    unknown = [name for name in scans if name not in SUFFIXES]
+    if unknown or not scans:
+        raise InputError(f"scans: {unknown or 'none'} given; known are {', '.join(SUFFIXES)}")
+    own = _by_subject(walk(root))
+    if not own:
+        raise InputError(f"{root}: not a BIDS data set, it has no images in sub-* folders")
+    derived = {subject: [f for f in own[subject] if _is_map(f)] for subject in own}
+    for folder in _derivative_folders(root, derivatives):
+        for subject, files in _by_subject(walk(folder)).items():
+            derived.setdefault(subject, []).extend(file for file in files if _is_map(file))
+    studies, skipped = [], []
+    for subject, files in own.items():
+        visits = []
+        sessions = {file.entities.ses for file in files if not _is_map(file)}
+        for session in _in_time_order(root, subject, sessions):
+            label = f"sub-{subject}" + (f"_ses-{session}" if session else "")
+            here = [file for file in files if file.entities.ses == session]
+            chosen = {name: _choose(label, name, here, only) for name in scans}
+            complete = {name: file for name, file in chosen.items() if file is not None}
+            if len(complete) == len(chosen):
+                visits.append(_VisitFiles(session, complete))
+            else:
+                lacking = [name for name in chosen if name not in complete]
+                skipped.append(f"{label}: no {', '.join(lacking)} scan")
+        if visits:
+            studies.append(_StudyFiles(subject, tuple(visits), tuple(derived[subject])))
+    if not studies:
+        raise InputError(f"{root}: no session has {' and '.join(scans)} ({_shortened(skipped)})")
+    return BidsStudies(root, studies, skipped)
+
+
+def _by_subject(files: Iterable[BidsFile]) -> dict[str, list[BidsFile]]:
+    grouped: dict[str, list[BidsFile]] = {}
+    for file in files:
+        grouped.setdefault(file.entities.sub, []).append(file)
+    return grouped
+
+
+def _is_map(file: BidsFile) -> bool:
+    return file.entities.suffix in ("mask", "dseg", "probseg")
+
+
+def _shortened(phrases: Sequence[str]) -> str:
+    if not phrases:
+        return "no scans at all"
+    return "; ".join(phrases[:3]) + ("; …" if len(phrases) > 3 else "")
+
+
+def _derivative_folders(root: Path, wanted: Sequence[str | Path] | None) -> Iterator[Path]:
+    if wanted is None:
+        folder = root / "derivatives"
+        if folder.is_dir():
+            yield from sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
+        return
+    for name in wanted:
+        inside = root / "derivatives" / name
+        folder = inside if inside.is_dir() else Path(name)
+        if not folder.is_dir():
+            raise InputError(f"{name}: neither a folder nor one in {root / 'derivatives'}")
+        yield folder
+
+
+def _in_time_order(root: Path, subject: str, names: Iterable[str]) -> list[str]:
+    sessions = sorted(names, key=natural)
+    folder = root / f"sub-{subject}"
+    if len(sessions) < 2:
+        return sessions
+    times = _first_times(folder / f"sub-{subject}_sessions.tsv", "session_id")
+    if not set(sessions) <= set(times):
+        for session in sessions:
+            name = f"sub-{subject}_ses-{session}_scans.tsv"
+            in_session = _first_times(folder / f"ses-{session}" / name, "filename")
+            if in_session:
+                times[session] = min(in_session.values())
+    if not set(sessions) <= set(times):
+        return sessions
+    return sorted(sessions, key=lambda session: times[session])
+
+
+def _first_times(path: Path, key: str) -> dict[str, pd.Timestamp]:
+    """``acq_time`` by session or file name from a BIDS table; empty where there is none."""
+    if not path.exists():
+        return {}
+    table = read_table(path)
+    if not {key, "acq_time"} <= set(table):
+        return {}
+    parsed = pd.to_datetime(table["acq_time"], errors="coerce", format="ISO8601", utc=True)
+    named = zip(table[key].str.removeprefix("ses-"), parsed, strict=True)
+    return {name: time for name, time in named if not pd.isna(time)}
+
+
+def _choose(
+    visit: str, name: str, files: Sequence[BidsFile], only: Mapping[str, str]
+) -> BidsFile | None:
+    found = [
+        file
+        for file in files
+        if file.entities.suffix in {SUFFIXES[name], "PD" if name == "pd" else SUFFIXES[name]}
+        and bool(file.entities.ce) == (name == "t1ce")
+        and dict(file.entities.other).get("part") != "phase"
+        and only.items() <= file.entities.pairs().items()
+    ]
+    if len(found) < 2:
+        return found[0] if found else None
+    fewest = min(len(file.entities.pairs()) for file in found)
+    found = [file for file in found if len(file.entities.pairs()) == fewest]
+    alike = {replace(file.entities, run="", extension="") for file in found}
+    last = max(natural(file.entities.run) for file in found)
+    found = found if len(alike) > 1 else [f for f in found if natural(f.entities.run) == last]
+    if len(found) > 1:
+        names = " and ".join(file.path.name for file in found[:2])
+        raise InputError(f"{visit}: more than one {name} scan ({names}); say which one is meant")
+    return found[0]
+
+
+def _load(files: _StudyFiles) -> Study:
+    visits = []
+    changes: dict[str, Volume] = {}
+    claimed: dict[tuple[str, str], Path] = {}
+    last = files.visits[-1].session
+    for visit in files.visits:
+        scans = {name: read_volume(file.path) for name, file in visit.scans.items()}
+        first = next(iter(visit.scans.values()))
+        grid = next(iter(scans.values())).grid
+        labels: dict[str, Volume] = {}
+        brain = None
+        for file in files.derived:
+            kind = _kind(file, len(files.visits))
+            if kind is None or file.entities.ses not in ("", visit.session):
+                continue
+            is_change = kind.startswith("change:")
+            if is_change and file.entities.ses == "" and visit.session != last:
+                continue
+            if not _belongs(file, first, grid):
+                continue
+            place = (visit.session, kind)
+            if place in claimed:
+                raise InputError(
+                    f"{file.path}: {claimed[place]} claims to be the same map; "
+                    "name the folder of derivatives that is meant"
+                )
+            claimed[place] = file.path
+            reader = read_mask if file.entities.suffix == "mask" else read_labels
+            volume = on_grid(reader(file.path), grid, name=str(file.path))
+            if kind == "brain":
+                brain = volume
+            elif is_change:
+                name = kind.removeprefix("change:")
+                changes[name if visit.session == last else f"{name}@{visit.session}"] = volume
+            else:
+                labels[kind] = volume
+        visits.append(Visit(scans, _with_main_instances(labels), brain, visit.session))
+    return Study(files.subject, tuple(visits), changes)
+
+
+def _kind(file: BidsFile, visits: int) -> str | None:
+    """What a map is to a study; None where it is nothing that a study holds."""
+    entities = file.entities
+    desc, is_mask = entities.desc, entities.suffix == "mask"
+    if visits > 1 and (desc in CHANGES or (desc and not entities.ses and desc != "brain")):
+        return f"change:{desc}"
+    if is_mask and desc == "brain":
+        return "brain"
+    if is_mask and entities.label in ("L", "lesion"):
+        if not desc:
+            return "lesions"
+        if desc.startswith("rater") and len(desc) > len("rater"):
+            return f"rater-{desc.removeprefix('rater')}"
+        return desc if desc == "consensus" else None
+    if entities.suffix == "dseg" and not desc:
+        return f"instances-{entities.seg}" if entities.seg else "tissue"
+    return None
+
+
+def _belongs(file: BidsFile, scan: BidsFile, grid: Grid) -> bool:
+    verdict = same_space(read_grid(file.path), grid)
+    if verdict.same:
+        return True
+    own_space = file.entities.space in ("", "orig", scan.entities.space) and not file.entities.res
+    if own_space and file.entities.ses == scan.entities.ses:
+        raise InputError(f"{file.path}: not on the grid of {scan.path.name}: {verdict.reason}")
+    return False
+
+
+def _with_main_instances(labels: dict[str, Volume]) -> dict[str, Volume]:
+    separate = [name for name in labels if name.startswith("instances-")]
+    if "instances-truth" in labels:
+        labels["instances"] = labels["instances-truth"]
+    elif len(separate) == 1:
+        labels["instances"] = labels[separate[0]]
+    if len(separate) == 1:
+        del labels[separate[0]]
+    return labels

@@ -1,0 +1,185 @@
+"""The header of a NIfTI file: is it one, how large, of what type, and where it lies."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from lesionwise.types import InputError
+
+SPACING_LIMITS_MM = (0.05, 50.0)
+"""A scan whose voxels are smaller or larger than this has a wrong header."""
+
+FORMS_AGREE_MM = 0.5
+"""Up to this distance at the corners the two affines of a header count as one.
+
+The qform keeps three of four quaternion components in single precision. Where the fourth is
+near 0, as in every scan with axes near LPS, an angle of 0.001 radians is lost, which is 0.4 mm
+at the far corner of a head.
+"""
+
+nib: Any = nibabel  # nibabel states no types for what is used here
+
+_MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
+_UNIT_NAMES = {1: "meters", 3: "microns"}
+_FORM_NAMES = {1: "scanner", 2: "aligned", 3: "Talairach", 4: "MNI"}
+
+
+def _file(path: Path) -> Path:
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, not a NIfTI file")
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    return path
+
+
+def file_content(path: Path) -> bytes:
+    """All bytes of a file, unpacked where they are gzip, whatever its name says."""
+    try:
+        raw = _file(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    if raw[:2] != b"\x1f\x8b":
+        return raw
+    try:
+        return gzip.decompress(raw)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path}: truncated or damaged gzip ({error})") from error
+
+
+def file_start(path: Path) -> bytes:
+    """The first bytes, as many as the longer of the two kinds of header has, unpacked."""
+    try:
+        with _file(path).open("rb") as file:
+            start = file.read(2)
+            file.seek(0)
+            if start != b"\x1f\x8b":
+                return file.read(544)
+            with gzip.open(file) as unpacked:
+                return unpacked.read(544)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path}: truncated or damaged gzip ({error})") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def parse_header(path: Path, raw: bytes) -> Any:
+    """The header of a single-file NIfTI of version 1 or 2, in either byte order, unchecked."""
+    if not raw:
+        raise InputError(f"{path}: the file is empty")
+    if len(raw) >= 348 and raw[344:348] == b"ni1\0":
+        raise InputError(f"{path}: half of a .hdr/.img pair; convert it to a single .nii file")
+    kind: Any
+    if len(raw) >= 352 and raw[344:348] == b"n+1\0":
+        kind = nib.Nifti1Header
+    elif len(raw) >= 544 and raw[4:8] == b"n+2\0":
+        kind = nib.Nifti2Header
+    else:
+        raise InputError(f"{path}: not a NIfTI file")
+    try:
+        return kind.from_fileobj(BytesIO(raw), check=False)
+    except (HeaderDataError, ValueError) as error:
+        raise InputError(f"{path}: not a NIfTI file ({error})") from error
+
+
+def stated_shape(path: Path, header: Any) -> tuple[int, int, int]:
+    """Voxels along the three axes; trailing axes of length one are dropped."""
+    axes = int(header["dim"][0])
+    if not 1 <= axes <= 7:
+        raise InputError(f"{path}: not a NIfTI file (it states {axes} axes)")
+    shape = tuple(int(n) for n in header["dim"][1 : axes + 1])
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if min(shape) < 1:
+        raise InputError(f"{path}: no voxels (shape {' x '.join(map(str, shape))})")
+    if len(shape) != 3:
+        raise InputError(
+            f"{path}: {len(shape)} axes (shape {' x '.join(map(str, shape))}), "
+            "but one 3D volume is needed"
+        )
+    return shape[0], shape[1], shape[2]
+
+
+def stored_type(path: Path, header: Any) -> np.dtype[Any]:
+    """The type of one voxel in the file, which must be one real number."""
+    try:
+        stored: np.dtype[Any] = header.get_data_dtype()
+    except (HeaderDataError, KeyError) as error:
+        raise InputError(f"{path}: unknown voxel type {int(header['datatype'])}") from error
+    if stored.names or stored.kind not in "iuf":
+        raise InputError(
+            f"{path}: voxels are colors or complex numbers, but one real value each is needed"
+        )
+    return stored
+
+
+def stated_affine(path: Path, header: Any) -> NDArray[np.float64]:
+    """Voxel to world in mm, by the rule that ``nifti.read_volume`` states."""
+    pixdim = np.array(header["pixdim"][1:4], dtype=np.float64)
+    if not (np.isfinite(pixdim).all() and (pixdim > 0).all()):
+        raise InputError(f"{path}: voxel size {_sizes(pixdim)} in the header must be above 0")
+    header = header.copy()
+    if header["pixdim"][0] not in (-1, 1):
+        header["pixdim"][0] = 1  # 0 stands for 1, and nibabel would refuse it
+    unit = int(header["xyzt_units"]) & 7
+    if unit not in _MM_PER_UNIT:
+        raise InputError(f"{path}: unknown unit of length (code {unit})")
+    sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
+    try:
+        sform = np.asarray(header.get_sform(), dtype=np.float64) if sform_code > 0 else None
+        qform = np.asarray(header.get_qform(), dtype=np.float64) if qform_code > 0 else None
+    except (HeaderDataError, ValueError) as error:
+        raise InputError(f"{path}: malformed orientation ({error})") from error
+    if sform is not None and qform is not None:
+        affine = _one_of_two(path, header, sform, qform)
+    elif sform is not None:
+        affine = sform
+    elif qform is not None:
+        affine = qform
+    else:
+        affine = np.diag([*pixdim, 1.0])
+    if not np.isfinite(affine).all():
+        raise InputError(f"{path}: the affine holds NaN or infinity")
+    affine = np.diag([*[_MM_PER_UNIT[unit]] * 3, 1.0]) @ affine
+    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    if abs(np.linalg.det(affine[:3, :3])) <= 1e-3 * spacing_mm.prod():
+        raise InputError(f"{path}: the affine is singular, its axes do not span three dimensions")
+    if spacing_mm.min() < SPACING_LIMITS_MM[0] or spacing_mm.max() > SPACING_LIMITS_MM[1]:
+        says = f" (the header says {_UNIT_NAMES[unit]})" if unit in _UNIT_NAMES else ""
+        raise InputError(f"{path}: no scan has voxels of {_sizes(spacing_mm)} mm{says}")
+    return affine
+
+
+def _one_of_two(
+    path: Path, header: Any, sform: NDArray[np.float64], qform: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    if not (np.isfinite(sform).all() and np.isfinite(qform).all()):
+        raise InputError(f"{path}: the affine holds NaN or infinity")
+    shape = stated_shape(path, header)
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape], (1,))).reshape(4, -1)
+    apart_mm = float(np.linalg.norm((sform - qform) @ corners, axis=0).max())
+    if apart_mm <= FORMS_AGREE_MM:
+        return sform
+    sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
+    same_hand = np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) > 0
+    if sform_code >= 2 and sform_code != qform_code and same_hand:
+        return sform
+    about = "" if same_hand else " and about left and right"
+    raise InputError(
+        f"{path}: its two affines disagree by up to {apart_mm:.4g} mm{about} "
+        f"(sform: {_FORM_NAMES.get(sform_code, sform_code)}, "
+        f"qform: {_FORM_NAMES.get(qform_code, qform_code)}); "
+        "set the code of the wrong one to 0"
+    )
+
+
+def _sizes(values: NDArray[np.float64]) -> str:
+    return " x ".join(f"{value:.4g}" for value in values)
