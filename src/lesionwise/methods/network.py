@@ -24,6 +24,7 @@ from lesionwise.learning.samplers import EpochSampler, PatchSampling
 from lesionwise.learning.targets import Targets
 from lesionwise.learning.window import SlidingWindow, computes_bfloat16, slide
 from lesionwise.methods.selection import Selection
+from lesionwise.networks.blocks import start_from
 from lesionwise.types import (
     InputError,
     LesionMaps,
@@ -104,6 +105,7 @@ class NetworkMethod:
         run.folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(run.seed)
         network = self.network().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        start_from(network, self.targets.first_guess)
         patches = PatchDataset(
             data.training,
             self.scans,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -37,3 +39,12 @@ class Head(nn.Conv3d):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         with torch.autocast(input.device.type, enabled=False):
             return super().forward(input.float())
+
+
+def start_from(network: nn.Module, guess: Sequence[float]) -> None:
+    """Set the bias of every ``Head`` with as many channels as ``guess`` has values to it."""
+    for module in network.modules():
+        if isinstance(module, Head) and module.out_channels == len(guess):
+            assert module.bias is not None
+            with torch.no_grad():
+                module.bias.copy_(torch.tensor(guess))

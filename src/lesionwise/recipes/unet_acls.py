@@ -62,6 +62,7 @@ RECIPE = Recipe(
         "normalization is not stated: batch normalization, as its reference [15]",
         "widths are not stated: 32, 64, 128",
         "optimizer is not stated: Adam, its rate falling to 0 along half a cosine",
+        "the first guess is not stated: a lesion probability of 0.02 everywhere",
         "batch size and patches per epoch are not stated: 4 and 500",
         "augmentation is not stated: flips, affine, elastic, and intensity effects",
         "preprocessing is not stated: brain extraction, N4, 1 mm, z-score within the brain",
