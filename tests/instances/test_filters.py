@@ -14,9 +14,11 @@ from scipy import ndimage
 
 from lesionwise.instances.filters import (
     DropSmall,
+    join_small_pieces,
     lesion_sizes,
     relabel_sequential,
     split_disconnected,
+    split_values,
 )
 from lesionwise.types import Grid, Instances
 
@@ -167,3 +169,46 @@ def test_reference_sizes(shared: Callable[[str], Path], side: str) -> None:
             assert kept(step, instances) == expected["kept_ids"], (folder.name, name)
             checked += 1
     assert checked > 0
+
+
+def joined(row: list[int], below_vox: float) -> list[int]:
+    """``join_small_pieces`` on a line of voxels; 0 marks a gap."""
+    values = np.array(row, dtype=np.int64)
+    index = np.stack([np.zeros_like(values), np.zeros_like(values), np.arange(len(values))], 1)
+    filled = values > 0
+    found = join_small_pieces(index[filled], (1, 1, len(row)), values[filled], 26, below_vox)
+    values[filled] = found
+    return values.tolist()
+
+
+def test_a_small_piece_joins_its_neighbor_and_a_large_one_does_not() -> None:
+    assert joined([1, 1, 1, 2, 2, 1, 2, 2, 2], 2) == [1, 1, 1, 4, 4, 2, 2, 2, 2]
+    assert joined([1, 1, 1, 2, 2, 1, 2, 2, 2], 3) == [1, 1, 1, 1, 1, 2, 2, 2, 2]
+    assert joined([1, 1, 1, 2, 2, 1, 2, 2, 2], 0) == [1, 1, 1, 4, 4, 3, 2, 2, 2]
+
+
+def test_crumbs_join_through_other_crumbs() -> None:
+    assert joined([3, 3, 4, 5, 0, 4, 4, 5, 5], 2) == [3, 3, 3, 3, 0, 4, 4, 5, 5]
+
+
+def test_crumbs_that_touch_no_lesion_stay() -> None:
+    assert joined([1, 1, 0, 1, 0, 2, 2], 9) == [1, 1, 0, 3, 0, 2, 2]
+
+
+def test_the_largest_piece_is_no_crumb() -> None:
+    assert joined([1, 2, 2, 2], 9) == [1, 2, 2, 2]
+
+
+@given(label_maps, st.integers(0, 6))
+def test_joining_only_ever_merges_pieces(labels: np.ndarray, below_vox: int) -> None:
+    index = np.argwhere(labels)
+    values = labels[tuple(index.T)].astype(np.int64)
+    split = split_values(index, labels.shape, values, 26)
+    merged = join_small_pieces(index, labels.shape, values, 26, below_vox)
+    pairs = np.unique(np.stack([split, merged]), axis=1)
+    assert len(pairs[0]) == len(np.unique(split))
+    again = np.zeros(labels.shape, dtype=np.int64)
+    again[tuple(index.T)] = merged
+    assert np.array_equal(np.unique(split_disconnected(again)), np.unique(again))
+    if below_vox == 0:
+        assert np.array_equal(split, merged)

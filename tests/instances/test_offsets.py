@@ -234,6 +234,35 @@ def test_pieces_of_one_center_become_lesions_unless_kept_together() -> None:
     assert together[[2, 3, 4, 6]].tolist() == [1, 1, 1, 1]
 
 
+def noisy_pair() -> tuple[LesionMaps, np.ndarray]:
+    """Two touching lesions; one voxel deep in the first points to the second's center."""
+    maps, mask = row_of_voxels(12, [2, 9])
+    mask[:] = True
+    assert maps.offsets_vox is not None
+    maps.offsets_vox[2, 0, 0, 1] = 8
+    return maps, mask
+
+
+def test_a_crumb_joins_the_lesion_it_touches() -> None:
+    maps, mask = noisy_pair()
+    labels = OffsetVoting()(maps, mask).labels.reshape(-1)
+    assert labels.tolist() == [1] * 6 + [2] * 6
+
+
+def test_a_crumb_is_a_lesion_when_crumbs_may_be() -> None:
+    maps, mask = noisy_pair()
+    labels = OffsetVoting(crumb_mm3=0)(maps, mask).labels.reshape(-1)
+    # The cut through the first lesion leaves a second crumb at its end.
+    assert labels.tolist() == [1, 2] + [3] * 4 + [4] * 6
+
+
+def test_what_a_crumb_is_is_measured_in_mm3() -> None:
+    maps, mask = noisy_pair()
+    wide = replace(maps, grid=Grid(mask.shape, np.diag([2.0, 2.0, 3.5, 1.0])))
+    assert OffsetVoting()(wide, mask).labels.max() == 4
+    assert OffsetVoting(crumb_mm3=14.1)(wide, mask).labels.max() == 2
+
+
 def test_calibration_removes_a_common_shift_of_the_offsets() -> None:
     maps, mask = row_of_voxels(8, [1, 5])
     mask[:] = True
@@ -300,8 +329,10 @@ def test_axes_may_be_permuted_and_flipped(
 
     offsets_vox = np.stack([moved(maps.offsets_vox[axis]) for axis in order])
     offsets_vox[flipped] *= -1
-    there = OffsetVoting()(maps_of(moved(maps.center_heatmap), offsets_vox), moved(mask)).labels
-    here = OffsetVoting()(maps, mask).labels
+    # Without crumbs: to which of two lesions an equally touching crumb goes follows C order.
+    step = OffsetVoting(crumb_mm3=0)
+    there = step(maps_of(moved(maps.center_heatmap), offsets_vox), moved(mask)).labels
+    here = step(maps, mask).labels
     assert np.array_equal(partition(there), partition(moved(here)))
 
 
@@ -327,6 +358,7 @@ def reference_step(options: dict[str, Any], connectivity: int | None) -> OffsetV
         calibrate=options["calibrate_offsets"],
         connectivity=connectivity,
         reach_vox=None,
+        crumb_mm3=0,
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionwise.instances.components import DEFAULT_CONNECTIVITY
-from lesionwise.instances.voxels import Indices, label_voxels, list_voxels
+from lesionwise.instances.voxels import Indices, label_voxels, list_voxels, neighbor_pairs
 from lesionwise.types import FloatArray, Instances, LabelArray
 
 SIZE_ROUNDING = 1e-5
@@ -143,6 +143,45 @@ def split_values(
     new = old.copy()
     new[others] = values.max() + 1 + np.arange(len(others))
     return np.asarray(new[piece])
+
+
+def join_small_pieces(
+    index: Indices,
+    shape: tuple[int, ...],
+    values: NDArray[np.int64],
+    connectivity: int,
+    below_vox: float,
+) -> NDArray[np.int64]:
+    """Split labels into connected pieces, but give crumbs to the lesions they touch.
+
+    As ``split_values``, except for pieces that are neither the largest of their label nor hold
+    ``below_vox`` voxels: such a crumb joins the lesion with which it has the most pairs of
+    touching voxels (ties: the lowest label). Crumbs that touch only crumbs wait until one of
+    these has joined; those that touch no lesion at all remain lesions of their own.
+    """
+    split = split_values(index, shape, values, connectivity)
+    # The largest piece of a label keeps the label, so a changed label marks the others.
+    label, first, row, voxels = np.unique(
+        split, return_index=True, return_inverse=True, return_counts=True
+    )
+    crumb = (label != values[first]) & (voxels < below_vox) & (label > 0)
+    if not crumb.any():
+        return split
+    start, end = row[neighbor_pairs(index, shape, connectivity)]
+    touching = np.concatenate([np.stack([start, end]), np.stack([end, start])], axis=1)
+    touching = touching[:, crumb[touching[0]] & (label[touching[1]] > 0)]
+    joined = np.arange(len(label))
+    while True:
+        contact = np.stack([touching[0], joined[touching[1]]])
+        contact = contact[:, crumb[contact[0]] & ~crumb[contact[1]]]
+        (piece, lesion), pairs = np.unique(contact, axis=1, return_counts=True)
+        order = np.lexsort((label[lesion], -pairs, piece))
+        piece, lesion = piece[order], lesion[order]
+        piece, best = np.unique(piece, return_index=True)
+        if len(piece) == 0:
+            return np.asarray(label[joined[row]])
+        joined[piece] = lesion[best]
+        crumb[piece] = False
 
 
 def relabel_sequential(labels: LabelArray) -> NDArray[np.int32]:
