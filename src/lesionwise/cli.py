@@ -269,13 +269,45 @@ def simulate(
     patients: Annotated[int, typer.Option(help="How many.", min=1)] = 1,
     visits: Annotated[int, typer.Option(help="Visits of each.", min=1)] = 2,
     seed: Seed = 0,
+    style: Annotated[
+        Literal["realistic", "randomized"],
+        typer.Option(help="Contrasts like FLAIR, or far from it."),
+    ] = "realistic",
+    skull: Annotated[bool, typer.Option(help="Off leaves nothing outside the brain.")] = True,
+    registered: Annotated[
+        bool, typer.Option(help="All visits of a patient on one grid and in one position.")
+    ] = False,
+    lesion_load: Annotated[
+        float, typer.Option(help="Multiplies the number of lesions.", min=0)
+    ] = 1.0,
+    spacing: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(help="Voxel size in mm; drawn for each patient if not given."),
+    ] = None,
+    lesion_masks: Annotated[
+        Path | None,
+        typer.Option(help="Real masks on the MNI152 grid, planted instead of drawn ones."),
+    ] = None,
     workers: Workers = 1,
 ) -> None:
     """Make patients whose lesions are known to the voxel, as a BIDS data set."""
     from lesionwise.run.simulate import simulate as run
 
     with progress_shown() as progress:
-        run(output, patients=patients, visits=visits, seed=seed, workers=workers, progress=progress)
+        run(
+            output,
+            patients,
+            visits,
+            seed,
+            style=style,
+            with_skull=skull,
+            registered=registered,
+            lesion_load=lesion_load,
+            spacing_mm=spacing,
+            lesion_masks=lesion_masks,
+            workers=workers,
+            progress=progress,
+        )
     results.print(f"{patients} patients in {output}", soft_wrap=True)
 
 
