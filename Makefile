@@ -5,7 +5,8 @@
 TORCH := 2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
-PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(shell command -v $(p) 2>/dev/null)))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 DEMO ?= out/demo
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -36,8 +37,8 @@ install: $(VENV)/.installed
 # without one takes the CPU build where pip can find it (see README, "Without a GPU"). The lock
 # follows with --no-deps: nothing in it is resolved anew.
 $(VENV)/.installed: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "lesionwise needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3" >&2; exit 2; }
+	@test -n "$(PYTHON)" || { \
+		echo "Python 3.11, 3.12 or 3.13 is needed; name one with: make PYTHON=path/to/python3" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	@if nvidia-smi >/dev/null 2>&1 || ! $(BIN)/pip install -q -c requirements.lock torch==$(TORCH)+cpu 2>/dev/null; then \
 		echo "installing torch $(TORCH)"; $(BIN)/pip install -q -c requirements.lock torch==$(TORCH); fi

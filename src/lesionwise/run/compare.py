@@ -23,7 +23,7 @@ from lesionwise.report.page import StudyPage, write_study_page
 from lesionwise.run.find import FindOptions, Found, find_lesions
 from lesionwise.run.pages import provenance_of, view_of
 from lesionwise.run.predict import LoadedModel, load_model
-from lesionwise.run.segment import read_scan, settings_of, write_found
+from lesionwise.run.segment import as_nifti, read_scan, settings_of, write_found
 from lesionwise.types import Grid, InputError, Instances, Progress, Volume, silent
 
 SHOWN = {
@@ -88,8 +88,8 @@ def compare(
         InputError: If there are fewer than two scans, names say that they are of different
             subjects, or a scan is at fault.
     """
-    scans = _scans(visits)
     check_writable(output)
+    scans = [as_nifti(scan, output) for scan in _scans(visits)]
     loaded = load_model(model, device=device)
     write_dataset_description(output, "lesionwise compare")
     total = len(scans)
@@ -226,9 +226,6 @@ def _scans(paths: Sequence[Path]) -> list[FoundScan]:
     scans = find_scans(paths)
     if len(scans) < 2:
         raise InputError("compare: two or more scans are needed, baseline first")
-    for scan in scans:
-        if scan.kind != "nifti":
-            raise InputError(f"{scan.path}: a DICOM series; convert it to NIfTI first")
     sessions = [scan.session for scan in scans]
     if all(sessions):
         if len({scan.subject for scan in scans}) > 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +132,21 @@ def segment(
     return Segmented(summary.drop(columns="page"), failures, page)
 
 
+def as_nifti(scan: FoundScan, output: Path) -> FoundScan:
+    """The scan itself, or for a DICOM series its conversion, which is kept beside the results.
+
+    Raises:
+        InputError: If the folder holds no FLAIR series, or an incomplete one.
+    """
+    if scan.kind == "nifti":
+        return scan
+    from lesionwise.io.dicom import choose_series, convert_series, find_series
+
+    path = derivative_path(output, scan.entities, "FLAIR", space="")
+    convert_series(choose_series(find_series(scan.path)), path)
+    return replace(scan, path=path, kind="nifti")
+
+
 def read_scan(path: Path, subject: str, session: str = "", scan: str = "flair") -> Study:
     """A study of one visit with one scan."""
     return Study(subject, (Visit({scan: read_volume(path)}, session=session),))
@@ -146,8 +161,7 @@ def _one(
     overwrite: bool,
     told: Callable[[str], None],
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    if scan.kind != "nifti":
-        raise InputError(f"{scan.path}: DICOM series are not read yet; convert it with dcm2niix")
+    scan = as_nifti(scan, output)
     settings = settings_of(scan.path, model, options, brain_mask)
     sidecar = derivative_path(output, scan.entities, "mask", ".json", label="L")
     if not overwrite and sidecar.exists():
