@@ -71,7 +71,8 @@ def main() -> None:
                 each = ", ".join(f"{second:.1f}" for second in seconds)
                 cpu = (cpu_seconds() - before) / chosen.repeats
                 print(
-                    f"workers {workers}, {what}: best {min(seconds):.1f} s ({each}), CPU {cpu:.1f} s",
+                    f"workers {workers}, {what}: "
+                    f"best {min(seconds):.1f} s ({each}), CPU {cpu:.1f} s",
                     flush=True,
                 )
 

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lesionwise.metrics.agreement import bland_altman, detection_by_volume, relative_differences
 
@@ -84,3 +86,17 @@ def test_a_curve_that_cannot_be_fitted_says_why(volumes, found, reason):
 def test_volumes_must_be_positive():
     with pytest.raises(ValueError, match="positive"):
         detection_by_volume([0.0], [True])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([1.0, 2.0, 3.0, 50.0]), st.booleans(), st.sampled_from("abc")),
+        max_size=12,
+    )
+)
+def test_any_lesions_give_a_curve_or_a_reason(rows):
+    volumes, found, cases = zip(*rows, strict=True) if rows else ((), (), ())
+    result = detection_by_volume(volumes, found, cases)
+    assert (result.slope is None) == bool(result.no_fit)
+    assert sum(b.n for b in result.bins) == len(rows)

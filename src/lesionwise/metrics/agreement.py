@@ -169,13 +169,17 @@ def detection_by_volume(
     design = sm.add_constant(np.log10(volumes))
     model = sm.GLM(found.astype(np.float64), design, family=sm.families.Binomial())
     clustered = cases is not None and len(set(cases)) > 1
+    groups = np.unique(np.asarray(cases), return_inverse=True)[1] if clustered else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # convergence is checked below
-        if clustered:
-            groups = np.unique(np.asarray(cases), return_inverse=True)[1]
-            fit = model.fit(cov_type="cluster", cov_kwds={"groups": groups})
-        else:
-            fit = model.fit()
+        try:
+            fit = (
+                model.fit(cov_type="cluster", cov_kwds={"groups": groups})
+                if clustered
+                else model.fit()
+            )
+        except np.linalg.LinAlgError:  # lesions nearly separated by volume
+            return DetectionByVolume(n, total, table, no_fit="the logistic fit is singular")
     if not fit.converged or not np.isfinite(fit.params).all():
         return DetectionByVolume(n, total, table, no_fit="the logistic fit did not converge")
     intercept, slope = (float(value) for value in fit.params)
