@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lesionwise.report.figures import stacked_bars
-from lesionwise.report.palette import CHANGES, change_look
+from lesionwise.report.palette import CHANGES, COMPARED, change_look
 from lesionwise.report.render import number, shown
 from lesionwise.types import Grid, LabelArray
 
@@ -84,7 +84,7 @@ def tiles(visits: Sequence[pd.DataFrame]) -> list[tuple[str, str]]:
         volume = lesions["volume_mm3"]
         found = [
             (number(len(lesions)), "lesions"),
-            (number(volume.sum() / 1000, 1), "ml lesion volume"),
+            (number(volume.sum() / 1000, 2), "ml lesion volume"),
             (number(volume.median()), "mm³ median lesion"),
             (number(volume.max()), "mm³ largest lesion"),
         ]
@@ -102,20 +102,67 @@ def tiles(visits: Sequence[pd.DataFrame]) -> list[tuple[str, str]]:
 
 
 def change_tiles(lesions: pd.DataFrame, changes: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """Number and volume of each kind of change; empty where nothing was followed."""
+    """Number and difference in volume of each kind of change; empty where nothing was followed.
+
+    Rows that share their baseline lesions, as the parts of a split one do, count those once.
+    """
     table = changes if changes is not None and "state" in changes else lesions
-    if "state" not in table or not table["state"].notna().any():
+    if "state" not in table or not table["state"].isin(COMPARED).any():
         return []
     found = []
-    for state, look in CHANGES.items():
+    for state in COMPARED:
         rows = table[table["state"] == state]
-        volume = None
-        if changes is not None and {"baseline_mm3", "followup_mm3"} <= set(rows):
-            volume = float(
-                rows["followup_mm3"].fillna(0).sum() - rows["baseline_mm3"].fillna(0).sum()
-            )
-        found.append({"state": state, "look": look, "count": len(rows), "difference_mm3": volume})
+        difference = None
+        if {"baseline_mm3", "followup_mm3", "baseline"} <= set(rows):
+            before = rows.drop_duplicates("baseline")["baseline_mm3"].sum()
+            difference = float(rows["followup_mm3"].sum() - before)
+        found.append(
+            {
+                "state": state,
+                "look": CHANGES[state],
+                "count": len(rows),
+                "difference_mm3": difference,
+            }
+        )
     return found
+
+
+def with_fate(lesions: pd.DataFrame, changes: pd.DataFrame, session: str) -> pd.DataFrame:
+    """The lesion table where lesions of the visit before the last say what became of them.
+
+    Args:
+        lesions: rows of the main method.
+        changes: as on a page, with the columns state and baseline (labels, comma-separated).
+        session: the visit before the last.
+    """
+    fate = {
+        int(label): str(state)
+        for labels, state in zip(changes["baseline"], changes["state"], strict=True)
+        for label in str(labels).split(",")
+        if label.strip().isdigit()
+    }
+    lesions = lesions.copy()
+    if "state" not in lesions:
+        lesions["state"] = None
+    here = (lesions["session"] == session) & lesions["label"].isin(list(fate))
+    lesions.loc[here, "state"] = lesions.loc[here, "label"].map(fate)
+    return lesions
+
+
+def change_rows(changes: pd.DataFrame, before: str, after: str) -> list[dict[str, Any]]:
+    """Cells of the table of changes, each row with the lesion that a click leads to."""
+    table = free_table(changes)
+    rows = []
+    for cells, entry in zip(table["rows"], changes.to_dict("records"), strict=True):
+        target = None
+        for session, column in ((after, "followup"), (before, "baseline")):
+            label = _text(entry.get(column)).split(",")[0].strip()
+            if target is None and label.isdigit():
+                target = {"session": session, "label": int(label)}
+        rows.append(
+            {"cells": cells, "target": target, "look": change_look(_text(entry.get("state")))}
+        )
+    return rows
 
 
 def lesion_rows(
@@ -146,22 +193,23 @@ def lesion_rows(
                 "confidence": _finite(entry.get("confidence")),
                 "intensity": _finite(entry.get("mean_intensity")),
                 "group": int(_finite(entry.get("confluent_group")) or 0),
+                "lineage": int(_finite(entry.get("lineage")) or 0),
             }
         )
     return rows
 
 
-def method_table(
-    lesions: pd.DataFrame, sessions: Sequence[str], methods: Sequence[str]
-) -> dict[str, Any]:
-    """Counts and volumes by method, so that one sees how a count depends on it."""
+def method_table(lesions: pd.DataFrame, available: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Counts and volumes by method, so that one sees how a count depends on it.
+
+    Args:
+        available: methods in the order shown, by session.
+    """
     places = _places(lesions)
     rows = []
-    for session in sessions:
+    for session, methods in available.items():
         for method in methods:
             here = lesions[(lesions["session"] == session) & (lesions["method"] == method)]
-            if not len(here) and method not in set(lesions["method"]):
-                continue
             location = _location(here)
             rows.append(
                 {
@@ -219,19 +267,65 @@ def free_table(table: pd.DataFrame, links: Sequence[str] | None = None) -> dict[
         }
         for name in names
     ]
+    digits = {name: _digits(table[name]) for name in names}
     rows = []
     for place, values in enumerate(table[names].itertuples(index=False)):
         rows.append(
             [
                 Cell(
-                    shown(_plain(value)),
+                    _read(_plain(value), digits[name]),
                     "" if _missing(value) else str(_plain(value)),
-                    links[place] if links and at == 0 else "",
+                    links[place] if links and name == names[0] else "",
                 )
-                for at, value in enumerate(values)
+                for name, value in zip(names, values, strict=True)
             ]
         )
     return {"columns": columns, "rows": rows}
+
+
+def outliers(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Values further than 1.5 interquartile ranges outside the middle half (Tukey's fences).
+
+    Returns:
+        One row each: the first column of the table, quantity, value, middle half; none where
+        fewer than eight values are known.
+    """
+    first = table.columns[0] if len(table.columns) else ""
+    rows = []
+    for name in columns:
+        if name not in table:
+            continue
+        values = pd.to_numeric(table[name], errors="coerce")
+        if values.notna().sum() < 8:
+            continue
+        low, high = values.quantile(0.25), values.quantile(0.75)
+        reach = 1.5 * (high - low)
+        for place in np.flatnonzero((values < low - reach) | (values > high + reach)):
+            rows.append(
+                {
+                    str(first): table[first].iloc[place],
+                    "quantity": name.replace("_", " "),
+                    "value": shown(float(values.iloc[place])),
+                    "middle half": f"{shown(float(low))} to {shown(float(high))}",
+                }
+            )
+    return pd.DataFrame(rows, columns=[str(first), "quantity", "value", "middle half"])
+
+
+def _read(value: Any, digits: int | None) -> str:
+    return shown(value) if digits is None else number(value, digits)
+
+
+def _digits(column: pd.Series) -> int | None:
+    """Decimals that show a column of numbers alike; None for a column of anything else."""
+    if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+        return None
+    values = column.dropna().to_numpy(dtype=np.float64)
+    values = values[np.isfinite(values)]
+    if not len(values) or (values == np.round(values)).all():
+        return 0
+    largest = float(np.abs(values).max())
+    return 3 if largest < 10 else 1 if largest < 1000 else 0
 
 
 def _places(lesions: pd.DataFrame) -> list[str]:

@@ -30,6 +30,9 @@ P = ParamSpec("P")
 INK = "#1d2733"
 """Text and axes; an SVG puts the color of its surroundings in its place."""
 
+ON_SERIES = "#fffffe"
+"""Text on a bar; an SVG lets the page choose what is readable there."""
+
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--", "-.", ":")
 
@@ -210,7 +213,7 @@ def forest(rows: pd.DataFrame, *, label: str = "difference", reference: float = 
         face = color if clear else "none"
         axes.plot(estimate, place, "s", markersize=6, color=color, markerfacecolor=face)
     axes.set_yticks(range(len(rows)), [str(name) for name in rows.index])
-    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_ylim(max(len(rows), 1) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(label)
@@ -328,7 +331,7 @@ def strips(
             )
         columns[name] = shown
     axes.set_yticks(range(len(columns)), list(columns))
-    axes.set_ylim(len(columns) - 0.5, -0.5)
+    axes.set_ylim(max(len(columns), 1) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(label)
@@ -424,11 +427,11 @@ def stacked_bars(table: pd.DataFrame, *, label: str) -> Figure:
                     ha="center",
                     va="center",
                     fontsize=8.5,
-                    color=_readable_on(color),
+                    color=ON_SERIES,
                 )
         start = start + width
     axes.set_yticks(range(len(table)), [str(name) for name in table.index])
-    axes.set_ylim(len(table) - 0.5, -0.5)
+    axes.set_ylim(max(len(table), 1) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(label)
@@ -471,6 +474,7 @@ def to_svg(figure: Figure) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     text = re.sub(INK, "currentColor", text, flags=re.IGNORECASE)
+    text = re.sub(ON_SERIES, f"var(--on-series, {ON_SERIES})", text, flags=re.IGNORECASE)
     for number, color in enumerate(SERIES, start=1):
         text = re.sub(color, f"var(--series-{number}, {color})", text, flags=re.IGNORECASE)
     text = re.sub(r"font: ([0-9.]+)px [^;\"]*", r"font-size: \1px; font-family: inherit", text)
@@ -497,8 +501,3 @@ def _wilson(hits: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray
     center = (share + z**2 / (2 * total)) / (1 + z**2 / total)
     half = z / (1 + z**2 / total) * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
     return center - half, center + half
-
-
-def _readable_on(color: str) -> str:
-    red, green, blue = (int(color[at : at + 2], 16) / 255 for at in (1, 3, 5))
-    return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.6 else "black"

@@ -11,7 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from lesionwise.report.contents import free_table
+from lesionwise.report.contents import free_table, outliers
 from lesionwise.report.figures import histogram, to_svg
 from lesionwise.report.render import data_uri, safe_link, write_page
 from lesionwise.report.study import write_study_page
@@ -48,6 +48,7 @@ def write_index_page(page: CohortPage, path: str | Path) -> Path:
         page=page,
         scans=free_table(page.scans, links=_links(page.scans)),
         failures=free_table(page.failures),
+        outliers=free_table(outliers(page.scans, page.distributions)),
         charts=[(Markup(svg), name.replace("_", " ")) for svg, name in charts],
     )
 

@@ -29,6 +29,9 @@ class ChangeLook:
     meaning: str
 
 
+COMPARED = ("new", "growing", "merged", "split", "shrinking", "gone", "stable")
+"""The kinds of change that are counted at the top of a page, in this order."""
+
 CHANGES: dict[str, ChangeLook] = {
     "new": ChangeLook("+", "#FF5A36", "only at follow-up"),
     "growing": ChangeLook("↑", "#FFB000", "larger at follow-up"),
@@ -37,6 +40,10 @@ CHANGES: dict[str, ChangeLook] = {
     "shrinking": ChangeLook("↓", "#2FD6A0", "smaller at follow-up"),
     "gone": ChangeLook("\N{MULTIPLICATION SIGN}", "#5CC8FF", "only at baseline"),
     "stable": ChangeLook("=", "#E4E8EE", "no change beyond measurement error"),
+    "too small": ChangeLook(
+        "~", "#B9BFC9", "without a partner, too small to be called new or gone"
+    ),
+    "baseline": ChangeLook("\N{MIDDLE DOT}", "#E4E8EE", "first visit, nothing to compare with"),
 }
 UNKNOWN_CHANGE = ChangeLook("?", "#C9CED6", "not followed")
 

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from lesionwise.instances.describe import describe_lesions
 from lesionwise.report.contents import (
     Look,
+    change_rows,
     change_tiles,
     free_table,
     lesion_rows,
@@ -21,6 +22,7 @@ from lesionwise.report.contents import (
     method_table,
     regions,
     tiles,
+    with_fate,
 )
 from lesionwise.report.display import prepare
 from lesionwise.report.figures import to_svg
@@ -35,10 +37,10 @@ TRUTH = "truth"
 
 _FOR_SCRIPTS = (
     *("label", "session", "method", "color", "place"),
-    *("state", "location", "volume", "confidence", "group"),
+    *("state", "location", "volume", "confidence", "group", "lineage"),
 )
 
-_OPTIONAL = ("state", "location", "confidence", "confluent_group", "extent_i_mm")
+_OPTIONAL = ("state", "location", "confidence", "confluent_group", "extent_i_mm", "lineage")
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +66,10 @@ def write_study_page(page: StudyPage, path: str | Path) -> Path:
         raise ValueError(f"a study page needs visits with names of their own, got {sessions}")
     methods = _methods(page)
     lesions = _complete(page, methods)
+    before = sessions[-2] if len(sessions) > 1 else ""
+    if page.changes is not None and {"state", "baseline"} <= set(page.changes):
+        fate = with_fate(lesions[lesions["method"] == methods[0]], page.changes, before)
+        lesions = pd.concat([fate, lesions[lesions["method"] != methods[0]]], ignore_index=True)
     main = lesions[lesions["method"] == methods[0]]
     visits = [
         _show(visit, main[main["session"] == visit.session], methods[0]) for visit in page.visits
@@ -89,10 +95,11 @@ def write_study_page(page: StudyPage, path: str | Path) -> Path:
         has={name: name in lesions and lesions[name].notna().any() for name in _OPTIONAL},
         locations=_values(lesions, "location"),
         states=states,
-        method_table=method_table(lesions, sessions, methods),
+        method_table=method_table(lesions, _available(page.visits, lesions, methods)),
         location_svg=None if chart is None else Markup(to_svg(chart)),
         regions=regions(main[main["session"] == sessions[-1]]),
         changes=None if page.changes is None else free_table(page.changes),
+        change_rows=[] if page.changes is None else change_rows(page.changes, before, sessions[-1]),
         change_looks=CHANGES,
         scores=None if page.scores is None else free_table(page.scores),
         pictures=[
@@ -189,6 +196,18 @@ def _methods(page: StudyPage) -> list[str]:
         found.append(TRUTH)
     first = page.method or (found[0] if found else "lesions")
     return list(dict.fromkeys([first, *found]))
+
+
+def _available(
+    visits: Sequence[VisitView], lesions: pd.DataFrame, methods: Sequence[str]
+) -> dict[str, list[str]]:
+    """The methods that were applied to each visit, whether or not they found lesions."""
+    found = {}
+    for visit in visits:
+        has = set(visit.instances) | ({TRUTH} if visit.truth is not None else set())
+        has |= set(lesions.loc[lesions["session"] == visit.session, "method"])
+        found[visit.session] = [method for method in methods if method in has]
+    return found
 
 
 def _complete(page: StudyPage, methods: Sequence[str]) -> pd.DataFrame:

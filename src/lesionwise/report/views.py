@@ -51,11 +51,12 @@ class StudyPage:
         subject: name of the patient.
         visits: one, two or more, in time order.
         lesions: rows as in ``lesions.tsv``: label, volume_mm3 and, as far as known, session,
-            method, location, state, confidence, confluent_group, mean_intensity,
-            center_x_mm …, extent_i_mm ….
+            method, location, state, lineage (one number for one lesion at all visits),
+            confidence, confluent_group, center_x_mm …, extent_i_mm ….
         method: the main way of telling lesions apart; by default the first of the last visit.
-        changes: what became of each lesion, a row a lesion or group: state, and as far as
-            known baseline and followup (labels), baseline_mm3, followup_mm3.
+        changes: what became of each lesion between the last two visits, a row a lesion: state,
+            and as far as known baseline and followup (labels, comma-separated), baseline_mm3,
+            followup_mm3. Lesions of the visit before the last take their state from here.
         scores: metric values against a known truth, a free table.
         provenance: what made the page: recipe, model, versions, departures, options.
         warnings: about the study as a whole.

@@ -34,7 +34,6 @@
     for (const ring of document.querySelectorAll(".ring")) ring.remove();
     if (!entry) return;
     entry.element.setAttribute("aria-selected", "true");
-    if (entry.element.hidden) filters.reset();
     for (const row of table.tBodies[0].rows) row.tabIndex = row === entry.element ? 0 : -1;
     if (scroll) {
       const box = document.getElementById("lesion-scroll");
@@ -56,12 +55,28 @@
 
   const say = (text) => { status.textContent = text; };
 
-  const goTo = (entry) => {
+  const setMethod = async (name) => {
+    method = name;
+    mark(null);
+    for (const viewer of viewers) await viewer.load(name);
+  };
+
+  const reveal = async (entry) => {
+    if (!entry.element.hidden) return;
+    for (const field of filters.elements) if (field.name) field.value = field.name === "method" ? entry.method : "";
+    filters.dispatchEvent(new Event("change"));
+    if (entry.method !== method) await setMethod(entry.method);
+  };
+
+  const goTo = async (entry) => {
+    await reveal(entry);
     mark(entry);
     say(describe(entry));
     for (const viewer of viewers) {
       if (entry.place) viewer.nv.scene.crosshairPos = viewer.nv.mm2frac(entry.place);
-      viewer.nv.opts.atlasActiveIndex = viewer.session === entry.session ? viewer.valueOf(entry) : 0;
+      const same = viewer.session === entry.session ? entry
+        : data.rows.find((row) => entry.lineage && row.lineage === entry.lineage && row.session === viewer.session && row.method === entry.method);
+      viewer.nv.opts.atlasActiveIndex = same ? viewer.valueOf(same) : 0;
       viewer.nv.updateGLVolume();
     }
   };
@@ -88,12 +103,28 @@
       event.preventDefault();
     });
   }
+  for (const row of document.querySelectorAll("#change-table tr[data-to-label]")) {
+    const target = () => rowOf.get(`${row.dataset.toSession}\n${data.methods[0]}\n${row.dataset.toLabel}`);
+    if (!target()) continue;
+    row.dataset.goto = "";
+    const go = () => {
+      goTo(target());
+      bench.scrollIntoView({ block: "nearest" });
+    };
+    row.addEventListener("click", go);
+    row.addEventListener("keydown", (event) => { if (event.key === "Enter") go(); });
+  }
   const makeFirstReachable = () => {
     const rows = visible();
     if (rows.length && !rows.some((row) => row.tabIndex === 0)) rows[0].tabIndex = 0;
   };
   table.addEventListener("filtered", makeFirstReachable);
   makeFirstReachable();
+
+  // On paper the pictures come first and the long table last.
+  const home = bench.nextSibling;
+  addEventListener("beforeprint", () => bench.parentElement.append(bench));
+  addEventListener("afterprint", () => bench.parentElement.insertBefore(bench, home));
 
   const unpack = async (id) => {
     const text = document.getElementById(id).textContent;
@@ -132,6 +163,7 @@
         textHeight: 0.05,
         fontMinPx: 15,
         isRadiologicalConvention: true,
+        showAllOrientationMarkers: true,
         sagittalNoseLeft: true,
         isSliceMM: true,
         show3Dcrosshair: true,
@@ -247,11 +279,6 @@
     for (const entry of data.rows) {
       entry.element.querySelector(".swatch").style.background = (name === "change" && entry.changeColor) || entry.color;
     }
-  };
-  const setMethod = async (name) => {
-    method = name;
-    mark(null);
-    for (const viewer of viewers) await viewer.load(name);
   };
   for (const button of bench.querySelectorAll("[data-view]")) button.addEventListener("click", () => setView(button.dataset.view));
   for (const button of bench.querySelectorAll("[data-show]")) button.addEventListener("click", () => setShow(button.dataset.show));
