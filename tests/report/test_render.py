@@ -2,7 +2,6 @@ import pytest
 
 from lesionwise.report.render import NOT_A_DEVICE, data_uri, number, render, safe_link, shown
 
-
 MISSING = "\N{EN DASH}"
 
 
