@@ -205,6 +205,9 @@ def test_options_are_written_with_their_definitions():
         {"empty": "zero"},
         {"iou_threshold": 1.5},
         {"clu_connectivity": 8},
+        {"ndsc_r": 0},
+        {"min_volume_mm3": -1.0},
+        {"epsilon": float("nan")},
     ],
 )
 def test_unknown_options_are_refused(wrong):

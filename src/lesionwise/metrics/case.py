@@ -108,8 +108,14 @@ class Options:
         for name, (value, known) in choices.items():
             if value not in known:
                 raise InputError(f"{name}: {value!r} is none of {', '.join(map(str, known))}")
-        if not 0 <= self.iou_threshold <= 1:
-            raise InputError(f"iou_threshold: {self.iou_threshold} does not lie between 0 and 1")
+        for name in ("iou_threshold", "ndsc_r", "split_merge_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name}: {getattr(self, name)} does not lie between 0 and 1")
+        if self.ndsc_r in (0, 1):
+            raise InputError(f"ndsc_r: must lie strictly between 0 and 1, not at {self.ndsc_r}")
+        for name in ("min_volume_mm3", "min_extent_mm", "epsilon", "clu_dilations"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name}: {getattr(self, name)} is below 0")
 
     @property
     def size_filter(self) -> Literal["both sides", "neither side"]:
