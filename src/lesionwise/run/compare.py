@@ -245,9 +245,9 @@ def _image(found: Found) -> Volume:
 
 def _with_states(lesions: pd.DataFrame, main: str, tracks: Tracks, visit: int) -> pd.DataFrame:
     rows = tracks.lineages[(tracks.lineages["visit"] == visit) & (tracks.lineages["label"] > 0)]
-    of_label = rows.set_index("label")[["lineage", "state", "ambiguous"]]
+    of_label = rows.set_index("label")[["lineage", "state", "ambiguous"]].astype(object)
     joined = lesions.join(of_label, on="label")
-    joined.loc[joined["method"] != main, ["lineage", "state", "ambiguous"]] = None
+    joined.loc[joined["method"] != main, list(of_label.columns)] = None
     return joined
 
 

@@ -1,0 +1,65 @@
+"""Two visits: what is followed, written and refused."""
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from heads import LESIONS, head, save
+
+from lesionwise.run.compare import compare
+from lesionwise.types import InputError, Instances
+
+
+@pytest.fixture
+def compared(tmp_path, model):
+    """Lesions a and b, then b and c, the head 4 mm further along j."""
+    before = save(tmp_path / "sub-1_ses-1_FLAIR.nii.gz", head("ab"))
+    after = save(tmp_path / "sub-1_ses-2_FLAIR.nii.gz", head("bc", shift=(0, 2, 0)))
+    return tmp_path / "out", compare([before, after], tmp_path / "out")
+
+
+def test_what_is_new_and_gone_is_found_across_a_movement(compared):
+    out, done = compared
+    row = done.summary.set_index("visit").loc["2"]
+    assert (row["new"], row["gone"], row["stable"]) == (1, 1, 1)
+    assert np.allclose(done.to_common[1][:3, 3], [0, 4, 0], atol=0.5)
+    lineages = pd.read_csv(out / "lineages.tsv", sep="\t", dtype={"visit": str})
+    assert set(lineages["visit"]) == {"1", "2"}
+    assert done.page.exists()
+
+
+def test_the_new_lesion_is_marked_on_the_followups_own_grid(compared):
+    out, _ = compared
+    path = next(out.rglob("sub-1_ses-2_space-orig_desc-new_mask.nii.gz"))
+    i, j, k = LESIONS["c"]
+    expected = np.zeros(head().shape, bool)
+    expected[i : i + 4, j + 2 : j + 6, k : k + 4] = True
+    assert np.array_equal(np.asarray(nib.load(path).dataobj) > 0, expected)
+    assert next(out.rglob("*space-baseline_desc-change_dseg.nii.gz")).exists()
+
+
+def test_known_lesions_are_scored(tmp_path, model):
+    scans = [save(tmp_path / f"{n}.nii.gz", head("ab")) for n in "xy"]
+    image = nib.load(scans[0])
+    from lesionwise.io.nifti import read_volume
+
+    volume = read_volume(scans[0])
+    labels = np.zeros(image.shape, np.int32)
+    for number, name in enumerate("ab", start=1):
+        i, j, k = LESIONS[name]
+        labels[i : i + 4, j : j + 4, k : k + 4] = number
+    truth = [Instances(labels, volume.grid)] * 2
+    done = compare(scans, tmp_path / "out", truth=truth)
+    assert done.scores is not None
+    assert (done.scores[["DSC", "lesion F1", "PQ"]] == 1).all(axis=None)
+
+
+def test_visits_of_different_subjects_are_refused(tmp_path, model):
+    scans = [save(tmp_path / f"sub-{n}_ses-{n}_FLAIR.nii.gz", head()) for n in "12"]
+    with pytest.raises(InputError, match="different subjects"):
+        compare(scans, tmp_path / "out")
+
+
+def test_one_visit_is_not_enough(tmp_path, model):
+    with pytest.raises(InputError, match="two or more"):
+        compare([save(tmp_path / "a.nii.gz", head())], tmp_path / "out")

@@ -1,0 +1,85 @@
+"""Lesions of other tools' maps."""
+
+import json
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from heads import save
+
+from lesionwise.run.split import split
+from lesionwise.types import InputError
+
+
+def dumbbell():
+    """Two balls of radius 4 voxels, 7 apart: one region, two lesions."""
+    i, j, k = np.indices((24, 16, 16))
+    centers = ((8, 8, 8), (15, 8, 8))
+    return np.any([(i - a) ** 2 + (j - b) ** 2 + (k - c) ** 2 <= 16 for a, b, c in centers], axis=0)
+
+
+def labels_of(path):
+    return np.asarray(nib.load(path).dataobj)
+
+
+def test_acls_separates_what_components_cannot(tmp_path):
+    path = save(tmp_path / "x_mask.nii.gz", dumbbell().astype(np.uint8))
+    merged = split([path], tmp_path / "cc", method="cc")
+    apart = split([path], tmp_path / "acls", method="acls")
+    assert merged.summary["lesions"].tolist() == [1]
+    assert apart.summary["lesions"].tolist() == [2]
+    assert np.array_equal(labels_of(apart.written[0]) > 0, dumbbell())
+
+
+def test_a_probability_map_is_thresholded(tmp_path):
+    path = save(tmp_path / "x_probseg.nii.gz", dumbbell() * np.float32(0.4) + np.float32(0.05))
+    assert split([path], tmp_path / "a").summary["lesions"].tolist() == [0]
+    found = split([path], tmp_path / "b", threshold=0.3, method="cc")
+    assert found.summary["lesions"].tolist() == [1]
+
+
+def test_small_lesions_go_unless_asked_for(tmp_path):
+    mask = np.zeros((12, 12, 12), np.uint8)
+    mask[2:4, 2:4, 2:4] = 1
+    path = save(tmp_path / "x.nii.gz", mask, np.eye(4))
+    assert split([path], tmp_path / "a").summary["lesions"].tolist() == [0]
+    kept = split([path], tmp_path / "b", min_volume_mm3=0, min_extent_mm=0)
+    assert kept.summary["lesions"].tolist() == [1]
+
+
+def test_connectivity_is_an_option_and_written_down(tmp_path):
+    mask = np.zeros((12, 12, 12), np.uint8)
+    mask[1:5, 1:5, 1:5] = mask[5:9, 5:9, 5:9] = 1
+    path = save(tmp_path / "x.nii.gz", mask)
+    assert split([path], tmp_path / "a", method="cc").summary["lesions"].tolist() == [1]
+    six = split([path], tmp_path / "b", method="cc", connectivity=6)
+    assert six.summary["lesions"].tolist() == [2]
+    sidecar = json.loads((tmp_path / "b" / "x_seg-cc_dseg.json").read_text())
+    assert sidecar["Connectivity"] == 6
+
+
+def test_several_maps_share_one_table_and_faults_are_listed(tmp_path):
+    good = save(tmp_path / "a.nii.gz", dumbbell().astype(np.uint8))
+    percent = save(tmp_path / "b.nii.gz", dumbbell() * np.float32(80.5))
+    done = split([good, percent], tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out" / "lesions.tsv", sep="\t")
+    assert set(table["map"]) == {"a"}
+    assert "a probability lies in [0, 1]" in done.failures[str(percent)]
+    with pytest.raises(InputError, match=r"b\.nii\.gz"):
+        split([percent], tmp_path / "out")
+
+
+def test_settings_that_cannot_hold_are_refused(tmp_path):
+    path = save(tmp_path / "a.nii.gz", dumbbell().astype(np.uint8))
+    with pytest.raises(InputError, match="--connectivity 8"):
+        split([path], tmp_path / "out", connectivity=8)
+    with pytest.raises(InputError, match="--method offsets"):
+        split([path], tmp_path / "out", method="offsets")
+
+
+def test_split_needs_no_torch():
+    code = "import sys, lesionwise.run.split; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
