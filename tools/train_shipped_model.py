@@ -2,10 +2,10 @@
 
     python tools/train_shipped_model.py REAL OUT [--minutes 40] [--workers 2]
 
-REAL is the folder of openly licensed scans and masks described in src/lesionwise/models/*.md.
-OUT gets the data sets (simulated once, kept), the prepared arrays and one run a recipe. The runs
-are trained side by side, one process and one thread each, so that both have the same budget.
-The validation subject ``open19`` is used by no step of it.
+REAL is the folder of openly licensed scans and masks that src/lesionwise/models/conflunet.md names.
+OUT gets the data sets (simulated once, kept), the prepared arrays and one run a recipe; the weights
+end in src/lesionwise/models. The runs are trained side by side, one process and one thread each, so
+that both have the same budget. The subject ``open19`` is used by no step of it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,16 @@ import numpy as np
 from scipy import ndimage
 
 from lesionwise.io.bids import write_dataset_description
+from lesionwise.io.files import write_json
 from lesionwise.io.nifti import read_mask, read_volume, write_volume
+from lesionwise.methods.network import WEIGHTS
+from lesionwise.run.predict import read_run
 from lesionwise.run.prepare import prepare
 from lesionwise.run.simulate import simulate
 from lesionwise.simulate.masks import split_at_maxima
 from lesionwise.types import BoolArray, Volume
 
+MODELS = Path(__file__).parents[1] / "src" / "lesionwise" / "models"
 NEVER_SEEN = "open19"
 PARTS = (
     # name, patients, seed, style, with the real masks
@@ -52,8 +56,8 @@ SETTINGS = (
     "method.validate_every=6",
     "method.selection.top_k=3",
 )
-"""What differs from the recipes, so that two cores get somewhere: a quarter of the width, a third of the
-patch's volume, small batches at a higher rate, patches around lesions."""
+"""What differs from the recipes, so that two cores get somewhere: a quarter of the width, a third
+of the patch volume, small batches at a higher rate, patches around lesions."""
 
 
 def jittered(
@@ -131,6 +135,15 @@ def make_data(real: Path, out: Path, workers: int) -> Path:
     return target
 
 
+def ship(run: Path, name: str) -> None:
+    """Put the weights and the record of a run beside the package's code."""
+    described = read_run(run)
+    if described["status"] != "done":
+        sys.exit(f"{run}: its training has not ended")
+    shutil.copyfile(run / WEIGHTS, MODELS / f"{name}.safetensors")
+    write_json(MODELS / f"{name}.json", described)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("real", type=Path)
@@ -165,6 +178,8 @@ def main() -> None:
     failed = [run.wait() for run in runs]
     if any(failed):
         sys.exit(1)
+    for recipe in RECIPES:
+        ship(given.out / recipe, recipe)
 
 
 if __name__ == "__main__":
