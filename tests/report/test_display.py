@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lesionwise.report.display import MARGIN_MM, prepare
+from lesionwise.report.display import MARGIN_MM, SHELL_MM, prepare
 from lesionwise.types import Grid, Instances, Volume
 
 
@@ -67,3 +67,13 @@ def test_lesions_on_another_grid_are_refused() -> None:
     other = Instances(np.zeros((4, 4, 5), dtype=np.int32), Grid((4, 4, 5), np.eye(4)))
     with pytest.raises(ValueError, match="cc does not lie on the grid"):
         prepare(image, {"cc": other}, None)
+
+
+def test_what_lies_far_from_the_brain_is_black() -> None:
+    image = np.full((40, 40, 40), 50, dtype=np.float32)
+    image[:, :, 20:] = 60
+    brain = np.zeros(image.shape, dtype=bool)
+    brain[10:30, 10:30, 10:30] = True
+    shown = prepare(_volume(image), {}, _volume(brain))
+    assert shown.gray[6 + 10, 6 + 10, 6 + 19 + int(SHELL_MM)] > 0
+    assert shown.gray[6 + 10, 6 + 10, 6 + 20 + int(SHELL_MM)] == 0

@@ -14,7 +14,7 @@ from lesionwise.report.page import StudyPage, write_study_page
 
 READY = "document.getElementById('bench').dataset.viewer === 'ready'"
 MARKED = (
-    "return [...document.querySelectorAll('tr[aria-selected=true]')]"
+    "return [...document.querySelectorAll('tr[aria-current=true]')]"
     ".map((row) => row.cells[0].textContent.trim())"
 )
 LISTED = (

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import edt
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +14,10 @@ from lesionwise.io.space import canonical
 from lesionwise.types import Grid, Instances, Volume
 
 MARGIN_MM = 6.0
-"""Kept around the brain, so that its edge is not cut and lesions at the cortex can be judged."""
+"""Kept around the brain, so that pictures have an edge."""
+
+SHELL_MM = 3.0
+"""What is shown around the brain: enough to judge its edge, too little to hide it in 3D."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +39,9 @@ class Display:
 
 def prepare(image: Volume, instances: Mapping[str, Instances], brain: Volume | None) -> Display:
     """Crop to the brain, a margin and every lesion, and bring to 256 gray levels.
+
+    Further than ``SHELL_MM`` from brain and lesions the picture is black, which also keeps faces
+    out of it.
 
     Args:
         image: any orientation and intensity unit; voxels that are not finite are shown black.
@@ -61,6 +68,7 @@ def prepare(image: Volume, instances: Mapping[str, Instances], brain: Volume | N
     low, high = _window(array, inside, labels)
     cropped = array[box]
     gray = np.clip((cropped - low) * (255.0 / (high - low)), 0, 255).astype(np.uint8)
+    gray[_further_than(SHELL_MM, keep[box], grid.spacing_mm)] = 0
     start = np.array([side.start for side in box])
     affine = grid.affine.copy()
     affine[:3, 3] = grid.world_mm(start[None])[0]
@@ -83,6 +91,15 @@ def _bounding_box(keep: NDArray[np.bool_], grid: Grid) -> tuple[slice, slice, sl
             slice(max(int(used[0]) - margin, 0), min(int(used[-1]) + 1 + margin, keep.shape[axis]))
         )
     return sides[0], sides[1], sides[2]
+
+
+def _further_than(
+    distance_mm: float, mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
+) -> NDArray[np.bool_]:
+    if not mask.any():
+        return np.zeros(mask.shape, dtype=bool)
+    apart: NDArray[np.float32] = edt.edt(~mask, anisotropy=spacing_mm)
+    return apart > distance_mm
 
 
 def _window(

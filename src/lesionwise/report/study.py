@@ -92,7 +92,7 @@ def write_study_page(page: StudyPage, path: str | Path) -> Path:
         tiles=tiles([main[main["session"] == session] for session in sessions]),
         change_tiles=change_tiles(main, page.changes),
         rows=rows,
-        has={name: name in lesions and lesions[name].notna().any() for name in _OPTIONAL},
+        has={name: _has(lesions, name) for name in _OPTIONAL},
         locations=_values(lesions, "location"),
         states=states,
         method_table=method_table(lesions, _available(page.visits, lesions, methods)),
@@ -227,6 +227,14 @@ def _complete(page: StudyPage, methods: Sequence[str]) -> pd.DataFrame:
             table = describe_lesions(visit.truth, visit.image.array)
             known.append(table.assign(session=visit.session, method=TRUTH, confidence=np.nan))
     return pd.concat([table for table in known if len(table)] or known, ignore_index=True)
+
+
+def _has(lesions: pd.DataFrame, column: str) -> bool:
+    """Whether a column says something; a confluent group of 0 says nothing."""
+    if column not in lesions:
+        return False
+    known = lesions[column].dropna()
+    return bool((known > 0).any() if column == "confluent_group" else len(known))
 
 
 def _values(lesions: pd.DataFrame, column: str) -> list[str]:

@@ -29,11 +29,11 @@
   ].filter(Boolean).join(" · ");
 
   const mark = (entry, { scroll = true } = {}) => {
-    selected?.element.removeAttribute("aria-selected");
+    selected?.element.removeAttribute("aria-current");
     selected = entry;
     for (const ring of document.querySelectorAll(".ring")) ring.remove();
     if (!entry) return;
-    entry.element.setAttribute("aria-selected", "true");
+    entry.element.setAttribute("aria-current", "true");
     for (const row of table.tBodies[0].rows) row.tabIndex = row === entry.element ? 0 : -1;
     if (scroll) {
       const box = document.getElementById("lesion-scroll");
