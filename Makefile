@@ -16,10 +16,10 @@ demo: install
 	$(BIN)/lesionwise demo -o $(DEMO)
 
 test: check
-	$(BIN)/pytest -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not slow"
 
 test-all: check
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 check: install
 	$(BIN)/ruff check .

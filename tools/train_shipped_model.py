@@ -1,6 +1,6 @@
 """Trains the shipped models from nothing but the real masks and scans at hand and the simulator.
 
-    python tools/train_shipped_model.py REAL OUT [--minutes 40] [--workers 2]
+    python tools/train_shipped_model.py REAL OUT [--minutes 37] [--workers 2]
 
 REAL is the folder of openly licensed scans and masks that src/lesionwise/models/conflunet.md names.
 OUT gets the data sets (simulated once, kept), the prepared arrays and one run a recipe; the weights
@@ -148,7 +148,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("real", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--minutes", type=float, default=40)
+    parser.add_argument("--minutes", type=float, default=37)
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     dataset = make_data(given.real, given.out, given.workers)

@@ -496,7 +496,8 @@ def recipes(
 
 def _exit_on_failures(failures: dict[str, str]) -> None:
     for name, fault in failures.items():
-        console.print(f"lesionwise: {fault if name in fault else f'{name}: {fault}'}", markup=False)
+        line = fault if name in fault else f"{name}: {fault}"
+        console.print(f"lesionwise: {line}", markup=False, soft_wrap=True)
     if failures:
         raise typer.Exit(2)
 
