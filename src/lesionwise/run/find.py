@@ -117,8 +117,8 @@ def find_lesions(
     """Find and separate the lesions of a study's last visit.
 
     The recipe's steps prepare the study, its method predicts maps on the prepared grid, and
-    the probability returns to the scan's own grid by linear interpolation, where the
-    threshold makes the mask. ``cc`` labels that mask. ``offsets`` and ``acls`` work on the
+    the probability returns to the scan's own grid by linear interpolation, is set to 0 outside the
+    brain, and the threshold makes the mask. ``cc`` labels that mask. ``offsets`` and ``acls`` work on the
     prepared grid, where the maps were made, and their labels are carried onto the mask: so
     every mask voxel belongs to one lesion before the size filters act.
 
@@ -149,9 +149,11 @@ def find_lesions(
     threshold = recipe.threshold if options.threshold is None else options.threshold
     told("instances")
     with watch.stage("instances"):
-        probability = resample_to(Volume(maps.probability, maps.grid), reference.grid, order=1)
         if brain_native is None:
             brain_native = Volume(np.ones(reference.grid.shape, dtype=np.bool_), reference.grid)
+        smooth = resample_to(Volume(maps.probability, maps.grid), reference.grid, order=1)
+        inside = np.where(brain_native.array, smooth.array, np.float32(0))
+        probability = Volume(inside, reference.grid)
         mask = probability.array > threshold
         instances = {}
         for name, separate in _separations(model, maps, options).items():
