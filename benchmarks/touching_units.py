@@ -5,8 +5,8 @@
 TRUTH and PREDICTIONS are folders of instance maps as ``lesionwise simulate`` and ``lesionwise
 predict`` write them. For every true lesion that touches another: the distance from its center of
 mass to the nearest one it touches, and the IoU with its match at IoU > 0.1 (0 without one). A row
-is a range of distances. PQ of a range is the sum of matched IoU over TP + FN / 2: false positives have
-no distance, so they are left out of it.
+is a range of distances. PQ of a range is the sum of matched IoU over TP + FN / 2: false positives
+have no distance, so they are left out of it.
 """
 
 from __future__ import annotations

@@ -116,11 +116,11 @@ def find_lesions(
 ) -> Found:
     """Find and separate the lesions of a study's last visit.
 
-    The recipe's steps prepare the study, its method predicts maps on the prepared grid, and
-    the probability returns to the scan's own grid by linear interpolation, is set to 0 outside the
-    brain, and the threshold makes the mask. ``cc`` labels that mask. ``offsets`` and ``acls`` work on the
-    prepared grid, where the maps were made, and their labels are carried onto the mask: so
-    every mask voxel belongs to one lesion before the size filters act.
+    The recipe's steps prepare the study, its method predicts maps on the prepared grid, and the
+    probability returns to the scan's own grid by linear interpolation and is set to 0 outside
+    the brain; the threshold makes the mask. ``cc`` labels that mask. ``offsets`` and ``acls``
+    work on the prepared grid, where the maps were made, and their labels are carried onto the
+    mask: so every mask voxel belongs to one lesion before the size filters act.
 
     Raises:
         InputError: If the scan cannot be prepared (no brain found, constant image …).
