@@ -1,0 +1,242 @@
+"""The pages of a folder of results again, from its files alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lesionwise.io.files import read_json, read_table
+from lesionwise.io.names import Entities, derivative_path, parse_name
+from lesionwise.io.nifti import read_labels, read_mask, read_volume
+from lesionwise.report.page import (
+    CohortPage,
+    StudyPage,
+    VisitView,
+    write_index_page,
+    write_study_page,
+)
+from lesionwise.types import InputError, Instances, Progress, silent
+
+TEXT_COLUMNS = {
+    *("subject", "session", "method", "visit", "location", "state", "becomes", "note"),
+    *("parents", "children", "lesions by", "name", "abbreviation", "color", "mapping"),
+}
+"""Columns of the tables that stay text; a session called 01 is no number."""
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What ``rebuild_pages`` made.
+
+    Attributes:
+        pages: in the order written; the one to open comes last.
+        failures: the fault by the name of what it concerns.
+    """
+
+    pages: tuple[Path, ...]
+    failures: Mapping[str, str]
+
+
+def rebuild_pages(output: str | Path, progress: Progress = silent) -> Rebuilt:
+    """Write the pages of ``segment`` or ``compare`` again; nothing is computed anew.
+
+    A folder with ``compare.json`` gets one page with all visits, any other a page per scan and
+    an index. The scans themselves are read where the sidecars say they lie. Known lesions are
+    not kept beside results, so the page of a demonstration shows its scores only.
+
+    Raises:
+        InputError: If the folder holds no results, or no page could be made.
+    """
+    output = Path(output)
+    done = list(_finished(output))
+    if not done:
+        raise InputError(f"{output}: holds no results of segment or compare")
+    if (output / "compare.json").exists():
+        progress("page", 0, 1)
+        page = write_study_page(_comparison(output, done), output / "index.html")
+        return Rebuilt((page,), {})
+    pages, failures = [], {}
+    for number, (entities, about) in enumerate(done):
+        name = "_".join(f"{key}-{value}" for key, value in _scan_of(entities).items())
+        progress(name, number, len(done))
+        try:
+            pages.append(
+                write_study_page(_scan_page(output, entities, about), output / f"{name}.html")
+            )
+        except InputError as fault:
+            failures[name] = str(fault)
+    if not pages:
+        raise InputError(next(iter(failures.values())))
+    pages.append(write_index_page(_index(output, done, failures), output / "index.html"))
+    return Rebuilt(tuple(pages), failures)
+
+
+def changes_of(lineages: pd.DataFrame, before: str, after: str) -> pd.DataFrame:
+    """What became of each lesion between two visits, as a page shows it.
+
+    Args:
+        lineages: as in ``lineages.tsv``: visit (name), label (0 where gone), state, lineage,
+            volume_mm3, parents (labels at the visit before, comma-separated), confidence, note.
+
+    Returns:
+        A row a lesion of the second visit and one for each that is gone by then.
+    """
+    lineages = lineages.assign(visit=lineages["visit"].astype(str))
+    rows = lineages[lineages["visit"] == after]
+    earlier = lineages[lineages["visit"] == before]
+    volumes = dict(zip(earlier["label"].tolist(), earlier["volume_mm3"].tolist(), strict=True))
+    parents = [_labels(value) for value in rows["parents"]]
+    present = rows["label"].to_numpy() > 0
+    return pd.DataFrame(
+        {
+            "state": rows["state"].to_numpy(),
+            "lineage": rows["lineage"].to_numpy(),
+            "baseline": [", ".join(map(str, labels)) for labels in parents],
+            "followup": [str(label) if label else "" for label in rows["label"]],
+            "baseline_mm3": [
+                sum(volumes.get(label, np.nan) for label in labels) if labels else np.nan
+                for labels in parents
+            ],
+            "followup_mm3": np.where(present, rows["volume_mm3"], np.nan),
+            "confidence": rows["confidence"].to_numpy(),
+            "note": rows["note"].fillna("").to_numpy(),
+        }
+    )
+
+
+def _finished(output: Path) -> Iterator[tuple[Entities, dict[str, Any]]]:
+    """Every scan whose results are complete: its lesion mask has a sidecar."""
+    for path in sorted(output.glob("sub-*/**/anat/*_label-L_mask.json")):
+        entities = parse_name(path)
+        if entities is not None:
+            yield entities, read_json(path)
+
+
+def _scan_of(entities: Entities) -> dict[str, str]:
+    """The entities that name the scan, without those that name the result."""
+    pairs = entities.pairs()
+    return {key: value for key, value in pairs.items() if key not in ("space", "label")}
+
+
+def _view(output: Path, entities: Entities, about: Mapping[str, Any], **further: Any) -> VisitView:
+    source = Path(about["Sources"][0])
+
+    def path(suffix: str, **stated: str) -> Path:
+        return derivative_path(output, entities, suffix, **{"label": "", **stated})
+
+    image = read_volume(source)
+    instances = {}
+    for method in about["Methods"]:
+        labels = read_labels(path("dseg", seg=method))
+        instances[method] = Instances(labels.array.astype(np.int32, copy=False), labels.grid)
+        if not labels.grid.matches(image.grid):
+            raise InputError(f"{source}: is not the scan these results were made from")
+    return VisitView(
+        session=entities.ses,
+        image=image,
+        instances=instances,
+        brain=read_mask(path("mask", desc="brain")),
+        warnings=tuple(about.get("Warnings", ())),
+        source=source.name,
+        **further,
+    )
+
+
+def _lesions(output: Path, entities: Entities, methods: Sequence[str]) -> pd.DataFrame:
+    tables = [
+        _table(derivative_path(output, entities, "dseg", ".tsv", label="", seg=method))
+        .rename(columns={"index": "label"})
+        .assign(method=method)
+        for method in methods
+    ]
+    return pd.concat(tables, ignore_index=True).assign(session=entities.ses)
+
+
+def _provenance(about: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "recipe": about["Recipe"],
+        "source": about["Source"],
+        "model": about["ModelHash"][:12],
+        "lesionwise": about["GeneratedBy"]["Version"],
+        "departures": about["Departures"],
+        "options": {
+            name: value for name, value in about.get("Settings", {}).items() if value is not None
+        },
+        "seconds": about.get("Seconds", {}),
+    }
+
+
+def _scan_page(output: Path, entities: Entities, about: Mapping[str, Any]) -> StudyPage:
+    title = " ".join(f"{key}-{value}" for key, value in _scan_of(entities).items())
+    return StudyPage(
+        title=f"Lesions of {title}",
+        subject=entities.sub,
+        visits=(_view(output, entities, about),),
+        lesions=_lesions(output, entities, about["Methods"]),
+        method=about["Methods"][0],
+        provenance=_provenance(about),
+    )
+
+
+def _comparison(output: Path, done: Sequence[tuple[Entities, Mapping[str, Any]]]) -> StudyPage:
+    order = [str(source) for source in read_json(output / "compare.json")["Sources"]]
+    moves = read_json(output / "compare.json")["FirstVisitToVisitMm"]
+    by_source = {str(about["Sources"][0]): (entities, about) for entities, about in done}
+    missing = [source for source in order if source not in by_source]
+    if missing:
+        raise InputError(f"{output}: holds no results of {missing[0]}")
+    visits = [
+        _view(output, *by_source[source], to_common=np.linalg.inv(np.array(move)))
+        for source, move in zip(order, moves, strict=True)
+    ]
+    about = by_source[order[-1]][1]
+    lesions = _table(output / "lesions.tsv")
+    lineages = _table(output / "lineages.tsv")
+    scores = output / "scores.tsv"
+    return StudyPage(
+        title=f"Lesions of sub-{by_source[order[0]][0].sub} through {len(visits)} visits",
+        subject=by_source[order[0]][0].sub,
+        visits=tuple(visits),
+        lesions=lesions,
+        method=about["Methods"][0],
+        changes=changes_of(lineages, visits[-2].session, visits[-1].session),
+        scores=_table(scores) if scores.exists() else None,
+        provenance=_provenance(about),
+    )
+
+
+def _index(
+    output: Path,
+    done: Sequence[tuple[Entities, Mapping[str, Any]]],
+    failures: Mapping[str, str],
+) -> CohortPage:
+    summaries = [dict(about["Summary"]) for _, about in done]
+    faults = [{"file": name, "fault": fault} for name, fault in failures.items()]
+    listed = output / "failures.tsv"
+    before = read_table(listed) if listed.exists() else pd.DataFrame(columns=["file", "fault"])
+    about = done[0][1]
+    return CohortPage(
+        title="Lesions of all scans",
+        scans=pd.DataFrame(summaries),
+        failures=pd.concat([before, pd.DataFrame(faults)], ignore_index=True),
+        distributions=("lesions", "volume_ml"),
+        provenance={"recipe": about["Recipe"], "model": about["ModelHash"][:12]},
+    )
+
+
+def _table(path: Path) -> pd.DataFrame:
+    table = read_table(path)
+    for name in table.columns:
+        if name not in TEXT_COLUMNS:
+            table[name] = pd.to_numeric(table[name], errors="coerce")
+    return table
+
+
+def _labels(value: object) -> list[int]:
+    """The labels of a comma-separated cell, which is missing where there are none."""
+    return [int(part) for part in str(value).split(",") if part.strip().isdigit()]

@@ -1,0 +1,146 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lesionwise.io.bids import dseg_table
+from lesionwise.io.files import write_json, write_table
+from lesionwise.io.names import Entities, derivative_path
+from lesionwise.io.nifti import write_volume
+from lesionwise.report.folder import changes_of, rebuild_pages
+from lesionwise.report.page import StudyPage
+from lesionwise.types import InputError, Volume
+
+
+def _results(
+    study: StudyPage, root: Path, subject: str = "01", session: str = "M00"
+) -> tuple[Path, Path]:
+    """What ``segment`` leaves of the first visit of a study, and the path of its scan."""
+    visit = study.visits[0]
+    scan = Entities(sub=subject, ses=session)
+    source = root / "raw" / f"sub-{subject}_ses-{session}_FLAIR.nii.gz"
+    output = root / "out"
+    write_volume(source, visit.image)
+
+    def path(suffix: str, extension: str = ".nii.gz", **stated: str) -> Path:
+        return derivative_path(output, scan, suffix, extension, **stated)
+
+    assert visit.brain is not None
+    write_volume(path("mask", desc="brain"), visit.brain)
+    for method, instances in visit.instances.items():
+        write_volume(path("dseg", seg=method), Volume(instances.labels, instances.grid))
+        table = study.lesions[study.lesions["method"] == method].drop(columns=["session", "method"])
+        named = dseg_table(table["label"]).join(table.drop(columns="label").reset_index(drop=True))
+        write_table(path("dseg", ".tsv", seg=method), named)
+    write_json(
+        path("mask", ".json", label="L"),
+        {
+            "Sources": [str(source)],
+            "GeneratedBy": {"Name": "lesionwise", "Version": "0"},
+            "Recipe": "conflunet",
+            "Source": "a paper",
+            "ModelHash": "0123456789abcdef",
+            "Departures": ["ties: first kept"],
+            "Methods": list(visit.instances),
+            "Warnings": ["thick slices"],
+            "Summary": {"subject": subject, "session": session, "lesions": 3, "page": "p.html"},
+        },
+    )
+    return output, source
+
+
+def test_a_page_per_scan_and_an_index(study: StudyPage, tmp_path: Path) -> None:
+    _results(study, tmp_path)
+    output, _ = _results(study, tmp_path, "02")
+    rebuilt = rebuild_pages(output)
+    assert [page.name for page in rebuilt.pages] == [
+        "sub-01_ses-M00.html",
+        "sub-02_ses-M00.html",
+        "index.html",
+    ]
+    page = rebuilt.pages[0].read_text()
+    assert "thick slices" in page
+    assert "ties: first kept" in page
+    assert page.count('data-method="offsets"') >= 3
+
+
+def test_a_scan_that_is_gone_is_listed_and_the_others_go_on(
+    study: StudyPage, tmp_path: Path
+) -> None:
+    output, source = _results(study, tmp_path)
+    _results(study, tmp_path, "02")
+    source.unlink()
+    rebuilt = rebuild_pages(output)
+    assert list(rebuilt.failures) == ["sub-01_ses-M00"]
+    assert "sub-01_ses-M00" in rebuilt.pages[-1].read_text()
+
+
+def test_a_folder_without_results_is_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no results"):
+        rebuild_pages(tmp_path)
+
+
+def test_another_scan_under_the_same_name_is_a_fault(study: StudyPage, tmp_path: Path) -> None:
+    output, source = _results(study, tmp_path)
+    image = study.visits[0].image
+    cut = image.array[:-1]
+    write_volume(source, Volume(cut, type(image.grid)(cut.shape, image.grid.affine)))
+    with pytest.raises(InputError, match="not the scan"):
+        rebuild_pages(output)
+
+
+def test_visits_are_shown_together_with_what_changed(study: StudyPage, tmp_path: Path) -> None:
+    output, first = _results(study, tmp_path, session="M00")
+    _, second = _results(study, tmp_path, session="M12")
+    shift = np.eye(4)
+    shift[0, 3] = 5
+    write_json(
+        output / "compare.json",
+        {
+            "Sources": [str(first), str(second)],
+            "FirstVisitToVisitMm": [np.eye(4).tolist(), shift.tolist()],
+        },
+    )
+    main = study.lesions.assign(state="baseline", lineage=study.lesions["label"])
+    write_table(
+        output / "lesions.tsv",
+        pd.concat([main, main.assign(session="M12", state="stable")]),
+    )
+    write_table(
+        output / "lineages.tsv",
+        pd.DataFrame(
+            {
+                "lineage": [1, 1],
+                "visit": ["M00", "M12"],
+                "label": [3, 3],
+                "state": ["baseline", "growing"],
+                "volume_mm3": [480.0, 500.0],
+                "parents": ["", "3"],
+                "confidence": [np.nan, 0.9],
+                "note": ["", ""],
+            }
+        ),
+    )
+    page = rebuild_pages(output).pages[-1].read_text()
+    assert 'id="canvas-1"' in page
+    assert "growing, +20" in page
+
+
+def test_changes_add_up_the_lesions_that_merged() -> None:
+    lineages = pd.DataFrame(
+        {
+            "lineage": [1, 2, 1, 3],
+            "visit": ["a", "a", "b", "b"],
+            "label": [4, 5, 1, 0],
+            "state": ["baseline", "baseline", "merged", "gone"],
+            "volume_mm3": [10.0, 20.0, 33.0, np.nan],
+            "parents": ["", "", "4,5", "5"],
+            "confidence": [np.nan, np.nan, 0.8, 0.7],
+            "note": ["", "", "", None],
+        }
+    )
+    found = changes_of(lineages, "a", "b")
+    assert found["baseline_mm3"].tolist() == [30.0, 20.0]
+    assert found["followup"].tolist() == ["1", ""]
+    assert found["baseline"].tolist() == ["4, 5", "5"]
