@@ -1,1 +1,0 @@
-"""Many studies: one table, resumable."""
