@@ -2,7 +2,7 @@
 
     python benchmarks/bench_evaluate_folder.py --cases 100 --workers 1 2
 
-Draws small cases (96 x 96 x 64 voxels, about 60 lesions a side), writes them into a temporary
+Draws small cases (96 x 96 x 64 voxels, about 260 lesions a side), writes them into a temporary
 folder and times ``evaluate`` on them, without and with the tables and the page. Results of all
 runs are compared, since the number of processes must change nothing.
 """
