@@ -175,7 +175,7 @@ Step: TypeAlias = Callable[[Study], Study]
 """A preprocessing step: pure, returns a new study."""
 
 ToInstances: TypeAlias = Callable[[LesionMaps, BoolArray], Instances]
-"""Lesions from the maps and the mask (the thresholded probability): every mask voxel gets a label."""
+"""Lesions from the maps and the mask (the thresholded probability)."""
 
 Refine: TypeAlias = Callable[[Instances], Instances]
 """A filter on lesions, such as a minimum size."""

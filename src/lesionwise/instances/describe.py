@@ -35,15 +35,15 @@ def describe_lesions(
     voxel_labels = labels.reshape(-1)[flat]
     found, row, voxels = np.unique(voxel_labels, return_inverse=True, return_counts=True)
     index = np.stack(np.unravel_index(flat, labels.shape), axis=1)
-    center = np.stack([np.bincount(row, index[:, axis], len(found)) for axis in range(3)], axis=1)
-    center = grid.world_mm(center / np.maximum(voxels, 1)[:, None])
+    total = np.stack([np.bincount(row, index[:, axis], len(found)) for axis in range(3)], axis=1)
+    center = grid.world_mm(total / np.maximum(voxels, 1)[:, None])
     extent_mm = lesion_sizes(labels).extent_vox * np.array(grid.spacing_mm)
 
     def mean_over_lesions(values: FloatArray | None) -> FloatArray:
         if values is None:
             return np.full(len(found), np.nan)
         total = np.bincount(row, values.reshape(-1)[flat].astype(np.float64), len(found))
-        return total / np.maximum(voxels, 1)
+        return np.asarray(total / np.maximum(voxels, 1))
 
     groups = confluent_groups(labels)
     return pd.DataFrame(

@@ -203,16 +203,17 @@ def _separations(model: LoadedModel, maps: LesionMaps, options: FindOptions) -> 
 
 
 def _filters(refine: Sequence[Refine], options: FindOptions) -> tuple[Refine, ...]:
-    if options.min_volume_mm3 is None and options.min_extent_mm is None:
+    volume, extent = options.min_volume_mm3, options.min_extent_mm
+    if volume is None and extent is None:
         return tuple(refine)
-    given = {
-        name: value
-        for name, value in (
-            ("min_volume_mm3", options.min_volume_mm3),
-            ("min_extent_mm", options.min_extent_mm),
+
+    def limited(step: DropSmall) -> DropSmall:
+        return replace(
+            step,
+            min_volume_mm3=step.min_volume_mm3 if volume is None else volume,
+            min_extent_mm=step.min_extent_mm if extent is None else extent,
         )
-        if value is not None
-    }
+
     if not any(isinstance(step, DropSmall) for step in refine):
-        return (*refine, DropSmall(**{"min_volume_mm3": 0.0, "min_extent_mm": 0.0, **given}))
-    return tuple(replace(step, **given) if isinstance(step, DropSmall) else step for step in refine)
+        return (*refine, limited(DropSmall(min_volume_mm3=0.0, min_extent_mm=0.0)))
+    return tuple(limited(step) if isinstance(step, DropSmall) else step for step in refine)
