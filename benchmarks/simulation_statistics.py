@@ -66,15 +66,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("lesionstats", type=Path)
     parser.add_argument("--patients", type=int, default=50)
+    parser.add_argument("--heads", type=int, default=4, help="patients take turns in them")
     parser.add_argument("--exclude", type=int, nargs="*", default=[])
     a = parser.parse_args()
 
     real = pd.read_csv(a.lesionstats / "lesion_components.csv")
     real = real[~real["patient"].isin(a.exclude)]
     found, distances = [], []
+    heads = [compose(make_head(np.random.default_rng(seed))) for seed in range(a.heads)]
     for number in range(a.patients):
-        body, growth = (np.random.default_rng(s) for s in np.random.SeedSequence(number).spawn(2))
-        anatomy = compose(make_head(body))
+        anatomy = heads[number % a.heads]
+        growth = np.random.default_rng(1000 + number)
         labels = paint(plant(growth, anatomy), 0, anatomy.white.shape).labels
         found.append(measure(labels, number))
         distances.append(touching_center_distances(labels))

@@ -73,7 +73,7 @@ def simulate(
         lesion_masks: a folder of real lesion masks on the MNI152 grid; patients then carry
             these lesions in turn instead of drawn ones.
         exclude_masks: subjects (without ``sub-``) whose masks are not used.
-        workers: processes; each needs about 2 GB.
+        workers: processes; each needs about 3 GB.
         progress: told of each finished patient.
 
     Returns:
@@ -102,7 +102,7 @@ def simulate(
         )
         for number in range(1, patients + 1)
     ]
-    _write_frame(output, orders)
+    _write_frame(output, orders, real_lesions=bool(masks))
     waiting = [order for order in orders if not _is_done(output, order)]
     done = patients - len(waiting)
     progress("simulate", done, patients)
@@ -148,13 +148,22 @@ def _is_done(output: Path, order: _Order) -> bool:
     return path.exists() and read_json(path) == _record(order)
 
 
-def _write_frame(output: Path, orders: list[_Order]) -> None:
+def _write_frame(output: Path, orders: list[_Order], real_lesions: bool) -> None:
     """The files every BIDS data set has."""
     description = output / "dataset_description.json"
     name = "Simulated patients with multiple sclerosis"
     if description.exists() and read_json(description).get("Name") != name:
         raise InputError(f"{output}: holds another data set; choose an empty folder")
-    write_dataset_description(output, name, derivative=False, License="CC0")
+    license_text = "CC0"
+    if real_lesions:
+        license_text = "that of the lesion masks whose shapes were planted; credit their authors"
+    write_dataset_description(
+        output,
+        name,
+        derivative=False,
+        License=license_text,
+        Acknowledgements="Anatomy after the ICBM 2009a symmetric template, as nilearn ships it",
+    )
     write_dataset_description(output / "derivatives" / "truth", "Truth of simulated patients")
     write_table(
         output / "participants.tsv",

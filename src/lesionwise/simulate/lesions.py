@@ -49,7 +49,10 @@ class Unit:
     brightness: float
 
     def level(self, visit: int) -> float:
-        """The score at its surface, so that the voxels above it have the volume of the visit."""
+        """The score at its surface, so that the voxels above it have the volume of the visit.
+
+        Voxels that share the score of the surface stay outside.
+        """
         volume = self.volumes_mm3[visit]
         if volume <= 0:
             return np.inf

@@ -200,8 +200,10 @@ def contrast_image(
     white += contrast.rim * np.exp(-((np.clip(wall, 0, None) / reach) ** 2)) * (wall > -1)
     cortex = contrast.gray * (1 + 0.05 * broad[2] + 0.03 * middle)
     below = anatomy.infratentorial
-    folia = np.sin(1.75 * np.sqrt(x**2 + (y + 52) ** 2 + (z + 25) ** 2) + 2.2 * middle)
-    cortex = np.where(below, 0.6 * cortex + 0.4 + 0.1 * folia, cortex)
+    folia = np.sin(
+        1.75 * np.sqrt(x**2 + (y + 52) ** 2 + (z + 25) ** 2) + 3.5 * middle + 2 * broad[2]
+    )
+    cortex = np.where(below, 0.6 * cortex + 0.4 + 0.06 * folia, cortex)
     fluid = contrast.fluid + contrast.flow * np.clip(middle + 0.4 * broad[1] - 0.8, 0, 1.2) * (
         z < 12
     )
