@@ -262,7 +262,7 @@ def free_table(table: pd.DataFrame, links: Sequence[str] | None = None) -> dict[
     names = [name for name in table.columns if name != "page"]
     columns = [
         {
-            "name": str(name).replace("_mm3", " (mm³)").replace("_ml", " (ml)").replace("_", " "),
+            "name": heading(str(name)),
             "kind": "number" if pd.api.types.is_numeric_dtype(table[name]) else "text",
         }
         for name in names
@@ -281,6 +281,14 @@ def free_table(table: pd.DataFrame, links: Sequence[str] | None = None) -> dict[
             ]
         )
     return {"columns": columns, "rows": rows}
+
+
+def heading(column: str) -> str:
+    """The name of a column as a person writes it: ``volume_mm3`` is volume (mm³)."""
+    for unit, written in (("_mm3", " (mm³)"), ("_ml", " (ml)"), ("_mm", " (mm)")):
+        if column.endswith(unit):
+            column = column.removesuffix(unit) + written
+    return column.replace("_", " ")
 
 
 def outliers(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -304,7 +312,7 @@ def outliers(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
             rows.append(
                 {
                     str(first): table[first].iloc[place],
-                    "quantity": name.replace("_", " "),
+                    "quantity": heading(name),
                     "value": shown(float(values.iloc[place])),
                     "middle half": f"{shown(float(low))} to {shown(float(high))}",
                 }

@@ -7,73 +7,45 @@ and line style as well as by color.
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import io
 import itertools
-import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from lesionwise.report.charts import (
+    INK,
+    LINES,
+    MARKERS,
+    ON_SERIES,
+    chart,
+    in_our_look,
+    to_png,
+    to_svg,
+)
 from lesionwise.report.palette import SERIES
 
-P = ParamSpec("P")
-
-INK = "#1d2733"
-"""Text and axes; an SVG puts the color of its surroundings in its place."""
-
-ON_SERIES = "#fffffe"
-"""Text on a bar; an SVG lets the page choose what is readable there."""
-
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-LINES = ("-", "--", "-.", ":")
-
-_STYLE: Any = {
-    "font.family": "sans-serif",
-    "font.size": 9.5,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "lesionwise",
-    "text.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "axes.titleweight": "semibold",
-    "axes.titlelocation": "left",
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.major.width": 0.8,
-    "ytick.major.width": 0.8,
-    "legend.frameon": False,
-    "grid.color": INK,
-    "grid.alpha": 0.12,
-    "grid.linewidth": 0.8,
-    "axes.axisbelow": True,
-}
+__all__ = [
+    "INK",
+    "agreement",
+    "bland_altman",
+    "chart",
+    "critical_difference",
+    "curves",
+    "detection_by_volume",
+    "forest",
+    "histogram",
+    "stacked_bars",
+    "strips",
+    "to_png",
+    "to_svg",
+]
 
 
-def _in_our_look(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Texts and legends take their style when they are made, so the whole drawing is wrapped."""
-
-    @functools.wraps(draw)
-    def styled(*args: P.args, **keywords: P.kwargs) -> Figure:
-        with mpl.rc_context(_STYLE):
-            return draw(*args, **keywords)
-
-    return styled
-
-
-@_in_our_look
+@in_our_look
 def bland_altman(
     reference: ArrayLike, predicted: ArrayLike, *, quantity: str = "Lesion volume", unit: str = "ml"
 ) -> Figure:
@@ -110,7 +82,7 @@ def bland_altman(
     return figure
 
 
-@_in_our_look
+@in_our_look
 def agreement(
     reference: ArrayLike, predicted: ArrayLike, *, quantity: str = "Lesion volume", unit: str = "ml"
 ) -> Figure:
@@ -130,7 +102,7 @@ def agreement(
     return figure
 
 
-@_in_our_look
+@in_our_look
 def detection_by_volume(
     volume_mm3: ArrayLike | Mapping[str, ArrayLike],
     detected: ArrayLike | Mapping[str, ArrayLike],
@@ -191,7 +163,7 @@ def detection_by_volume(
     return figure
 
 
-@_in_our_look
+@in_our_look
 def forest(rows: pd.DataFrame, *, label: str = "difference", reference: float = 0.0) -> Figure:
     """Estimates with their intervals, one line a row, from top to bottom.
 
@@ -221,7 +193,7 @@ def forest(rows: pd.DataFrame, *, label: str = "difference", reference: float = 
     return figure
 
 
-@_in_our_look
+@in_our_look
 def critical_difference(
     mean_ranks: Mapping[str, float],
     critical: float,
@@ -276,7 +248,7 @@ def critical_difference(
     return figure
 
 
-@_in_our_look
+@in_our_look
 def strips(
     values: pd.DataFrame | Mapping[str, ArrayLike],
     *,
@@ -341,7 +313,7 @@ def strips(
     return figure
 
 
-@_in_our_look
+@in_our_look
 def curves(
     lines: Mapping[str, tuple[ArrayLike, ArrayLike]],
     *,
@@ -377,7 +349,7 @@ def curves(
     return figure
 
 
-@_in_our_look
+@in_our_look
 def histogram(
     values: ArrayLike, *, label: str, bins: int = 20, logarithmic: bool = False
 ) -> Figure:
@@ -402,7 +374,7 @@ def histogram(
     return figure
 
 
-@_in_our_look
+@in_our_look
 def stacked_bars(table: pd.DataFrame, *, label: str) -> Figure:
     """One horizontal bar per row, made of the columns, each part with its number.
 
@@ -440,52 +412,6 @@ def stacked_bars(table: pd.DataFrame, *, label: str) -> Figure:
             ncols=4, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.3, fontsize=8.5
         )
     return figure
-
-
-def chart(width_in: float, height_in: float) -> tuple[Figure, Axes]:
-    """An empty chart in the look of the others, for one that is drawn elsewhere."""
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(width_in, height_in), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-    return figure, axes
-
-
-def to_png(figure: Figure, dpi: int = 160) -> bytes:
-    """The chart on white, for documents."""
-    buffer = io.BytesIO()
-    with mpl.rc_context(_STYLE):
-        figure.savefig(
-            buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None}
-        )
-    return buffer.getvalue()
-
-
-def to_svg(figure: Figure) -> str:
-    """The chart as one ``<svg>`` element for a page: transparent, text in the page's own color.
-
-    The same figure gives the same text. Identifiers carry a hash of the chart, so that several
-    charts may stand in one page.
-    """
-    buffer = io.StringIO()
-    with mpl.rc_context(_STYLE):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-    text = re.sub(INK, "currentColor", text, flags=re.IGNORECASE)
-    text = re.sub(ON_SERIES, f"var(--on-series, {ON_SERIES})", text, flags=re.IGNORECASE)
-    for number, color in enumerate(SERIES, start=1):
-        text = re.sub(color, f"var(--series-{number}, {color})", text, flags=re.IGNORECASE)
-    text = re.sub(r"font: ([0-9.]+)px [^;\"]*", r"font-size: \1px; font-family: inherit", text)
-    used = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", text))
-    tag = hashlib.sha256(text.encode()).hexdigest()[:8]
-
-    def keep_or_drop(match: re.Match[str]) -> str:
-        return f' id="{tag}-{match[1]}"' if match[1] in used else ""
-
-    text = re.sub(r' id="([^"]+)"', keep_or_drop, text)
-    return re.sub(r"(url\(#|href=\"#)", rf"\g<1>{tag}-", text).strip()
 
 
 def _finite_pairs(first: ArrayLike, second: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from lesionwise.report.contents import free_table, outliers
+from lesionwise.report.contents import free_table, heading, outliers
 from lesionwise.report.figures import histogram, to_svg
 from lesionwise.report.render import data_uri, safe_link, write_page
 from lesionwise.report.study import write_study_page
@@ -37,7 +37,7 @@ def write_index_page(page: CohortPage, path: str | Path) -> Path:
         InputError: If the file cannot be written.
     """
     charts = [
-        (to_svg(histogram(page.scans[name], label=name.replace("_", " "))), name)
+        (to_svg(histogram(page.scans[name], label=heading(name))), name)
         for name in page.distributions
         if name in page.scans and pd.to_numeric(page.scans[name], errors="coerce").notna().any()
     ]
@@ -49,7 +49,7 @@ def write_index_page(page: CohortPage, path: str | Path) -> Path:
         scans=free_table(page.scans, links=_links(page.scans)),
         failures=free_table(page.failures),
         outliers=free_table(outliers(page.scans, page.distributions)),
-        charts=[(Markup(svg), name.replace("_", " ")) for svg, name in charts],
+        charts=[(Markup(svg), heading(name)) for svg, name in charts],
     )
 
 
