@@ -2,13 +2,18 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
+from lesionwise.io.nifti import read_volume
 from lesionwise.preprocess.brain import (
     ExtractBrain,
     NoBrainFound,
     brain_mask,
+    follow_border,
+    head_template,
     largest_filled,
 )
+from lesionwise.preprocess.geometry import resample_to, respaced
 from lesionwise.types import Grid, InputError, Study, Visit, Volume
 
 
@@ -17,23 +22,48 @@ def volume(array, spacing=1.0):
     return Volume(array, Grid(array.shape, affine))
 
 
-def stripped_ball():
-    """A noisy ball of one liter on exact zeros, with a hole of zeros inside."""
-    i, j, k = np.indices((64, 64, 64)) * 2.5 - 80
-    radius = np.sqrt(i**2 + j**2 + k**2)
-    noise = np.random.default_rng(0).normal(100, 5, radius.shape)
-    array = np.where((radius < 62) & (radius > 8), noise, 0).astype(np.float32)
-    return volume(array, 2.5), radius < 62
+def dice(one, other):
+    return 2 * (one & other).sum() / (one.sum() + other.sum())
+
+
+def flair_like_head():
+    """The template's head, turned, smaller, with bright tissue, dark fluid and noise."""
+    head, brain, _ = head_template()
+    angle = np.deg2rad(12)
+    world = np.diag([1.12, 1.12, 1.12, 1.0])
+    world[:2, :2] @= np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    world[:3, 3] = (5, -8, 6)
+    grid = respaced(head.grid, (2.0, 2.0, 4.0))
+    array = resample_to(head, grid, order=1, world=world).array
+    inside = resample_to(brain, grid, order=1, world=world).array > 0.5
+    bright = np.where(inside, 0.7 + 0.3 * array, 0.6 * array)
+    noise = np.random.default_rng(0).normal(0, 0.02, grid.shape)
+    return Volume((100 * (bright + noise)).astype(np.float32), grid), inside
+
+
+def test_the_brain_of_a_head_with_skull_is_found():
+    scan, inside = flair_like_head()
+    mask = brain_mask(scan)
+    assert mask.array.dtype == bool
+    assert mask.grid is scan.grid
+    assert dice(mask.array, inside) > 0.95
+    _, regions = ndimage.label(mask.array)
+    assert regions == 1
 
 
 def test_a_stripped_scan_is_its_own_mask_with_holes_filled():
-    scan, ball = stripped_ball()
-    np.testing.assert_array_equal(brain_mask(scan).array, ball)
+    scan, inside = flair_like_head()
+    array = np.where(inside, scan.array, 0)
+    middle = tuple(np.argwhere(inside).mean(axis=0).astype(int))
+    array[middle] = 0
+    mask = brain_mask(Volume(array, scan.grid))
+    np.testing.assert_array_equal(mask.array, largest_filled(inside))
+    assert mask.array[middle]
 
 
 def test_a_given_mask_is_left_alone():
-    scan, _ = stripped_ball()
-    given = volume(np.zeros(scan.array.shape, bool), 2.5)
+    given = volume(np.zeros((4, 4, 4), bool))
+    scan = volume(np.ones((4, 4, 4), np.float32))
     study = ExtractBrain()(Study("01", (Visit({"flair": scan}, {}, given),)))
     assert study.visits[0].brain is given
 
@@ -43,6 +73,34 @@ def test_a_constant_scan_is_refused_by_name():
     with pytest.raises(NoBrainFound, match=r"^07 M06 flair: no brain found"):
         ExtractBrain()(Study("07", (Visit({"flair": scan}, {}, None, "M06"),)))
     assert issubclass(NoBrainFound, InputError)
+
+
+def test_noise_holds_no_brain():
+    noise = np.random.default_rng(0).random((48, 48, 48), dtype=np.float32)
+    with pytest.raises(NoBrainFound, match=r"^scan: no brain found \("):
+        brain_mask(volume(noise, 4.0))
+
+
+def test_values_that_are_not_finite_are_refused():
+    array = np.ones((8, 8, 8), np.float32)
+    array[0, 0, 0] = np.nan
+    with pytest.raises(InputError, match="not finite"):
+        brain_mask(volume(array))
+
+
+def test_border_moves_out_to_the_end_of_the_tissue_and_not_across_a_gap():
+    i, j, k = np.indices((60, 60, 60)) * 2.0 - 59
+    radius = np.sqrt(i**2 + j**2 + k**2)
+    scan = volume(np.where((radius < 46) | ((radius > 50) & (radius < 55)), 100.0, 5.0), 2.0)
+    refined = follow_border(scan, radius < 43)
+    assert dice(refined, radius < 46) > 0.99
+
+
+def test_border_stays_where_the_scan_shows_none():
+    i, j, k = np.indices((40, 40, 40)) * 2.0 - 39
+    laid = np.sqrt(i**2 + j**2 + k**2) < 30
+    stripes = volume(np.where(np.indices((40, 40, 40))[0] % 4 < 3, 1.0, 100.0), 2.0)
+    np.testing.assert_array_equal(follow_border(stripes, laid), laid)
 
 
 def test_largest_region_is_kept_and_filled():
@@ -55,3 +113,11 @@ def test_largest_region_is_kept_and_filled():
     assert out[3, 3, 3]
     assert not out[8, 8, 8]
     assert not largest_filled(np.zeros((2, 2, 2), bool)).any()
+    assert largest_filled(np.ones((3, 3, 3), bool)).all()
+
+
+@pytest.mark.parametrize(("subject", "session"), [("openlong01", "02"), ("openlong12", "01")])
+def test_real_scans_reach_the_supplied_masks(shared, supplied_mask, subject, session):
+    path = f"data/sub-{subject}/ses-{session}/anat/sub-{subject}_ses-{session}_FLAIR.nii.gz"
+    scan = read_volume(shared(path))
+    assert dice(brain_mask(scan).array, supplied_mask(subject, session, scan.grid)) > 0.95

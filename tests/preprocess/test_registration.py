@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from lesionwise.io.nifti import read_volume
 from lesionwise.preprocess.geometry import resample_to
 from lesionwise.preprocess.registration import (
     RegisterToFirst,
@@ -117,3 +118,16 @@ def test_constant_scans_and_missing_partners_are_refused():
     study = Study("01", (Visit({"flair": fixed}), Visit({"t1w": fixed})))
     with pytest.raises(InputError, match="no scan in common"):
         register_visits(study)
+
+
+@pytest.mark.parametrize("subject", ["openlong01", "openlong12"])
+def test_real_pairs_agree_with_the_supplied_transforms(
+    shared, common_to_raw, supplied_mask, subject
+):
+    first, second = (
+        read_volume(shared(f"data/sub-{subject}/ses-{n}/anat/sub-{subject}_ses-{n}_FLAIR.nii.gz"))
+        for n in ("01", "02")
+    )
+    brain = Volume(supplied_mask(subject, "01", first.grid), first.grid)
+    true = common_to_raw(subject, "02") @ np.linalg.inv(common_to_raw(subject, "01"))
+    assert np.median(error_mm(rigid(first, second, fixed_mask=brain), true, brain)) < 0.5

@@ -9,19 +9,21 @@ import cc3d
 import edt
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from lesionwise.preprocess.geometry import resample_to, respaced
 from lesionwise.preprocess.registration import Matrix, register, turned
 from lesionwise.types import BoolArray, Grid, InputError, Study, Visit, Volume
 
 WORKING_MM = 2.0
+START_SCALE = 0.9
 TISSUE_SHARE = 0.55
 """Tissue is brighter than this share of the inner brain's median; fluid and bone are not."""
 LEAST_OVERLAP = 0.85
 """Dice of the mask before and after its border moved; below it the border was lost."""
 WEAKEST_AGREEMENT = -0.15
-"""Negative mutual information with the template; heads reach -0.45 and below, noise -0.05."""
+"""Negative mutual information with the template; heads reach -0.28 and below, noise -0.09."""
+LARGEST_STRIPPED = 1.35
+"""Volume of a scan without skull over the volume of the template's brain laid onto it."""
 
 
 class NoBrainFound(InputError):  # noqa: N818 (it says what happened, as InputError does)
@@ -68,13 +70,13 @@ def brain_mask(scan: Volume, *, name: str = "scan") -> Volume:
         raise InputError(f"{name}: some voxels are not finite")
     if not np.ptp(scan.array) > 0:
         raise NoBrainFound(f"{name}: no brain found (every voxel has the same value)")
-    region = stripped_region(scan)
-    if region is not None:
-        return Volume(region, scan.grid)
     grid = respaced(scan.grid, WORKING_MM)
     small = resample_to(scan, grid, order=1)
     laid = template_brain(small, name)
     liters = laid.sum() * grid.voxel_volume_mm3 * 1e-6
+    region = stripped_region(scan, liters)
+    if region is not None:
+        return Volume(region, scan.grid)
     if liters < 0.1:
         raise NoBrainFound(f"{name}: no brain found ({liters:.2f} l lie in the scan)")
     refined = follow_border(small, laid)
@@ -84,18 +86,19 @@ def brain_mask(scan: Volume, *, name: str = "scan") -> Volume:
     return Volume(largest_filled(back.array > 0), scan.grid)
 
 
-def stripped_region(scan: Volume) -> BoolArray | None:
+def stripped_region(scan: Volume, brain_liters: float) -> BoolArray | None:
     """The non-zero region, filled, where the skull was removed before; None for a whole head.
 
-    Stripped means that at least a fifth of the voxels hold one same value (the background),
-    and that what is left has a brain's size: a whole head is at least half as large again.
+    Stripped means that at least a fifth of the voxels hold the value of the first one (the
+    background), and that what is left is about as large as ``brain_liters``, the brain that
+    a template suggests: scalp and skull make a head half as large again, a slab of one too.
     """
     background = scan.array[0, 0, 0]
     if (scan.array == background).mean() < 0.2:
         return None
     region = largest_filled(scan.array != background)
     liters = region.sum() * scan.grid.voxel_volume_mm3 * 1e-6
-    return region if 0.5 <= liters <= 2.1 else None
+    return region if liters <= LARGEST_STRIPPED * brain_liters else None
 
 
 def largest_filled(mask: BoolArray) -> BoolArray:
@@ -128,12 +131,10 @@ def template_brain(scan: Volume, name: str) -> BoolArray:
     Raises:
         NoBrainFound: If the scan and the template agree nowhere.
     """
-    template, brain = _template()
-    # the template shows no skull: two voxels around its brain hold what the border looks like
-    ring = Volume(ndimage.binary_dilation(brain.array, iterations=2), brain.grid)
+    template, brain, compared = head_template()
     try:
         matrix, score = register(
-            template, scan, ring, None, _starts(scan, name), (8.0, 4.0), "affine"
+            template, scan, compared, None, _starts(scan, name), (8.0, 4.0), "affine"
         )
     except InputError as error:
         raise NoBrainFound(f"{name}: no brain found ({error})") from error
@@ -145,23 +146,26 @@ def template_brain(scan: Volume, name: str) -> BoolArray:
 
 
 def _starts(scan: Volume, name: str) -> list[Matrix]:
-    """Places a head may have: its crown or its middle found by brightness, nodding or not."""
+    """Places a head may have: its crown or its middle found by brightness, turned or not."""
     low, high = np.percentile(scan.array, [1, 99])
     head = scan.array > low + 0.2 * (high - low)
     if not head.any():
         raise NoBrainFound(f"{name}: no brain found (no head in the scan)")
-    _, brain = _template()
-    middle = brain.grid.world_mm(np.argwhere(brain.array).mean(axis=0)[None])[0]
+    _, brain, _ = head_template()
+    middle = brain.grid.world_mm(np.argwhere(brain.array > 0.5).mean(axis=0)[None])[0]
     points = scan.grid.world_mm(np.argwhere(head))
     below_crown = points.mean(axis=0)
     # necks differ in length, so height is measured from the crown
     below_crown[2] = np.percentile(points[:, 2], 99.5) - 70
     starts = []
     for center in (below_crown, points.mean(axis=0)):
-        for nod in (0.0, -20.0, 20.0):
-            shift = np.eye(4)
-            shift[:3, 3] = center - middle
-            starts.append(turned(shift, 0, nod, middle))
+        # heads are smaller than MNI152; from its full size its border finds the scalp
+        shift = np.diag([START_SCALE] * 3 + [1.0])
+        shift[:3, 3] = center - START_SCALE * middle
+        starts.append(shift)
+        for axis in range(3):
+            for degrees in (-20.0, 20.0):
+                starts.append(turned(shift, axis, degrees, middle))
     return starts
 
 
@@ -198,13 +202,32 @@ def _dilated(mask: BoolArray, by_mm: float, grid: Grid) -> BoolArray:
 
 
 @lru_cache(maxsize=1)
-def _template() -> tuple[Volume, Volume]:
-    """T1 template and brain mask at 4 mm, from nilearn's package data."""
+def head_template() -> tuple[Volume, Volume, Volume]:
+    """Head, brain and where heads are compared, at 4 mm around nilearn's MNI152 brain.
+
+    The template has no skull, and without one its border is drawn to the scalp. So it
+    wears a cap of fluid, bone and scalp of common thickness. They count for the vault alone:
+    below it heads differ too much. Mutual information asks that the layers differ, not
+    how bright they are.
+    """
     from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 
-    image, mask = load_mni152_template(resolution=4), load_mni152_brain_mask(resolution=4)
-    grid = Grid(image.shape, image.affine)
+    image, mask = load_mni152_template(resolution=2), load_mni152_brain_mask(resolution=2)
+    around = 12  # voxels: room for the cap
+    brain = np.pad(np.asarray(mask.dataobj) > 0, around)
+    shift = np.eye(4)
+    shift[:3, 3] = -around
+    grid = Grid(brain.shape, image.affine @ shift)
+    outside = np.asarray(edt.edt(~brain, anisotropy=grid.spacing_mm))
+    head = np.pad(np.asarray(image.dataobj, dtype=np.float32), around)
+    for inner_mm, outer_mm, brightness in ((0, 2, 0.15), (2, 8, 0.05), (8, 15, 0.9)):
+        head[~brain & (outside > inner_mm) & (outside <= outer_mm)] = brightness
+    head[outside > 15] = 0
+    height = grid.affine[2, 2] * np.arange(grid.shape[2]) + grid.affine[2, 3]
+    compared = (outside <= 6) | ((outside <= 22) & (height > 10))
+    coarse = respaced(grid, 4.0)
     return (
-        Volume(np.asarray(image.dataobj, dtype=np.float32), grid),
-        Volume(np.asarray(mask.dataobj) > 0, grid),
+        resample_to(Volume(head, grid), coarse, order=1),
+        resample_to(Volume(brain, grid), coarse, order=1),
+        resample_to(Volume(compared, grid), coarse, order=0),
     )

@@ -1,0 +1,117 @@
+"""Grades: a good scan passes, each fault is named."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lesionwise.io.nifti import read_volume
+from lesionwise.preprocess.quality import (
+    cut_share,
+    noise_level,
+    protocol_changes,
+    scan_quality,
+)
+from lesionwise.types import Grid, Visit, Volume
+
+
+def brainlike(spacing=(2.0, 2.0, 2.0), shape=(110, 110, 90)):
+    """A ball of 1.2 l with a dark middle in dark air, slightly noisy, and its mask."""
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = -(np.array(shape) - 1) / 2 * spacing
+    grid = Grid(shape, affine)
+    radius = np.linalg.norm(grid.world_mm(np.indices(shape).reshape(3, -1).T), axis=1).reshape(
+        shape
+    )
+    brain = radius < 66
+    noise = np.random.default_rng(0).normal(0, 2, shape)
+    array = np.where(brain, 100, 5) - 70 * (radius < 20) + np.where(radius < 45, -8, 0) + noise
+    return Volume(array.astype(np.float32), grid), Volume(brain, grid)
+
+
+def changed(scan, array):
+    return Volume(np.asarray(array, dtype=np.float32), scan.grid)
+
+
+def test_a_sound_scan_is_good():
+    scan, brain = brainlike()
+    quality = scan_quality(scan, brain)
+    assert (quality.grade, quality.reasons) == ("good", ())
+    assert quality.measures["brain_volume_ml"] == pytest.approx(4 / 3 * np.pi * 6.6**3, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "grade", "reason"),
+    [
+        (lambda a: np.zeros_like(a), "poor", "same value"),
+        (lambda a: np.where(a > 90, np.nan, a), "poor", "not finite"),
+        (lambda a: a + np.random.default_rng(1).normal(0, 12, a.shape), "fair", "noisy"),
+        (lambda a: a + np.random.default_rng(1).normal(0, 40, a.shape), "poor", "noisy"),
+        (lambda a: 200 - a, "poor", "inverted"),
+        (lambda a: np.minimum(a, 95), "fair", "cut off at the highest"),
+        (lambda a: 90 + 0.02 * a, "poor", "contrast"),
+    ],
+)
+def test_each_fault_is_named(spoil, grade, reason):
+    scan, brain = brainlike()
+    quality = scan_quality(changed(scan, spoil(scan.array)), brain)
+    assert quality.grade == grade
+    assert any(reason in each for each in quality.reasons)
+
+
+def test_thick_slices_are_fair_and_very_thick_ones_poor():
+    for thickness, grade in ((4.0, "good"), (5.0, "fair"), (8.0, "poor")):
+        scan, _ = brainlike((2.0, 2.0, thickness), (80, 80, 40))
+        assert scan_quality(scan, None).grade == grade
+
+
+def test_a_brain_that_leaves_the_field_of_view_is_named():
+    scan, brain = brainlike()
+    cut = np.s_[:, :, :60]
+    grid = Grid(scan.array[cut].shape, scan.grid.affine)
+    quality = scan_quality(Volume(scan.array[cut], grid), Volume(brain.array[cut], grid))
+    assert quality.grade == "poor"
+    assert "the field of view cuts through the brain" in quality.reasons
+
+
+def test_cut_share_by_hand():
+    mask = np.zeros((4, 4, 4), bool)
+    mask[1:3, 1:3, :] = True
+    mask[1, 1, 3] = False
+    # four voxels in the largest section along k, three of them on the upper face
+    assert cut_share(mask) == 0.75
+    mask[:, :, 3] = False
+    assert cut_share(mask) == 0.75  # the lower face: 4 of 4, less the quarter it may have
+
+
+def test_noise_is_measured_in_the_scans_units_and_smooth_fields_do_not_count():
+    generator = np.random.default_rng(0)
+    smooth = np.linspace(0, 500, 40)[:, None, None] + np.zeros((40, 40, 10))
+    inside = np.ones(smooth.shape, bool)
+    assert noise_level(smooth, inside) < 1e-3
+    assert noise_level(smooth + generator.normal(0, 7, smooth.shape), inside) == pytest.approx(
+        7, rel=0.05
+    )
+
+
+def test_protocol_changes_are_told_by_visit():
+    scan, brain = brainlike()
+    thick, thick_brain = brainlike((2.0, 2.0, 4.0), (110, 110, 45))
+    first = Visit({"flair": scan}, {}, brain, "M00")
+    assert protocol_changes((first, replace(first, session="M12"))) == ()
+    second = Visit({"flair": thick}, {}, thick_brain, "M12")
+    assert protocol_changes((first, second)) == ("voxel sizes differ between M00 and M12",)
+
+
+def test_a_real_scan_is_good_and_t2w_is_not_taken_for_flair(shared, supplied_mask):
+    flair = read_volume(
+        shared("data/sub-openlong01/ses-02/anat/sub-openlong01_ses-02_FLAIR.nii.gz")
+    )
+    brain = Volume(supplied_mask("openlong01", "02", flair.grid), flair.grid)
+    assert scan_quality(flair, brain).grade == "good"
+    common = "data/derivatives/coregistered/sub-openlong12"
+    t2w = read_volume(shared(f"{common}/ses-01/anat/sub-openlong12_ses-01_space-common_T2w.nii.gz"))
+    mask = read_volume(shared(f"{common}/anat/sub-openlong12_space-common_desc-brain_mask.nii.gz"))
+    reasons = scan_quality(t2w, mask).reasons
+    assert any("fluid is brighter" in reason for reason in reasons)
+    assert not any("fluid" in r for r in scan_quality(t2w, mask, flair=False).reasons)
