@@ -431,6 +431,9 @@ def train(
     reuse: Annotated[
         Path | None, typer.Option("--from", help="Take the weights of a run of the same method.")
     ] = None,
+    initial: Annotated[
+        Path | None, typer.Option(help="A run or weights to begin with: fine-tuning.")
+    ] = None,
 ) -> None:
     """Train a recipe; the same command goes on after an interruption."""
     from lesionwise.run.train import train as run
@@ -450,6 +453,7 @@ def train(
             max_minutes=max_minutes,
             prepared=prepared,
             reuse=reuse,
+            initial=initial,
             progress=progress,
         )
     results.print(f"The run: {done}", soft_wrap=True)

@@ -186,7 +186,7 @@ class IntensityAugmentation:
         blur: Gaussian, σ 0.4 to 1.0 voxels.
         bias: smooth gain, standard deviation of its logarithm up to 0.25.
         gamma: exponent 0.7 to 1.5, mean and standard deviation kept.
-        contrast: gain 0.75 to 1.3 and a shift of up to 0.3.
+        contrast: gain 0.6 to 1.3 and a shift of up to 0.3.
         noise: Gaussian, σ up to 0.25.
     """
 
@@ -218,7 +218,7 @@ class IntensityAugmentation:
         if rng.random() < self.gamma:
             x = _gamma(x, outside, rng.uniform(0.7, 1.5))
         if rng.random() < self.contrast:
-            x = x * rng.uniform(0.75, 1.3) + rng.uniform(-0.3, 0.3)
+            x = x * rng.uniform(0.6, 1.3) + rng.uniform(-0.3, 0.3)
         if rng.random() < self.noise:
             sigma = rng.uniform(0.0, 0.25)
             x = x + torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32)) * sigma

@@ -36,6 +36,8 @@ from lesionwise.types import (
 )
 
 WEIGHTS = "model.safetensors"
+INITIAL = "initial.safetensors"
+"""Weights to begin with, where they lie in the run folder; else the network's own start."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,8 @@ class NetworkMethod:
         torch.manual_seed(run.seed)
         network = self.network().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         start_from(network, self.targets.first_guess)
+        if (run.folder / INITIAL).is_file():
+            read_weights(network, run.folder / INITIAL)
         patches = PatchDataset(
             data.training,
             self.scans,

@@ -6,7 +6,8 @@ of s mm covers n * s mm, and the values of its outermost voxels reach to the fac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
@@ -194,6 +195,17 @@ def resample_array_stack(
     for channel, array in enumerate(stack):
         out[channel] = resample_to(Volume(array, source), target, order=order, fill=fill).array
     return out
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """SimpleITK on one thread, so that sums run in one order and results repeat to the last bit."""
+    before = SimpleITK.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
 def instances_to_grid(

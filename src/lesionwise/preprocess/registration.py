@@ -6,8 +6,7 @@ direction in which ``geometry.resample_to`` asks for values.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -16,7 +15,7 @@ import SimpleITK
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionwise.preprocess.geometry import resample_to, respaced
+from lesionwise.preprocess.geometry import one_thread, resample_to, respaced
 from lesionwise.types import BoolArray, Grid, InputError, Study, Visit, Volume
 
 Matrix = NDArray[np.float64]
@@ -162,17 +161,6 @@ class RegisterToFirst:
         if len(study.visits) < 2:
             return study
         return move_to_first(study, register_visits(study))
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """SimpleITK on one thread, so that sums run in one order and results repeat to the last bit."""
-    before = SimpleITK.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    try:
-        yield
-    finally:
-        SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
 def _register_alone(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import lesionwise
-from lesionwise.methods.network import WEIGHTS
+from lesionwise.methods.network import INITIAL, WEIGHTS
 from lesionwise.recipe import Recipe
 from lesionwise.run.predict import RUN_FILE, read_run, sha256_of
 from lesionwise.run.prepare import Prepared, prepare
@@ -36,6 +36,7 @@ def train(
     max_minutes: float | None = None,
     prepared: str | Path | None = None,
     reuse: str | Path | None = None,
+    initial: str | Path | None = None,
     progress: Progress = silent,
 ) -> Path:
     """Train a recipe on a BIDS data set; the same call again goes on where it stopped.
@@ -60,6 +61,8 @@ def train(
         prepared: folder of prepared arrays that several runs share; None: in ``output``.
         reuse: a run of the same method, such as a ``unet-cc`` run for ``unet-acls``: its
             weights are taken over and nothing is trained.
+        initial: a run or a safetensors file of the same network to begin with (fine-tuning); its
+            SHA-256 is written down.
         progress: told of each stage.
 
     Returns:
@@ -94,9 +97,16 @@ def train(
         "settings": settings(found),
         "versions": versions(),
     }
+    if initial is not None:
+        start = Path(initial) / WEIGHTS if Path(initial).is_dir() else Path(initial)
+        if not start.is_file():
+            raise InputError(f"{start}: no such weights file")
+        begun["initial"] = sha256_of(start)
     resume = _begin(folder, begun)
     if resume == "done":
         return folder
+    if initial is not None:
+        shutil.copyfile(start, folder / INITIAL)
     if reuse is not None:
         begun |= _reused(Path(reuse), found, folder)
     else:
@@ -202,7 +212,7 @@ def _begin(folder: Path, begun: Mapping[str, Any]) -> str:
 
 
 def _compared(described: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("recipe", "seed", "max_minutes", "data", "training", "validation")
+    names = ("recipe", "seed", "max_minutes", "data", "training", "validation", "initial")
     return {name: described.get(name) for name in names} | dict(described.get("settings", {}))
 
 
