@@ -479,6 +479,20 @@ def predict(
 
 
 @app.command()
+def report(
+    output: Annotated[Path, typer.Argument(help="A folder that segment or compare wrote.")],
+) -> None:
+    """Make the pages of a results folder again from its files."""
+    from lesionwise.report.folder import rebuild_pages
+
+    with progress_shown() as progress:
+        done = rebuild_pages(output, progress)
+    for page in done.pages:
+        results.print(str(page), soft_wrap=True)
+    _exit_on_failures(dict(done.failures))
+
+
+@app.command()
 def recipes(
     name: Annotated[str | None, typer.Argument(help="One recipe, in full.")] = None,
 ) -> None:
