@@ -48,8 +48,8 @@ PHASES: tuple[tuple[str, float, dict[str, tuple[str, ...]]], ...] = (
     ("second", 17, {"conflunet": ("method.loss.heatmap=200.0", "method.loss.offsets=0.5")}),
 )
 """Name, minutes, and what differs by recipe; the second begins with the weights of the first. With
-the published weights of the heads (2000 and 0.5, for 300 epochs) the segmentation had learned nothing
-after 1100 steps (Dice loss 0.98, where ``unet-cc`` had reached 0.59)."""
+the published weights of the heads (2000 and 0.5, for 300 epochs) the segmentation had learned
+nothing after 1100 steps (Dice loss 0.98, where ``unet-cc`` had reached 0.59)."""
 
 SETTINGS = (
     "method.network.features=[8,24,64]",

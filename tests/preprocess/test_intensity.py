@@ -27,6 +27,16 @@ def test_z_score_by_hand_within_the_brain():
     np.testing.assert_allclose(zeroed, [-1, 1, 0], atol=1e-5)
 
 
+def test_z_score_by_tissue_does_not_depend_on_the_fluid_in_the_mask():
+    tissue = np.array([90.0, 100.0, 110.0])
+    loose = np.concatenate([tissue, [5.0, 0.0], [1000.0]]).reshape(6, 1, 1)
+    brain = np.array([True] * 5 + [False]).reshape(6, 1, 1)
+    out = scan(ZScore("tissue", zero_outside=True)(study(loose, brain))).ravel()
+    expected = (tissue - 100) / tissue.std()
+    np.testing.assert_allclose(out[:3], expected, atol=1e-5)
+    np.testing.assert_allclose(out[4:], [-100 / tissue.std(), 0], atol=1e-4)
+
+
 def test_z_score_of_nonzero_and_all():
     array = np.array([0.0, 1.0, 3.0]).reshape(3, 1, 1)
     nonzero = scan(ZScore("nonzero")(study(array))).ravel()

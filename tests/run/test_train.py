@@ -5,6 +5,7 @@ import json
 import nibabel
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 import lesionwise.run.train as train_module
 from lesionwise.run.predict import load_model, model_names
@@ -252,3 +253,20 @@ def test_a_data_set_without_masks_says_so(dataset, tmp_path):
 
 def test_versions_name_what_computes():
     assert {"lesionwise", "python", "torch", "numpy"} <= set(train_module.versions())
+
+
+def test_a_run_can_begin_with_the_weights_of_another(dataset, arrays, trained, tmp_path):
+    still = (*SMALL, "method.learning_rate=0.0")
+    settings = {"overrides": still, "validation_subjects": ["c"], "prepared": arrays}
+    done = train("unet-cc", dataset, tmp_path / "run", initial=trained, **settings)
+    before = load_file(str(trained / "model.safetensors"))
+    after = load_file(str(done / "model.safetensors"))
+    weights = [name for name in before if name.endswith("weight")]
+    assert all(np.array_equal(before[name], after[name]) for name in weights)
+    written = json.loads((done / "run.json").read_text())
+    assert written["initial"] == json.loads((trained / "run.json").read_text())["sha256"]
+
+
+def test_missing_weights_to_begin_with_are_refused(dataset, arrays, tmp_path):
+    with pytest.raises(InputError, match="no such weights file"):
+        train("unet-cc", dataset, tmp_path / "run", prepared=arrays, initial=tmp_path)

@@ -60,7 +60,7 @@ RECIPE = Recipe(
         "the first guess is not stated: a lesion probability of 0.02 everywhere",
         "batch size and patches per epoch are not stated: 4 and 500",
         "augmentation is not stated: flips, affine, elastic, and intensity effects",
-        "preprocessing is not stated: brain extraction, N4, 1 mm, z-score by the tissue of the brain",
+        "preprocessing is not stated: brain extraction, N4, 1 mm, z-score by brain tissue",
         "how ten sets of weights are compared is not stated: mean rank over all metrics",
     ),
 )
