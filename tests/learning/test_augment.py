@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from lesionwise.learning.augment import (
     IntensityAugmentation,
+    LesionContrast,
     Motion,
     SpatialAugmentation,
     along,
@@ -171,3 +172,23 @@ def test_centers_survive_a_scaling():
     _, after = centers_of_mass(seen)
     middle = (np.array(SIZE) - 1) / 2
     np.testing.assert_allclose(after - middle, (before - middle) * 1.25, atol=0.3)
+
+
+def test_dimmed_lesions_keep_a_share_of_their_excess():
+    image = np.zeros((1, 16, 16, 16), np.float32)
+    lesions = np.zeros((16, 16, 16), bool)
+    lesions[4:12, 4:12, 4:12] = True
+    image[0, lesions] = 2.0
+    image[0, 0, 0, 0] = -3.0
+    dim = LesionContrast(probability=1.0, kept=(0.5, 0.5))
+    out = dim(image, lesions, np.random.default_rng(0))
+    assert out[0, 8, 8, 8] == pytest.approx(1.0, abs=1e-3)
+    assert out[0, 0, 0, 0] == -3.0
+    assert image[0, 8, 8, 8] == 2.0
+
+
+def test_lesions_are_dimmed_only_when_asked_for():
+    image = np.ones((1, 8, 8, 8), np.float32)
+    rng = np.random.default_rng(0)
+    assert LesionContrast()(image, image[0] > 0, rng) is image
+    assert LesionContrast(probability=1.0)(image, image[0] > 2, rng) is image

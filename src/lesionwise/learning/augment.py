@@ -225,6 +225,34 @@ class IntensityAugmentation:
         return torch.where(outside, torch.zeros(()), x.float()).numpy()
 
 
+@dataclass(frozen=True)
+class LesionContrast:
+    """Dimmer lesions: what they stand out by is lowered, with a soft border.
+
+    Simulated lesions stand out more than most of those that experts outline; a network that saw
+    only such overlooks the faint ones.
+
+    Attributes:
+        probability: of a change, per patch.
+        kept: smallest and largest share of the excess over 0, the tissue's mean, that stays.
+    """
+
+    probability: float = 0.0
+    kept: tuple[float, float] = (0.3, 1.0)
+
+    def __call__(
+        self, image: NDArray[np.float32], lesions: NDArray[np.bool_], rng: np.random.Generator
+    ) -> NDArray[np.float32]:
+        """A changed copy of (C, I, J, K), or the image itself; ``lesions`` is (I, J, K)."""
+        if rng.random() >= self.probability or not lesions.any():
+            return image
+        near = torch.from_numpy(lesions.astype(np.float32))
+        for axis in range(3):
+            near = along(axis, near, gaussian_matrix(near.shape[axis], 1.0))
+        lowered = (1 - rng.uniform(*self.kept)) * np.clip(2 * near.numpy(), 0, 1)
+        return np.asarray(image - lowered * np.maximum(image, 0), dtype=np.float32)
+
+
 def _gamma(x: torch.Tensor, outside: torch.Tensor, exponent: float) -> torch.Tensor:
     inside = x[~outside]
     if inside.numel() < 2:

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from lesionwise.learning.augment import (
     IntensityAugmentation,
+    LesionContrast,
     Motion,
     SpatialAugmentation,
     view,
@@ -174,6 +175,7 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         sampling: where patches lie.
         spatial, intensity: augmentation; None leaves it out.
         seed: of all random choices.
+        lesion_contrast: how lesions are dimmed, before intensity effects.
     """
 
     def __init__(
@@ -186,6 +188,7 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         spatial: SpatialAugmentation | None,
         intensity: IntensityAugmentation | None,
         seed: int,
+        lesion_contrast: LesionContrast = LesionContrast(),  # noqa: B008  (frozen)
     ) -> None:
         if not len(studies):
             raise InputError("no study to learn from")
@@ -195,6 +198,7 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         self.sampling = sampling
         self.spatial = spatial
         self.intensity = intensity
+        self.lesion_contrast = lesion_contrast
         self.seed = seed
 
     def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
@@ -206,6 +210,7 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         if self.spatial is not None:
             motion = self.spatial.draw(self.patch_size_vox, case.spacing_mm, rng)
         image, instances = view(case.images, case.instances, start, self.patch_size_vox, motion)
+        image = self.lesion_contrast(image, instances > 0, rng)
         if self.intensity is not None:
             image = self.intensity(image, rng)
         made = self.targets.make(instances, case.spacing_mm)

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from lesionwise.learning.augment import IntensityAugmentation, SpatialAugmentation
+from lesionwise.learning.augment import IntensityAugmentation, LesionContrast, SpatialAugmentation
 from lesionwise.learning.dataset import PatchDataset, channels, instances_of_visit
 from lesionwise.learning.losses import Loss
 from lesionwise.learning.samplers import EpochSampler, PatchSampling
@@ -56,6 +56,7 @@ class NetworkMethod:
         patches_per_epoch: an epoch is this many patches.
         sampling: where patches lie.
         spatial, intensity: augmentation; None leaves it out.
+        lesion_contrast: how often and how far lesions are dimmed; by default never.
         weight_decay: decoupled (AdamW).
         warmup: share of the training over which the rate rises.
         validate_every: epochs between validations.
@@ -78,6 +79,7 @@ class NetworkMethod:
     sampling: PatchSampling = field(default_factory=PatchSampling)
     spatial: SpatialAugmentation | None = field(default_factory=SpatialAugmentation)
     intensity: IntensityAugmentation | None = field(default_factory=IntensityAugmentation)
+    lesion_contrast: LesionContrast = field(default_factory=LesionContrast)
     weight_decay: float = 0.0
     warmup: float = 0.0
     validate_every: int = 5
@@ -119,6 +121,7 @@ class NetworkMethod:
             self.spatial,
             self.intensity,
             run.seed,
+            self.lesion_contrast,
         )
         loader = torch.utils.data.DataLoader(
             patches,
