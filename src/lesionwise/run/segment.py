@@ -264,6 +264,8 @@ def settings_of(
         settings["brain_mask"] = (
             hashlib.sha256(brain_mask.read_bytes()).hexdigest() if brain_mask else None
         )
+    except FileNotFoundError as error:
+        raise InputError(f"{error.filename}: no such file") from error
     except OSError as error:
         raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from error
     settings["model"] = model.sha256
