@@ -51,7 +51,7 @@ def faults(tmp_path):
     cut = tmp_path / "cut.nii.gz"
     cut.write_bytes(good.read_bytes()[:2000])
     yield cut, "truncated"
-    yield save(tmp_path / "four.nii.gz", np.stack([noise, noise], -1)), "4D"
+    yield save(tmp_path / "four.nii.gz", np.stack([noise, noise], -1)), "one 3D volume is needed"
     yield save(tmp_path / "flat.nii.gz", np.full((24, 24, 24), 7, np.float32)), "every voxel is 7"
     yield save(tmp_path / "zero.nii.gz", np.zeros((24, 24, 24), np.float32)), "every voxel is 0"
     nan = noise.copy()
