@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,16 @@ from numpy.typing import NDArray
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 LabelArray: TypeAlias = NDArray[np.integer[Any]]
 BoolArray: TypeAlias = NDArray[np.bool_]
+Matrix: TypeAlias = NDArray[np.float64]
+"""(4, 4), world mm to world mm, homogeneous."""
+Finds: TypeAlias = Literal["lesions", "new"]
+"""What a lesion mask is of: every lesion of the last visit, or those that were not there before."""
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called as progress(stage, done, total); total 0 means that it is not known."""
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+UNMOVED: Matrix = np.eye(4)
+UNMOVED.flags.writeable = False
 
 
 class InputError(ValueError):
@@ -107,12 +113,15 @@ class Visit:
         labels: by name: lesions (mask), instances, rater-1 …, consensus, tissue.
         brain: brain mask, bool; None while it is not known.
         session: name of the time point, as in BIDS (without ``ses-``).
+        as_read: world mm of these volumes to world mm of the visit as it was read. A step that
+            moves a visit composes it, so results find the way back.
     """
 
     scans: Mapping[str, Volume]
     labels: Mapping[str, Volume] = field(default_factory=lambda: NOTHING)
     brain: Volume | None = None
     session: str = ""
+    as_read: Matrix = field(default_factory=lambda: UNMOVED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +131,7 @@ class Study:
     Attributes:
         subject: name, as in BIDS (without ``sub-``).
         visits: one, two or more.
-        changes: label volumes of a pair, by name: new, gone …
+        changes: label volumes of a pair in the space of its last visit, by name: new, gone …
     """
 
     subject: str
@@ -216,6 +225,19 @@ class RunContext:
 
 
 Predictor: TypeAlias = Callable[[Study], LesionMaps]
+
+
+class LearnedStep(Protocol):
+    """A preprocessing step that learns from the training studies of a fold.
+
+    ``run.folder`` is the step's own; called before it is fitted, it raises RuntimeError.
+    """
+
+    def fit(self, data: TrainingData, run: RunContext) -> Step:
+        """Learn, leave what was learned in ``run.folder``, and return the step that applies it."""
+
+    def load(self, run: RunContext) -> Step:
+        """The step that ``fit`` returned, from what it left."""
 
 
 class Method(Protocol):

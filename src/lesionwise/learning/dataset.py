@@ -28,7 +28,7 @@ from lesionwise.learning.augment import (
 )
 from lesionwise.learning.samplers import PatchSampling
 from lesionwise.learning.targets import Targets, centers_of_mass, instances_of
-from lesionwise.types import Grid, InputError, LabelArray, Study, Visit, Volume
+from lesionwise.types import UNMOVED, Finds, Grid, InputError, LabelArray, Study, Visit, Volume
 
 
 def write_prepared(study: Study, folder: Path) -> None:
@@ -52,8 +52,13 @@ def write_prepared(study: Study, folder: Path) -> None:
                 partial / f"visit-{number}_{name}.npy", volume.array.astype(_kept_as(name, volume))
             )
             grids[name] = volume.grid.affine.tolist()
-        visits.append({"session": visit.session, "affines": grids})
-    description = {"subject": study.subject, "visits": visits}
+        described = {"session": visit.session, "affines": grids, "as_read": visit.as_read.tolist()}
+        visits.append(described)
+    changes = {}
+    for name, volume in study.changes.items():
+        np.save(partial / f"change-{name}.npy", volume.array.astype(_kept_as(name, volume)))
+        changes[name] = volume.grid.affine.tolist()
+    description = {"subject": study.subject, "visits": visits, "changes": changes}
     (partial / "study.json").write_text(json.dumps(description), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
@@ -77,21 +82,31 @@ def read_prepared(folder: Path) -> Study:
         description = json.loads((folder / "study.json").read_text(encoding="utf-8"))
         visits = []
         for number, described in enumerate(description["visits"]):
-            volumes = {}
-            for name, affine in described["affines"].items():
-                array = np.load(folder / f"visit-{number}_{name}.npy", mmap_mode="r")
-                volumes[name] = Volume(array, Grid(array.shape, np.asarray(affine)))
+            volumes = {
+                name: _mapped(folder / f"visit-{number}_{name}.npy", affine)
+                for name, affine in described["affines"].items()
+            }
             visits.append(
                 Visit(
                     scans=_named(volumes, "scan-"),
                     labels=_named(volumes, "label-"),
                     brain=volumes.get("brain"),
                     session=described["session"],
+                    as_read=np.asarray(described.get("as_read", UNMOVED)),
                 )
             )
+        changes = {
+            name: _mapped(folder / f"change-{name}.npy", affine)
+            for name, affine in description.get("changes", {}).items()
+        }
     except (OSError, KeyError, ValueError) as error:
         raise InputError(f"{folder}: not a prepared study ({error})") from error
-    return Study(subject=description["subject"], visits=tuple(visits))
+    return Study(subject=description["subject"], visits=tuple(visits), changes=changes)
+
+
+def _mapped(path: Path, affine: list[list[float]]) -> Volume:
+    array = np.load(path, mmap_mode="r")
+    return Volume(array, Grid(array.shape, np.asarray(affine)))
 
 
 def _named(volumes: dict[str, Volume], prefix: str) -> dict[str, Volume]:
@@ -117,6 +132,22 @@ class PreparedStudies(Sequence[Study]):
         return read_prepared(self.folders[index])
 
 
+def reference_of(study: Study, finds: Finds) -> LabelArray:
+    """What is to be found in a study: labels on the grid of its last visit, 0 = background.
+
+    New lesions that nobody told apart are components.
+
+    Raises:
+        InputError: If the study does not say.
+    """
+    if finds == "lesions":
+        return instances_of_visit(study.followup)
+    if "new" not in study.changes:
+        raise InputError(f"sub-{study.subject}: no map of new lesions to learn from")
+    new = study.changes["new"].array
+    return new if new.max(initial=0) > 1 else instances_of(new)
+
+
 def instances_of_visit(visit: Visit) -> LabelArray:
     """The visit's instance map; without one the components of its lesion mask.
 
@@ -133,14 +164,15 @@ def instances_of_visit(visit: Visit) -> LabelArray:
 class Case:
     """One study as a network's training sees it: channels, instances, lesion centers."""
 
-    def __init__(self, study: Study, scans: tuple[str, ...]) -> None:
+    def __init__(self, study: Study, scans: tuple[str, ...], finds: Finds = "lesions") -> None:
         self.images = channels(study, scans)
         self._study = study
+        self._finds: Finds = finds
         self.spacing_mm = study.followup.scans[scans[0]].grid.spacing_mm
 
     @cached_property
     def instances(self) -> LabelArray:
-        return instances_of_visit(self._study.followup)
+        return reference_of(self._study, self._finds)
 
     @cached_property
     def centers_vox(self) -> NDArray[np.float64]:
@@ -176,6 +208,7 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         spatial, intensity: augmentation; None leaves it out.
         seed: of all random choices.
         lesion_contrast: how lesions are dimmed, before intensity effects.
+        finds: what is to be learned.
     """
 
     def __init__(
@@ -189,10 +222,11 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         intensity: IntensityAugmentation | None,
         seed: int,
         lesion_contrast: LesionContrast = LesionContrast(),  # noqa: B008  (frozen)
+        finds: Finds = "lesions",
     ) -> None:
         if not len(studies):
             raise InputError("no study to learn from")
-        self.cases = [Case(study, scans) for study in studies]
+        self.cases = [Case(study, scans, finds) for study in studies]
         self.targets = targets
         self.patch_size_vox = patch_size_vox
         self.sampling = sampling

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from lesionwise.learning.augment import IntensityAugmentation, LesionContrast, SpatialAugmentation
-from lesionwise.learning.dataset import PatchDataset, channels, instances_of_visit
+from lesionwise.learning.dataset import PatchDataset, channels, reference_of
 from lesionwise.learning.losses import Loss
 from lesionwise.learning.samplers import EpochSampler, PatchSampling
 from lesionwise.learning.targets import Targets
@@ -26,6 +26,7 @@ from lesionwise.learning.window import SlidingWindow, computes_bfloat16, slide
 from lesionwise.methods.selection import Selection
 from lesionwise.networks.blocks import start_from
 from lesionwise.types import (
+    Finds,
     InputError,
     LesionMaps,
     Predictor,
@@ -54,6 +55,7 @@ class NetworkMethod:
         patch_size_vox: along i, j, k; multiples of what the network's pooling asks for.
         batch_size: patches per step.
         patches_per_epoch: an epoch is this many patches.
+        finds: what is learned: the last visit's lesions, or the new ones among them.
         sampling: where patches lie.
         spatial, intensity: augmentation; None leaves it out.
         lesion_contrast: how often and how far lesions are dimmed; by default never.
@@ -76,6 +78,7 @@ class NetworkMethod:
     patch_size_vox: tuple[int, int, int]
     batch_size: int
     patches_per_epoch: int
+    finds: Finds = "lesions"
     sampling: PatchSampling = field(default_factory=PatchSampling)
     spatial: SpatialAugmentation | None = field(default_factory=SpatialAugmentation)
     intensity: IntensityAugmentation | None = field(default_factory=IntensityAugmentation)
@@ -122,6 +125,7 @@ class NetworkMethod:
             self.intensity,
             run.seed,
             self.lesion_contrast,
+            self.finds,
         )
         loader = torch.utils.data.DataLoader(
             patches,
@@ -231,7 +235,7 @@ class NetworkMethod:
             run.progress("selection", done, len(candidates))
             read_weights(network, run.folder / "candidates" / candidate["file"])
             predictor = NetworkPredictor(self, network, device, self.validation_window)
-            scored.append(self.selection.score(predictor, validation))
+            scored.append(self.selection.score(predictor, validation, self.finds))
         best = self.selection.best(scored)
         read_weights(network, run.folder / "candidates" / candidates[best]["file"])
         return {
@@ -315,7 +319,7 @@ def device_of(name: str) -> torch.device:
 
 
 def _dsc(predictor: NetworkPredictor, study: Study) -> float:
-    reference = instances_of_visit(study.followup) > 0
+    reference = reference_of(study, predictor.method.finds) > 0
     predicted = predictor(study).probability > predictor.method.selection.threshold
     both = int(reference.sum()) + int(predicted.sum())
     return 2 * int((reference & predicted).sum()) / both if both else 1.0

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
-from lesionwise.learning.dataset import instances_of_visit
+from lesionwise.learning.dataset import reference_of
 from lesionwise.metrics.case import Options, evaluate_case
-from lesionwise.types import Instances, Predictor, Refine, Study, ToInstances
+from lesionwise.types import Finds, Instances, Predictor, Refine, Study, ToInstances
 
 METRICS: Mapping[str, int] = {
     "lesion_precision": 1,
@@ -45,7 +45,9 @@ class Selection:
     to_instances: ToInstances | None = None
     refine: tuple[Refine, ...] = ()
 
-    def score(self, predictor: Predictor, validation: Sequence[Study]) -> dict[str, float]:
+    def score(
+        self, predictor: Predictor, validation: Sequence[Study], finds: Finds = "lesions"
+    ) -> dict[str, float]:
         """Each metric's mean over the studies where it is defined; without any it is absent."""
         if self.to_instances is None or self.top_k == 1:
             return {}
@@ -54,7 +56,7 @@ class Selection:
             maps = predictor(study)
             mask = maps.probability > self.threshold
             predicted = self.to_instances(maps, mask)
-            labels = np.array(instances_of_visit(study.followup), dtype=np.int32)
+            labels = np.array(reference_of(study, finds), dtype=np.int32)
             reference = Instances(labels, maps.grid)
             for step in self.refine:
                 predicted, reference = step(predicted), step(reference)

@@ -117,7 +117,7 @@ def move_to_first(study: Study, matrices: tuple[Matrix, ...]) -> Study:
         matrices: one for each visit, as ``register_visits`` gives them.
 
     A scan that the first visit has too goes onto that scan's grid, any other onto the grid of the
-    first visit's first scan; labels and brain go onto that grid as well.
+    first visit's first scan; labels, brain and changes go onto that grid as well.
     """
     first = study.visits[0]
     main = next(iter(first.scans.values())).grid
@@ -141,18 +141,22 @@ def move_to_first(study: Study, matrices: tuple[Matrix, ...]) -> Study:
             brain=None
             if visit.brain is None
             else resample_to(visit.brain, main, order=0, world=world),
+            as_read=visit.as_read @ world,
         )
 
     later = [moved(v, m) for v, m in zip(study.visits[1:], matrices[1:], strict=True)]
-    return replace(study, visits=(first, *later))
+    changes = {
+        name: resample_to(volume, main, order=0, world=matrices[-1])
+        for name, volume in study.changes.items()
+    }
+    return replace(study, visits=(first, *later), changes=changes)
 
 
 @dataclass(frozen=True)
 class RegisterToFirst:
     """Later visits rigidly registered to the first and resampled onto its grids.
 
-    A study of one visit passes unchanged. Changes are left alone: they are given on the grid of
-    one visit already. ``register_visits`` gives the matrices by themselves.
+    A study of one visit passes unchanged. ``register_visits`` gives the matrices by themselves.
 
     Used by every two-visit row that names a rigid registration (B2, B6, B24, B25 …).
     """

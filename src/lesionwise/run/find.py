@@ -14,13 +14,14 @@ from lesionwise.instances.components import ConnectedComponents
 from lesionwise.instances.confluent import Acls
 from lesionwise.instances.filters import DropSmall
 from lesionwise.instances.offsets import OffsetVoting
-from lesionwise.preprocess.brain import ExtractBrain
 from lesionwise.preprocess.geometry import instances_to_grid, resample_to
 from lesionwise.run.predict import LoadedModel
 from lesionwise.types import (
+    Grid,
     InputError,
     Instances,
     LesionMaps,
+    Matrix,
     Refine,
     Study,
     Visit,
@@ -114,46 +115,59 @@ def find_lesions(
     options: FindOptions = FindOptions(),
     told: Callable[[str], None] = lambda stage: None,
 ) -> Found:
-    """Find and separate the lesions of a study's last visit.
+    """Find and separate what the model finds: a study's lesions, or its new ones.
 
     The recipe's steps prepare the study, its method predicts maps on the prepared grid, and the
-    probability returns to the scan's own grid by linear interpolation and is set to 0 outside
-    the brain; the threshold makes the mask. ``cc`` labels that mask. ``offsets`` and ``acls``
-    work on the prepared grid, where the maps were made, and their labels are carried onto the
-    mask: so every mask voxel belongs to one lesion before the size filters act.
+    probability returns to the grid that ``recipe.output`` names, a visit's own or the prepared
+    one, as that says, and is set to 0 outside the brain; the threshold makes the mask. ``cc``
+    labels that mask. ``offsets`` and ``acls`` work on the prepared grid, where the maps were made,
+    and their labels are carried onto the mask: so every mask voxel belongs to one lesion before
+    the size filters act. Where steps moved the visit, results find the way back.
 
     Raises:
-        InputError: If the scan cannot be prepared (no brain found, constant image …).
+        InputError: If the study has another number of visits than the recipe needs, or cannot
+            be prepared (no brain found, constant image …).
     """
     recipe = model.recipe
+    if len(study.visits) != recipe.visits:
+        raise InputError(
+            f"{model.name}: this model takes {recipe.visits} visits of a patient, "
+            f"sub-{study.subject} comes with {len(study.visits)}"
+        )
     watch = Stopwatch()
-    native = study.followup
+    if not options.extract_brain:
+        study = replace(study, visits=tuple(_stripped(v, recipe.scans[0]) for v in study.visits))
+    which = 0 if recipe.output.grid == "baseline" else -1
+    native = study.visits[which]
     reference = native.scans[recipe.scans[0]]
-    if native.brain is None and not options.extract_brain:
-        brain = Volume(reference.array != 0, reference.grid)
-        native = replace(native, brain=brain)
-        study = replace(study, visits=(*study.visits[:-1], native))
     prepared = study
     brain_native: Volume | None = native.brain
-    for step in recipe.preprocess:
+    for step in model.steps:
         name = type(step).__name__
         stage = STAGES.get(name, name)
         told(stage)
         with watch.stage(stage):
             prepared = step(prepared)
-        if isinstance(step, ExtractBrain) and prepared.followup.brain is not None:
-            brain_native = _on_scan_grid(prepared.followup.brain, reference)
+        visit = prepared.visits[which]
+        if brain_native is None and visit.brain is not None:
+            brain_native = _on_scan_grid(_seen_as_read(visit.brain, visit.as_read), reference)
     told("network")
     with watch.stage("network"):
         maps = model.predict(prepared)
+    visit = prepared.visits[which]
+    if recipe.output.grid == "prepared":
+        native, reference = visit, visit.scans[recipe.scans[0]]
+        brain_native = visit.brain
+    else:
+        grid = Grid(maps.grid.shape, visit.as_read @ maps.grid.affine)
+        maps = replace(maps, grid=grid)
     threshold = recipe.threshold if options.threshold is None else options.threshold
     told("instances")
     with watch.stage("instances"):
         if brain_native is None:
             brain_native = Volume(np.ones(reference.grid.shape, dtype=np.bool_), reference.grid)
-        smooth = resample_to(Volume(maps.probability, maps.grid), reference.grid, order=1)
-        inside = np.where(brain_native.array, smooth.array, np.float32(0))
-        probability = Volume(inside, reference.grid)
+        probability = _carried(maps, reference.grid, recipe.output.resample, threshold)
+        np.multiply(probability.array, brain_native.array, out=probability.array)
         mask = probability.array > threshold
         instances = {}
         for name, separate in _separations(model, maps, options).items():
@@ -176,6 +190,39 @@ def find_lesions(
         seconds=watch.seconds,
         prepared_maps=maps,
     )
+
+
+def _stripped(visit: Visit, scan: str) -> Visit:
+    if visit.brain is not None:
+        return visit
+    image = visit.scans[scan]
+    return replace(visit, brain=Volume(image.array != 0, image.grid))
+
+
+def _seen_as_read(volume: Volume, as_read: Matrix) -> Volume:
+    return Volume(volume.array, Grid(volume.grid.shape, as_read @ volume.grid.affine))
+
+
+def _carried(
+    maps: LesionMaps, grid: Grid, resample: Literal["probability", "logits", "labels"], cut: float
+) -> Volume:
+    """The probability on another grid.
+
+    Logits are limited to ±16, where a float32 probability no longer differs from 0 or 1. Of
+    labels, 1 is where the probability exceeds ``cut``.
+    """
+    probability = np.asarray(maps.probability, dtype=np.float32)
+    if resample == "labels":
+        label = Volume(probability > cut, maps.grid)
+        return Volume(resample_to(label, grid, order=0).array.astype(np.float32), grid)
+    if resample == "logits":
+        tiny = np.float32(1.1e-7)
+        kept = np.clip(probability, tiny, 1 - tiny)
+        logits = Volume(np.log(kept / (1 - kept)), maps.grid)
+        moved = resample_to(logits, grid, order=1, fill=-16.0)
+        return Volume(1 / (1 + np.exp(-moved.array)), grid)
+    moved = resample_to(Volume(probability, maps.grid), grid, order=1)
+    return Volume(np.array(moved.array), grid)
 
 
 def _on_scan_grid(brain: Volume, reference: Volume) -> Volume:

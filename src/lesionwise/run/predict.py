@@ -6,14 +6,15 @@ import hashlib
 import importlib.resources
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lesionwise.methods.network import WEIGHTS, NetworkMethod
 from lesionwise.recipe import Recipe
 from lesionwise.run.recipes import find_recipe
-from lesionwise.types import InputError, LesionMaps, Predictor, RunContext, Study
+from lesionwise.run.steps import load_steps, shared_steps
+from lesionwise.types import InputError, LesionMaps, Predictor, RunContext, Step, Study
 
 RUN_FILE = "run.json"
 
@@ -35,6 +36,11 @@ class LoadedModel:
     name: str
     sha256: str
     run: Mapping[str, Any]
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """From a study as read to the study the predictor takes; what learns has learned."""
+        return shared_steps(self.recipe.preprocess)
 
     def predict(self, prepared: Study) -> LesionMaps:
         """Lesion maps on the prepared grid."""
@@ -68,7 +74,9 @@ def load_model(model: str | Path, device: str = "auto") -> LoadedModel:
     if described.get("status") != "done":
         raise InputError(f"{folder}: its training has not ended")
     recipe = _recipe_of(described, folder)
-    predictor = recipe.method.load(RunContext(folder, device=device))
+    run = RunContext(folder, device=device)
+    recipe = replace(recipe, preprocess=load_steps(recipe.preprocess, run))
+    predictor = recipe.method.load(run)
     sha256 = _checked_hash(folder / WEIGHTS, described)
     return LoadedModel(recipe, predictor, text, sha256, described)
 

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from lesionwise.learning.dataset import PreparedStudies, instances_of_visit, write_prepared
+from lesionwise.learning.dataset import PreparedStudies, reference_of, write_prepared
 from lesionwise.recipe import Recipe
 from lesionwise.run.recipes import find_recipe, settings
+from lesionwise.run.steps import shared_steps
 from lesionwise.types import InputError, Progress, Study, silent
 
 SETTINGS_FILE = "prepared.json"
@@ -67,8 +68,9 @@ def prepare(
 
     Subjects that are prepared already are not prepared again, so an interrupted call goes
     on. A recipe for one visit gets every visit as a study of its own; a recipe for two gets
-    every pair of visits that follow each other. A study without lesion mask, or whose
-    preparation fails on a fault of its files, is left out and listed.
+    every pair of visits that follow each other. A study that does not say what is to be found, or
+    whose preparation fails on a fault of its files, is left out and listed. Only the steps before
+    the first that learns are taken; the others belong to a fold (``run.steps``).
 
     Args:
         recipe: name or file.
@@ -88,7 +90,8 @@ def prepare(
     how = {
         "scans": list(found.scans),
         "visits": found.visits,
-        **settings(found.preprocess, "preprocess"),
+        "finds": found.finds,
+        **settings(shared_steps(found.preprocess), "preprocess"),
     }
     if folder == dataset:
         fingerprint = _check_settings(folder, how, None)
@@ -158,10 +161,10 @@ def _prepare_subject(
         record["left_out"][f"sub-{subject}"] = str(error)
     for name, study in parts:
         try:
-            _check_lesions(study)
-            for step in found.preprocess:
+            reference_of(study, found.finds)
+            for step in shared_steps(found.preprocess):
                 study = step(study)
-            lesions = np.unique(instances_of_visit(study.followup))
+            lesions = np.unique(reference_of(study, found.finds))
         except InputError as error:
             record["left_out"][name] = str(error)
             continue
@@ -174,17 +177,19 @@ def _prepare_subject(
     partial.replace(target / "done.json")
 
 
-def _check_lesions(study: Study) -> None:
-    if not {"instances", "lesions"} & set(study.followup.labels):
-        raise InputError("no lesion mask to learn from")
-
-
 def _parts(study: Study, recipe: Recipe) -> Iterator[tuple[str, Study]]:
     visits = study.visits
     for first in range(len(visits) - recipe.visits + 1):
         part = visits[first : first + recipe.visits]
         sessions = [f"ses-{visit.session}" if visit.session else "visit" for visit in part]
-        yield "_".join(sessions), Study(study.subject, part, study.changes)
+        last = first + recipe.visits == len(visits)
+        marked = f"@{part[-1].session}"
+        changes = {
+            name.removesuffix(marked): volume
+            for name, volume in study.changes.items()
+            if name.endswith(marked) or (last and "@" not in name)
+        }
+        yield "_".join(sessions), Study(study.subject, part, changes)
 
 
 def _check_settings(folder: Path, how: Mapping[str, Any], fingerprint: str | None) -> str:

@@ -18,6 +18,7 @@ from lesionwise.recipe import Recipe
 from lesionwise.run.predict import RUN_FILE, read_run, sha256_of
 from lesionwise.run.prepare import Prepared, prepare
 from lesionwise.run.recipes import find_recipe, settings
+from lesionwise.run.steps import fit_steps
 from lesionwise.types import InputError, Progress, RunContext, TrainingData, silent
 
 
@@ -110,10 +111,9 @@ def train(
     if reuse is not None:
         begun |= _reused(Path(reuse), found, folder)
     else:
-        found.method.fit(
-            TrainingData(arrays.studies(training), arrays.studies(validation)),
-            RunContext(folder, seed, device, workers, True, max_minutes, progress),
-        )
+        run = RunContext(folder, seed, device, workers, True, max_minutes, progress)
+        data = TrainingData(arrays.studies(training), arrays.studies(validation))
+        found.method.fit(fit_steps(found.preprocess, data, run), run)
     weights = folder / WEIGHTS
     summary = folder / "training.json"
     ended = {

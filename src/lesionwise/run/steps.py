@@ -1,0 +1,123 @@
+"""Preprocessing steps that learn: fitted on a fold's training studies, kept in the run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeGuard, overload
+
+from lesionwise.learning.dataset import PreparedStudies, write_prepared
+from lesionwise.types import LearnedStep, RunContext, Step, Study, TrainingData
+
+FITTED = "steps"
+"""Folder of a run in which each learned step has a folder of its own."""
+STUDIES = "fold-studies"
+"""Folder of a run with its studies after the learned steps."""
+
+
+def learns(step: Step | LearnedStep) -> TypeGuard[LearnedStep]:
+    """True for a step that has to be fitted first."""
+    return hasattr(step, "fit")
+
+
+def shared_steps(steps: Sequence[Step | LearnedStep]) -> tuple[Step, ...]:
+    """The steps before the first that learns: the same for every fold."""
+    shared: list[Step] = []
+    for step in steps:
+        if learns(step):
+            break
+        shared.append(step)  # type: ignore[arg-type]  # TypeGuard does not narrow the other way
+    return tuple(shared)
+
+
+def load_steps(steps: Sequence[Step | LearnedStep], run: RunContext) -> tuple[Step, ...]:
+    """Every step ready to be applied; what learned steps learned is read from the run."""
+    loaded: list[Step] = []
+    for number, step in enumerate(steps):
+        if learns(step):
+            loaded.append(step.load(_own(run, number)))
+        else:
+            loaded.append(step)  # type: ignore[arg-type]
+    return tuple(loaded)
+
+
+def fit_steps(
+    steps: Sequence[Step | LearnedStep], data: TrainingData, run: RunContext
+) -> TrainingData:
+    """Fit the steps from the first that learns, in order, and apply them to all studies.
+
+    Each is fitted on training studies as the steps before it leave them. The studies that come
+    out are kept in the run, so that a resumed call makes none of them twice.
+
+    Args:
+        data: studies after ``shared_steps``.
+        run: its folder gets ``steps/N`` for each learned step and ``fold-studies``.
+
+    Returns:
+        ``data`` itself where no step learns.
+    """
+    first = len(shared_steps(steps))
+    if first == len(steps):
+        return data
+    done: list[Step] = []
+    for number, step in enumerate(steps[first:], start=first):
+        if learns(step):
+            own = _own(run, number)
+            marker = own.folder / "done.json"
+            if marker.is_file():
+                done.append(step.load(own))
+                continue
+            own.folder.mkdir(parents=True, exist_ok=True)
+            so_far = TrainingData(
+                _Stepped(data.training, tuple(done)), _Stepped(data.validation, tuple(done))
+            )
+            done.append(step.fit(so_far, own))
+            marker.write_text(json.dumps({"step": type(step).__name__}), encoding="utf-8")
+        else:
+            done.append(step)  # type: ignore[arg-type]
+    kept = [
+        _keep(_Stepped(studies, tuple(done)), run.folder / STUDIES / part, run)
+        for part, studies in (("training", data.training), ("validation", data.validation))
+    ]
+    return TrainingData(kept[0], kept[1])
+
+
+def _own(run: RunContext, number: int) -> RunContext:
+    return replace(run, folder=run.folder / FITTED / str(number))
+
+
+def _keep(studies: Sequence[Study], folder: Path, run: RunContext) -> PreparedStudies:
+    folder.mkdir(parents=True, exist_ok=True)
+    folders = []
+    for number in range(len(studies)):
+        target = folder / f"{number:05d}"
+        if not (target / "study.json").is_file():
+            write_prepared(studies[number], target)
+        folders.append(target)
+        run.progress("learned steps", number + 1, len(studies))
+    return PreparedStudies(tuple(folders))
+
+
+@dataclass(frozen=True, eq=False)
+class _Stepped(Sequence[Study]):
+    """Studies with steps applied when each is asked for."""
+
+    studies: Sequence[Study]
+    steps: tuple[Step, ...]
+
+    def __len__(self) -> int:
+        return len(self.studies)
+
+    @overload
+    def __getitem__(self, index: int) -> Study: ...
+    @overload
+    def __getitem__(self, index: slice) -> _Stepped: ...
+    def __getitem__(self, index: int | slice) -> Study | _Stepped:
+        if isinstance(index, slice):
+            return _Stepped(self.studies[index], self.steps)
+        study = self.studies[index]
+        for step in self.steps:
+            study = step(study)
+        return study
