@@ -1,3 +1,4 @@
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -10,6 +11,7 @@ import pytest
 from lesionwise.report import figures
 from lesionwise.report.page import (
     CohortPage,
+    QualityNote,
     Section,
     StudyPage,
     TablePage,
@@ -84,9 +86,9 @@ def test_shows_every_text_as_text(study: StudyPage, tmp_path: Path) -> None:
                 source=HOSTILE,
                 instances=instances,
                 warnings=(HOSTILE,),
-                quality={HOSTILE: HOSTILE},
             ),
         ),
+        quality=(QualityNote(HOSTILE, "poor", (HOSTILE,), {HOSTILE: 1.0}),),
         lesions=lesions,
         scores=pd.DataFrame({HOSTILE: [HOSTILE]}),
         provenance={HOSTILE: [HOSTILE]},
@@ -95,8 +97,29 @@ def test_shows_every_text_as_text(study: StudyPage, tmp_path: Path) -> None:
     )
     page = write_study_page(hostile, tmp_path / "p.html").read_text()
     assert "<script>alert" not in page
-    harmless = write_study_page(study, tmp_path / "q.html").read_text()
+    judged = replace(study, quality=(QualityNote("flair", "poor", ("noisy",), {"noise": 1.0}),))
+    harmless = write_study_page(judged, tmp_path / "q.html").read_text()
     assert _names(page) <= _names(harmless) | {"li", "ul", "href"}
+
+
+def test_poor_input_is_said_first_and_fair_input_where_it_is_graded(
+    study: StudyPage, tmp_path: Path
+) -> None:
+    notes = (
+        QualityNote("flair of M00", "poor", ("noisy", "cut")),
+        QualityNote("flair of M12", "fair", ("thick slices",)),
+        QualityNote("t1w of M12", "good"),
+    )
+    page = _text(write_study_page(replace(study, quality=notes), tmp_path / "p.html"))
+    warnings = page[page.index("Read this first") : page.index('aria-label="Summary"')]
+    assert "flair of M00: noisy; cut" in warnings
+    assert "M12" not in warnings
+    assert "thick slices" in page[page.index("Quality of the input") :]
+
+
+def test_a_quality_note_comes_back_from_its_sidecar() -> None:
+    note = QualityNote("flair", "fair", ("noisy",), {"largest_spacing_mm": 5.0})
+    assert QualityNote.read(json.loads(json.dumps(note.written()))) == note
 
 
 def test_asks_for_nothing_outside_itself(study: StudyPage, tmp_path: Path) -> None:

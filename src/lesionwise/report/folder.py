@@ -15,6 +15,7 @@ from lesionwise.io.names import Entities, derivative_path, parse_name
 from lesionwise.io.nifti import read_labels, read_mask, read_volume
 from lesionwise.report.page import (
     CohortPage,
+    QualityNote,
     StudyPage,
     VisitView,
     write_index_page,
@@ -179,13 +180,19 @@ def _scan_page(output: Path, entities: Entities, about: Mapping[str, Any]) -> St
         visits=(_view(output, entities, about),),
         lesions=_lesions(output, entities, about["Methods"]),
         method=about["Methods"][0],
+        quality=_quality(about),
         provenance=_provenance(about),
     )
 
 
+def _quality(about: Mapping[str, Any]) -> tuple[QualityNote, ...]:
+    return tuple(QualityNote.read(entry) for entry in about.get("Quality", ()))
+
+
 def _comparison(output: Path, done: Sequence[tuple[Entities, Mapping[str, Any]]]) -> StudyPage:
-    order = [str(source) for source in read_json(output / "compare.json")["Sources"]]
-    moves = read_json(output / "compare.json")["FirstVisitToVisitMm"]
+    compared = read_json(output / "compare.json")
+    order = [str(source) for source in compared["Sources"]]
+    moves = compared["FirstVisitToVisitMm"]
     by_source = {str(about["Sources"][0]): (entities, about) for entities, about in done}
     missing = [source for source in order if source not in by_source]
     if missing:
@@ -206,6 +213,10 @@ def _comparison(output: Path, done: Sequence[tuple[Entities, Mapping[str, Any]]]
         method=about["Methods"][0],
         changes=changes_of(lineages, visits[-2].session, visits[-1].session),
         scores=_table(scores) if scores.exists() else None,
+        quality=(
+            *(note for source in order for note in _quality(by_source[source][1])),
+            *_quality(compared),
+        ),
         provenance=_provenance(about),
     )
 

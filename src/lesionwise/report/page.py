@@ -15,10 +15,18 @@ from lesionwise.report.contents import free_table, heading, outliers
 from lesionwise.report.figures import histogram, to_svg
 from lesionwise.report.render import data_uri, safe_link, write_page
 from lesionwise.report.study import write_study_page
-from lesionwise.report.views import CohortPage, Section, StudyPage, TablePage, VisitView
+from lesionwise.report.views import (
+    CohortPage,
+    QualityNote,
+    Section,
+    StudyPage,
+    TablePage,
+    VisitView,
+)
 
 __all__ = [
     "CohortPage",
+    "QualityNote",
     "Section",
     "StudyPage",
     "TablePage",

@@ -17,6 +17,7 @@ from lesionwise.report.contents import (
     change_rows,
     change_tiles,
     free_table,
+    heading,
     lesion_rows,
     location_chart,
     method_table,
@@ -34,6 +35,12 @@ from lesionwise.report.views import StudyPage, VisitView
 
 TRUTH = "truth"
 """How the known lesions are called among the ways of telling lesions apart."""
+
+GRADE_SIGNS = {
+    "good": "\N{CHECK MARK}",
+    "fair": "\N{WHITE UP-POINTING TRIANGLE}",
+    "poor": "\N{BLACK UP-POINTING TRIANGLE}",
+}
 
 _FOR_SCRIPTS = (
     *("label", "session", "method", "color", "place"),
@@ -114,8 +121,24 @@ def write_study_page(page: StudyPage, path: str | Path) -> Path:
             for session, visit in zip(sessions, visits, strict=True)
         ],
         links={text: safe_link(target) for text, target in page.links.items()},
+        sources=[visit.source for visit in page.visits if visit.source],
+        quality=[
+            {
+                "about": note.about,
+                "grade": note.grade,
+                "sign": GRADE_SIGNS.get(note.grade, "?"),
+                "reasons": note.reasons,
+                "measures": [(heading(name), value) for name, value in note.measures.items()],
+            }
+            for note in page.quality
+        ],
         warnings=[
             *page.warnings,
+            *(
+                f"{note.about}: {'; '.join(note.reasons) or 'poor input'}"
+                for note in page.quality
+                if note.grade == "poor"
+            ),
             *(
                 f"{visit.session}: {message}" if len(sessions) > 1 else message
                 for visit in page.visits

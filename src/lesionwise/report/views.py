@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,51 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lesionwise.types import NOTHING, Instances, Volume
+
+Grade = Literal["good", "fair", "poor"]
+
+
+@dataclass(frozen=True)
+class QualityNote:
+    """How far an input can be trusted.
+
+    Commands keep the notes, ``written``, in a list called ``Quality``: those of a scan in its
+    mask's sidecar, those of what changed between visits in ``compare.json``.
+
+    Attributes:
+        about: what was judged, such as ``flair of M12`` or ``M00 to M12``.
+        grade: good; fair: read with care; poor: results mean little.
+        reasons: one short sentence for each fault, the gravest first.
+        measures: what was measured, by name, with the unit at the end of the name.
+    """
+
+    about: str
+    grade: Grade
+    reasons: tuple[str, ...] = ()
+    measures: Mapping[str, float] = field(default_factory=lambda: NOTHING)
+
+    def written(self) -> dict[str, Any]:
+        """As a sidecar holds it."""
+        return {
+            "about": self.about,
+            "grade": self.grade,
+            "reasons": list(self.reasons),
+            "measures": dict(self.measures),
+        }
+
+    @staticmethod
+    def read(entry: Mapping[str, Any]) -> QualityNote:
+        """Back from a sidecar."""
+        grade: Grade = entry["grade"]
+        return QualityNote(
+            str(entry["about"]),
+            grade,
+            tuple(str(reason) for reason in entry["reasons"]),
+            {
+                str(name): float("nan") if value is None else float(value)
+                for name, value in entry["measures"].items()
+            },
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +71,6 @@ class VisitView:
         truth: known lesions, outlined beside the found ones.
         to_common: (4, 4) world mm of this visit to world mm shared by all visits of the page;
             None where they are the same.
-        quality: what was measured on the input, by name.
         warnings: what the reader should know before believing the result.
         source: name of the scan that was read.
     """
@@ -37,7 +81,6 @@ class VisitView:
     brain: Volume | None = None
     truth: Instances | None = None
     to_common: NDArray[np.float64] | None = None
-    quality: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
     warnings: tuple[str, ...] = ()
     source: str = ""
 
@@ -58,6 +101,7 @@ class StudyPage:
             and as far as known baseline and followup (labels, comma-separated), baseline_mm3,
             followup_mm3. Lesions of the visit before the last take their state from here.
         scores: metric values against a known truth, a free table.
+        quality: how fit the inputs are, a note for each scan and for what changed between visits.
         provenance: what made the page: recipe, model, versions, departures, options.
         warnings: about the study as a whole.
         links: relative paths of related files by the text to show.
@@ -70,6 +114,7 @@ class StudyPage:
     method: str = ""
     changes: pd.DataFrame | None = None
     scores: pd.DataFrame | None = None
+    quality: tuple[QualityNote, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
     warnings: tuple[str, ...] = ()
     links: Mapping[str, str] = field(default_factory=lambda: NOTHING)
