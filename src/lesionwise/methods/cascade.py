@@ -1,0 +1,172 @@
+"""Cascades: steps that append a learned method's maps to the scans."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lesionwise.methods.parts import (
+    Chosen,
+    deal,
+    fit_once,
+    mean_maps,
+    member_run,
+    of_visits,
+    single_visit,
+)
+from lesionwise.types import (
+    InputError,
+    Method,
+    Predictor,
+    RunContext,
+    Step,
+    Study,
+    TrainingData,
+    Visit,
+    Volume,
+)
+
+PARTS = "parts.json"
+
+
+@dataclass(frozen=True)
+class AddMaps:
+    """A learned step that appends a method's probability to the scans: the stage of a cascade.
+
+    Attributes:
+        method: what makes the maps.
+        name: of the scan that is appended, such as ``flair_lesions``.
+        auxiliary: name of the set of ``data.auxiliary`` to learn from. None, or a set that is
+            absent or empty, learns from the training studies.
+        folds: 2 or more deals the subjects of the training studies into so many parts (fewer
+            where there are fewer subjects) and learns one method without each; a training
+            study then gets the maps of the method that has not seen its subject, any other
+            study their mean. Below 2, one method learns from all and makes all maps. A method
+            that learned from an auxiliary set has seen no training study and needs no parts.
+        per_visit: True shows the method one visit at a time, all of them in training too (those
+            with a lesion mask), and every visit gets its map; False shows it the whole study
+            and the last visit alone gets the map.
+    """
+
+    method: Method
+    name: str
+    auxiliary: str | None = None
+    folds: int = 0
+    per_visit: bool = True
+
+    def __call__(self, study: Study) -> Study:
+        """Refuse: the step has to be fitted or loaded first."""
+        raise RuntimeError(f"AddMaps({self.name}) was not fitted")
+
+    def fit(self, data: TrainingData, run: RunContext) -> Step:
+        """Learn, and return the step that appends the maps.
+
+        Raises:
+            InputError: If there is nothing to learn from.
+        """
+        elsewhere = data.auxiliary.get(self.auxiliary, ()) if self.auxiliary else ()
+        source = replace(data, training=elsewhere) if len(elsewhere) else data
+        part_of = {} if len(elsewhere) else deal(data.training, self.folds, run.seed)
+        parts = len(set(part_of.values()))
+        run.folder.mkdir(parents=True, exist_ok=True)
+        (run.folder / PARTS).write_text(json.dumps(part_of), encoding="utf-8")
+        for number in range(max(1, parts)):
+            seen = source
+            if parts:
+                kept = [n for n, s in enumerate(data.training) if part_of[s.subject] != number]
+                seen = replace(data, training=Chosen(data.training, tuple(kept)))
+            if self.per_visit:
+                seen = of_visits(seen)
+            fit_once(self.method, seen, member_run(run, number, max(1, parts)))
+        return self.load(run)
+
+    def load(self, run: RunContext) -> Step:
+        """The step that ``fit`` returned.
+
+        Raises:
+            InputError: If the run's folder does not hold one.
+        """
+        path = run.folder / PARTS
+        try:
+            part_of = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: missing or malformed ({error})") from error
+        parts = max(1, len(set(part_of.values())))
+        predictors = tuple(self.method.load(member_run(run, n, parts)) for n in range(parts))
+        return MapsAdded(self.name, predictors, part_of, self.per_visit)
+
+
+@dataclass(frozen=True, eq=False)
+class MapsAdded:
+    """``AddMaps``, fitted.
+
+    Attributes:
+        name: of the scan that is appended.
+        predictors: one for each part.
+        part_of: by subject, which predictor has not seen it; other subjects get the mean of all.
+        per_visit: as in ``AddMaps``.
+    """
+
+    name: str
+    predictors: tuple[Predictor, ...]
+    part_of: Mapping[str, int]
+    per_visit: bool
+
+    def __call__(self, study: Study) -> Study:
+        """The study with one more scan in each visit, or in its last."""
+        unseen = self.part_of.get(study.subject)
+        asked = self.predictors if unseen is None else (self.predictors[unseen],)
+
+        def added(visit: Visit, shown: Study) -> Visit:
+            maps = mean_maps(predictor(shown) for predictor in asked)
+            return replace(
+                visit, scans={**visit.scans, self.name: Volume(maps.probability, maps.grid)}
+            )
+
+        if self.per_visit:
+            visits = tuple(added(visit, single_visit(study, visit)) for visit in study.visits)
+        else:
+            visits = (*study.visits[:-1], added(study.followup, study))
+        return replace(study, visits=visits)
+
+
+@dataclass(frozen=True)
+class VisitDifference:
+    """A step that gives the last visit a further scan: one of its scans minus the first visit's.
+
+    Both must lie on one grid.
+
+    Attributes:
+        scan: which scan, such as the maps of ``AddMaps``.
+        name: of the difference.
+
+    Used by B20.
+    """
+
+    scan: str
+    name: str
+
+    def __call__(self, study: Study) -> Study:
+        for visit in (study.baseline, study.followup):
+            if self.scan not in visit.scans:
+                raise InputError(f"sub-{study.subject}: no {self.scan} scan")
+        before, after = study.baseline.scans[self.scan], study.followup.scans[self.scan]
+        if not before.grid.matches(after.grid):
+            raise InputError(f"sub-{study.subject}: its visits do not lie on one grid")
+        change = np.asarray(after.array, np.float32) - np.asarray(before.array, np.float32)
+        scans = {**study.followup.scans, self.name: Volume(change, after.grid)}
+        return replace(study, visits=(*study.visits[:-1], replace(study.followup, scans=scans)))
+
+
+@dataclass(frozen=True)
+class LastVisitOnly:
+    """A step that leaves out all visits but the last; what changed is kept.
+
+    For a method that sees the past through maps of the last visit alone (B20).
+    """
+
+    def __call__(self, study: Study) -> Study:
+        return replace(study, visits=(study.followup,))

@@ -1,0 +1,286 @@
+"""Methods made of methods: ensembles, mirror images, lesions compared between visits.
+
+Each member learns in a folder of its own below the run's; one that has ended is not learned
+again when the run goes on.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from lesionwise.instances.components import DEFAULT_CONNECTIVITY, connected_components
+from lesionwise.instances.filters import SIZE_ROUNDING
+from lesionwise.methods.parts import (
+    deal,
+    fit_once,
+    hold_out,
+    mean_maps,
+    member_run,
+    of_visits,
+    single_visit,
+)
+from lesionwise.types import (
+    BoolArray,
+    InputError,
+    LesionMaps,
+    Method,
+    Predictor,
+    RunContext,
+    Study,
+    TrainingData,
+    Volume,
+)
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Several methods asked at once.
+
+    Member n learns in ``member-n`` of the run's folder with a seed of its own and an equal
+    share of the time limit. Write ``Ensemble((method,) * 5)`` for five trainings of one method.
+
+    Attributes:
+        members: what is combined.
+        combine: "mean" averages probabilities, and center heatmaps and offsets where every
+            member gives them; "vote" returns the share of members whose probability exceeds
+            ``threshold``, so that a mask of more than 0.5 is the strict majority.
+        folds: 0 lets every member learn from all training studies. Otherwise their subjects
+            are dealt into so many parts (fewer where there are fewer subjects), and member n
+            learns without part n modulo ``folds``, which validates it instead of the run's
+            validation studies. Those are then used by no member.
+        threshold: of one vote.
+
+    Used by B20 (4 folds, mean), B21 (two networks, 5 folds, mean).
+    """
+
+    members: tuple[Method, ...]
+    combine: Literal["mean", "vote"] = "mean"
+    folds: int = 0
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            raise ValueError("an ensemble needs a member")
+
+    def fit(self, data: TrainingData, run: RunContext) -> None:
+        """Fit every member.
+
+        Raises:
+            InputError: If a member cannot learn from its data.
+        """
+        part_of = deal(data.training, self.folds, run.seed)
+        parts = len(set(part_of.values()))
+        for number, member in enumerate(self.members):
+            seen = data if not parts else hold_out(data, part_of, number % parts)
+            fit_once(member, seen, member_run(run, number, len(self.members)))
+
+    def load(self, run: RunContext) -> Predictor:
+        """All members at once."""
+        runs = [member_run(run, n, len(self.members)) for n in range(len(self.members))]
+        predictors = [m.load(r) for m, r in zip(self.members, runs, strict=True)]
+
+        def predict(study: Study) -> LesionMaps:
+            if self.combine == "mean":
+                return mean_maps(predictor(study) for predictor in predictors)
+            return mean_maps(_vote(predictor(study), self.threshold) for predictor in predictors)
+
+        return predict
+
+
+@dataclass(frozen=True)
+class TestTimeFlips:
+    """A method's maps averaged over the study and its mirror images.
+
+    Every combination of the axes is asked: 2 to the number of axes predictions. Maps are
+    mirrored back, and the offset component along a mirrored axis is negated.
+
+    Attributes:
+        method: what is asked.
+        axes: voxel axes that are mirrored.
+    """
+
+    __test__ = False  # its name is no test's
+
+    method: Method
+    axes: tuple[int, ...] = (0, 1, 2)
+
+    def fit(self, data: TrainingData, run: RunContext) -> None:
+        """Fit the method."""
+        self.method.fit(data, run)
+
+    def load(self, run: RunContext) -> Predictor:
+        """The method, asked about every mirror image."""
+        predictor = self.method.load(run)
+        mirrored = [
+            axes for n in range(len(self.axes) + 1) for axes in itertools.combinations(self.axes, n)
+        ]
+
+        def predict(study: Study) -> LesionMaps:
+            return mean_maps(
+                _mirrored_maps(predictor(_mirrored_study(study, axes)), axes) for axes in mirrored
+            )
+
+        return predict
+
+
+@dataclass(frozen=True)
+class SegmentThenCompare:
+    """All lesions of each visit, found by one method; new is what was not there before.
+
+    The method learns from every visit that has a lesion mask, as a study of its own, and is
+    asked about the first and the last visit. Both must lie on one grid. Each connected
+    component of the last visit's mask is new if no more than ``max_overlap`` of its voxels
+    lie in the first visit's mask, and old otherwise. The result is the last visit's
+    probability on new components, 0 elsewhere.
+
+    Attributes:
+        method: finds all lesions of a single visit.
+        threshold: a visit's mask is probability > threshold.
+        max_overlap: share in [0, 1); 0 lets a new lesion share no voxel with an old one.
+            Lesions side by side do not overlap.
+        min_volume_mm3: smaller components of the last visit are dropped; one of exactly this
+            volume stays.
+        connectivity: of components: 6, 18 or 26.
+
+    Used by B6: subtraction by connected component, 10 mm³.
+    """
+
+    method: Method
+    threshold: float = 0.5
+    max_overlap: float = 0.0
+    min_volume_mm3: float = 10.0
+    connectivity: int = DEFAULT_CONNECTIVITY
+
+    def fit(self, data: TrainingData, run: RunContext) -> None:
+        """Fit the method on visits.
+
+        Raises:
+            InputError: If no visit has a lesion mask.
+        """
+        self.method.fit(of_visits(data), run)
+
+    def load(self, run: RunContext) -> Predictor:
+        """The method on both visits, and their difference."""
+        predictor = self.method.load(run)
+
+        def predict(study: Study) -> LesionMaps:
+            before = predictor(single_visit(study, study.baseline))
+            after = predictor(single_visit(study, study.followup))
+            if not before.grid.matches(after.grid):
+                raise InputError(f"sub-{study.subject}: its visits do not lie on one grid")
+            new = new_components(
+                before.probability > self.threshold,
+                after.probability > self.threshold,
+                max_overlap=self.max_overlap,
+                min_vox=self.min_volume_mm3 / after.grid.voxel_volume_mm3,
+                connectivity=self.connectivity,
+            )
+            probability = np.where(new, after.probability, np.float32(0))
+            return LesionMaps(probability.astype(np.float32, copy=False), after.grid)
+
+        return predict
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A network that begins with the weights of another training.
+
+    Where ``data.auxiliary`` holds studies under ``auxiliary``, ``first`` learns from them in
+    ``pretrained`` of the run's folder, and ``then`` begins with its weights; a time limit is
+    shared equally. Without such studies ``then`` begins as it would alone.
+
+    Attributes:
+        first, then: methods with the same network.
+        auxiliary: name of the set that ``first`` learns from.
+
+    Used by B6.
+    """
+
+    first: Method
+    then: Method
+    auxiliary: str = "lesions"
+
+    def fit(self, data: TrainingData, run: RunContext) -> None:
+        """Fit ``first`` where there is something for it, then ``then``."""
+        from lesionwise.methods.network import INITIAL, WEIGHTS
+
+        elsewhere = data.auxiliary.get(self.auxiliary, ())
+        if len(elsewhere):
+            if run.max_minutes is not None:
+                run = replace(run, max_minutes=run.max_minutes / 2)
+            before = replace(run, folder=run.folder / "pretrained")
+            fit_once(self.first, TrainingData(elsewhere, data.validation), before)
+            shutil.copyfile(before.folder / WEIGHTS, run.folder / INITIAL)
+        self.then.fit(data, run)
+
+    def load(self, run: RunContext) -> Predictor:
+        """What ``then`` learned."""
+        return self.then.load(run)
+
+
+def new_components(
+    before: BoolArray,
+    after: BoolArray,
+    *,
+    max_overlap: float,
+    min_vox: float,
+    connectivity: int = DEFAULT_CONNECTIVITY,
+) -> BoolArray:
+    """Components of one mask that hardly overlap another, and are large enough.
+
+    Args:
+        before, after: (I, J, K) bool.
+        max_overlap: a component is kept if at most this share of its voxels lies in ``before``.
+        min_vox: least size; one of exactly this size, up to rounding, is kept.
+        connectivity: 6, 18 or 26.
+
+    Returns:
+        (I, J, K) bool: the kept components whole, with any voxels they share with ``before``.
+    """
+    labels = connected_components(after, connectivity)
+    size = np.bincount(labels.ravel())
+    shared = np.bincount(labels[before], minlength=len(size))
+    kept = (shared <= max_overlap * size) & (size >= min_vox * (1 - SIZE_ROUNDING))
+    kept[0] = False
+    return np.asarray(kept[labels])
+
+
+def _vote(maps: LesionMaps, threshold: float) -> LesionMaps:
+    return LesionMaps((maps.probability > threshold).astype(np.float32), maps.grid)
+
+
+def _mirrored_study(study: Study, axes: tuple[int, ...]) -> Study:
+    """The arrays mirrored, the grids left as they are: for a method that looks at voxels alone."""
+
+    def mirrored(volume: Volume) -> Volume:
+        return Volume(np.flip(volume.array, axes), volume.grid)
+
+    visits = tuple(
+        replace(
+            visit,
+            scans={name: mirrored(v) for name, v in visit.scans.items()},
+            labels={name: mirrored(v) for name, v in visit.labels.items()},
+            brain=None if visit.brain is None else mirrored(visit.brain),
+        )
+        for visit in study.visits
+    )
+    return Study(study.subject, visits)
+
+
+def _mirrored_maps(maps: LesionMaps, axes: tuple[int, ...]) -> LesionMaps:
+    offsets = maps.offsets_vox
+    if offsets is not None:
+        offsets = np.flip(offsets, tuple(axis + 1 for axis in axes)).copy()
+        offsets[list(axes)] *= -1
+    heatmap = maps.center_heatmap
+    return LesionMaps(
+        np.flip(maps.probability, axes),
+        maps.grid,
+        None if heatmap is None else np.flip(heatmap, axes),
+        offsets,
+    )

@@ -1,0 +1,181 @@
+"""What methods made of methods share: parts of the data, folders of members, mean maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import overload
+
+import numpy as np
+
+from lesionwise.types import (
+    FloatArray,
+    InputError,
+    LesionMaps,
+    Method,
+    RunContext,
+    Study,
+    TrainingData,
+    Visit,
+)
+
+FITTED = "fitted"
+"""An empty file in the folder of a part that has been learned."""
+
+
+@dataclass(frozen=True)
+class Chosen(Sequence[Study]):
+    """Some of a sequence of studies, each read when it is asked for."""
+
+    studies: Sequence[Study]
+    indices: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, index: int) -> Study: ...
+    @overload
+    def __getitem__(self, index: slice) -> Chosen: ...
+    def __getitem__(self, index: int | slice) -> Study | Chosen:
+        if isinstance(index, slice):
+            return Chosen(self.studies, self.indices[index])
+        return self.studies[self.indices[index]]
+
+
+@dataclass(frozen=True)
+class Visits(Sequence[Study]):
+    """Visits as studies of their own, each read when it is asked for.
+
+    Attributes:
+        studies: which they belong to.
+        places: of each, the number of its study and its own within it.
+    """
+
+    studies: Sequence[Study]
+    places: tuple[tuple[int, int], ...]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, index: int) -> Study: ...
+    @overload
+    def __getitem__(self, index: slice) -> Visits: ...
+    def __getitem__(self, index: int | slice) -> Study | Visits:
+        if isinstance(index, slice):
+            return Visits(self.studies, self.places[index])
+        study, visit = self.places[index]
+        found = self.studies[study]
+        return single_visit(found, found.visits[visit])
+
+
+def labeled_visits(studies: Sequence[Study]) -> Visits:
+    """Every visit that has a lesion mask or instances, as a study of its own."""
+    return Visits(
+        studies,
+        tuple(
+            (n, v)
+            for n, study in enumerate(studies)
+            for v, visit in enumerate(study.visits)
+            if {"lesions", "instances"} & set(visit.labels)
+        ),
+    )
+
+
+def single_visit(study: Study, visit: Visit) -> Study:
+    """One visit as a study without a past."""
+    return Study(study.subject, (visit,))
+
+
+def of_visits(data: TrainingData) -> TrainingData:
+    """The labeled visits of all studies, for a method that sees one visit at a time.
+
+    Raises:
+        InputError: If no training visit has a lesion mask.
+    """
+    training = labeled_visits(data.training)
+    if not len(training):
+        raise InputError("no visit has a lesion mask to learn from")
+    return replace(data, training=training, validation=labeled_visits(data.validation))
+
+
+def deal(studies: Sequence[Study], folds: int, seed: int) -> dict[str, int]:
+    """The part of each subject, at random by the seed, parts of sizes that differ by 1 at most.
+
+    There are no more parts than subjects; below two folds or two subjects the answer is empty.
+    """
+    subjects = sorted({study.subject for study in studies}) if folds > 1 else []
+    count = min(folds, len(subjects))
+    if count < 2:
+        return {}
+    order = np.random.default_rng(seed).permutation(len(subjects))
+    return {subjects[index]: place % count for place, index in enumerate(order)}
+
+
+def hold_out(data: TrainingData, part_of: Mapping[str, int], part: int) -> TrainingData:
+    """The training studies of one part validate, the others train."""
+    inside = [part_of[study.subject] == part for study in data.training]
+    return replace(
+        data,
+        training=Chosen(data.training, tuple(n for n, held in enumerate(inside) if not held)),
+        validation=Chosen(data.training, tuple(n for n, held in enumerate(inside) if held)),
+    )
+
+
+def member_run(run: RunContext, number: int, members: int) -> RunContext:
+    """Folder ``member-number``, a seed of its own and an equal share of the time limit."""
+    seed = int(np.random.SeedSequence([run.seed, number]).generate_state(1)[0])
+    minutes = None if run.max_minutes is None else run.max_minutes / members
+
+    def progress(stage: str, done: int, total: int) -> None:
+        run.progress(f"{stage}, {number + 1} of {members}" if members > 1 else stage, done, total)
+
+    folder = run.folder / f"member-{number}"
+    return replace(run, folder=folder, seed=seed, max_minutes=minutes, progress=progress)
+
+
+def fit_once(method: Method, data: TrainingData, run: RunContext) -> None:
+    """Fit the method, unless the run goes on and it has been fitted in this folder."""
+    ended = run.folder / FITTED
+    if run.resume and ended.is_file():
+        return
+    ended.unlink(missing_ok=True)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    method.fit(data, run)
+    ended.touch()
+
+
+def mean_maps(each: Iterable[LesionMaps]) -> LesionMaps:
+    """The mean of maps on one grid, float32.
+
+    Center heatmap and offsets are averaged where all give them; ``extra`` is left out.
+
+    Raises:
+        ValueError: For no maps.
+    """
+    count = 0
+    for maps in each:
+        found: list[FloatArray | None] = [
+            maps.probability,
+            maps.center_heatmap,
+            maps.offsets_vox,
+        ]
+        if count == 0:
+            grid = maps.grid
+            totals = [None if a is None else np.array(a, dtype=np.float32) for a in found]
+        for index, array in enumerate(found):
+            total = totals[index]
+            if array is None or total is None:
+                totals[index] = None
+            elif count:
+                total += array
+        count += 1
+    if count == 0:
+        raise ValueError("no maps to average")
+    for total in totals:
+        if total is not None:
+            total /= np.float32(count)
+    probability, heatmap, offsets = totals
+    assert probability is not None
+    return LesionMaps(probability, grid, heatmap, offsets)

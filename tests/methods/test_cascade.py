@@ -1,0 +1,141 @@
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lesionwise.methods.cascade import AddMaps, LastVisitOnly, VisitDifference
+from lesionwise.types import (
+    Grid,
+    InputError,
+    LesionMaps,
+    Predictor,
+    RunContext,
+    Study,
+    TrainingData,
+    Visit,
+    Volume,
+)
+
+GRID = Grid((4, 3, 2), np.diag([1.0, 2.0, 3.0, 1.0]))
+
+
+@dataclass(frozen=True)
+class Witness:
+    """Writes down what it was shown; its probability is ``of(study)``."""
+
+    of: Callable[[Study], np.ndarray]
+
+    def fit(self, data: TrainingData, run: RunContext) -> None:
+        shown = {
+            "training": sorted({study.subject for study in data.training}),
+            "validation": sorted({study.subject for study in data.validation}),
+            "visits": [[visit.session for visit in study.visits] for study in data.training],
+            "seed": run.seed,
+            "minutes": run.max_minutes,
+        }
+        times = len(list(run.folder.glob("shown*")))
+        (run.folder / f"shown-{times}.json").write_text(json.dumps(shown))
+
+    def load(self, run: RunContext) -> Predictor:
+        number = float(
+            run.folder.name.removeprefix("member-") if "member" in run.folder.name else 0
+        )
+
+        def predict(study: Study) -> LesionMaps:
+            return LesionMaps((self.of(study) + number).astype(np.float32), GRID)
+
+        return predict
+
+
+def flair(study: Study) -> np.ndarray:
+    return np.asarray(study.followup.scans["flair"].array)
+
+
+def study(subject: str, *values: float, labeled: bool = True) -> Study:
+    visits = []
+    for number, value in enumerate(values):
+        array = np.full(GRID.shape, value, dtype=np.float32)
+        labels = {"lesions": Volume(array > 0, GRID)} if labeled else {}
+        visits.append(Visit({"flair": Volume(array, GRID)}, labels, session=f"M{number}"))
+    return Study(subject, tuple(visits))
+
+
+def shown(folder: Path) -> dict:
+    return json.loads((folder / "shown-0.json").read_text())
+
+
+def test_maps_are_appended_to_every_visit(tmp_path):
+    step = AddMaps(Witness(flair), "found").fit(
+        TrainingData([study("a", 1.0, 2.0)]), RunContext(tmp_path)
+    )
+    after = step(study("z", 3.0, 5.0))
+    values = [float(visit.scans["found"].array[0, 0, 0]) for visit in after.visits]
+    assert values == [3.0, 5.0]
+    assert set(after.baseline.scans) == {"flair", "found"}
+
+
+def test_maps_of_a_whole_study_go_to_its_last_visit(tmp_path):
+    whole = AddMaps(Witness(flair), "found", per_visit=False)
+    step = whole.fit(TrainingData([study("a", 1.0, 2.0)]), RunContext(tmp_path))
+    assert shown(tmp_path / "member-0")["visits"] == [["M0", "M1"]]
+    after = step(study("z", 3.0, 5.0))
+    assert "found" in after.followup.scans
+    assert "found" not in after.baseline.scans
+
+
+def test_training_maps_are_made_by_a_method_that_has_not_seen_the_subject(tmp_path):
+    data = TrainingData([study(name, 0.0) for name in "abcd"], [study("v", 0.0)])
+    adds = AddMaps(Witness(flair), "found", folds=2)
+    step = adds.fit(data, RunContext(tmp_path, seed=1))
+    for name in "abcd":
+        number = int(step(study(name, 0.0)).followup.scans["found"].array[0, 0, 0])
+        seen = shown(tmp_path / f"member-{number}")
+        assert name not in seen["training"]
+        assert seen["validation"] == ["v"]
+    other = step(study("z", 0.0)).followup.scans["found"].array
+    np.testing.assert_allclose(other, 0.5)  # the mean of methods 0 and 1
+    again = adds.load(RunContext(tmp_path))
+    np.testing.assert_array_equal(
+        again(study("a", 0.0)).followup.scans["found"].array,
+        step(study("a", 0.0)).followup.scans["found"].array,
+    )
+
+
+def test_an_auxiliary_set_is_learned_from_where_there_is_one(tmp_path):
+    data = TrainingData([study("a", 1.0)], (), {"lesions": [study("x", 1.0)]})
+    adds = AddMaps(Witness(flair), "found", auxiliary="lesions", folds=2)
+    adds.fit(data, RunContext(tmp_path / "with"))
+    assert shown(tmp_path / "with" / "member-0")["training"] == ["x"]
+    adds.fit(replace(data, auxiliary={}), RunContext(tmp_path / "without"))
+    assert shown(tmp_path / "without" / "member-0")["training"] == ["a"]
+
+
+def test_a_step_that_was_not_fitted_refuses():
+    with pytest.raises(RuntimeError, match="not fitted"):
+        AddMaps(Witness(flair), "found")(study("a", 1.0))
+
+
+def test_a_folder_without_a_step_is_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"parts\.json: missing"):
+        AddMaps(Witness(flair), "found").load(RunContext(tmp_path))
+
+
+def test_the_difference_of_visits_is_later_minus_earlier():
+    after = VisitDifference("flair", "change")(study("a", 1.0, 4.0))
+    np.testing.assert_array_equal(after.followup.scans["change"].array, 3.0)
+    assert "change" not in after.baseline.scans
+
+
+def test_a_difference_of_a_missing_scan_is_one_line():
+    with pytest.raises(InputError, match="sub-a: no found scan"):
+        VisitDifference("found", "change")(study("a", 1.0, 4.0))
+
+
+def test_only_the_last_visit_stays_with_what_changed():
+    pair = replace(study("a", 1.0, 4.0), changes={"new": Volume(np.ones(GRID.shape), GRID)})
+    alone = LastVisitOnly()(pair)
+    assert [visit.session for visit in alone.visits] == ["M1"]
+    assert set(alone.changes) == {"new"}

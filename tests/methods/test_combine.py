@@ -1,0 +1,259 @@
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lesionwise.methods.combine import (
+    Ensemble,
+    SegmentThenCompare,
+    TestTimeFlips,
+    new_components,
+)
+from lesionwise.methods.parts import labeled_visits, mean_maps
+from lesionwise.types import (
+    Grid,
+    InputError,
+    LesionMaps,
+    Predictor,
+    RunContext,
+    Study,
+    TrainingData,
+    Visit,
+    Volume,
+)
+
+GRID = Grid((4, 3, 2), np.diag([1.0, 2.0, 3.0, 1.0]))
+
+
+@dataclass(frozen=True)
+class Witness:
+    """Writes down what it was shown; its probability is ``of(study)``."""
+
+    of: Callable[[Study], np.ndarray]
+
+    def fit(self, data: TrainingData, run: RunContext) -> None:
+        shown = {
+            "training": sorted({study.subject for study in data.training}),
+            "validation": sorted({study.subject for study in data.validation}),
+            "visits": [[visit.session for visit in study.visits] for study in data.training],
+            "seed": run.seed,
+            "minutes": run.max_minutes,
+        }
+        times = len(list(run.folder.glob("shown*")))
+        (run.folder / f"shown-{times}.json").write_text(json.dumps(shown))
+
+    def load(self, run: RunContext) -> Predictor:
+        number = float(
+            run.folder.name.removeprefix("member-") if "member" in run.folder.name else 0
+        )
+
+        def predict(study: Study) -> LesionMaps:
+            return LesionMaps((self.of(study) + number).astype(np.float32), GRID)
+
+        return predict
+
+
+def flair(study: Study) -> np.ndarray:
+    return np.asarray(study.followup.scans["flair"].array)
+
+
+def study(subject: str, *values: float, labeled: bool = True) -> Study:
+    visits = []
+    for number, value in enumerate(values):
+        array = np.full(GRID.shape, value, dtype=np.float32)
+        labels = {"lesions": Volume(array > 0, GRID)} if labeled else {}
+        visits.append(Visit({"flair": Volume(array, GRID)}, labels, session=f"M{number}"))
+    return Study(subject, tuple(visits))
+
+
+def shown(folder: Path) -> dict:
+    return json.loads((folder / "shown-0.json").read_text())
+
+
+def test_a_mean_ensemble_averages_probabilities(tmp_path):
+    both = Ensemble((Witness(flair), Witness(lambda s: flair(s) + 0.5)))
+    maps = both.load(RunContext(tmp_path))(study("a", 0.25))
+    # member 0: 0.25, member 1: 0.25 + 0.5 + 1
+    np.testing.assert_allclose(maps.probability, 1.0)
+    assert maps.probability.dtype == np.float32
+
+
+def test_a_vote_is_the_share_of_members_above_the_threshold(tmp_path):
+    three = Ensemble((Witness(lambda s: flair(s) - 1),) * 3, combine="vote")
+    maps = three.load(RunContext(tmp_path))(study("a", 1.0))
+    np.testing.assert_allclose(maps.probability, 2 / 3)  # 0, 1 and 2
+
+
+def test_an_ensemble_without_members_is_refused():
+    with pytest.raises(ValueError, match="needs a member"):
+        Ensemble(())
+
+
+def test_members_have_seeds_and_equal_time_of_their_own(tmp_path):
+    data = TrainingData([study("a", 1.0), study("b", 1.0)], [study("v", 1.0)])
+    Ensemble((Witness(flair),) * 2).fit(data, RunContext(tmp_path, seed=3, max_minutes=10.0))
+    first, second = shown(tmp_path / "member-0"), shown(tmp_path / "member-1")
+    assert first["seed"] != second["seed"]
+    assert first["minutes"] == second["minutes"] == 5.0
+    assert first["training"] == ["a", "b"]
+    assert first["validation"] == ["v"]
+
+
+def test_each_fold_of_an_ensemble_validates_once_and_the_runs_validation_is_not_seen(tmp_path):
+    data = TrainingData([study(name, 1.0) for name in "abcdef"], [study("v", 1.0)])
+    Ensemble((Witness(flair),) * 3, folds=3).fit(data, RunContext(tmp_path))
+    validated = []
+    for number in range(3):
+        seen = shown(tmp_path / f"member-{number}")
+        assert sorted(seen["training"] + seen["validation"]) == list("abcdef")
+        validated += seen["validation"]
+    assert sorted(validated) == list("abcdef")
+
+
+def test_more_folds_than_subjects_are_as_many_as_subjects(tmp_path):
+    data = TrainingData([study("a", 1.0), study("b", 1.0)])
+    Ensemble((Witness(flair),) * 3, folds=5).fit(data, RunContext(tmp_path))
+    assert [shown(tmp_path / f"member-{n}")["training"] for n in range(3)] in (
+        [["a"], ["b"], ["a"]],
+        [["b"], ["a"], ["b"]],
+    )
+
+
+def test_a_resumed_ensemble_learns_only_what_is_missing(tmp_path):
+    data = TrainingData([study("a", 1.0)])
+    two = Ensemble((Witness(flair),) * 2)
+    two.fit(data, RunContext(tmp_path))
+    (tmp_path / "member-1" / "fitted").unlink()
+    two.fit(data, RunContext(tmp_path, resume=True))
+    assert len(list((tmp_path / "member-0").glob("shown*"))) == 1
+    assert len(list((tmp_path / "member-1").glob("shown*"))) == 2
+
+
+def test_flips_leave_a_method_that_looks_at_single_voxels_as_it_is(tmp_path):
+    rng = np.random.default_rng(0)
+    array = rng.random(GRID.shape, dtype=np.float32)
+    one = Study("a", (Visit({"flair": Volume(array, GRID)}),))
+    flipped = TestTimeFlips(Witness(flair)).load(RunContext(tmp_path))
+    np.testing.assert_allclose(flipped(one).probability, array, rtol=1e-6)
+
+
+def test_flips_average_what_depends_on_the_side(tmp_path):
+    ramp = np.zeros(GRID.shape) + np.arange(4.0)[:, None, None]
+    flipped = TestTimeFlips(Witness(lambda s: ramp), axes=(0,)).load(RunContext(tmp_path))
+    np.testing.assert_allclose(flipped(study("a", 1.0)).probability, 1.5)
+
+
+@dataclass(frozen=True)
+class PointsRight:
+    """Every voxel of the side that is bright points to the bright end of axis 0."""
+
+    def fit(self, data: TrainingData, run: RunContext) -> None: ...
+
+    def load(self, run: RunContext) -> Predictor:
+        def predict(study: Study) -> LesionMaps:
+            array = flair(study)
+            offsets = np.zeros((3, *array.shape), np.float32)
+            offsets[0] = 1.0 if array[-1].sum() > array[0].sum() else -1.0
+            return LesionMaps(array, GRID, array, offsets)
+
+        return predict
+
+
+def test_offsets_are_mirrored_with_their_sign(tmp_path):
+    array = np.zeros(GRID.shape, np.float32)
+    array[-1] = 1
+    one = Study("a", (Visit({"flair": Volume(array, GRID)}),))
+    maps = TestTimeFlips(PointsRight(), axes=(0,)).load(RunContext(tmp_path))(one)
+    assert maps.offsets_vox is not None
+    np.testing.assert_array_equal(maps.offsets_vox[0], 1.0)
+    np.testing.assert_array_equal(maps.center_heatmap, array)
+
+
+def test_a_mean_without_maps_is_refused():
+    with pytest.raises(ValueError, match="no maps"):
+        mean_maps([])
+
+
+def test_a_mean_has_offsets_only_where_all_give_them():
+    plain = LesionMaps(np.zeros(GRID.shape, np.float32), GRID)
+    rich = replace(plain, offsets_vox=np.ones((3, *GRID.shape), np.float32))
+    assert mean_maps([rich, plain]).offsets_vox is None
+    assert mean_maps([plain, rich]).offsets_vox is None
+    assert mean_maps([rich, rich]).offsets_vox is not None
+
+
+def line(text: str) -> np.ndarray:
+    return np.array([c == "#" for c in text])[:, None, None]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "max_overlap", "min_vox", "expected"),
+    [
+        ("......", "##..##", 0.0, 2, "##..##"),  # nothing was there
+        (".#....", "##..##", 0.0, 2, "....##"),  # one shared voxel makes it old
+        (".#....", "##..##", 0.5, 2, "##..##"),  # half of it may be shared
+        ("..##..", "##..##", 0.0, 2, "##..##"),  # side by side is not overlap
+        ("......", "##...#", 0.0, 2, "##...."),  # too small
+        ("######", "......", 0.0, 1, "......"),
+        ("......", "......", 0.0, 0, "......"),
+    ],
+)
+def test_components_that_overlap_nothing_old_are_new(before, after, max_overlap, min_vox, expected):
+    new = new_components(line(before), line(after), max_overlap=max_overlap, min_vox=min_vox)
+    np.testing.assert_array_equal(new, line(expected))
+
+
+def two_visits(before: np.ndarray, after: np.ndarray, spacing: float) -> Study:
+    grid = Grid(before.shape, np.diag([spacing, 1.0, 1.0, 1.0]))
+    visits = [
+        Visit({"flair": Volume(array.astype(np.float32) * 0.75, grid)}, session=f"M{n}")
+        for n, array in enumerate((before, after))
+    ]
+    return Study("a", tuple(visits))
+
+
+@dataclass(frozen=True)
+class Copies:
+    """The probability is the scan."""
+
+    def fit(self, data: TrainingData, run: RunContext) -> None: ...
+
+    def load(self, run: RunContext) -> Predictor:
+        def predict(study: Study) -> LesionMaps:
+            assert len(study.visits) == 1
+            scan = study.followup.scans["flair"]
+            return LesionMaps(scan.array, scan.grid)
+
+        return predict
+
+
+@pytest.mark.parametrize(("spacing", "kept"), [(5.0, True), (4.9, False)])
+def test_new_lesions_below_10_mm3_are_dropped(tmp_path, spacing, kept):
+    predictor = SegmentThenCompare(Copies()).load(RunContext(tmp_path))
+    maps = predictor(two_visits(line("#....."), line("##..##"), spacing))
+    np.testing.assert_allclose(maps.probability, line("....##" if kept else "......") * 0.75)
+
+
+def test_visits_on_two_grids_cannot_be_compared(tmp_path):
+    pair = two_visits(line("#....."), line("##..##"), 5.0)
+    other = two_visits(line("#....."), line("##..##"), 4.0)
+    mixed = replace(pair, visits=(pair.visits[0], other.visits[1]))
+    with pytest.raises(InputError, match="sub-a: its visits do not lie on one grid"):
+        SegmentThenCompare(Copies()).load(RunContext(tmp_path))(mixed)
+
+
+def test_a_single_visit_method_learns_from_every_labeled_visit(tmp_path):
+    unlabeled = study("b", 1.0, 1.0, labeled=False)
+    data = TrainingData([study("a", 1.0, 2.0), unlabeled])
+    assert len(labeled_visits(data.training)) == 2
+    SegmentThenCompare(Witness(flair)).fit(data, RunContext(tmp_path))
+    assert shown(tmp_path)["visits"] == [["M0"], ["M1"]]
+
+
+def test_without_any_lesion_mask_there_is_nothing_to_learn(tmp_path):
+    data = TrainingData([study("b", 1.0, 1.0, labeled=False)])
+    with pytest.raises(InputError, match="no visit has a lesion mask"):
+        SegmentThenCompare(Witness(flair)).fit(data, RunContext(tmp_path))
