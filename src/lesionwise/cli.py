@@ -466,16 +466,25 @@ def predict(
     output: Output,
     device: Device = "auto",
 ) -> None:
-    """Apply a trained run to scans: `segment` with the recipe's own settings."""
+    """Apply a trained run with the recipe's own settings: to each scan, or to each pair of visits
+    where the recipe takes two."""
     from lesionwise.run.find import FindOptions
+    from lesionwise.run.pairs import predict_pairs
+    from lesionwise.run.predict import load_model
     from lesionwise.run.segment import segment as apply
 
+    model = load_model(run, device)
     with progress_shown() as progress:
-        done = apply(
-            scans, output, model=run, options=FindOptions(), device=device, progress=progress
-        )
-    show(done.summary)
-    _exit_on_failures(done.failures)
+        if model.recipe.visits == 2:
+            pairs = predict_pairs(scans, output, model=model, progress=progress)
+            summary, failures = pairs.summary, pairs.failures
+        else:
+            done = apply(
+                scans, output, model=run, options=FindOptions(), device=device, progress=progress
+            )
+            summary, failures = done.summary, done.failures
+    show(summary)
+    _exit_on_failures(failures)
 
 
 @app.command()

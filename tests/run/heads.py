@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from lesionwise.instances.components import connected_components
+from lesionwise.instances.components import ConnectedComponents, connected_components
 from lesionwise.instances.filters import DropSmall
 from lesionwise.instances.offsets import OffsetVoting
 from lesionwise.preprocess.brain import ExtractBrain
@@ -78,3 +78,34 @@ def bright_model(**changes):
         **changes,
     )
     return LoadedModel(recipe, bright, "bright", "0" * 64, {})
+
+
+def brighter(study):
+    """Probability 1 where the follow-up's z-score exceeds 3 and the baseline's does not."""
+    before, after = (visit.scans["flair"] for visit in study.visits)
+    found = (after.array > 3) & (before.array < 2)
+    return LesionMaps(found.astype(np.float32), after.grid)
+
+
+class Brighter:
+    """Stands where a trained network that takes two visits would."""
+
+    def fit(self, data, run):
+        raise AssertionError("there is nothing to learn")
+
+    def load(self, run):
+        return brighter
+
+
+def pair_model(*steps, **changes):
+    recipe = Recipe(
+        source="none",
+        scans=("flair",),
+        preprocess=(ExtractBrain(), *steps, ZScore(within="brain", zero_outside=True)),
+        method=Brighter(),
+        to_instances=ConnectedComponents(),
+        visits=2,
+        finds="new",
+        **changes,
+    )
+    return LoadedModel(recipe, brighter, "brighter", "0" * 64, {})

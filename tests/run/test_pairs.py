@@ -1,0 +1,108 @@
+"""New lesions of a pair by a model that looks at both visits."""
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from heads import LESIONS, bright_model, head, pair_model, save
+
+from lesionwise.preprocess.geometry import Resample
+from lesionwise.preprocess.registration import RegisterToFirst
+from lesionwise.recipe import Output
+from lesionwise.run.find import find_lesions
+from lesionwise.run.pairs import find_pairs, predict_pairs, read_pair
+from lesionwise.types import InputError
+
+SHIFT = (0, 2, 0)
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Lesion c is new; the head lies 4 mm further along j."""
+    return [
+        save(tmp_path / "sub-1_ses-1_FLAIR.nii.gz", head("ab")),
+        save(tmp_path / "sub-1_ses-2_FLAIR.nii.gz", head("abc", shift=SHIFT)),
+    ]
+
+
+def cube(name, shift=(0, 0, 0)):
+    i, j, k = np.add(LESIONS[name], shift)
+    mask = np.zeros(head().shape, bool)
+    mask[i : i + 4, j : j + 4, k : k + 4] = True
+    return mask
+
+
+def dice(a, b):
+    return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+
+def test_the_new_lesion_is_written_on_the_followups_own_grid(tmp_path, pair):
+    done = predict_pairs(pair, tmp_path / "out", model=pair_model(RegisterToFirst()))
+    assert done.summary["lesions"].tolist() == [1]
+    written = next((tmp_path / "out").rglob("sub-1_ses-2_space-orig_desc-new_mask.nii.gz"))
+    assert dice(np.asarray(nib.load(written).dataobj) > 0, cube("c", SHIFT)) > 0.8
+    assert done.pages[0].exists()
+
+
+def test_a_recipe_may_return_results_on_the_baselines_grid(pair):
+    model = pair_model(RegisterToFirst(), output=Output(grid="baseline"))
+    found = find_lesions(read_pair(find_pairs(pair)[0], model), model)
+    assert dice(found.mask.array, cube("c")) > 0.8
+
+
+@pytest.mark.parametrize("resample", ["probability", "logits", "labels"])
+def test_what_is_resampled_on_the_way_back_is_the_recipes_choice(pair, resample):
+    model = pair_model(RegisterToFirst(), Resample(3.0), output=Output(resample=resample))
+    found = find_lesions(read_pair(find_pairs(pair)[0], model), model)
+    values = np.unique(found.probability.array)
+    assert found.mask.array[cube("c", SHIFT)].mean() > 0.5
+    assert set(values) == {0.0, 1.0} if resample == "labels" else len(values) > 2
+
+
+def test_a_pair_that_is_done_is_not_done_again(tmp_path, pair):
+    model = pair_model(RegisterToFirst())
+    first = predict_pairs(pair, tmp_path / "out", model=model)
+    mask = next((tmp_path / "out").rglob("*desc-new_mask.nii.gz"))
+    written = mask.stat().st_mtime_ns
+    again = predict_pairs(pair, tmp_path / "out", model=model)
+    assert mask.stat().st_mtime_ns == written
+    pd.testing.assert_frame_equal(first.summary, again.summary)
+    predict_pairs(pair, tmp_path / "out", model=model, overwrite=True)
+    assert mask.stat().st_mtime_ns > written
+
+
+def test_visits_are_paired_by_subject_and_in_order(tmp_path):
+    names = ["sub-1_ses-1", "sub-2_ses-1", "sub-1_ses-2", "sub-1_ses-3"]
+    paths = [tmp_path / f"{name}_FLAIR.nii.gz" for name in names]
+    assert [pair.title for pair in find_pairs(paths)] == [
+        "sub-1 ses-1 to ses-2",
+        "sub-1 ses-2 to ses-3",
+    ]
+
+
+def test_two_files_of_any_name_are_baseline_and_followup(tmp_path):
+    (pair,) = find_pairs([tmp_path / "before.nii.gz", tmp_path / "after.nii.gz"])
+    assert (pair.baseline.path.name, pair.followup.path.name) == ("before.nii.gz", "after.nii.gz")
+    assert pair.followup.subject == "before"
+
+
+def test_a_patient_with_one_visit_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no patient with two visits"):
+        find_pairs([tmp_path / "sub-1_ses-1_FLAIR.nii.gz"])
+
+
+def test_one_bad_pair_does_not_stop_the_others(tmp_path, pair):
+    bad = [save(tmp_path / f"sub-2_ses-{n}_FLAIR.nii.gz", head() * 0) for n in "12"]
+    done = predict_pairs([*bad, *pair], tmp_path / "out", model=pair_model(RegisterToFirst()))
+    assert list(done.failures) == ["sub-2 ses-1 to ses-2"]
+    assert len(done.summary) == 1
+    assert (tmp_path / "out" / "failures.tsv").exists()
+
+
+def test_a_model_for_two_visits_refuses_one_and_the_other_way_round(pair):
+    one, two = bright_model(), pair_model()
+    study = read_pair(find_pairs(pair)[0], two)
+    with pytest.raises(InputError, match="takes 1 visits"):
+        find_lesions(study, one)
+    with pytest.raises(InputError, match="takes 2 visits"):
+        find_lesions(type(study)(study.subject, study.visits[:1]), two)
