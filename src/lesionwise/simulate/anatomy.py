@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import edt
 import numpy as np
@@ -16,9 +17,11 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionwise.preprocess.geometry import resample_to
+from lesionwise.preprocess.template import template_maps
 from lesionwise.simulate.fields import Float, smooth_field
 from lesionwise.simulate.shells import make_shells
-from lesionwise.types import BoolArray, Grid
+from lesionwise.types import BoolArray, Grid, Volume
 
 SHAPE = (193, 229, 207)
 ORIGIN_MM = (-96.0, -130.0, -102.0)
@@ -98,32 +101,15 @@ class HeadSettings:
 @lru_cache(maxsize=1)
 def _template() -> dict[str, Float]:
     """Template maps on `head_grid`: signed distances (mm, negative inside) and probabilities."""
-    from nilearn import datasets
 
-    def read(load: object) -> Float:
-        image = load(resolution=1)  # type: ignore[operator]
-        offset = [round(a - b) for a, b in zip(image.affine[:3, 3], ORIGIN_MM, strict=True)]
-        source = np.asarray(image.get_fdata(), dtype=np.float32)
-        out = np.zeros(SHAPE, dtype=np.float32)
-        to, fro = [], []
-        for o, n, size in zip(offset, source.shape, SHAPE, strict=True):
-            to.append(slice(max(o, 0), min(o + n, size)))
-            fro.append(slice(max(-o, 0), min(size - o, n)))
-        out[tuple(to)] = source[tuple(fro)]
-        return out
+    def placed(volume: Volume) -> NDArray[Any]:
+        return resample_to(volume, head_grid(), order=0).array
 
-    t1 = read(datasets.load_mni152_template)
-    gray = read(datasets.load_mni152_gm_template)
-    white = read(datasets.load_mni152_wm_template)
-    brain = read(datasets.load_mni152_brain_mask) > 0
+    maps = template_maps()
+    gray, white, brain = placed(maps.gray), placed(maps.white), placed(maps.brain)
+    inside = placed(maps.ventricles)
     x, y, z = _axes_mm()
     depth = edt.edt(brain.astype(np.uint8))
-    interior = brain & (depth > 20) & (np.abs(x) < 40) & (y > -62) & (y < 42) & (z > -5) & (z < 36)
-    dark, _ = ndimage.label(interior & (t1 < 0.5))
-    inside = np.zeros(SHAPE, dtype=bool)
-    for side in (-1, 1):
-        seed = _voxel((side * 16, -20, 22))
-        inside |= dark == dark[seed]
     deep = (gray > 0.35) & (depth > 20) & (np.abs(x) < np.where(z > 0, 33, 29))
     deep = deep & (y > -36) & (y < 24) & (z > -11) & (z < 21)
     deep = ndimage.binary_opening(deep & ~(_signed(inside) < 1.5), iterations=1)
@@ -155,10 +141,6 @@ def _template() -> dict[str, Float]:
 def _axes_mm() -> tuple[Float, Float, Float]:
     x, y, z = (o + np.arange(n, dtype=np.float32) for o, n in zip(ORIGIN_MM, SHAPE, strict=True))
     return x[:, None, None], y[None, :, None], z[None, None, :]
-
-
-def _voxel(mm: tuple[float, float, float]) -> tuple[int, ...]:
-    return tuple(round(a - o) for a, o in zip(mm, ORIGIN_MM, strict=True))
 
 
 def _signed(mask: BoolArray) -> Float:
