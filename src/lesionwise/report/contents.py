@@ -23,6 +23,18 @@ IN_CRITERIA = ("periventricular", "juxtacortical", "infratentorial")
 """The brain regions that count for dissemination in space (McDonald criteria, 2017)."""
 
 
+UNITS = {
+    "_mm3": " (mm³)", "_ml": " (ml)", "_mm": " (mm)", "_percent": " (%)",
+    "_gb": " (GB)", "_mb": " (MB)", "_min": " (min)", "_s": " (s)",
+}  # fmt: skip
+"""Ends of column names that are units, and how a person writes them."""
+
+ABBREVIATIONS = {
+    "dsc": "DSC", "f1": "F1", "pq": "PQ", "sq": "SQ", "rq": "RQ", "hd95": "HD95",
+    "assd": "ASSD", "ppv": "PPV", "npv": "NPV", "ci": "CI", "iou": "IoU", "fpr": "FPR",
+}  # fmt: skip
+
+
 @dataclass(frozen=True, eq=False)
 class Look:
     """How the lesions of one visit and method are shown, by label.
@@ -67,11 +79,21 @@ class Look:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a free table: what is read, what is sorted by, where it leads."""
+    """One cell of a free table.
+
+    Attributes:
+        text: what is read.
+        value: what is sorted by.
+        link: where it leads.
+        best: of its column.
+        share: drawn as a bar, in [0, 1].
+    """
 
     text: str
     value: str
     link: str = ""
+    best: bool = False
+    share: float | None = None
 
 
 def tiles(visits: Sequence[pd.DataFrame]) -> list[tuple[str, str]]:
@@ -268,12 +290,13 @@ def free_table(table: pd.DataFrame, links: Sequence[str] | None = None) -> dict[
         for name in names
     ]
     digits = {name: _digits(table[name]) for name in names}
+    of_p = {name for name in names if {"p", "p-value"} & set(str(name).split("_"))}
     rows = []
     for place, values in enumerate(table[names].itertuples(index=False)):
         rows.append(
             [
                 Cell(
-                    _read(_plain(value), digits[name]),
+                    p_value(value) if name in of_p else _read(_plain(value), digits[name]),
                     "" if _missing(value) else str(_plain(value)),
                     links[place] if links and name == names[0] else "",
                 )
@@ -285,10 +308,10 @@ def free_table(table: pd.DataFrame, links: Sequence[str] | None = None) -> dict[
 
 def heading(column: str) -> str:
     """The name of a column as a person writes it: ``volume_mm3`` is volume (mm³)."""
-    for unit, written in (("_mm3", " (mm³)"), ("_ml", " (ml)"), ("_mm", " (mm)")):
+    for unit, written in UNITS.items():
         if column.endswith(unit):
             column = column.removesuffix(unit) + written
-    return column.replace("_", " ")
+    return " ".join(ABBREVIATIONS.get(word, word) for word in column.replace("_", " ").split(" "))
 
 
 def outliers(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -318,6 +341,11 @@ def outliers(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows, columns=[str(first), "quantity", "value", "middle half"])
+
+
+def p_value(value: Any) -> str:
+    """A p value for reading: three digits, and a bound where these would all be 0."""
+    return "< 0.001" if not _missing(value) and float(value) < 0.001 else number(value, 3)
 
 
 def _read(value: Any, digits: int | None) -> str:

@@ -38,6 +38,7 @@ __all__ = [
     "detection_by_volume",
     "forest",
     "histogram",
+    "named_points",
     "stacked_bars",
     "strips",
     "to_png",
@@ -346,6 +347,31 @@ def curves(
     axes.grid(axis="y")
     if len(lines) > 1:
         axes.legend()
+    return figure
+
+
+@in_our_look
+def named_points(
+    points: Mapping[str, tuple[float, float]], *, x_label: str, y_label: str
+) -> Figure:
+    """One point with its name each; x is logarithmic where its largest is 10 times its smallest.
+
+    Args:
+        points: (x, y) by name, x > 0; a point with a y that is not finite is left out.
+    """
+    shown = {name: at for name, at in points.items() if np.isfinite(at[1])}
+    figure, axes = chart(6.0, 3.6)
+    xs = [x for x, _ in shown.values()]
+    if xs and max(xs) >= 10 * min(xs):
+        axes.set_xscale("log")
+    for number, (name, (x, y)) in enumerate(shown.items()):
+        marker, color = MARKERS[number % len(MARKERS)], SERIES[number % len(SERIES)]
+        axes.scatter(x, y, s=38, color=color, marker=marker, linewidths=0, zorder=3)
+        axes.annotate(name, (x, y), (5, 4), textcoords="offset points", fontsize=8.5)
+    axes.margins(x=0.18, y=0.12)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.grid(axis="both")
     return figure
 
 
