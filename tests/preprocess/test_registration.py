@@ -7,6 +7,7 @@ from lesionwise.io.nifti import read_volume
 from lesionwise.preprocess.geometry import resample_to
 from lesionwise.preprocess.registration import (
     RegisterToFirst,
+    RegisterToLast,
     affine,
     register_visits,
     rigid,
@@ -104,10 +105,35 @@ def test_step_moves_scans_labels_and_brain_onto_the_first_grid():
         assert overlap > 0.98
 
 
+def test_the_last_visit_stays_and_the_first_comes_to_it():
+    fixed, brain = head()
+    true = movement(5, (6, -4, 3))
+    inverse = np.linalg.inv(true)
+    moved = resample_to(fixed, fixed.grid, order=1, world=inverse)
+    moved_brain = resample_to(brain, fixed.grid, order=0, world=inverse)
+    study = Study(
+        "01",
+        (
+            Visit({"flair": fixed}, {"lesions": brain}, brain, "M00"),
+            Visit({"flair": moved}, {}, moved_brain, "M12"),
+        ),
+        {"new": moved_brain},
+    )
+    after = RegisterToLast("affine")(study)
+    assert after.visits[1] is study.visits[1]
+    assert after.changes is study.changes
+    first = after.visits[0]
+    for mask in (first.brain, first.labels["lesions"]):
+        both = (mask.array & moved_brain.array).sum()
+        assert 2 * both / (mask.array.sum() + moved_brain.array.sum()) > 0.98
+    assert np.median(error_mm(first.as_read, inverse, moved_brain)) < 0.3
+
+
 def test_one_visit_passes_unchanged():
     fixed, _ = head()
     study = Study("01", (Visit({"flair": fixed}),))
     assert RegisterToFirst()(study) is study
+    assert RegisterToLast()(study) is study
 
 
 def test_constant_scans_and_missing_partners_are_refused():

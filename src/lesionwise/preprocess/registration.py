@@ -6,7 +6,7 @@ direction in which ``geometry.resample_to`` asks for values.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -89,82 +89,138 @@ def register(
         return _register_alone(fixed, moving, fixed_mask, moving_mask, starts, levels_mm, model)
 
 
-def register_visits(study: Study) -> tuple[Matrix, ...]:
-    """One world matrix for each visit: world mm of the first visit to world mm of that visit.
+def register_visits(
+    study: Study, *, reference: int = 0, model: Model = "rigid"
+) -> tuple[Matrix, ...]:
+    """One world matrix for each visit: world mm of the reference visit to world mm of that visit.
 
-    The first is the identity. The scan that all visits share is used, FLAIR first. Where the
-    first visit has a brain mask, agreement is measured within it, 4 mm wider.
-    """
-    name = _shared_scan(study)
-    first = study.visits[0]
-    matrices = [np.eye(4)]
-    for visit in study.visits[1:]:
-        matrices.append(
-            rigid(
-                first.scans[name],
-                visit.scans[name],
-                fixed_mask=None if first.brain is None else _wider(first.brain, 4.0),
-                moving_mask=visit.brain,
-            )
-        )
-    return tuple(matrices)
-
-
-def move_to_first(study: Study, matrices: tuple[Matrix, ...]) -> Study:
-    """Later visits resampled onto the grids of the first: scans linear, labels nearest neighbor.
+    That of the reference is the identity. The scan that all visits share is used, FLAIR first.
+    Where the reference has a brain mask, agreement is measured within it, 4 mm wider.
 
     Args:
-        matrices: one for each visit, as ``register_visits`` gives them.
-
-    A scan that the first visit has too goes onto that scan's grid, any other onto the grid of the
-    first visit's first scan; labels, brain and changes go onto that grid as well.
+        reference: index of the visit that stays: 0 the first, -1 the last.
+        model: rigid (6 parameters) or affine (12).
     """
-    first = study.visits[0]
-    main = next(iter(first.scans.values())).grid
+    name = shared_scan(study)
+    fixed = study.visits[reference]
+    search = rigid if model == "rigid" else affine
 
-    def moved(visit: Visit, world: Matrix) -> Visit:
+    def found(moving: Visit) -> Matrix:
+        if moving is fixed:
+            return np.eye(4)
+        return search(
+            fixed.scans[name],
+            moving.scans[name],
+            fixed_mask=None if fixed.brain is None else _wider(fixed.brain, 4.0),
+            moving_mask=moving.brain,
+        )
+
+    return tuple(found(visit) for visit in study.visits)
+
+
+def move_visits(
+    study: Study,
+    matrices: Sequence[Matrix | None],
+    grid_of: Callable[[str], Grid],
+    main: Grid,
+) -> Study:
+    """Visits resampled into one space: scans linear, labels nearest neighbor.
+
+    Args:
+        matrices: one for each visit, world mm of the new space to world mm of the visit; None
+            leaves that visit alone.
+        grid_of: the new grid of a scan, by its name.
+        main: the new grid of labels, brains and changes.
+
+    Changes move with the last visit. What each visit moved by is noted in its ``as_read``.
+    """
+
+    def label(volume: Volume, world: Matrix) -> Volume:
+        return resample_to(volume, main, order=0, world=world)
+
+    def moved(visit: Visit, world: Matrix | None) -> Visit:
+        if world is None:
+            return visit
         return replace(
             visit,
             scans={
-                name: resample_to(
-                    volume,
-                    first.scans[name].grid if name in first.scans else main,
-                    order=1,
-                    world=world,
-                )
+                name: resample_to(volume, grid_of(name), order=1, world=world)
                 for name, volume in visit.scans.items()
             },
-            labels={
-                name: resample_to(volume, main, order=0, world=world)
-                for name, volume in visit.labels.items()
-            },
-            brain=None
-            if visit.brain is None
-            else resample_to(visit.brain, main, order=0, world=world),
+            labels={name: label(volume, world) for name, volume in visit.labels.items()},
+            brain=None if visit.brain is None else label(visit.brain, world),
             as_read=visit.as_read @ world,
         )
 
-    later = [moved(v, m) for v, m in zip(study.visits[1:], matrices[1:], strict=True)]
-    changes = {
-        name: resample_to(volume, main, order=0, world=matrices[-1])
-        for name, volume in study.changes.items()
-    }
-    return replace(study, visits=(first, *later), changes=changes)
+    visits = tuple(moved(v, m) for v, m in zip(study.visits, matrices, strict=True))
+    last = matrices[-1]
+    changes = (
+        study.changes
+        if last is None
+        else {name: label(volume, last) for name, volume in study.changes.items()}
+    )
+    return replace(study, visits=visits, changes=changes)
+
+
+def move_onto(study: Study, matrices: tuple[Matrix, ...], *, reference: int = 0) -> Study:
+    """The other visits resampled onto the grids of one of them, which stays as it is.
+
+    Args:
+        matrices: one for each visit, as ``register_visits`` gives them for that reference.
+
+    A scan that the reference has too goes onto that scan's grid, any other onto the grid of the
+    reference's first scan, and so do labels, brains and changes.
+    """
+    stays = study.visits[reference]
+    main = next(iter(stays.scans.values())).grid
+    return move_visits(
+        study,
+        [None if v is stays else m for v, m in zip(study.visits, matrices, strict=True)],
+        lambda name: stays.scans[name].grid if name in stays.scans else main,
+        main,
+    )
 
 
 @dataclass(frozen=True)
 class RegisterToFirst:
-    """Later visits rigidly registered to the first and resampled onto its grids.
+    """Later visits registered to the first and resampled onto its grids.
 
     A study of one visit passes unchanged. ``register_visits`` gives the matrices by themselves.
+
+    Attributes:
+        model: rigid (6 parameters) or affine (12).
 
     Used by every two-visit row that names a rigid registration (B2, B6, B24, B25 …).
     """
 
+    model: Model = "rigid"
+
     def __call__(self, study: Study) -> Study:
         if len(study.visits) < 2:
             return study
-        return move_to_first(study, register_visits(study))
+        return move_onto(study, register_visits(study, model=self.model))
+
+
+@dataclass(frozen=True)
+class RegisterToLast:
+    """Earlier visits registered to the last and resampled onto its grids.
+
+    A study of one visit passes unchanged. The last visit, and with it the changes, stay as they
+    are, so nothing of what is new at the last visit is interpolated.
+
+    Attributes:
+        model: rigid (6 parameters) or affine (12).
+
+    Used by B24 (rigid, then affine) and as the first part of B17 and B20 (``DeformToLast``).
+    """
+
+    model: Model = "rigid"
+
+    def __call__(self, study: Study) -> Study:
+        if len(study.visits) < 2:
+            return study
+        matrices = register_visits(study, reference=-1, model=self.model)
+        return move_onto(study, matrices, reference=-1)
 
 
 def _register_alone(
@@ -341,7 +397,8 @@ def _wider(mask: Volume, by_mm: float) -> Volume:
     return Volume(outside <= by_mm, mask.grid)
 
 
-def _shared_scan(study: Study) -> str:
+def shared_scan(study: Study) -> str:
+    """The scan that every visit has, FLAIR first; InputError where there is none."""
     shared = [n for n in study.visits[0].scans if all(n in v.scans for v in study.visits)]
     if not shared:
         raise InputError(f"{study.subject}: the visits have no scan in common")

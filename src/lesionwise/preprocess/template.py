@@ -6,7 +6,7 @@ white matter, brain. Nothing is downloaded.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import cc3d
@@ -15,8 +15,14 @@ import numpy as np
 
 from lesionwise.preprocess.brain import brain_mask
 from lesionwise.preprocess.geometry import resample_to, respaced
-from lesionwise.preprocess.registration import Model, register, register_visits, turned
-from lesionwise.types import BoolArray, Grid, InputError, Matrix, Study, Visit, Volume
+from lesionwise.preprocess.registration import (
+    Model,
+    move_visits,
+    register,
+    register_visits,
+    turned,
+)
+from lesionwise.types import BoolArray, Grid, InputError, Matrix, Study, Volume
 
 LEVELS_MM = (8.0, 4.0, 2.0)
 BORDER_MM = 6.0
@@ -192,20 +198,4 @@ def move_to_template(study: Study, matrices: tuple[Matrix, ...]) -> Study:
     """
     grid = template_maps().t1.grid
 
-    def moved(visit: Visit, world: Matrix) -> Visit:
-        return replace(
-            visit,
-            scans={n: resample_to(v, grid, order=1, world=world) for n, v in visit.scans.items()},
-            labels={n: resample_to(v, grid, order=0, world=world) for n, v in visit.labels.items()},
-            brain=None
-            if visit.brain is None
-            else resample_to(visit.brain, grid, order=0, world=world),
-            as_read=visit.as_read @ world,
-        )
-
-    visits = tuple(moved(v, m) for v, m in zip(study.visits, matrices, strict=True))
-    changes = {
-        name: resample_to(volume, grid, order=0, world=matrices[-1])
-        for name, volume in study.changes.items()
-    }
-    return replace(study, visits=visits, changes=changes)
+    return move_visits(study, matrices, lambda name: grid, grid)
