@@ -280,6 +280,12 @@ def simulate(
     lesion_load: Annotated[
         float, typer.Option(help="Multiplies the number of lesions.", min=0)
     ] = 1.0,
+    lesion_change: Annotated[
+        float, typer.Option(help="Multiplies how often lesions change; 0 is stable.", min=0)
+    ] = 1.0,
+    new_scanner: Annotated[
+        bool, typer.Option(help="Another contrast and protocol at every visit.")
+    ] = False,
     spacing: Annotated[
         tuple[float, float, float] | None,
         typer.Option(help="Voxel size in mm; drawn for each patient if not given."),
@@ -303,6 +309,8 @@ def simulate(
             with_skull=skull,
             registered=registered,
             lesion_load=lesion_load,
+            lesion_change=lesion_change,
+            new_scanner=new_scanner,
             spacing_mm=spacing,
             lesion_masks=lesion_masks,
             workers=workers,

@@ -136,3 +136,13 @@ def test_distributions_stay_near_the_fitted_ones():
         loads.append((labels > 0).sum() / 1000)
     assert quantiles["n_ge_3mm3"][2] < np.median(counts) < quantiles["n_ge_3mm3"][-4]
     assert quantiles["total_load_ml"][2] < np.median(loads) < quantiles["total_load_ml"][-4]
+
+
+@pytest.mark.slow
+def test_a_stable_patient_has_the_same_lesions_on_another_scanner():
+    patient = simulate_with_truth(8, 2, lesion_change=0, new_scanner=True)
+    study = patient.study
+    assert not any(volume.array.any() for volume in study.changes.values())
+    assert {row["change"] for row in patient.lesions[1]} == {"stable"}
+    a, b = (np.median(visit.scans["flair"].array[visit.brain.array]) for visit in study.visits)
+    assert a != b

@@ -39,6 +39,8 @@ class _Order:
     with_skull: bool
     registered: bool
     lesion_load: float
+    lesion_change: float
+    new_scanner: bool
     spacing_mm: tuple[float, float, float] | None
     lesion_mask: str
     version: str
@@ -54,6 +56,8 @@ def simulate(
     with_skull: bool = True,
     registered: bool = False,
     lesion_load: float = 1.0,
+    lesion_change: float = 1.0,
+    new_scanner: bool = False,
     spacing_mm: tuple[float, float, float] | None = None,
     lesion_masks: Path | None = None,
     exclude_masks: tuple[str, ...] = (),
@@ -69,7 +73,8 @@ def simulate(
         output: the data set's folder; created where it is missing.
         patients: how many. Patient n (from 1) has the seed ``1000000 * seed + n``.
         visits: of each patient.
-        style, with_skull, registered, lesion_load, spacing_mm: see `simulate_patient`.
+        style, with_skull, registered, lesion_load, lesion_change, new_scanner, spacing_mm: see
+            `simulate_patient`.
         lesion_masks: a folder of real lesion masks on the MNI152 grid; patients then carry
             these lesions in turn instead of drawn ones.
         exclude_masks: subjects (without ``sub-``) whose masks are not used.
@@ -96,6 +101,8 @@ def simulate(
             with_skull=with_skull,
             registered=registered,
             lesion_load=lesion_load,
+            lesion_change=lesion_change,
+            new_scanner=new_scanner,
             spacing_mm=spacing_mm,
             lesion_mask=str(masks[(number - 1) % len(masks)]) if masks else "",
             version=__version__,
@@ -187,6 +194,8 @@ def _write_patient(output: Path, order: _Order) -> None:
         order.visits,
         style=order.style,
         lesion_load=order.lesion_load,
+        lesion_change=order.lesion_change,
+        new_scanner=order.new_scanner,
         spacing_mm=order.spacing_mm,
         with_skull=order.with_skull,
         registered=order.registered,

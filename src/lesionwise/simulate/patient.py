@@ -52,6 +52,8 @@ def simulate_patient(
     spacing_mm: tuple[float, float, float] | None = None,
     with_skull: bool = True,
     registered: bool = False,
+    lesion_change: float = 1.0,
+    new_scanner: bool = False,
     lesion_mask: Volume | None = None,
     subject: str | None = None,
 ) -> Study:
@@ -67,6 +69,10 @@ def simulate_patient(
         with_skull: False leaves nothing outside the brain.
         registered: all visits share one grid and position; else the patient lies
             differently each time.
+        lesion_change: multiplies how often lesions appear, vanish, grow and shrink between
+            visits; 0 is a stable patient.
+        new_scanner: every visit has a contrast of its own, and unless ``registered`` a
+            protocol (voxels, blur, coil, noise) of its own.
         lesion_mask: real lesions to plant instead of drawn ones, on an MNI152 grid of about
             1 mm; ``lesion_load`` is then without effect, and the instances are derived from
             the mask's shape (`split_at_maxima`).
@@ -89,6 +95,8 @@ def simulate_patient(
         spacing_mm=spacing_mm,
         with_skull=with_skull,
         registered=registered,
+        lesion_change=lesion_change,
+        new_scanner=new_scanner,
         lesion_mask=lesion_mask,
         subject=subject,
     ).study
@@ -103,6 +111,8 @@ def simulate_with_truth(
     spacing_mm: tuple[float, float, float] | None = None,
     with_skull: bool = True,
     registered: bool = False,
+    lesion_change: float = 1.0,
+    new_scanner: bool = False,
     lesion_mask: Volume | None = None,
     subject: str | None = None,
 ) -> Patient:
@@ -114,7 +124,13 @@ def simulate_with_truth(
     wild = style == "randomized"
     head = make_head(body, HeadSettings(fine_mm=1.4, coarse_mm=2.6) if wild else HeadSettings())
     first = compose(head)
-    settings = LesionSettings(load=lesion_load)
+    usual = LesionSettings()
+    settings = LesionSettings(
+        load=lesion_load,
+        new_rate=usual.new_rate * lesion_change,
+        gone_rate=usual.gone_rate * lesion_change,
+        changing_rate=usual.changing_rate * lesion_change,
+    )
     if lesion_mask is None:
         units = plant(growth, first, visits, settings)
     else:
@@ -131,6 +147,9 @@ def simulate_with_truth(
     for visit in range(visits):
         anatomy = first if visit == 0 else compose(head, float(atrophy[visit]))
         lesions = paint(units, visit, first.white.shape, edge_per_mm)
+        if visit and new_scanner:
+            contrast = draw_contrast(machine, style)
+            protocol = protocol if registered else draw_protocol(machine, style, spacing_mm)
         image = contrast_image(anatomy, lesions, contrast, texture_seed, with_skull)
         now = protocol if visit == 0 or registered else moved(machine, protocol)
         if visit and registered:
