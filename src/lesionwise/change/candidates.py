@@ -1,0 +1,178 @@
+"""Where something new may be: clusters of a pair that is brighter at follow-up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionwise.instances.components import DEFAULT_CONNECTIVITY, connected_components
+from lesionwise.types import BoolArray, FloatArray, Grid, InputError, Study, Visit
+
+
+@dataclass(frozen=True)
+class BrighterAtFollowup:
+    """Clusters of the brain in which the last visit exceeds the first by more than a limit.
+
+    The scans are taken as they are, so they should be on one scale, such as z-scores.
+
+    Attributes:
+        above: least difference, exclusive; or several steps ``(information, limit)`` by rising
+            information: the limit is that of the last step whose information does not exceed
+            the pair's mutual information (``mutual_information``, in nats); the first step's
+            where all do.
+        min_vox: smaller clusters are left out.
+        scan: which scan.
+        connectivity: 6, 18 or 26.
+
+    Used by B16 and the thresholded subtraction.
+    """
+
+    above: float | tuple[tuple[float, float], ...]
+    min_vox: int = 1
+    scan: str = "flair"
+    connectivity: int = DEFAULT_CONNECTIVITY
+
+    def __call__(self, study: Study) -> NDArray[np.int32]:
+        """(I, J, K) labels 1 … n on the last visit's grid; 0 where nothing is proposed.
+
+        Raises:
+            InputError: If a visit lacks the scan, or the two do not lie on one grid.
+        """
+        before, after, brain, _ = scan_pair(study, self.scan)
+        limit = self.limit(before, after, brain)
+        return clusters((after - before > limit) & brain, self.min_vox, self.connectivity)
+
+    def limit(self, before: FloatArray, after: FloatArray, brain: BoolArray) -> float:
+        """The least difference that holds for this pair."""
+        if not isinstance(self.above, tuple):
+            return self.above
+        information = mutual_information(before[brain], after[brain])
+        reached = [limit for least, limit in self.above if least <= information]
+        return reached[-1] if reached else self.above[0][1]
+
+
+@dataclass(frozen=True)
+class BoundaryShiftClusters:
+    """The first stage of B1: bright clusters of a subtraction, where new lesions can be.
+
+    New lesions can be where the first visit is not bright (not above its mean in the brain by
+    more than ``bright_sd`` standard deviations), outside the ventricles (eroded
+    ``ventricle_erosions`` times) and inside the brain (eroded ``brain_erosions`` times). There
+    the difference, last visit minus first, has to exceed its mean over the brain by more than
+    ``above_sd`` of its standard deviations, in a cluster of more than ``more_than_vox`` voxels
+    of which a voxel remains after ``cluster_erosions`` erosions; the whole cluster is kept.
+    Erosions are through faces. Ventricles are the label ``ventricles`` of the last visit,
+    where it has one.
+
+    Source: document 002, line 95 ff. Silent on connectivity: the project's default.
+    """
+
+    bright_sd: float = 1.0
+    above_sd: float = 1.0
+    more_than_vox: int = 5
+    cluster_erosions: int = 1
+    ventricle_erosions: int = 2
+    brain_erosions: int = 1
+    scan: str = "flair"
+    connectivity: int = DEFAULT_CONNECTIVITY
+
+    def __call__(self, study: Study) -> NDArray[np.int32]:
+        """(I, J, K) labels 1 … n on the last visit's grid; 0 where nothing is proposed.
+
+        Raises:
+            InputError: If a visit lacks the scan, or the two do not lie on one grid.
+        """
+        before, after, brain, _ = scan_pair(study, self.scan)
+        if not brain.any():
+            return np.zeros(brain.shape, dtype=np.int32)
+        difference = after - before
+        allowed = _eroded(brain, self.brain_erosions)
+        allowed &= before <= _above(before[brain], self.bright_sd)
+        ventricles = study.followup.labels.get("ventricles")
+        if ventricles is not None:
+            allowed &= ~_eroded(ventricles.array > 0, self.ventricle_erosions)
+        bright = allowed & (difference > _above(difference[brain], self.above_sd))
+        labels = clusters(bright, self.more_than_vox + 1, self.connectivity)
+        core = _eroded(labels > 0, self.cluster_erosions)
+        survives = np.zeros(labels.max(initial=0) + 1, dtype=np.bool_)
+        survives[labels[core]] = True
+        return _only(labels, survives)
+
+
+def scan_pair(study: Study, scan: str) -> tuple[FloatArray, FloatArray, BoolArray, Grid]:
+    """A scan of the first and the last visit as float32, the brain of both, and their grid.
+
+    The brain is where both visits' masks agree; a visit without one counts as all brain.
+
+    Raises:
+        InputError: If a visit lacks the scan, or the two do not lie on one grid.
+    """
+    visits: Sequence[Visit] = (study.baseline, study.followup)
+    for visit in visits:
+        if scan not in visit.scans:
+            raise InputError(f"sub-{study.subject}: no {scan} scan")
+    first, last = (visit.scans[scan] for visit in visits)
+    if not first.grid.matches(last.grid):
+        raise InputError(f"sub-{study.subject}: its visits do not lie on one grid")
+    brain: BoolArray = np.ones(last.grid.shape, dtype=np.bool_)
+    for visit in visits:
+        if visit.brain is not None:
+            brain &= visit.brain.array > 0
+    arrays = [np.asarray(volume.array, dtype=np.float32) for volume in (first, last)]
+    return arrays[0], arrays[1], brain, last.grid
+
+
+def clusters(
+    mask: BoolArray, min_vox: int = 1, connectivity: int = DEFAULT_CONNECTIVITY
+) -> NDArray[np.int32]:
+    """Connected components of at least ``min_vox`` voxels, numbered 1 … n in C order."""
+    labels = connected_components(mask, connectivity)
+    return _only(labels, np.bincount(labels.ravel()) >= min_vox)
+
+
+def mutual_information(first: FloatArray, second: FloatArray, bins: int = 32) -> float:
+    """Mutual information of paired values in nats, from a joint histogram.
+
+    Each side is cut at its percentiles 0.1 and 99.9 and binned evenly between them, so that
+    single voxels do not widen the bins. 0 for no values or a constant side.
+
+    Args:
+        first, second: (n,) values of the same voxels.
+    """
+    if not len(first):
+        return 0.0
+    codes = []
+    for values in (first, second):
+        low, high = np.percentile(values, (0.1, 99.9))
+        if not high > low:
+            return 0.0
+        scaled = (values.astype(np.float64) - low) * (bins / (high - low))
+        codes.append(np.clip(scaled.astype(np.int64), 0, bins - 1))
+    joint = np.bincount(codes[0] * bins + codes[1], minlength=bins * bins).reshape(bins, bins)
+    share = joint / joint.sum()
+    independent = share.sum(axis=1, keepdims=True) * share.sum(axis=0, keepdims=True)
+    found = share > 0
+    return float((share[found] * np.log(share[found] / independent[found])).sum())
+
+
+def _above(values: FloatArray, deviations: float) -> float:
+    values = values.astype(np.float64)
+    return float(values.mean() + deviations * values.std())
+
+
+def _eroded(mask: BoolArray, times: int) -> BoolArray:
+    if times < 1:
+        return mask.astype(np.bool_)
+    return np.asarray(ndimage.binary_erosion(mask, iterations=times))
+
+
+def _only(labels: NDArray[np.int32], kept: BoolArray) -> NDArray[np.int32]:
+    """The labels with a True, numbered anew; ``kept`` is indexed by label."""
+    kept = np.array(kept)
+    kept[0] = False
+    new = np.where(kept, np.cumsum(kept), 0).astype(np.int32)
+    return np.asarray(new[labels])

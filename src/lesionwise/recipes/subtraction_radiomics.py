@@ -1,0 +1,44 @@
+"""Subtraction with spatial and radiomic constraints, unsupervised."""
+
+from lesionwise.change.candidates import BrighterAtFollowup
+from lesionwise.change.features import CandidateFeatures
+from lesionwise.instances.components import ConnectedComponents
+from lesionwise.methods.candidates import CandidateMethod, Rule, Rules
+from lesionwise.preprocess.brain import ExtractBrain
+from lesionwise.preprocess.intensity import ZScore
+from lesionwise.preprocess.registration import RegisterToFirst
+from lesionwise.recipe import Recipe
+
+RECIPE = Recipe(
+    source="002, line 1942",
+    scans=("flair",),
+    preprocess=(
+        ExtractBrain(),
+        RegisterToFirst(),
+        ZScore(within="brain", zero_outside=True),
+    ),
+    method=CandidateMethod(
+        propose=BrighterAtFollowup(above=((0.0, 2.5), (0.5, 2.0), (0.8, 1.5)), min_vox=5),
+        describe=CandidateFeatures(
+            (
+                *("in_white", "in_fluid", "in_gray", "in_bright"),
+                *("contrast", "least_axis_mm", "sphericity"),
+            )
+        ),
+        decide=Rules(
+            (
+                Rule("in_white", least=0.1),
+                Rule("in_fluid", most=0.0),
+                Rule("in_gray", most=0.0),
+                Rule("in_bright", most=0.0),
+                Rule("contrast", least=0.9),
+                Rule("least_axis_mm", least=1.2),
+                Rule("sphericity", least=0.2),
+            )
+        ),
+    ),
+    to_instances=ConnectedComponents(),
+    visits=2,
+    finds="new",
+    reported={"lesion_recall": 0.75, "lesion_fpr": 0.38, "dsc": 0.36},
+)

@@ -1,0 +1,30 @@
+"""Thresholded subtraction: what every system for new lesions has to beat."""
+
+from lesionwise.change.candidates import BrighterAtFollowup
+from lesionwise.change.features import CandidateFeatures
+from lesionwise.instances.components import ConnectedComponents
+from lesionwise.methods.candidates import CandidateMethod, Rule, Rules
+from lesionwise.preprocess.brain import ExtractBrain
+from lesionwise.preprocess.intensity import N4, ZScore
+from lesionwise.preprocess.registration import RegisterToFirst
+from lesionwise.recipe import Recipe
+
+RECIPE = Recipe(
+    source="none: a baseline of this project",
+    scans=("flair",),
+    preprocess=(
+        ExtractBrain(),
+        RegisterToFirst(),
+        N4(),
+        ZScore(within="tissue"),
+    ),
+    method=CandidateMethod(
+        propose=BrighterAtFollowup(above=2.0),
+        describe=CandidateFeatures(("volume_mm3",)),
+        decide=Rules((Rule("volume_mm3", least=14.0),)),
+    ),
+    to_instances=ConnectedComponents(),
+    visits=2,
+    finds="new",
+    departures=("follows no document: the limits were chosen on simulated patients",),
+)

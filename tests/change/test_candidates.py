@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+
+from lesionwise.change.candidates import (
+    BoundaryShiftClusters,
+    BrighterAtFollowup,
+    clusters,
+    mutual_information,
+)
+from lesionwise.types import Grid, InputError, Study, Visit, Volume
+
+
+def pair(before, after, *, brain=None, ventricles=None, scan="flair"):
+    grid = Grid(before.shape, np.diag([1.0, 1.0, 2.0, 1.0]))
+    mask = None if brain is None else Volume(brain, grid)
+    labels = {} if ventricles is None else {"ventricles": Volume(ventricles, grid)}
+    return Study(
+        "a",
+        tuple(
+            Visit({scan: Volume(array.astype(np.float32), grid)}, labels, mask)
+            for array in (before, after)
+        ),
+    )
+
+
+def bump(shape, *spans, height=1.0):
+    array = np.zeros(shape)
+    for span in spans:
+        array[tuple(slice(a, b) for a, b in span)] = height
+    return array
+
+
+FLAT = np.zeros((12, 12, 12))
+CUBE = ((4, 7), (4, 7), (4, 7))
+
+
+def test_what_rises_by_more_than_the_limit_is_proposed():
+    after = bump((1, 1, 5), ((0, 1), (0, 1), (1, 2)), height=2.0)
+    after[0, 0, 3] = 2.5
+    labels = BrighterAtFollowup(above=2.0)(pair(np.zeros((1, 1, 5)), after))
+    assert labels[0, 0].tolist() == [0, 0, 0, 1, 0]
+
+
+def test_small_clusters_are_left_out_and_the_others_numbered():
+    mask = np.array([1, 0, 1, 1, 0, 1, 1], dtype=bool)[:, None, None]
+    assert clusters(mask, 2)[:, 0, 0].tolist() == [0, 0, 1, 1, 0, 2, 2]
+
+
+def test_nothing_outside_the_brain_is_proposed():
+    brain = np.zeros(FLAT.shape, dtype=bool)
+    labels = BrighterAtFollowup(above=0.5)(pair(FLAT, bump(FLAT.shape, CUBE), brain=brain))
+    assert not labels.any()
+
+
+def test_the_limit_is_that_of_the_last_step_reached():
+    rng = np.random.default_rng(0)
+    before = rng.normal(size=(20, 20, 20))
+    steps = BrighterAtFollowup(above=((0.0, 3.0), (0.5, 2.0), (99.0, 1.0)))
+    brain = np.ones(before.shape, dtype=bool)
+    assert steps.limit(before, before, brain) == 2.0
+    assert steps.limit(before, rng.normal(size=before.shape), brain) == 3.0
+
+
+def test_below_every_step_the_first_holds():
+    brain = np.ones(FLAT.shape, dtype=bool)
+    assert BrighterAtFollowup(above=((0.5, 3.0), (1.0, 2.0))).limit(FLAT, FLAT, brain) == 3.0
+
+
+def test_information_of_equal_values_is_their_entropy():
+    values = np.repeat(np.arange(4.0), 1000)
+    np.testing.assert_allclose(mutual_information(values, values), np.log(4))
+    np.testing.assert_allclose(mutual_information(values, -values), np.log(4))
+
+
+def test_information_of_unrelated_values_is_0():
+    first, second = np.repeat([0.0, 1.0], 2000), np.tile([0.0, 1.0], 2000)
+    np.testing.assert_allclose(mutual_information(first, second), 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("count", [0, 5])
+def test_information_of_nothing_or_a_constant_is_0(count):
+    assert mutual_information(np.ones(count), np.ones(count)) == 0
+
+
+def test_a_bright_cluster_that_survives_an_erosion_is_kept_whole():
+    labels = BoundaryShiftClusters()(pair(FLAT, bump(FLAT.shape, CUBE)))
+    np.testing.assert_array_equal(labels, bump(FLAT.shape, CUBE))
+
+
+def test_a_flat_cluster_does_not_survive():
+    flat = ((4, 5), (2, 9), (2, 9))
+    assert not BoundaryShiftClusters()(pair(FLAT, bump(FLAT.shape, flat))).any()
+    kept = BoundaryShiftClusters(cluster_erosions=0)(pair(FLAT, bump(FLAT.shape, flat)))
+    assert kept.sum() == 49
+
+
+@pytest.mark.parametrize(("length", "kept"), [(5, False), (6, True)])
+def test_a_cluster_has_more_than_5_voxels(length, kept):
+    row = ((4, 5), (4, 5), (2, 2 + length))
+    found = BoundaryShiftClusters(cluster_erosions=0)(pair(FLAT, bump(FLAT.shape, row)))
+    assert found.any() == kept
+
+
+def test_what_was_bright_before_cannot_be_new():
+    before = bump(FLAT.shape, CUBE, height=5.0)
+    labels = BoundaryShiftClusters()(pair(before, before + bump(FLAT.shape, CUBE)))
+    assert not labels.any()
+
+
+def test_ventricles_eroded_twice_are_excluded():
+    ventricles = bump(FLAT.shape, ((1, 10), (1, 10), (1, 10))) > 0
+    after = bump(FLAT.shape, CUBE)
+    assert not BoundaryShiftClusters()(pair(FLAT, after, ventricles=ventricles)).any()
+    small = bump(FLAT.shape, CUBE) > 0  # gone after two erosions
+    assert BoundaryShiftClusters()(pair(FLAT, after, ventricles=small)).any()
+
+
+def test_the_rim_of_the_brain_is_excluded():
+    brain = bump(FLAT.shape, ((3, 12), (0, 12), (0, 12))) > 0
+    labels = BoundaryShiftClusters()(
+        pair(FLAT, bump(FLAT.shape, ((3, 7), (4, 7), (4, 7))), brain=brain)
+    )
+    np.testing.assert_array_equal(labels, bump(FLAT.shape, CUBE))
+
+
+def test_an_empty_brain_proposes_nothing():
+    brain = np.zeros(FLAT.shape, dtype=bool)
+    assert not BoundaryShiftClusters()(pair(FLAT, FLAT + 1, brain=brain)).any()
+
+
+def test_a_missing_scan_is_one_line():
+    with pytest.raises(InputError, match="sub-a: no flair scan"):
+        BrighterAtFollowup(above=1.0)(pair(FLAT, FLAT, scan="t1w"))

@@ -1,0 +1,217 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lesionwise.change.features import (
+    ELLIPSE,
+    ELLIPSOID,
+    CandidateFeatures,
+    FeatureTable,
+    VoxelNeighborhood,
+    axis_lengths,
+    contrast,
+    sphericity,
+)
+from lesionwise.types import Grid, InputError, Study, Visit, Volume
+
+
+def box(shape, *spans):
+    labels = np.zeros(shape, dtype=np.int32)
+    for number, span in enumerate(spans, start=1):
+        labels[tuple(slice(a, b) for a, b in span)] = number
+    return labels
+
+
+def pair(before, after, *, spacing=(1.0, 1.0, 1.0), brain=None, tissue=None):
+    grid = Grid(before.shape, np.diag([*spacing, 1.0]))
+    mask = None if brain is None else Volume(brain, grid)
+    labels = {} if tissue is None else {"tissue": Volume(tissue, grid)}
+    return Study(
+        "a",
+        (
+            Visit({"flair": Volume(before.astype(np.float32), grid)}, labels, mask),
+            Visit({"flair": Volume(after.astype(np.float32), grid)}, {}, mask),
+        ),
+    )
+
+
+def lengths(labels, spacing, scale):
+    index = np.argwhere(labels) * np.array(spacing)
+    return axis_lengths(index, labels[labels > 0].astype(np.int64) - 1, labels.max(), scale)
+
+
+def test_axes_of_a_row_of_voxels():
+    # three centers at -1, 0 and 1 along j: variance 2/3; nothing along i and k
+    found = lengths(box((5, 5, 5), ((1, 2), (1, 4), (2, 3))), (1, 1, 1), ELLIPSE)
+    np.testing.assert_allclose(found, [[0, 0, 4 * np.sqrt(2 / 3)]], atol=1e-12)
+
+
+def test_axes_of_a_block_scale_with_the_spacing():
+    # n voxels of side s spread with a variance of (n² - 1) s² / 12
+    found = lengths(box((6, 6, 6), ((0, 2), (0, 3), (0, 5))), (3.0, 1.0, 0.5), ELLIPSOID)
+    expected = [ELLIPSOID * np.sqrt((n * n - 1) / 12) * s for n, s in ((3, 1.0), (5, 0.5), (2, 3))]
+    np.testing.assert_allclose(found, [sorted(expected)])
+
+
+def test_axes_follow_an_oblique_shape():
+    labels = np.zeros((3, 3, 1), dtype=np.int32)
+    labels[[0, 1, 2], [0, 1, 2], 0] = 1
+    # distances from the center: √2, 0, √2
+    np.testing.assert_allclose(lengths(labels, (1, 1, 1), 1.0), [[0, 0, np.sqrt(4 / 3)]], atol=1e-7)
+
+
+def test_axes_of_a_ball_are_its_diameter():
+    grid = np.linalg.norm(np.indices((41, 41, 41)) - 20, axis=0)
+    found = lengths((grid <= 18).astype(np.int32), (1, 1, 1), ELLIPSOID)
+    np.testing.assert_allclose(found, 36, rtol=0.01)
+
+
+def test_axes_of_nothing():
+    assert axis_lengths(np.empty((0, 3)), np.empty(0, dtype=np.int64), 0).shape == (0, 3)
+
+
+def test_sphericity_of_one_voxel_is_that_of_an_octahedron():
+    # half axes of 1/2: volume 1/6, surface √3
+    found = sphericity(box((3, 3, 3), ((1, 2), (1, 2), (1, 2))), (1.0, 1.0, 1.0))
+    np.testing.assert_allclose(found, [np.cbrt(np.pi) / np.sqrt(3)], rtol=1e-6)
+
+
+def test_sphericity_of_a_long_voxel():
+    # half axes of 1/2, 1/2, 3/2: volume 1/2, eight triangles with sides √½, √2.5, √2.5
+    found = sphericity(box((3, 3, 3), ((1, 2), (1, 2), (1, 2))), (1.0, 1.0, 3.0))
+    area = 8 * (np.sqrt(0.5) * np.sqrt(2.5 - 0.125) / 2)
+    np.testing.assert_allclose(found, [np.cbrt(36 * np.pi * 0.25) / area], rtol=1e-6)
+
+
+def test_a_ball_is_more_spherical_than_a_rod():
+    ball = (np.linalg.norm(np.indices((21, 21, 21)) - 10, axis=0) <= 8).astype(np.int32)
+    rod = box((3, 3, 40), ((1, 2), (1, 2), (2, 38)))
+    assert sphericity(ball, (1, 1, 1))[0] > 0.9 > 0.5 > sphericity(rod, (1, 1, 1))[0]
+
+
+def test_sphericity_at_the_border_of_the_volume_is_the_same():
+    inside = sphericity(box((4, 4, 4), ((1, 3), (1, 3), (1, 3))), (1, 1, 2))
+    border = sphericity(box((2, 2, 2), ((0, 2), (0, 2), (0, 2))), (1, 1, 2))
+    np.testing.assert_allclose(inside, border)
+
+
+def test_contrast_is_taken_to_face_neighbors_in_the_brain():
+    labels = box((5, 3, 1), ((1, 2), (1, 2), (0, 1)))
+    image = np.full((5, 3, 1), 100.0, dtype=np.float32)
+    image[1, 1, 0] = 7
+    image[[0, 2], 1, 0] = 1
+    image[1, 0, 0] = 4
+    within = np.ones(image.shape, dtype=bool)
+    within[1, 2, 0] = False  # so its 100 does not count
+    np.testing.assert_allclose(contrast(labels, image, within), [7 - 2])
+
+
+def test_contrast_without_surround_is_undefined():
+    labels = np.ones((1, 1, 1), dtype=np.int32)
+    assert np.isnan(contrast(labels, np.ones((1, 1, 1)), np.ones((1, 1, 1), bool))).all()
+
+
+def test_another_candidate_is_no_surround():
+    labels = box((1, 1, 4), ((0, 1), (0, 1), (1, 2)), ((0, 1), (0, 1), (2, 3)))
+    image = np.array([[[1.0, 5.0, 50.0, 2.0]]])
+    np.testing.assert_allclose(contrast(labels, image, np.ones(image.shape, bool)), [4, 48])
+
+
+def test_shares_of_tissue_are_those_of_the_first_visit():
+    labels = box((1, 1, 4), ((0, 1), (0, 1), (0, 4)))
+    tissue = np.array([[[3, 3, 2, 1]]], dtype=np.uint8)
+    flat = np.zeros(labels.shape)
+    table = CandidateFeatures(("in_white", "in_gray", "in_fluid"))(
+        pair(flat, flat, tissue=tissue), labels
+    )
+    np.testing.assert_allclose(table.values, [[0.5, 0.25, 0.25]])
+
+
+def test_without_tissue_all_counts_as_white_matter():
+    labels = box((1, 1, 4), ((0, 1), (0, 1), (0, 4)))
+    flat = np.zeros(labels.shape)
+    table = CandidateFeatures(("in_white", "in_gray", "in_fluid"))(pair(flat, flat), labels)
+    np.testing.assert_allclose(table.values, [[1, 0, 0]])
+
+
+def test_bright_at_first_is_counted():
+    before = np.zeros((1, 1, 20))
+    before[0, 0, 3] = 10
+    labels = box((1, 1, 20), ((0, 1), (0, 1), (2, 4)), ((0, 1), (0, 1), (8, 12)))
+    table = CandidateFeatures(("in_bright",))(pair(before, before), labels)
+    np.testing.assert_allclose(table.column("in_bright"), [0.5, 0])
+
+
+def test_sizes_and_differences_by_candidate():
+    labels = box((1, 1, 6), ((0, 1), (0, 1), (0, 2)), ((0, 1), (0, 1), (3, 6)))
+    after = np.array([[[1.0, 3.0, 0, 5, 5, 8]]])
+    features = CandidateFeatures(("voxels", "volume_mm3", "difference"))
+    table = features(pair(np.zeros((1, 1, 6)), after, spacing=(1, 2, 3)), labels)
+    np.testing.assert_allclose(table.values, [[2, 12, 2], [3, 18, 6]])
+
+
+def test_no_candidate_gives_an_empty_table():
+    flat = np.zeros((2, 2, 2))
+    features = CandidateFeatures(("voxels", "sphericity", "contrast", "least_axis_mm"))
+    table = features(pair(flat, flat), np.zeros((2, 2, 2), dtype=np.int32))
+    assert table.values.shape == (0, 4)
+    assert not table.painted(np.zeros(0), (2, 2, 2)).any()
+
+
+def test_an_unknown_feature_is_refused():
+    with pytest.raises(ValueError, match="no feature size"):
+        CandidateFeatures(("size",))
+
+
+def test_a_voxel_has_21_features_of_itself_and_its_six_neighbors():
+    before = np.arange(27.0).reshape(3, 3, 3)
+    labels = np.zeros((3, 3, 3), dtype=np.int32)
+    labels[1, 1, 2] = 4
+    brain = np.zeros((3, 3, 3), dtype=bool)
+    brain[1, 1, 1] = True
+    table = VoxelNeighborhood()(pair(before, before + 100, brain=brain), labels)
+    assert len(table.names) == 21
+    middle = np.array([13, 4, 22, 10, 16, 12, 14])  # center, i, i, j, j, k, k
+    np.testing.assert_array_equal(table.values, [[*middle, *(middle + 100), 0, 0, 0, 0, 0, 0, 1]])
+    assert table.voxels.tolist() == [13]
+
+
+def test_beyond_the_volume_the_nearest_voxel_counts():
+    before = np.array([[[1.0, 2.0]]])
+    table = VoxelNeighborhood()(pair(before, before), np.zeros((1, 1, 2), dtype=np.int32))
+    # center, i, i, j, j: itself; k - 1 and k + 1
+    np.testing.assert_array_equal(table.values[:, :7], [[1] * 6 + [2], [2, 2, 2, 2, 2, 1, 2]])
+
+
+def test_scores_are_painted_on_the_voxels_they_belong_to():
+    table = FeatureTable(("x",), np.zeros((2, 1), np.float32), np.array([0, 3]), np.array([1, 1]))
+    np.testing.assert_array_equal(
+        table.painted(np.array([0.2, 0.5]), (2, 2, 1))[..., 0], [[0.5, 0], [0, 0.5]]
+    )
+
+
+def test_the_share_in_a_mask_is_taken_by_row():
+    table = FeatureTable(("x",), np.zeros((2, 1), np.float32), np.arange(4), np.array([0, 0, 0, 1]))
+    mask = np.array([True, False, False, True]).reshape(4, 1, 1)
+    np.testing.assert_allclose(table.share_of(mask), [1 / 3, 1])
+
+
+def test_visits_on_two_grids_are_one_line():
+    flat = np.zeros((2, 2, 2))
+    first, second = pair(flat, flat), pair(flat, flat, spacing=(1, 1, 2))
+    mixed = Study("a", (first.visits[0], second.visits[1]))
+    with pytest.raises(InputError, match="sub-a: its visits do not lie on one grid"):
+        VoxelNeighborhood()(mixed, np.zeros((2, 2, 2), dtype=np.int32))
+
+
+@given(st.permutations([0, 1, 2]), st.integers(0, 2**32 - 1))
+def test_shape_does_not_depend_on_the_order_of_axes(order, seed):
+    rng = np.random.default_rng(seed)
+    labels = (rng.random((4, 5, 3)) < 0.6).astype(np.int32)
+    labels[0, 0, 0] = 1
+    spacing = np.array([1.0, 0.5, 3.0])
+    turned = np.transpose(labels, order)
+    np.testing.assert_allclose(
+        lengths(labels, spacing, 1.0), lengths(turned, spacing[list(order)], 1.0), atol=1e-9
+    )
