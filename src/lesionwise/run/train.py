@@ -18,7 +18,7 @@ from lesionwise.recipe import Recipe
 from lesionwise.run.predict import RUN_FILE, read_run, sha256_of
 from lesionwise.run.prepare import Prepared, prepare
 from lesionwise.run.recipes import find_recipe, settings
-from lesionwise.run.steps import fit_steps
+from lesionwise.run.steps import FITTED, fit_steps
 from lesionwise.types import InputError, Progress, RunContext, TrainingData, silent
 
 
@@ -230,6 +230,8 @@ def _reused(run: Path, recipe: Recipe, folder: Path) -> dict[str, Any]:
     shutil.copyfile(run / WEIGHTS, folder / WEIGHTS)
     if (run / "training.json").is_file():
         shutil.copyfile(run / "training.json", folder / "training.json")
+    if (run / FITTED).is_dir():
+        shutil.copytree(run / FITTED, folder / FITTED, dirs_exist_ok=True)
     return {"reused": str(run)}
 
 
