@@ -216,6 +216,10 @@ def compare(
     brain_extraction: Annotated[
         bool, typer.Option(help="Off for scans that hold nothing but brain.")
     ] = True,
+    new_lesions: Annotated[
+        str | None,
+        typer.Option(help="A trained two-visit run that says what is new, such as pre-unet's."),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Find what is new, growing, shrinking, merged, split or gone between visits."""
@@ -228,7 +232,15 @@ def compare(
         extract_brain=brain_extraction,
     )
     with progress_shown() as progress:
-        done = run(visits, output, model=model, options=options, device=device, progress=progress)
+        done = run(
+            visits,
+            output,
+            model=model,
+            options=options,
+            new_lesions=new_lesions,
+            device=device,
+            progress=progress,
+        )
     show(done.summary)
     results.print(f"\nThe page: {done.page}", soft_wrap=True)
 

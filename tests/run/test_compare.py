@@ -4,8 +4,9 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from heads import LESIONS, head, save
+from heads import LESIONS, bright_model, head, pair_model, save
 
+from lesionwise.preprocess.registration import RegisterToFirst
 from lesionwise.run.compare import compare
 from lesionwise.types import InputError, Instances
 
@@ -63,3 +64,21 @@ def test_visits_of_different_subjects_are_refused(tmp_path, model):
 def test_one_visit_is_not_enough(tmp_path, model):
     with pytest.raises(InputError, match="two or more"):
         compare([save(tmp_path / "a.nii.gz", head())], tmp_path / "out")
+
+
+def test_a_model_of_two_visits_may_say_what_is_new(tmp_path):
+    scans = [
+        save(tmp_path / "sub-1_ses-1_FLAIR.nii.gz", head("ab")),
+        save(tmp_path / "sub-1_ses-2_FLAIR.nii.gz", head("bc")),
+    ]
+    two = pair_model(RegisterToFirst())
+    done = compare(scans, tmp_path / "out", model=bright_model(), new_lesions=two)
+    assert done.summary["new by brighter"].tolist()[1:] == [1]
+    sidecar = next((tmp_path / "out").rglob("sub-1_ses-2_space-orig_desc-new_mask.json"))
+    assert '"brighter"' in sidecar.read_text()
+
+
+def test_a_model_of_one_visit_cannot_say_what_is_new(tmp_path, model):
+    scans = [save(tmp_path / f"{n}.nii.gz", head()) for n in "xy"]
+    with pytest.raises(InputError, match="looks at one visit"):
+        compare(scans, tmp_path / "out", new_lesions=bright_model())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from lesionwise.preprocess.registration import Matrix, rigid
 from lesionwise.report.page import StudyPage, write_study_page
 from lesionwise.run.find import FindOptions, Found, find_lesions
 from lesionwise.run.pages import provenance_of, view_of
+from lesionwise.run.pairs import ScanPair, predict_pair
 from lesionwise.run.predict import LoadedModel, load_model
 from lesionwise.run.segment import as_nifti, read_scan, settings_of, write_found
 from lesionwise.types import Grid, InputError, Instances, Progress, Volume, silent
@@ -62,9 +64,10 @@ def compare(
     visits: Sequence[Path],
     output: Path,
     *,
-    model: str | Path = "conflunet",
+    model: str | Path | LoadedModel = "conflunet",
     options: FindOptions = FindOptions(also=("offsets", "acls", "cc")),  # noqa: B008  (frozen)
     rules: TrackingRules = TrackingRules(),  # noqa: B008  (frozen)
+    new_lesions: str | Path | LoadedModel | None = None,
     device: str = "auto",
     truth: Sequence[Instances] = (),
     progress: Progress = silent,
@@ -82,6 +85,8 @@ def compare(
     Args:
         visits: FLAIR scans in time order, two or more.
         rules: when a lesion counts as the same, new, growing …
+        new_lesions: a model that looks at two visits at once; its new lesions between every two
+            visits are written in the place of those that following found (``run.pairs``).
         truth: known lesions of each visit on its scan's grid; scored and shown.
 
     Raises:
@@ -91,6 +96,9 @@ def compare(
     check_writable(output)
     scans = [as_nifti(scan, output) for scan in _scans(visits)]
     loaded = load_model(model, device=device)
+    pair_model = None if new_lesions is None else load_model(new_lesions, device=device)
+    if pair_model is not None and pair_model.recipe.visits != 2:
+        raise InputError(f"{pair_model.name}: this model looks at one visit, not at two")
     write_dataset_description(output, "lesionwise compare")
     total = len(scans)
     found, tables = [], []
@@ -122,7 +130,8 @@ def compare(
         _, lesions = write_found(visit, output, scan, loaded, settings, page=False)
         tables.append(_with_states(lesions, visit.main[0], tracks, number))
         if number:
-            _write_changes(output, scan, visit, tracks, number, change_map(shared, tracks, number))
+            changed = change_map(shared, tracks, number)
+            _write_changes(output, scan, visit, tracks, number, changed, mask=pair_model is None)
     both = pd.concat(tables, ignore_index=True)
     write_table(output / "lesions.tsv", both)
     names = [scan.session for scan in scans]
@@ -144,6 +153,12 @@ def compare(
         },
     )
     summary = _summary(scans, found, tracks)
+    if pair_model is not None:
+        rows = []
+        for number, pair in enumerate(pairwise(scans), start=1):
+            progress(f"new lesions of visit {pair[1].session}: {pair_model.name}", number, total)
+            rows.append(predict_pair(ScanPair(*pair), output, pair_model)[0])
+        summary[f"new by {pair_model.name}"] = [None, *(row["lesions"] for row in rows)]
     write_table(output / "visits.tsv", summary)
     scores = score_visits(found, truth) if truth else None
     if scores is not None:
@@ -252,7 +267,14 @@ def _with_states(lesions: pd.DataFrame, main: str, tracks: Tracks, visit: int) -
 
 
 def _write_changes(
-    output: Path, scan: FoundScan, found: Found, tracks: Tracks, visit: int, common: Volume
+    output: Path,
+    scan: FoundScan,
+    found: Found,
+    tracks: Tracks,
+    visit: int,
+    common: Volume,
+    *,
+    mask: bool,
 ) -> None:
     rows = tracks.lineages[(tracks.lineages["visit"] == visit) & (tracks.lineages["label"] > 0)]
     lesions = found.main[1]
@@ -267,7 +289,8 @@ def _write_changes(
     def path(suffix: str, extension: str = ".nii.gz", **stated: str) -> Path:
         return derivative_path(output, scan.entities, suffix, extension, **stated)
 
-    write_volume(path("mask", desc="new"), Volume(new, lesions.grid), grid=grid)
+    if mask:
+        write_volume(path("mask", desc="new"), Volume(new, lesions.grid), grid=grid)
     write_volume(path("dseg", desc="change"), Volume(states, lesions.grid), grid=grid)
     write_json(path("dseg", ".json", desc="change"), about)
     write_volume(path("dseg", desc="change", space="baseline"), common)
