@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+import math
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
 
+from lesionwise.preprocess.each_scan import (
+    Within,
+    above_otsu,
+    linear,
+    on_scans,
+    outside,
+    values_of,
+)
 from lesionwise.preprocess.geometry import one_thread, resample_to, respaced
-from lesionwise.types import BoolArray, FloatArray, InputError, Study, Visit, Volume
-
-Within = Literal["brain", "tissue", "nonzero", "all"]
-"""The voxels a statistic is taken from: the brain mask, its tissue, what is not 0, or all.
-
-``tissue`` is what is brighter, in the brain mask, than 0.6 of its median. On FLAIR that leaves out
-the fluid, whose share depends on how tightly the mask fits: in one stripped scan, a mask with
-sulci filled had 1.6 times the standard deviation of its tissue.
-"""
-TISSUE_SHARE = 0.6
+from lesionwise.types import BoolArray, FloatArray, InputError, Study, Volume
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,10 @@ class N4:
         patches: spline patches along each axis at the first level.
         fwhm: width of the deconvolution kernel, in units of log intensity.
 
-    Source: Tustison et al. 2010, N4ITK. Used by B0, B1, B2, B3, B17, B22, B24, B26, B27, B29 and
-    the challenge's common preprocessing.
+    Source: Tustison et al. 2010, N4ITK. Used by B0, B2, B3, B17, B22, B24, B26, B29 and the
+    challenge's common preprocessing, by B1 with ``iterations=1000, tolerance=1e-4, fwhm=0.05``
+    (002, line 101) and by B27 with ``levels=3, iterations=400`` (002, line 3140). Departure of all:
+    the documents name no coarser copy but N4's own shrinking.
     """
 
     working_mm: float = 4.0
@@ -61,7 +62,7 @@ class N4:
             level = float(volume.array[mask].mean() / corrected[mask].mean())
             return np.multiply(corrected, np.float32(level), out=corrected)
 
-        return _on_scans(study, "brain", correct, otherwise=_above_otsu)
+        return on_scans(study, "brain", correct, otherwise=above_otsu)
 
     def field(self, volume: Volume, mask: BoolArray) -> Volume:
         """The bias field on the volume's grid: positive float32, to divide by."""
@@ -101,7 +102,8 @@ class ZScore:
     Voxels outside are transformed too, or set to 0 with ``zero_outside``; with ``tissue``, outside
     means outside the brain. Raises InputError for a constant scan.
 
-    Used by A1 to A3 (tissue), B25 (non-zero) and most nnU-Net rows.
+    Used by A1 to A3 (tissue), B12, B21 and B25 (non-zero; 002, lines 1463, 2480, 2928), B0, B1, B4,
+    B6, B14, B16, B17, B23 and most nnU-Net rows.
     """
 
     within: Within = "brain"
@@ -109,19 +111,112 @@ class ZScore:
 
     def __call__(self, study: Study) -> Study:
         def normalize(volume: Volume, mask: BoolArray, name: str) -> FloatArray:
-            values = volume.array[mask].astype(np.float64)
-            if self.within == "tissue":
-                values = values[values > TISSUE_SHARE * np.median(values)]
-                if not len(values):
-                    raise InputError(f"{name}: the brain's median is not positive")
-            mean, deviation = values.mean(), values.std()
+            values = values_of(volume.array, mask, self.within, name)
+            mean, deviation = values.mean(dtype=np.float64), values.std(dtype=np.float64)
             if not deviation > 1e-7 * max(1e-30, abs(mean)):
                 raise InputError(f"{name}: every voxel has the same value")
-            return _outside(
-                _linear(volume.array, 1 / deviation, -mean / deviation), mask, self.zero_outside
+            return outside(
+                linear(volume.array, 1 / deviation, -mean / deviation), mask, self.zero_outside
             )
 
-        return _on_scans(study, self.within, normalize)
+        return on_scans(study, self.within, normalize)
+
+
+@dataclass(frozen=True)
+class ZScoreSlices:
+    """Every slice with mean 0 and standard deviation 1 over its voxels named by ``within``.
+
+    Voxels outside are transformed too. A slice in which no voxel counts, or all are alike, becomes
+    0. Raises InputError where that holds for every slice of a scan.
+
+    Attributes:
+        axis: the slices' normal: 2 for axial slices, 0 for sagittal, 1 for coronal.
+        within: ``tissue`` is not defined for a slice.
+
+    Used by B26 (all voxels of axial slices; 002, line 3045).
+    """
+
+    axis: Literal[0, 1, 2] = 2
+    within: Literal["brain", "nonzero", "all"] = "all"
+
+    def __call__(self, study: Study) -> Study:
+        others = tuple(axis for axis in range(3) if axis != self.axis)
+
+        def normalize(volume: Volume, mask: BoolArray, name: str) -> FloatArray:
+            array = np.asarray(volume.array, dtype=np.float32)
+            count = np.maximum(mask.sum(axis=others, keepdims=True), 1)
+            mean = array.sum(axis=others, keepdims=True, where=mask, dtype=np.float64) / count
+            out: NDArray[np.float32] = array - mean.astype(np.float32)
+            power = np.square(out).sum(axis=others, keepdims=True, where=mask, dtype=np.float64)
+            deviation = np.sqrt(power / count)
+            varies = deviation > 1e-6 * np.abs(mean)
+            if not varies.any():
+                raise InputError(f"{name}: every slice has one value only")
+            scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=varies)
+            out *= scale.astype(np.float32)
+            return out
+
+        return on_scans(study, self.within, normalize)
+
+
+@dataclass(frozen=True)
+class GaussianNorm:
+    """Every scan with the main peak of its intensities at 0 and that peak's width as unit.
+
+    A Gaussian is fitted to the values named by ``within``: mean and standard deviation of those
+    within ``cut`` standard deviations of the mean, the deviation corrected for the tails cut off,
+    from median and median absolute deviation on until neither moves, 50 times at most. So
+    lesions and fluid, which pull at a plain mean, do not count. Voxels outside are transformed too.
+    Raises InputError where most values are alike.
+
+    Used by B5 (002, line 474), which names Gaussian normalization and no more: how the Gaussian is
+    found is our reading. ``ZScore`` is the other one.
+    """
+
+    within: Within = "brain"
+    cut: float = 2.5
+
+    def __post_init__(self) -> None:
+        if not self.cut >= 1:
+            raise ValueError(f"cut must be at least 1 standard deviation, got {self.cut}")
+
+    def __call__(self, study: Study) -> Study:
+        # variance of a standard Gaussian between -cut and cut
+        inside = math.erf(self.cut / math.sqrt(2))
+        height = math.exp(-(self.cut**2) / 2) / math.sqrt(2 * math.pi)
+        left = math.sqrt(1 - 2 * self.cut * height / inside)
+
+        def normalize(volume: Volume, mask: BoolArray, name: str) -> FloatArray:
+            values = np.sort(values_of(volume.array, mask, self.within, name).astype(np.float64))
+            mean = float(np.median(values))
+            deviation = 1.4826 * float(np.median(np.abs(values - mean)))
+            for _ in range(50):
+                if not deviation > 1e-7 * max(1e-30, abs(mean)):
+                    raise InputError(f"{name}: most voxels have the same value")
+                before = mean, deviation
+                reach = self.cut * deviation
+                first, last = np.searchsorted(values, [mean - reach, mean + reach])
+                core = values[first:last]
+                mean, deviation = float(core.mean()), float(core.std()) / left
+                if np.allclose(before, (mean, deviation), rtol=1e-6, atol=1e-6 * deviation):
+                    break
+            return linear(volume.array, 1 / deviation, -mean / deviation)
+
+        return on_scans(study, self.within, normalize)
+
+
+@dataclass(frozen=True)
+class DropNegative:
+    """Every scan with its negative values set to 0.
+
+    Used by B5 after ``GaussianNorm`` (002, line 475): the background becomes empty.
+    """
+
+    def __call__(self, study: Study) -> Study:
+        def drop(volume: Volume, mask: BoolArray, name: str) -> FloatArray:
+            return np.maximum(np.asarray(volume.array, dtype=np.float32), np.float32(0))
+
+        return on_scans(study, "all", drop)
 
 
 @dataclass(frozen=True)
@@ -130,21 +225,21 @@ class Rescale01:
 
     Voxels outside are mapped alike and cut to [0, 1]. Raises InputError for a constant scan.
 
-    Used by B6, B11.
+    Used by A5 (003, line 117), B6 after the z-score, B11 (002, line 1241).
     """
 
     within: Within = "all"
 
     def __call__(self, study: Study) -> Study:
         def rescale(volume: Volume, mask: BoolArray, name: str) -> FloatArray:
-            values = volume.array[mask]
+            values = values_of(volume.array, mask, self.within, name)
             low, high = float(values.min()), float(values.max())
             if not high > low:
                 raise InputError(f"{name}: every voxel has the same value")
-            scaled = _linear(volume.array, 1 / (high - low), -low / (high - low))
+            scaled = linear(volume.array, 1 / (high - low), -low / (high - low))
             return np.clip(scaled, 0, 1, out=scaled)
 
-        return _on_scans(study, self.within, rescale)
+        return on_scans(study, self.within, rescale)
 
 
 @dataclass(frozen=True)
@@ -155,7 +250,7 @@ class ClipPercentiles:
         low, high: percentiles, 0 <= low < high <= 100.
         onto: the range the two values are mapped to; None leaves the scale alone.
 
-    Used by B13 (0.05 and 99.5, onto [-1, 1]).
+    Used by B13 after augmentation (0.05 and 99.5, onto [-1, 1]; 002, line 1595).
     """
 
     low: float = 0.5
@@ -171,78 +266,14 @@ class ClipPercentiles:
 
     def __call__(self, study: Study) -> Study:
         def clip(volume: Volume, mask: BoolArray, name: str) -> FloatArray:
-            low, high = np.percentile(volume.array[mask], [self.low, self.high])
+            values = values_of(volume.array, mask, self.within, name)
+            low, high = np.percentile(values, [self.low, self.high])
             if self.onto is None:
                 return np.clip(volume.array, low, high).astype(np.float32, copy=False)
             if not high > low:
                 raise InputError(f"{name}: every voxel between the percentiles has the same value")
             scale = (self.onto[1] - self.onto[0]) / (high - low)
-            scaled = _linear(volume.array, scale, self.onto[0] - scale * low)
+            scaled = linear(volume.array, scale, self.onto[0] - scale * low)
             return np.clip(scaled, *self.onto, out=scaled)
 
-        return _on_scans(study, self.within, clip)
-
-
-def _on_scans(
-    study: Study,
-    within: Within,
-    change: Callable[[Volume, BoolArray, str], FloatArray],
-    otherwise: Callable[[Volume], BoolArray] | None = None,
-) -> Study:
-    """Apply ``change(scan, mask, name for messages)`` to every scan of every visit."""
-
-    def visit_with(visit: Visit) -> Visit:
-        scans = {}
-        for key, volume in visit.scans.items():
-            name = " ".join(part for part in (study.subject, visit.session, key) if part)
-            mask = _mask(visit, volume, within, name, otherwise)
-            scans[key] = Volume(change(volume, mask, name), volume.grid)
-        return replace(visit, scans=scans)
-
-    return replace(study, visits=tuple(visit_with(visit) for visit in study.visits))
-
-
-def _mask(
-    visit: Visit,
-    volume: Volume,
-    within: Within,
-    name: str,
-    otherwise: Callable[[Volume], BoolArray] | None,
-) -> BoolArray:
-    if within == "all":
-        return np.ones(volume.array.shape, dtype=bool)
-    if within == "nonzero":
-        mask: BoolArray = volume.array != 0
-        if not mask.any():
-            raise InputError(f"{name}: every voxel is zero")
-        return mask
-    if visit.brain is None:
-        if otherwise is None:
-            raise InputError(f"{name}: no brain mask")
-        return otherwise(volume)
-    mask = resample_to(visit.brain, volume.grid, order=0).array.astype(bool, copy=False)
-    if not mask.any():
-        raise InputError(f"{name}: the brain mask is empty")
-    return mask
-
-
-def _above_otsu(volume: Volume) -> BoolArray:
-    from skimage.filters import threshold_otsu
-
-    if not np.ptp(volume.array) > 0:
-        return np.ones(volume.array.shape, dtype=bool)
-    mask: BoolArray = volume.array > threshold_otsu(volume.array)
-    return mask
-
-
-def _linear(array: NDArray[Any], scale: float, shift: float) -> NDArray[np.float32]:
-    """scale * array + shift, float32, with one temporary array."""
-    out: NDArray[np.float32] = np.multiply(array, np.float32(scale), dtype=np.float32)
-    out += np.float32(shift)
-    return out
-
-
-def _outside(array: NDArray[np.float32], mask: BoolArray, zero: bool) -> NDArray[np.float32]:
-    if zero:
-        np.multiply(array, mask, out=array)
-    return array
+        return on_scans(study, self.within, clip)

@@ -1,0 +1,133 @@
+"""What the intensity steps share: a change of every scan, taken over the voxels that count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionwise.preprocess.geometry import resample_to
+from lesionwise.types import BoolArray, InputError, Study, Visit, Volume
+
+Within = Literal["brain", "tissue", "nonzero", "all"]
+"""The voxels a statistic is taken from: the brain mask, its tissue, what is not 0, or all.
+
+``tissue`` is what is brighter, in the brain mask, than 0.6 of its median. On FLAIR that leaves out
+the fluid, whose share depends on how tightly the mask fits: in one stripped scan, a mask with
+sulci filled had 1.6 times the standard deviation of its tissue.
+"""
+TISSUE_SHARE = 0.6
+
+Change = Callable[[Volume, BoolArray, str], NDArray[Any]]
+"""change(scan, voxels that count, name for messages) -> the scan's new array."""
+
+
+def on_scans(
+    study: Study,
+    within: Within,
+    change: Change,
+    otherwise: Callable[[Volume], BoolArray] | None = None,
+) -> Study:
+    """The study with ``change`` applied to every scan of every visit; all else stays.
+
+    Args:
+        within: what ``change`` gets as the voxels that count; for ``tissue`` it gets the brain,
+            see ``values_of``.
+        otherwise: those voxels where a visit has no brain mask.
+
+    Raises:
+        InputError: If a scan is not finite, or has no voxel that counts.
+    """
+
+    def visit_with(visit: Visit) -> Visit:
+        scans = {}
+        for key, volume in visit.scans.items():
+            name = scan_name(study, visit, key)
+            mask = mask_of(visit, volume, within, name, otherwise)
+            scans[key] = Volume(change(volume, mask, name), volume.grid)
+        return replace(visit, scans=scans)
+
+    return replace(study, visits=tuple(visit_with(visit) for visit in study.visits))
+
+
+def scan_name(study: Study, visit: Visit, key: str) -> str:
+    """Subject, session and scan, for messages."""
+    return " ".join(part for part in (study.subject, visit.session, key) if part)
+
+
+def mask_of(
+    visit: Visit,
+    volume: Volume,
+    within: Within,
+    name: str,
+    otherwise: Callable[[Volume], BoolArray] | None = None,
+) -> BoolArray:
+    """(I, J, K) bool: the voxels of a scan that count.
+
+    Raises:
+        InputError: If the scan is not finite, the brain mask is missing or empty, or all is zero.
+    """
+    check_finite(volume, name)
+    if within == "all":
+        return np.ones(volume.array.shape, dtype=bool)
+    if within == "nonzero":
+        mask: BoolArray = volume.array != 0
+        if not mask.any():
+            raise InputError(f"{name}: every voxel is zero")
+        return mask
+    if visit.brain is None:
+        if otherwise is None:
+            raise InputError(f"{name}: no brain mask")
+        return otherwise(volume)
+    mask = resample_to(visit.brain, volume.grid, order=0).array.astype(bool, copy=False)
+    if not mask.any():
+        raise InputError(f"{name}: the brain mask is empty")
+    return mask
+
+
+def values_of(array: NDArray[Any], mask: BoolArray, within: Within, name: str) -> NDArray[Any]:
+    """(n,): the values a statistic is taken from, given the mask of ``mask_of``.
+
+    Raises:
+        InputError: If tissue is asked for and the brain's median is not positive.
+    """
+    values: NDArray[Any] = array[mask]
+    if within == "tissue":
+        values = values[values > TISSUE_SHARE * np.median(values)]
+        if not len(values):
+            raise InputError(f"{name}: the brain's median is not positive")
+    return values
+
+
+def check_finite(volume: Volume, name: str) -> None:
+    """Raise InputError for a scan with NaN or infinity; its sum tells, in one pass."""
+    array = volume.array
+    if array.dtype.kind == "f" and not np.isfinite(array.sum(dtype=np.float64)):
+        raise InputError(f"{name}: some voxels are not finite")
+
+
+def linear(array: NDArray[Any], scale: float, shift: float) -> NDArray[np.float32]:
+    """scale * array + shift, float32, with one temporary array."""
+    out: NDArray[np.float32] = np.multiply(array, np.float32(scale), dtype=np.float32)
+    out += np.float32(shift)
+    return out
+
+
+def outside(array: NDArray[np.float32], mask: BoolArray, zero: bool) -> NDArray[np.float32]:
+    """The array itself, set to 0 outside the mask where ``zero`` says so."""
+    if zero:
+        np.multiply(array, mask, out=array)
+    return array
+
+
+def above_otsu(volume: Volume) -> BoolArray:
+    """The voxels brighter than Otsu's threshold; all of a constant scan."""
+    from skimage.filters import threshold_otsu
+
+    if not np.ptp(volume.array) > 0:
+        return np.ones(volume.array.shape, dtype=bool)
+    mask: BoolArray = volume.array > threshold_otsu(volume.array)
+    return mask
