@@ -7,7 +7,7 @@ drawn from one generator, so a seed gives one patch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,6 +20,25 @@ Shape = tuple[int, int, int]
 AIR = -4.0
 """A z-score about where the raw intensity is 0: the standard deviation of a brain on FLAIR is
 about a quarter of its mean. Multiplicative effects (bias field, gain) act from here."""
+
+
+class Spatial(Protocol):
+    """Random geometry."""
+
+    def order(self, rng: np.random.Generator) -> tuple[int, int, int]:
+        """Which axis of the volume comes first, second, third."""
+
+    def draw(
+        self, size: Shape, spacing_mm: tuple[float, float, float], rng: np.random.Generator
+    ) -> Motion:
+        """One random motion for regions of ``size`` voxels, axes in that order."""
+
+
+class Intensity(Protocol):
+    """Random changes of intensities."""
+
+    def __call__(self, image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+        """A changed copy of (C, I, J, K); voxels that are exactly 0 stay so."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +62,10 @@ class SpatialAugmentation:
     elastic: float = 0.15
     bend_mm: float = 3.0
     control_points: int = 6
+
+    def order(self, rng: np.random.Generator) -> tuple[int, int, int]:
+        """Axes stay in place."""
+        return (0, 1, 2)
 
     def draw(
         self, size: Shape, spacing_mm: tuple[float, float, float], rng: np.random.Generator

@@ -19,21 +19,28 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from lesionwise.learning.augment import (
-    IntensityAugmentation,
-    LesionContrast,
-    Motion,
-    SpatialAugmentation,
-    view,
-)
-from lesionwise.learning.samplers import PatchSampling
+from lesionwise.learning.augment import Intensity, LesionContrast, Motion, Spatial, crop, view
+from lesionwise.learning.samplers import Sampling
 from lesionwise.learning.targets import Targets, centers_of_mass, instances_of
-from lesionwise.types import UNMOVED, Finds, Grid, InputError, LabelArray, Study, Visit, Volume
+from lesionwise.learning.volumes import WholeVolume
+from lesionwise.types import (
+    UNMOVED,
+    BoolArray,
+    Finds,
+    Grid,
+    InputError,
+    LabelArray,
+    Study,
+    Visit,
+    Volume,
+)
+
+LARGEST_FLOAT16 = 65504.0
 
 
 def write_prepared(study: Study, folder: Path) -> None:
-    """Keep a study as arrays in ``folder``: scans as float16, masks as bool, labels
-    as the smallest unsigned integers that hold them.
+    """Keep a study as arrays in ``folder``: scans as float16 (float32 where values exceed its
+    range), masks as bool, labels as the smallest unsigned integers that hold them.
 
     The folder appears complete or not at all.
     """
@@ -66,7 +73,8 @@ def write_prepared(study: Study, folder: Path) -> None:
 
 def _kept_as(name: str, volume: Volume) -> np.dtype[Any]:
     if name.startswith("scan-"):
-        return np.dtype(np.float16)
+        largest = max(volume.array.max(initial=0), -volume.array.min(initial=0))
+        return np.dtype(np.float16 if largest <= LARGEST_FLOAT16 else np.float32)
     if name == "brain" or volume.array.dtype == bool:
         return np.dtype(bool)
     return np.min_scalar_type(int(volume.array.max(initial=0)))
@@ -169,6 +177,12 @@ class Case:
         self._study = study
         self._finds: Finds = finds
         self.spacing_mm = study.followup.scans[scans[0]].grid.spacing_mm
+        self.shape: tuple[int, ...] = self.images[0].shape
+
+    @property
+    def brain(self) -> BoolArray | None:
+        brain = self._study.followup.brain
+        return None if brain is None else brain.array
 
     @cached_property
     def instances(self) -> LabelArray:
@@ -177,6 +191,35 @@ class Case:
     @cached_property
     def centers_vox(self) -> NDArray[np.float64]:
         return centers_of_mass(self.instances)[1]
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A case seen with its axes in another order, or augmented as a whole."""
+
+    images: Sequence[NDArray[Any]]
+    instances: LabelArray
+    centers_vox: NDArray[np.float64]
+    brain: BoolArray | None
+    spacing_mm: tuple[float, float, float]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.images[0].shape
+
+
+def in_order(case: Case, order: tuple[int, int, int]) -> Case | View:
+    """The case with its axes in that order; its arrays are shared, not copied."""
+    if order == (0, 1, 2):
+        return case
+    i, j, k = (case.spacing_mm[axis] for axis in order)
+    return View(
+        [image.transpose(order) for image in case.images],
+        case.instances.transpose(order),
+        case.centers_vox[:, list(order)],
+        None if case.brain is None else case.brain.transpose(order),
+        (i, j, k),
+    )
 
 
 def channels(study: Study, scans: tuple[str, ...]) -> list[NDArray[Any]]:
@@ -209,6 +252,7 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         seed: of all random choices.
         lesion_contrast: how lesions are dimmed, before intensity effects.
         finds: what is to be learned.
+        whole: augment and normalize the volume before the patch is cut.
     """
 
     def __init__(
@@ -217,15 +261,17 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         scans: tuple[str, ...],
         targets: Targets,
         patch_size_vox: tuple[int, int, int],
-        sampling: PatchSampling,
-        spatial: SpatialAugmentation | None,
-        intensity: IntensityAugmentation | None,
+        sampling: Sampling,
+        spatial: Spatial | None,
+        intensity: Intensity | None,
         seed: int,
         lesion_contrast: LesionContrast = LesionContrast(),  # noqa: B008  (frozen)
         finds: Finds = "lesions",
+        whole: WholeVolume | None = None,
     ) -> None:
         if not len(studies):
             raise InputError("no study to learn from")
+        self.studies, self.scans, self.finds = studies, scans, finds
         self.cases = [Case(study, scans, finds) for study in studies]
         self.targets = targets
         self.patch_size_vox = patch_size_vox
@@ -234,21 +280,62 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         self.intensity = intensity
         self.lesion_contrast = lesion_contrast
         self.seed = seed
+        self.whole = whole
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the arrays: another process maps its own from the files."""
+        return {name: value for name, value in vars(self).items() if name != "cases"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.cases = [Case(study, self.scans, self.finds) for study in self.studies]
 
     def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng([self.seed, number])
-        case = self.cases[rng.integers(len(self.cases))]
-        shape = case.images[0].shape
-        start = self.sampling.place(shape, case.centers_vox, self.patch_size_vox, rng)
-        motion = Motion(np.eye(3))
-        if self.spatial is not None:
-            motion = self.spatial.draw(self.patch_size_vox, case.spacing_mm, rng)
-        image, instances = view(case.images, case.instances, start, self.patch_size_vox, motion)
-        image = self.lesion_contrast(image, instances > 0, rng)
-        if self.intensity is not None:
-            image = self.intensity(image, rng)
+        chosen = self.cases[rng.integers(len(self.cases))]
+        order = (0, 1, 2) if self.spatial is None else self.spatial.order(rng)
+        case = in_order(chosen, order)
+        if self.whole is None:
+            image, instances = self._patch(case, rng)
+        else:
+            image, instances = self._patch_of_whole(case, self.whole, rng)
         made = self.targets.make(instances, case.spacing_mm)
         return {
             "image": torch.from_numpy(image),
             **{name: torch.from_numpy(array) for name, array in made.items()},
         }
+
+    def _patch(
+        self, case: Case | View, rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        start = self.sampling.start(case, self.patch_size_vox, rng)
+        motion = Motion(np.eye(3))
+        if self.spatial is not None:
+            motion = self.spatial.draw(self.patch_size_vox, case.spacing_mm, rng)
+        image, instances = view(
+            list(case.images), case.instances, start, self.patch_size_vox, motion
+        )
+        return self._other_intensities(image, instances, rng), instances
+
+    def _patch_of_whole(
+        self, case: Case | View, whole: WholeVolume, rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        i, j, k = case.shape
+        motion = Motion(np.eye(3))
+        if self.spatial is not None:
+            motion = self.spatial.draw((i, j, k), case.spacing_mm, rng)
+        brain = np.ones(case.shape, np.float32) if case.brain is None else case.brain
+        seen, instances = view([*case.images, brain], case.instances, (0, 0, 0), (i, j, k), motion)
+        image = self._other_intensities(seen[:-1], instances, rng)
+        image = np.stack([whole.normalize(channel) for channel in image])
+        centers = centers_of_mass(instances)[1]
+        moved = View(image, instances, centers, seen[-1] > 0.5, case.spacing_mm)
+        start = self.sampling.start(moved, self.patch_size_vox, rng)
+        cut = np.stack([crop(channel, start, self.patch_size_vox) for channel in image])
+        return cut, np.ascontiguousarray(crop(instances, start, self.patch_size_vox))
+
+    def _other_intensities(
+        self, image: NDArray[np.float32], instances: NDArray[np.int32], rng: np.random.Generator
+    ) -> NDArray[np.float32]:
+        image = self.lesion_contrast(image, instances > 0, rng)
+        return image if self.intensity is None else self.intensity(image, rng)

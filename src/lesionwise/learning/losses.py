@@ -6,9 +6,9 @@ Every loss takes the output (B, C, I, J, K) float32 and the targets by name, eac
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch.nn import functional
@@ -102,3 +102,138 @@ def soft_dice_loss(
     shared = (probability * mask).sum(dim=axes)
     both = probability.sum(dim=axes) + mask.sum(dim=axes)
     return (1 - (2 * shared + smooth) / (both + smooth)).mean()
+
+
+@dataclass(frozen=True)
+class Dice:
+    """1 - (2 I + s) / (P + R + s), softly.
+
+    Attributes:
+        background: True averages the loss of the lesion class and that of the background.
+        squared: True sums squares, P = Σ p² and R = Σ r².
+        smooth: s; makes 0 of empty against empty.
+        over: "sample" takes the sums of each sample and then the mean; "batch" takes them over
+            the batch.
+    """
+
+    background: bool = False
+    squared: bool = False
+    smooth: float = 1e-5
+    over: Literal["sample", "batch"] = "sample"
+
+    def __call__(
+        self, output: torch.Tensor, targets: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        mask = targets["mask"]
+        probability = torch.sigmoid(output[:, 1:2] - output[:, 0:1])
+        loss = self._one(probability, mask)
+        if self.background:
+            loss = (loss + self._one(1 - probability, 1 - mask)) / 2
+        return {"total": loss}
+
+    def _one(self, probability: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        axes = tuple(range(0 if self.over == "batch" else 1, mask.ndim))
+        shared = (probability * mask).sum(dim=axes)
+        if self.squared:
+            probability = probability**2
+        both = probability.sum(dim=axes) + mask.sum(dim=axes)
+        return (1 - (2 * shared + self.smooth) / (both + self.smooth)).mean()
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """The mean over voxels of -log p of the true class.
+
+    Attributes:
+        lesion_weight: multiplies the voxels of the lesion class; the divisor stays the number
+            of voxels.
+    """
+
+    lesion_weight: float = 1.0
+
+    def __call__(
+        self, output: torch.Tensor, targets: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        return {"total": _cross_entropy(output, targets["mask"], self.lesion_weight).mean()}
+
+
+@dataclass(frozen=True)
+class Focal:
+    """The mean over voxels of -(1 - p)^gamma · log p of the true class."""
+
+    gamma: float = 2.0
+
+    def __call__(
+        self, output: torch.Tensor, targets: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        entropy = _cross_entropy(output, targets["mask"], 1.0)
+        return {"total": ((-torch.expm1(-entropy)) ** self.gamma * entropy).mean()}
+
+
+@dataclass(frozen=True)
+class WeightedSum:
+    """Weight · loss, added up; each loss is a part by its class's name in small letters."""
+
+    terms: tuple[tuple[float, Loss], ...]
+
+    def __call__(
+        self, output: torch.Tensor, targets: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        each = [loss(output, targets)["total"] for _, loss in self.terms]
+        parts = {
+            type(loss).__name__.lower(): value
+            for (_, loss), value in zip(self.terms, each, strict=True)
+        }
+        total = sum(
+            (weight * value for (weight, _), value in zip(self.terms, each, strict=True)),
+            start=torch.zeros((), device=output.device),
+        )
+        return {"total": total, **parts}
+
+
+@dataclass(frozen=True)
+class DeepSupervision:
+    """A loss at several resolutions, with targets brought down by nearest neighbor.
+
+    The network returns one output in prediction and, in training, a tuple: the full resolution
+    first, each next one at most as large.
+
+    Attributes:
+        loss: at every resolution.
+        weights: of the resolutions, in that order.
+        mean: divide by the sum of the weights.
+    """
+
+    loss: Loss
+    weights: tuple[float, ...] = (1.0, 0.5, 0.25)
+    mean: bool = True
+
+    def __call__(
+        self, output: torch.Tensor | Sequence[torch.Tensor], targets: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """The parts of the full resolution, and the ``total`` over all."""
+        outputs = (output,) if isinstance(output, torch.Tensor) else tuple(output)
+        weights = self.weights[: len(outputs)]
+        if len(weights) != len(outputs):
+            raise ValueError(f"{len(outputs)} outputs, {len(weights)} weights")
+        first: dict[str, torch.Tensor] = {}
+        total = torch.zeros((), device=outputs[0].device)
+        for weight, each in zip(weights, outputs, strict=True):
+            size = each.shape[2:]
+            smaller = {
+                name: target
+                if target.shape[2:] == size
+                else functional.interpolate(target, size=size, mode="nearest-exact")
+                for name, target in targets.items()
+                if name != "image"
+            }
+            parts = self.loss(each, smaller)
+            first = first or parts
+            total = total + weight * parts["total"]
+        return {**first, "total": total / sum(weights) if self.mean else total}
+
+
+def _cross_entropy(output: torch.Tensor, mask: torch.Tensor, lesion_weight: float) -> torch.Tensor:
+    margin = output[:, 1:2] - output[:, 0:1]
+    entropy = functional.softplus(torch.where(mask > 0, -margin, margin))
+    return entropy if lesion_weight == 1.0 else torch.where(mask > 0, lesion_weight, 1.0) * entropy

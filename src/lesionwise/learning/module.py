@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,33 +19,36 @@ from safetensors.torch import save_file
 from torch import nn
 
 from lesionwise.learning.losses import Loss
+from lesionwise.learning.optimizers import Optimizer
+from lesionwise.learning.schedules import Moment, Patience, Schedule
 from lesionwise.types import Progress
 
 
 @dataclass(frozen=True)
 class Optimization:
-    """Adam, its rate falling along half a cosine to 0 at the end of the training.
+    """An optimizer and the course of its learning rate.
 
     Attributes:
         learning_rate: at the start.
-        weight_decay: decoupled from the gradient (AdamW); 0 is plain Adam.
+        weight_decay: as the optimizer takes it.
         warmup: share of the training over which the rate rises from 0.
+        optimizer, schedule: as they say.
     """
 
     learning_rate: float
-    weight_decay: float = 0.0
-    warmup: float = 0.0
+    weight_decay: float
+    warmup: float
+    optimizer: Optimizer
+    schedule: Schedule
 
     def build(self, network: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(
-            network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
-        )
+        return self.optimizer.build(network, self.learning_rate, self.weight_decay)
 
-    def rate(self, progress: float) -> float:
-        """The learning rate after a share of the training, 0 to 1."""
-        if progress < self.warmup:
-            return self.learning_rate * progress / self.warmup
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    def rate(self, at: Moment) -> float:
+        """The learning rate at a moment of the training."""
+        if at.share < self.warmup:
+            return self.learning_rate * at.share / self.warmup
+        return self.learning_rate * self.schedule.factor(at)
 
 
 class Learner(L.LightningModule):
@@ -79,11 +81,13 @@ class Course(L.Callback):
         folder: of the run; gets ``log.csv`` and ``candidates/``.
         epochs: to train, if time allows.
         max_minutes: None is no limit.
-        validate: gives scores by name, ``dsc`` among them, of the network as it is; None
-            where there is nothing to validate on.
+        validate: gives scores by name of the network as it is; None where there is nothing to
+            validate on.
         validate_every: epochs.
-        keep: how many of the best weights by ``dsc`` are kept.
+        keep: how many of the best weights are kept.
         progress: told of each epoch.
+        ranked_by: names of the scores whose sum ranks weights.
+        stop: ends the training early; None never does.
     """
 
     def __init__(
@@ -91,10 +95,12 @@ class Course(L.Callback):
         folder: Path,
         epochs: int,
         max_minutes: float | None,
-        validate: Callable[[], Mapping[str, float]] | None,
+        validate: Callable[[nn.Module], Mapping[str, float]] | None,
         validate_every: int,
         keep: int,
         progress: Progress,
+        ranked_by: Sequence[str] = ("dsc",),
+        stop: Patience | None = None,
     ) -> None:
         self.folder = folder
         self.epochs = epochs
@@ -103,10 +109,13 @@ class Course(L.Callback):
         self.validate_every = validate_every
         self.keep = keep
         self.progress = progress
+        self.ranked_by = tuple(ranked_by)
+        self.stop = stop
         self.minutes_before = 0.0
         self.started = time.monotonic()
         self.steps = 0
         self.candidates: list[dict[str, Any]] = []
+        self.history: list[dict[str, Any]] = []
 
     @property
     def minutes(self) -> float:
@@ -114,13 +123,23 @@ class Course(L.Callback):
         return self.minutes_before + (time.monotonic() - self.started) / 60
 
     def state_dict(self) -> dict[str, Any]:
-        return {"minutes": self.minutes, "steps": self.steps, "candidates": self.candidates}
+        return {
+            "minutes": self.minutes,
+            "steps": self.steps,
+            "candidates": self.candidates,
+            "history": self.history,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.minutes_before = state_dict["minutes"]
         self.steps = state_dict["steps"]
         self.candidates = list(state_dict["candidates"])
+        self.history = list(state_dict.get("history", ()))
         self.started = time.monotonic()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.stop is not None and self.stop.is_over(self.history):
+            trainer.should_stop = True
 
     def share(self, trainer: L.Trainer) -> float:
         """How much of the training lies behind, 0 to 1."""
@@ -134,7 +153,8 @@ class Course(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, Learner)
-        rate = pl_module.optimization.rate(self.share(trainer))
+        moment = Moment(self.share(trainer), self.epochs, self.history)
+        rate = pl_module.optimization.rate(moment)
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = rate
 
@@ -147,7 +167,10 @@ class Course(L.Callback):
         batch_idx: int,
     ) -> None:
         self.steps += 1
-        if self.max_minutes is not None and self.minutes >= self.max_minutes:
+        if self.max_minutes is None:
+            return
+        # clocks differ between processes that train together: one is enough to end all
+        if trainer.strategy.reduce_boolean_decision(self.minutes >= self.max_minutes, all=False):
             trainer.should_stop = True
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -162,21 +185,29 @@ class Course(L.Callback):
                 row[name.removesuffix("_epoch")] = float(value)
         if self.validate is not None and (last or epoch % self.validate_every == 0):
             pl_module.network.eval()
-            scores = self.validate()
+            scores = self.validate(pl_module.network)
             pl_module.network.train()
             row |= {f"validation_{name}": value for name, value in scores.items()}
-            self._keep(epoch, scores, pl_module.network)
-        self._log(row)
-        self.progress("training", epoch, self.epochs)
+            self._keep(epoch, scores, pl_module.network, trainer.is_global_zero)
+        self.history.append(row)
+        if self.stop is not None and self.stop.is_over(self.history):
+            trainer.should_stop = True
+        if trainer.is_global_zero:
+            self._log(row)
+            self.progress("training", epoch, self.epochs)
 
-    def _keep(self, epoch: int, scores: Mapping[str, float], network: nn.Module) -> None:
+    def _keep(
+        self, epoch: int, scores: Mapping[str, float], network: nn.Module, write: bool
+    ) -> None:
         name = f"epoch-{epoch:04d}.safetensors"
         folder = self.folder / "candidates"
-        folder.mkdir(exist_ok=True)
         ranked = [c for c in self.candidates if c["file"] != name]
         ranked.append({"file": name, "epoch": epoch, **scores})
-        ranked.sort(key=lambda c: (-c["dsc"], c["epoch"]))
+        ranked.sort(key=lambda c: (-sum(c.get(score, 0.0) for score in self.ranked_by), c["epoch"]))
         self.candidates = ranked[: self.keep]
+        if not write:
+            return
+        folder.mkdir(exist_ok=True)
         if any(c["file"] == name for c in self.candidates):
             save_weights(network, folder / name)
         kept = {c["file"] for c in self.candidates}
@@ -187,6 +218,12 @@ class Course(L.Callback):
     def _log(self, row: dict[str, Any]) -> None:
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+
+
+def course_of(checkpoint: Path) -> dict[str, Any]:
+    """The state of the ``Course`` in one of Lightning's checkpoints."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["callbacks"]
+    return dict(next(value for name, value in state.items() if name.startswith("Course")))
 
 
 def write_log_table(folder: Path) -> None:

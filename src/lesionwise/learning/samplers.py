@@ -4,10 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from lesionwise.types import BoolArray, LabelArray
+
+
+class Place(Protocol):
+    """Where patches are taken: a volume with its lesions.
+
+    Attributes:
+        shape: of the volume.
+        centers_vox: (n, 3) lesion centers; n may be 0.
+        instances: (I, J, K), 0 = background.
+        brain: (I, J, K); None counts everything as brain.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def centers_vox(self) -> NDArray[np.float64]: ...
+
+    @property
+    def instances(self) -> LabelArray: ...
+
+    @property
+    def brain(self) -> BoolArray | None: ...
+
+
+class Sampling(Protocol):
+    """A rule for where patches lie."""
+
+    def start(
+        self, place: Place, patch_size_vox: tuple[int, int, int], rng: np.random.Generator
+    ) -> tuple[int, int, int]:
+        """First voxel of a patch, negative where it reaches beyond the volume."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +56,12 @@ class PatchSampling:
     """
 
     lesion_share: float = 0.0
+
+    def start(
+        self, place: Place, patch_size_vox: tuple[int, int, int], rng: np.random.Generator
+    ) -> tuple[int, int, int]:
+        """First voxel of a patch."""
+        return self.place(place.shape, place.centers_vox, patch_size_vox, rng)
 
     def place(
         self,
@@ -50,11 +91,57 @@ class PatchSampling:
         return int(start[0]), int(start[1]), int(start[2])
 
 
+@dataclass(frozen=True)
+class WeightedSampling:
+    """A patch's middle voxel is drawn by weight; every patch lies within the volume.
+
+    Middles whose patch would leave the volume are never drawn. Along an axis on which the
+    volume is smaller than the patch, it is centered. Where no voxel with a weight can be the
+    middle, the patch lies anywhere.
+
+    Attributes:
+        background, brain, lesion: weights of voxels outside the brain, within it, and of
+            lesions, wherever they lie.
+
+    Source: p1557 (B13), with the weights 0, 1 and 100.
+    """
+
+    background: float = 0.0
+    brain: float = 1.0
+    lesion: float = 100.0
+
+    def start(
+        self, place: Place, patch_size_vox: tuple[int, int, int], rng: np.random.Generator
+    ) -> tuple[int, int, int]:
+        """First voxel of a patch."""
+        room = [n - s for n, s in zip(place.shape, patch_size_vox, strict=True)]
+        first = [s // 2 if r >= 0 else 0 for r, s in zip(room, patch_size_vox, strict=True)]
+        last = [
+            f + r + 1 if r >= 0 else n for f, r, n in zip(first, room, place.shape, strict=True)
+        ]
+        inner = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
+        weight = np.full([b - a for a, b in zip(first, last, strict=True)], self.background)
+        weight[... if place.brain is None else np.asarray(place.brain[inner])] = self.brain
+        weight[np.asarray(place.instances[inner]) > 0] = self.lesion
+        summed = np.cumsum(weight.ravel())
+        if summed[-1] > 0:
+            drawn = int(np.searchsorted(summed, rng.uniform(0, summed[-1]), side="right"))
+        else:
+            drawn = int(rng.integers(weight.size))
+        middle = np.unravel_index(min(drawn, weight.size - 1), weight.shape)
+        i, j, k = (
+            int(m) + f - s // 2 if r >= 0 else r // 2
+            for m, f, s, r in zip(middle, first, patch_size_vox, room, strict=True)
+        )
+        return i, j, k
+
+
 class EpochSampler:
     """Yields the numbers of an epoch's patches: the next epoch goes on where the last ended.
 
     A patch depends on its number and the seed alone, so a resumed run sees what an
-    uninterrupted one would have seen, with any number of workers.
+    uninterrupted one would have seen, with any number of workers. Processes that train
+    together take turns.
     """
 
     def __init__(self, patches_per_epoch: int) -> None:
@@ -65,8 +152,16 @@ class EpochSampler:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.patches_per_epoch
+        return self.patches_per_epoch // _processes()[1]
 
     def __iter__(self) -> Iterator[int]:
+        rank, processes = _processes()
         first = self.epoch * self.patches_per_epoch
-        return iter(range(first, first + self.patches_per_epoch))
+        return iter(range(first + rank, first + len(self) * processes, processes))
+
+
+def _processes() -> tuple[int, int]:
+    """Which of the processes that train together this is, and their number."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1

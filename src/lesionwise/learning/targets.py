@@ -69,6 +69,28 @@ class LesionMask:
 
 
 @dataclass(frozen=True)
+class LesionLogit:
+    """Lesion or not: two logits, whose difference is averaged over windows and then squashed.
+
+    For systems that average and resample logits, not probabilities.
+    """
+
+    out_channels: int = 2
+    first_guess: tuple[float, ...] = (2.0, -2.0)
+    maps: tuple[str, ...] = ("logit",)
+
+    def make(
+        self, instances: LabelArray, spacing_mm: tuple[float, float, float]
+    ) -> dict[str, FloatArray]:
+        """The mask alone, as ``LesionMask`` makes it."""
+        return LesionMask().make(instances, spacing_mm)
+
+    def activate(self, output: torch.Tensor) -> torch.Tensor:
+        """The lesion's logit above the background's, (B, 1, …)."""
+        return output[:, 1:2].float() - output[:, 0:1].float()
+
+
+@dataclass(frozen=True)
 class CentersAndOffsets:
     """Lesion or not, how near a lesion's center, and where that center is: six channels.
 

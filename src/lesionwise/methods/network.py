@@ -17,11 +17,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from lesionwise.learning.augment import IntensityAugmentation, LesionContrast, SpatialAugmentation
-from lesionwise.learning.dataset import PatchDataset, channels, reference_of
+from lesionwise.learning.augment import (
+    Intensity,
+    IntensityAugmentation,
+    LesionContrast,
+    Spatial,
+    SpatialAugmentation,
+)
+from lesionwise.learning.dataset import PatchDataset, channels
 from lesionwise.learning.losses import Loss
-from lesionwise.learning.samplers import EpochSampler, PatchSampling
+from lesionwise.learning.optimizers import AdamW, Optimizer
+from lesionwise.learning.samplers import EpochSampler, PatchSampling, Sampling
+from lesionwise.learning.schedules import HalfCosine, Patience, Schedule
 from lesionwise.learning.targets import Targets
+from lesionwise.learning.volumes import WholeVolume
 from lesionwise.learning.window import SlidingWindow, computes_bfloat16, slide
 from lesionwise.methods.selection import Selection
 from lesionwise.networks.blocks import start_from
@@ -34,11 +43,14 @@ from lesionwise.types import (
     RunContext,
     Study,
     TrainingData,
+    silent,
 )
 
 WEIGHTS = "model.safetensors"
 INITIAL = "initial.safetensors"
 """Weights to begin with, where they lie in the run folder; else the network's own start."""
+UNSEEN_LOGIT = np.float32(-16.0)
+"""A probability of 1e-7, where no window looked."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,7 @@ class NetworkMethod:
         scans: channels of each visit, in order.
         targets: what the heads learn, and what they mean.
         loss: cost of the output against the targets.
-        learning_rate: of Adam at the start; falls to 0 along half a cosine.
+        learning_rate: at the start.
         epochs: to train.
         patch_size_vox: along i, j, k; multiples of what the network's pooling asks for.
         batch_size: patches per step.
@@ -59,8 +71,13 @@ class NetworkMethod:
         sampling: where patches lie.
         spatial, intensity: augmentation; None leaves it out.
         lesion_contrast: how often and how far lesions are dimmed; by default never.
-        weight_decay: decoupled (AdamW).
+        weight_decay: as the optimizer takes it.
         warmup: share of the training over which the rate rises.
+        optimizer: None is ``AdamW()``.
+        schedule: of the learning rate; None is ``HalfCosine()``.
+        stop: ends the training early; None never does.
+        whole_volume: augments and normalizes volumes, not patches; prediction normalizes alike.
+        sync_batch_norm: True takes a batch's statistics over all devices that train together.
         validate_every: epochs between validations.
         selection: which of the best weights by validation Dice becomes the model.
         window: how a volume is covered in prediction.
@@ -79,12 +96,17 @@ class NetworkMethod:
     batch_size: int
     patches_per_epoch: int
     finds: Finds = "lesions"
-    sampling: PatchSampling = field(default_factory=PatchSampling)
-    spatial: SpatialAugmentation | None = field(default_factory=SpatialAugmentation)
-    intensity: IntensityAugmentation | None = field(default_factory=IntensityAugmentation)
+    sampling: Sampling = field(default_factory=PatchSampling)
+    spatial: Spatial | None = field(default_factory=SpatialAugmentation)
+    intensity: Intensity | None = field(default_factory=IntensityAugmentation)
     lesion_contrast: LesionContrast = field(default_factory=LesionContrast)
     weight_decay: float = 0.0
     warmup: float = 0.0
+    optimizer: Optimizer | None = None
+    schedule: Schedule | None = None
+    stop: Patience | None = None
+    whole_volume: WholeVolume | None = None
+    sync_batch_norm: bool | None = None
     validate_every: int = 5
     selection: Selection = field(default_factory=Selection)
     window: SlidingWindow = field(default_factory=SlidingWindow)
@@ -108,52 +130,34 @@ class NetworkMethod:
             from lesionwise.learning import module
 
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-        device = device_of(run.device)
+        device, together = devices_of(run.device)
         run.folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(run.seed)
         network = self.network().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         start_from(network, self.targets.first_guess)
         if (run.folder / INITIAL).is_file():
             read_weights(network, run.folder / INITIAL)
-        patches = PatchDataset(
-            data.training,
-            self.scans,
-            self.targets,
-            self.patch_size_vox,
-            self.sampling,
-            self.spatial,
-            self.intensity,
-            run.seed,
-            self.lesion_contrast,
-            self.finds,
-        )
-        loader = torch.utils.data.DataLoader(
-            patches,
-            batch_size=self.batch_size,
-            sampler=EpochSampler(self.patches_per_epoch),
-            num_workers=run.workers,
-            persistent_workers=run.workers > 0,
-        )
-
-        def validate() -> Mapping[str, float]:
-            predictor = NetworkPredictor(self, network, device, self.validation_window)
-            return {"dsc": float(np.mean([_dsc(predictor, s) for s in data.validation]))}
-
+        loader = self._batches(data.training, run)
         course = module.Course(
             folder=run.folder,
             epochs=self.epochs,
             max_minutes=run.max_minutes,
-            validate=validate if len(data.validation) else None,
+            validate=Validation(self, data.validation) if len(data.validation) else None,
             validate_every=self.validate_every,
             keep=self.selection.top_k,
-            progress=run.progress,
+            progress=run.progress if len(together) == 1 else silent,
+            ranked_by=self.selection.ranked_by,
+            stop=self.stop,
         )
         checkpoints = run.folder / "checkpoints"
         last = checkpoints / "last.ckpt"
         low = self.precision == "bfloat16" and computes_bfloat16(device)
         trainer = L.Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",
-            devices=[device.index or 0] if device.type == "cuda" else 1,
+            devices=together if device.type == "cuda" else len(together),
+            strategy="auto" if len(together) == 1 else "ddp_spawn",
+            sync_batchnorm=bool(self.sync_batch_norm) and len(together) > 1,
+            use_distributed_sampler=False,
             max_epochs=self.epochs,
             min_epochs=0,
             precision="bf16-mixed" if low else "32-true",
@@ -171,34 +175,65 @@ class NetworkMethod:
             enable_model_summary=False,
             log_every_n_steps=10,
         )
-        learner = module.Learner(
-            network,
-            self.loss,
-            module.Optimization(self.learning_rate, self.weight_decay, self.warmup),
+        optimization = module.Optimization(
+            self.learning_rate,
+            self.weight_decay,
+            self.warmup,
+            self.optimizer or AdamW(),
+            self.schedule or HalfCosine(),
         )
+        learner = module.Learner(network, self.loss, optimization)
         resume_from = str(last) if run.resume and last.exists() else None
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"lightning\.")
             trainer.fit(learner, loader, ckpt_path=resume_from)
         if trainer.interrupted:
             raise KeyboardInterrupt
+        if len(together) > 1:  # what the processes counted lies in their checkpoint alone
+            course.load_state_dict(module.course_of(last))
         chosen = self._choose(course.candidates, data.validation, network, device, run)
         module.save_weights(network, run.folder / WEIGHTS)
         module.write_log_table(run.folder)
         summary = {
-            "epochs": trainer.current_epoch,
+            "epochs": len(course.history),
             "steps": course.steps,
-            "patches": course.steps * self.batch_size,
+            "patches": course.steps * self.batch_size * len(together),
             "minutes": round(course.minutes, 2),
             "max_minutes": run.max_minutes,
             "training_studies": len(data.training),
             "validation_studies": len(data.validation),
             "device": str(device),
+            "devices": len(together),
             "precision": "bfloat16" if low else "float32",
             "threads": torch.get_num_threads(),
+            "parameters": sum(p.numel() for p in network.parameters()),
             "chosen": chosen,
         }
         (run.folder / "training.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
+
+    def _batches(
+        self, studies: Sequence[Study], run: RunContext
+    ) -> torch.utils.data.DataLoader[dict[str, torch.Tensor]]:
+        patches = PatchDataset(
+            studies,
+            self.scans,
+            self.targets,
+            self.patch_size_vox,
+            self.sampling,
+            self.spatial,
+            self.intensity,
+            run.seed,
+            self.lesion_contrast,
+            self.finds,
+            self.whole_volume,
+        )
+        return torch.utils.data.DataLoader(
+            patches,
+            batch_size=self.batch_size,
+            sampler=EpochSampler(self.patches_per_epoch),
+            num_workers=run.workers,
+            persistent_workers=run.workers > 0,
+        )
 
     def load(self, run: RunContext) -> Predictor:
         """The predictor of ``run.folder / "model.safetensors"``."""
@@ -265,6 +300,8 @@ class NetworkPredictor:
         """
         method = self.method
         images = channels(study, method.scans)
+        if method.whole_volume is not None:
+            images = [method.whole_volume.normalize(image) for image in images]
         visit = study.followup
         maps = slide(
             lambda patches: method.targets.activate(self.network(patches)),
@@ -277,12 +314,52 @@ class NetworkPredictor:
             lambda done, total: self.progress("windows", done, total),
         )
         named = dict(zip(method.targets.maps, maps, strict=True))
+        extra = {}
+        if "logit" in named:  # exactly 0 is what no window saw
+            logit = np.where(named["logit"] == 0, UNSEEN_LOGIT, named["logit"])
+            named["probability"] = 1 / (1 + np.exp(-logit))
+            extra = {"logits": logit}
         return LesionMaps(
             probability=named["probability"],
             grid=visit.scans[method.scans[0]].grid,
             center_heatmap=named.get("heatmap"),
             offsets_vox=maps[-3:] if "offset_i" in named else None,
+            extra=extra,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """A network's scores on the validation studies, while it is trained.
+
+    Processes that train together share the studies.
+    """
+
+    method: NetworkMethod
+    studies: Sequence[Study]
+
+    def __call__(self, network: nn.Module) -> dict[str, float]:
+        """The mean of each score that ranks weights, and ``dsc``.
+
+        A study where a score is not defined is left out of its mean.
+        """
+        method = self.method
+        device = next(network.parameters()).device
+        predictor = NetworkPredictor(method, network, device, method.validation_window)
+        together = torch.distributed.is_available() and torch.distributed.is_initialized()
+        rank = torch.distributed.get_rank() if together else 0
+        world = torch.distributed.get_world_size() if together else 1
+        mine = [
+            method.selection.scores_of_one(predictor, self.studies[n], method.finds)
+            for n in range(rank, len(self.studies), world)
+        ]
+        all_of_them: list[list[dict[str, float]]] = [mine]
+        if together:
+            all_of_them = [[] for _ in range(world)]
+            torch.distributed.all_gather_object(all_of_them, mine)
+        rows = [row for part in all_of_them for row in part]
+        names = dict.fromkeys(name for row in rows for name in row)
+        return {name: float(np.mean([r[name] for r in rows if name in r])) for name in names}
 
 
 def read_weights(network: nn.Module, path: Path) -> None:
@@ -307,6 +384,7 @@ def device_of(name: str) -> torch.device:
     Raises:
         InputError: If there is no such device.
     """
+    name = name.partition(",")[0]
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -318,11 +396,26 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-def _dsc(predictor: NetworkPredictor, study: Study) -> float:
-    reference = reference_of(study, predictor.method.finds) > 0
-    predicted = predictor(study).probability > predictor.method.selection.threshold
-    both = int(reference.sum()) + int(predicted.sum())
-    return 2 * int((reference & predicted).sum()) / both if both else 1.0
+def devices_of(name: str) -> tuple[torch.device, list[int]]:
+    """The first of several devices, and the numbers of all: "cuda:0,1,2" trains on three.
+
+    "cpu:0,1" trains in two processes on the processor. One device has one number.
+
+    Raises:
+        InputError: If there is no such device.
+    """
+    kind, colon, numbers = name.partition(":")
+    if "," not in numbers:
+        device = device_of(name)
+        return device, [device.index or 0]
+    try:
+        indices = [int(number) for number in numbers.split(",")]
+    except ValueError as error:
+        raise InputError(f"device {name}: write several as {kind}{colon}0,1") from error
+    first = device_of(f"{kind}:{indices[0]}")
+    if first.type == "cuda" and max(indices) >= torch.cuda.device_count():
+        raise InputError(f"device {name}: there are {torch.cuda.device_count()} GPUs")
+    return first, indices
 
 
 def _logger(folder: Path) -> Any:

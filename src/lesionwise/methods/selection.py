@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from lesionwise.instances.components import ConnectedComponents
 from lesionwise.learning.dataset import reference_of
 from lesionwise.metrics.case import Options, evaluate_case
-from lesionwise.types import Finds, Instances, Predictor, Refine, Study, ToInstances
+from lesionwise.types import BoolArray, Finds, Instances, Predictor, Refine, Study, ToInstances
 
 METRICS: Mapping[str, int] = {
     "lesion_precision": 1,
@@ -35,6 +38,9 @@ class Selection:
         threshold: the mask is probability > threshold.
         to_instances: tells lesions apart; None compares masks alone, which is ``top_k`` 1.
         refine: filters on lesions, applied to both sides.
+        by: the scores whose sum ranks weights while training: ``dsc``, ``soft_dsc`` (of the
+            probabilities) or any key of ``metrics.case``, for which components of the mask are
+            the lesions; None is ``dsc`` alone.
 
     Source: document 001, section 3.4: all validation metrics for the ten models with the
     highest Dice. How they are weighed against each other it does not say.
@@ -44,6 +50,35 @@ class Selection:
     threshold: float = 0.5
     to_instances: ToInstances | None = None
     refine: tuple[Refine, ...] = ()
+    by: tuple[str, ...] | None = None
+
+    @property
+    def ranked_by(self) -> tuple[str, ...]:
+        return self.by or ("dsc",)
+
+    def scores_of_one(self, predictor: Predictor, study: Study, finds: Finds) -> dict[str, float]:
+        """``dsc``, and what ranks weights, of one study; undefined scores are absent.
+
+        Where neither side has a voxel, ``dsc`` is 1.
+        """
+        labels = reference_of(study, finds)
+        reference = labels > 0
+        maps = predictor(study)
+        mask = maps.probability > self.threshold
+        scores = {"dsc": _dice(reference, mask)}
+        if "soft_dsc" in self.ranked_by:
+            scores["soft_dsc"] = _dice(reference, maps.probability)
+        others = [name for name in self.ranked_by if name not in ("dsc", "soft_dsc")]
+        if others:
+            separate = self.to_instances or ConnectedComponents()
+            case = evaluate_case(
+                Instances(np.array(labels, dtype=np.int32), maps.grid),
+                separate(maps, mask),
+                Options(),
+            )
+            found = {name: case.values[name] for name in others}
+            scores |= {name: float(value) for name, value in found.items() if value is not None}
+        return scores
 
     def score(
         self, predictor: Predictor, validation: Sequence[Study], finds: Finds = "lesions"
@@ -83,3 +118,8 @@ class Selection:
         if self.to_instances is None or self.top_k == 1:
             return "highest validation Dice"
         return f"best mean rank over all metrics among the {compared} highest validation Dice"
+
+
+def _dice(reference: BoolArray, predicted: NDArray[Any]) -> float:
+    both = float(reference.sum()) + float(predicted.sum(dtype=np.float64))
+    return 2 * float(predicted[reference].sum(dtype=np.float64)) / both if both else 1.0

@@ -1,0 +1,43 @@
+"""SegResNet, MONAI's: a large residual encoder, a small decoder, skips that are added."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+
+def seg_resnet(
+    in_channels: int,
+    out_channels: int,
+    features: int,
+    blocks: Sequence[int],
+) -> nn.Module:
+    """MONAI's SegResNet with batch normalization, ReLU and transposed convolutions.
+
+    Takes (B, in_channels, I, J, K), every side a multiple of ``2 ** len(blocks)``, and returns
+    (B, out_channels, I, J, K) without activation.
+
+    Args:
+        in_channels: scans, visits counted apart.
+        out_channels: what the heads need.
+        features: channels of the first convolution, doubled by each downsampling.
+        blocks: residual blocks after each downsampling; their number is that of the
+            downsamplings. Each level of the decoder has one.
+
+    Source: p2404 (B21), section 2.1.
+    """
+    from monai.networks.nets.segresnet import SegResNet
+
+    network: nn.Module = SegResNet(
+        spatial_dims=3,
+        init_filters=features,
+        in_channels=in_channels,
+        out_channels=out_channels,
+        act=("RELU", {"inplace": True}),
+        norm="BATCH",
+        blocks_down=(0, *blocks),
+        blocks_up=(1,) * len(blocks),
+        upsample_mode="deconv",
+    )
+    return network
