@@ -43,8 +43,13 @@ Separation = Literal["offsets", "acls", "cc"]
 
 def main() -> None:
     """Run the command line; a fault in what the user gave is one line and exit status 2."""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["cohort"]:
+        from lesionwise.cohort.arguments import one_label_an_option
+
+        arguments = one_label_an_option(arguments)
     try:
-        app()
+        app(arguments)
     except types.InputError as fault:
         console.print(f"lesionwise: {fault}", markup=False, soft_wrap=True)
         sys.exit(2)
@@ -505,6 +510,112 @@ def predict(
             summary, failures = done.summary, done.failures
     show(summary)
     _exit_on_failures(failures)
+
+
+@app.command()
+def cohort(
+    bids_dir: Annotated[Path, typer.Argument(help="A BIDS data set.")],
+    output_dir: Annotated[Path, typer.Argument(help="Folder for the results.")],
+    level: Annotated[
+        Literal["participant", "group"],
+        typer.Argument(help="participant: every subject; group: one table and one page."),
+    ],
+    participant_label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--participant-label", "--participant_label", help="Only these subjects (several)."
+        ),
+    ] = None,
+    session_label: Annotated[
+        list[str] | None,
+        typer.Option("--session-label", "--session_label", help="Only these visits (several)."),
+    ] = None,
+    model: Model = "conflunet",
+    instances: Annotated[
+        Separation | None, typer.Option(help="How lesions are told apart.")
+    ] = None,
+    longitudinal: Annotated[
+        bool, typer.Option(help="Off segments each visit and compares none.")
+    ] = True,
+    brain_extraction: Annotated[
+        bool, typer.Option(help="Off for scans that hold nothing but brain.")
+    ] = True,
+    device: Device = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            "--n-procs",
+            "--n_procs",
+            help="Processes; one per core as memory allows if not given.",
+            min=1,
+        ),
+    ] = None,
+    threads_per_worker: Annotated[
+        int | None, typer.Option(help="The cores shared out if not given.", min=1)
+    ] = None,
+    dask: Annotated[
+        str | None, typer.Option(help="A running Dask scheduler, such as tcp://node1:8786.")
+    ] = None,
+    scheduler_file: Annotated[
+        Path | None, typer.Option(help="The file that a running Dask scheduler wrote.")
+    ] = None,
+    skip_bids_validation: Annotated[
+        bool,
+        typer.Option(
+            "--skip-bids-validation",
+            "--skip_bids_validation",
+            "--skip-bids-validator",
+            "--skip_bids_validator",
+            help="Accepted; no validator is run in any case.",
+        ),
+    ] = False,
+) -> None:
+    """Find the lesions of a whole BIDS data set; the same command goes on after a kill."""
+    del skip_bids_validation
+    if level == "group":
+        from lesionwise.cohort.group import group
+
+        with progress_shown() as progress:
+            gathered = group(output_dir, progress)
+        show(gathered.participants.head(20))
+        if len(gathered.participants) > 20:
+            results.print(f"… {len(gathered.participants)} in participants.tsv")
+        results.print(f"\nThe page: {gathered.page}", soft_wrap=True)
+        _exit_on_failures(
+            {row["file"] or row["subject"]: row["fault"] for _, row in gathered.failures.iterrows()}
+        )
+        return
+    from lesionwise.cohort.cluster import Workers as Pool
+    from lesionwise.cohort.participant import participant
+
+    if dask and scheduler_file:
+        raise types.InputError("cohort: give --dask or --scheduler-file, not both")
+    if (dask or scheduler_file) and workers:
+        raise types.InputError("cohort: --workers are of this machine; a cluster has its own")
+    with progress_shown() as progress:
+        done = participant(
+            bids_dir,
+            output_dir,
+            participants=participant_label or (),
+            sessions=session_label or (),
+            model=model,
+            instances=instances,
+            brain_extraction=brain_extraction,
+            longitudinal=longitudinal,
+            device=device,
+            workers=Pool(workers, threads_per_worker, dask or "", scheduler_file),
+            progress=progress,
+        )
+    for note in done.notes:
+        console.print(note, markup=False, soft_wrap=True)
+    results.print(
+        f"{len(done.done)} subjects done in {done.seconds:.0f} s, {len(done.kept)} were done "
+        f"before, {len(done.failed)} faults; results in {output_dir}",
+        markup=False,
+        soft_wrap=True,
+    )
+    _exit_on_failures(dict(done.failed))
 
 
 @app.command()

@@ -144,23 +144,26 @@ class BidsFile:
     entities: Entities
 
 
-def walk(root: Path, extensions: tuple[str, ...] = (".nii", ".nii.gz")) -> Iterator[BidsFile]:
+def walk(
+    root: Path, extensions: tuple[str, ...] = (".nii", ".nii.gz"), subject: str = ""
+) -> Iterator[BidsFile]:
     """Every file with a BIDS name in the subject folders of a data set, in the order of names.
 
     Hidden files and folders are passed over, and so is everything outside ``sub-*``.
+
+    Args:
+        subject: the only one whose folder is read, without ``sub-``; all if empty.
 
     Raises:
         InputError: If a file's name and its folder name different subjects or sessions.
     """
     try:
-        subjects = sorted(
-            (p for p in root.iterdir() if p.is_dir() and p.name.startswith("sub-")),
-            key=lambda p: natural(p.name),
-        )
+        found = [root / f"sub-{subject}"] if subject else list(root.iterdir())
     except OSError as error:
         raise InputError(f"{root}: cannot be read ({error.strerror})") from error
-    for subject in subjects:
-        for folder, folders, names in os.walk(subject):
+    found = [p for p in found if p.name.startswith("sub-") and p.is_dir()]
+    for top in sorted(found, key=lambda p: natural(p.name)):
+        for folder, folders, names in os.walk(top):
             folders[:] = sorted((f for f in folders if not f.startswith(".")), key=natural)
             for name in sorted(names, key=natural):
                 if name.startswith(".") or not name.lower().endswith(extensions):

@@ -62,6 +62,18 @@ def find_scans(paths: Iterable[str | Path], suffix: str = "FLAIR") -> list[Found
     return _told_apart(found)
 
 
+def subject_scans(dataset: Path, subject: str, suffix: str = "FLAIR") -> list[FoundScan]:
+    """The scans of one subject of a BIDS data set as ``find_scans`` takes them, maybe none.
+
+    Only the subject's folder is read. Two scans may differ in nothing but their extension.
+
+    Raises:
+        InputError: If a file's name and its folder name different subjects or sessions.
+    """
+    scans = [file for file in walk(dataset, subject=subject) if file.entities.suffix == suffix]
+    return [FoundScan(file.path, file.entities) for file in _raw_first(scans)]
+
+
 def _in_folder(folder: Path, suffix: str) -> list[FoundScan]:
     if any(p.is_dir() and p.name.startswith("sub-") for p in folder.iterdir()):
         scans = [file for file in walk(folder) if file.entities.suffix == suffix]

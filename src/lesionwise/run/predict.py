@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lesionwise.instances.components import ConnectedComponents
 from lesionwise.methods.network import WEIGHTS, NetworkMethod
 from lesionwise.recipe import Recipe
 from lesionwise.run.recipes import find_recipe
 from lesionwise.run.steps import load_steps, shared_steps
-from lesionwise.types import InputError, LesionMaps, Predictor, RunContext, Step, Study
+from lesionwise.types import Finds, InputError, LesionMaps, Predictor, RunContext, Step, Study
 
 RUN_FILE = "run.json"
 
@@ -52,8 +53,11 @@ def model_names() -> list[str]:
     return sorted(path.stem for path in _shipped().glob("*.safetensors"))
 
 
-def load_model(model: str | Path, device: str = "auto") -> LoadedModel:
-    """A shipped model by its name, or the model of a run folder.
+def load_model(model: str | Path | LoadedModel, device: str = "auto") -> LoadedModel:
+    """A shipped model by its name, or the model of a run folder; one that is loaded, as it is.
+
+    ``nnunet:DIR`` is a model folder of nnU-Net's own (``load_nnunet_model``); its lesions are
+    components.
 
     A folder wins over a shipped model of the same name only if it is written as a path, with
     a separator in it.
@@ -62,7 +66,11 @@ def load_model(model: str | Path, device: str = "auto") -> LoadedModel:
         InputError: If there is no such model, its weights are missing or malformed, or they
             are not the ones its run wrote down.
     """
+    if isinstance(model, LoadedModel):
+        return model
     text = str(model)
+    if text.startswith("nnunet:"):
+        return _nnunet_model(text, device)
     weights = _shipped() / f"{text}.safetensors"
     if isinstance(model, str) and "/" not in text and weights.is_file():
         return _shipped_model(text, weights, device)
@@ -135,6 +143,29 @@ def _shipped_model(name: str, weights: Path, device: str) -> LoadedModel:
     sha256 = _checked_hash(weights, described)
     predictor = recipe.method.with_weights(weights, device)
     return LoadedModel(recipe, predictor, name, sha256, described)
+
+
+def _nnunet_model(name: str, device: str) -> LoadedModel:
+    from lesionwise.methods.nnunet import NnunetMethod
+    from lesionwise.methods.nnunet.imported import load_nnunet_model
+
+    read = load_nnunet_model(name, device)
+    finds: Finds = "new" if read.visits == 2 else "lesions"
+    recipe = Recipe(
+        source=f"nnU-Net's model folder {Path(name).name}",
+        scans=read.scans,
+        preprocess=(),
+        method=NnunetMethod(scans=read.scans, finds=finds, within_brain=False),
+        to_instances=ConnectedComponents(),
+        visits=read.visits,
+        finds=finds,
+        departures=("logits are summed in float32", "windows without a voxel are left out"),
+    )
+    hashes = [sha256_of(path) for path in read.checkpoints]
+    together = hashlib.sha256("".join(hashes).encode()).hexdigest()
+    sha256 = hashes[0] if len(hashes) == 1 else together
+    described = {"recipe": name, "overrides": [], "configuration": read.configuration}
+    return LoadedModel(recipe, read.predictor, name, sha256, described)
 
 
 def _recipe_of(described: Mapping[str, Any], folder: Path) -> Recipe:

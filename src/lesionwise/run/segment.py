@@ -68,7 +68,7 @@ def segment(
     scans: Sequence[Path],
     output: Path,
     *,
-    model: str | Path = "conflunet",
+    model: str | Path | LoadedModel = "conflunet",
     options: FindOptions = FindOptions(also=("offsets", "acls", "cc")),  # noqa: B008  (frozen)
     brain_mask: Path | None = None,
     device: str = "auto",
@@ -86,7 +86,7 @@ def segment(
 
     Args:
         scans: NIfTI files, folders of them, BIDS data sets.
-        model: a shipped model's name or a run folder.
+        model: a shipped model's name, a run folder, or a model that is loaded.
         brain_mask: on the scan's grid; for a single scan.
         overwrite: do scans again that are done.
 

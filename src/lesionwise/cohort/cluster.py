@@ -1,0 +1,161 @@
+"""Dask workers: processes of this machine, or a cluster that runs already."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lesionwise.types import InputError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+MEMORY_GIB = 4.0
+"""Memory that one worker is given where the number of workers is not said."""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Where subjects are computed; nothing of this changes what is computed.
+
+    Attributes:
+        number: processes on this machine; None: one a core, as far as each has ``MEMORY_GIB``.
+        threads: of each process; None: the machine's cores shared out, or on a cluster
+            whatever each worker was started with.
+        scheduler: address of a running Dask scheduler, such as ``tcp://node1:8786``.
+        scheduler_file: a file that a running Dask scheduler wrote.
+    """
+
+    number: int | None = None
+    threads: int | None = None
+    scheduler: str = ""
+    scheduler_file: Path | None = None
+
+    @property
+    def remote(self) -> bool:
+        return bool(self.scheduler) or self.scheduler_file is not None
+
+
+def default_workers(subjects: int) -> int:
+    """One process a core, but none without ``MEMORY_GIB`` free and none without a subject."""
+    fitting = int(_free_gib() / MEMORY_GIB)
+    return max(1, min(_cores(), fitting, subjects))
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _free_gib() -> float:
+    """What this process may still use: of the machine, or of its control group if that is less."""
+    import psutil
+
+    free = float(psutil.virtual_memory().available)
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    with suppress(OSError, ValueError):
+        free = min(free, int(limit.read_text()) - int(used.read_text()))
+    return free / 2**30
+
+
+@contextmanager
+def dask_client(workers: Workers, subjects: int) -> Iterator[tuple[Client, int]]:
+    """A client of the workers, and the threads of each (0: as they were started).
+
+    Processes of this machine end with the block, whatever they are at; tasks on a running
+    cluster that have not begun are taken back.
+
+    Raises:
+        InputError: If Dask is not installed, no scheduler answers, or a cluster's worker would
+            do several subjects at once in one process.
+    """
+    try:
+        import dask
+        import distributed
+    except ImportError as error:
+        raise InputError(
+            "cohort: needs Dask, which is not installed: pip install 'lesionwise[cluster]'"
+        ) from error
+    del distributed
+    if workers.remote:
+        with _running(workers) as client:
+            yield client, workers.threads or 0
+        return
+    number = workers.number or default_workers(subjects)
+    threads = workers.threads or max(1, _cores() // number)
+    pools = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    settings = {
+        "distributed.nanny.pre-spawn-environ": dict.fromkeys(pools, threads),
+        # deaths are counted per subject by the subject's own claim
+        "distributed.scheduler.allowed-failures": 1_000_000,
+        # a queued subject waits for whichever worker is free first
+        "distributed.scheduler.worker-saturation": 1.0,
+        # native code may hold the interpreter for minutes, and the nanny sees deaths at once
+        "distributed.scheduler.worker-ttl": None,
+        "distributed.worker.memory.target": False,
+        "distributed.worker.memory.spill": False,
+        "distributed.worker.memory.pause": False,
+        "distributed.worker.memory.terminate": 0.95,
+        "distributed.admin.tick.limit": "10 minutes",
+    }
+    with dask.config.set(settings), _local(number) as client:
+        yield client, threads
+
+
+@contextmanager
+def _local(number: int) -> Iterator[Client]:
+    from distributed import Client, LocalCluster
+    from distributed.core import Status
+
+    cluster = LocalCluster(
+        n_workers=number,
+        threads_per_worker=1,
+        processes=True,
+        memory_limit=int(_free_gib() * 2**30 / number),
+        dashboard_address=None,
+        silence_logs=logging.CRITICAL,
+    )
+    client = Client(cluster)
+    try:
+        yield client
+    finally:
+        for nanny in cluster.workers.values():
+            nanny.status = Status.closing_gracefully  # its worker is not started again
+            if nanny.pid:
+                os.kill(nanny.pid, signal.SIGKILL)  # at once, whatever it is at
+        with suppress(TimeoutError):
+            client.close(timeout=10)
+            cluster.close(timeout=30)
+
+
+@contextmanager
+def _running(workers: Workers) -> Iterator[Client]:
+    from distributed import Client
+
+    name = workers.scheduler or str(workers.scheduler_file)
+    if workers.scheduler_file is not None and not workers.scheduler_file.is_file():
+        raise InputError(f"{name}: no such file; a Dask scheduler writes it when it starts")
+    try:
+        if workers.scheduler_file is not None:
+            client = Client(scheduler_file=str(workers.scheduler_file), timeout=30)
+        else:
+            client = Client(workers.scheduler, timeout=30)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise InputError(f"{name}: no Dask scheduler answers there") from error
+    try:
+        for address, about in client.scheduler_info(n_workers=-1)["workers"].items():
+            if about["nthreads"] > 1:
+                raise InputError(
+                    f"{address}: a worker with {about['nthreads']} threads would do as many "
+                    "subjects at once in one process; start it with --nthreads 1"
+                )
+        yield client
+    finally:
+        client.close(timeout=5)

@@ -1,0 +1,313 @@
+"""The participant level: every subject once, spread over workers, resumable."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lesionwise
+from lesionwise.cohort.cluster import Workers, dask_client
+from lesionwise.cohort.records import (
+    RECORD,
+    STATE,
+    check_settings,
+    failures_of,
+    forget_fault,
+    is_whole,
+    read_record,
+    same_inputs,
+    subject_folders,
+    write_failures,
+    write_fault,
+)
+from lesionwise.cohort.subjects import CohortSubject, find_subjects
+from lesionwise.cohort.work import (
+    ATTEMPTS,
+    Job,
+    Order,
+    Worked,
+    attempts_of,
+    died,
+    segment_or_compare,
+    work_on,
+)
+from lesionwise.io.bids import write_dataset_description
+from lesionwise.io.files import check_writable, write_json
+from lesionwise.types import InputError, Progress, silent
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from lesionwise.run.find import Separation
+
+
+@dataclass(frozen=True)
+class Participants:
+    """How a participant level went.
+
+    Attributes:
+        done: subjects computed by this call.
+        kept: subjects whose results were there already.
+        failed: by subject (and file, where others of the subject went well), why there is
+            nothing; only of the subjects that were asked for.
+        seconds: wall time of the work.
+        peak_mib: the most memory any worker had held.
+        notes: what else happened, a line each.
+    """
+
+    done: tuple[str, ...]
+    kept: tuple[str, ...]
+    failed: Mapping[str, str]
+    seconds: float
+    peak_mib: int
+    notes: tuple[str, ...]
+
+
+def participant(
+    dataset: Path,
+    output: Path,
+    *,
+    participants: Sequence[str] = (),
+    sessions: Sequence[str] = (),
+    model: str | Path = "conflunet",
+    instances: Separation | None = None,
+    brain_extraction: bool = True,
+    longitudinal: bool = True,
+    device: str = "auto",
+    workers: Workers = Workers(),  # noqa: B008  (frozen)
+    progress: Progress = silent,
+) -> Participants:
+    """Find the lesions of every subject of a BIDS data set, each subject a task for a worker.
+
+    A subject's results appear at ``output/sub-…`` at once and whole. A subject that is done is
+    not done again unless its scans, their number, its record or its results are no longer what
+    they were. So the same call goes on after a kill at any point.
+
+    Args:
+        participants, sessions: labels to take; all if empty.
+        longitudinal: compare the visits of a subject that has several; without it, and where a
+            session has several scans, each scan is segmented by itself.
+        workers: where to compute.
+
+    Raises:
+        InputError: If the settings cannot hold, are not those the output folder was made with,
+            or the folder holds results that are not a cohort's. A subject at fault is listed in
+            ``failures.tsv`` instead, and the others go on.
+    """
+    from lesionwise.run.predict import load_model
+
+    dataset, output = dataset.absolute(), output.absolute()
+    subjects = find_subjects(dataset, participants, sessions)
+    check_apart(dataset, output)
+    loaded = load_model(model, device="cpu")
+    settings = {
+        "model": str(Path(model).absolute()) if Path(model).is_dir() else str(model),
+        "weights": loaded.sha256,
+        "recipe": str(loaded.run.get("recipe", "")),
+        "overrides": [str(text) for text in loaded.run.get("overrides", ())],
+        "instances": instances,
+        "brain_extraction": brain_extraction,
+        "longitudinal": longitudinal,
+        "sessions": sorted({name.removeprefix("ses-") for name in sessions}),
+        "version": lesionwise.__version__,
+    }
+    job = partial(segment_or_compare, device=device)
+    return run_subjects(subjects, dataset, output, settings, job, workers, progress)
+
+
+def check_apart(dataset: Path, output: Path) -> None:
+    """Refuse an output folder in which results would lie among the scans.
+
+    Raises:
+        InputError: If it is the data set itself or lies in the folder of a subject.
+    """
+    place, root = output.resolve(), dataset.resolve()
+    inside = place.is_relative_to(root) and place != root
+    if place == root or (inside and place.relative_to(root).parts[0].startswith("sub-")):
+        raise InputError(
+            f"{output}: results would lie among the scans; derivatives/lesionwise is a good place"
+        )
+
+
+def run_subjects(
+    subjects: Sequence[CohortSubject],
+    dataset: Path,
+    output: Path,
+    settings: Mapping[str, Any],
+    job: Job,
+    workers: Workers = Workers(),  # noqa: B008  (frozen)
+    progress: Progress = silent,
+) -> Participants:
+    """Do the subjects that are not done, with any job.
+
+    Args:
+        settings: all that decides the results, as JSON holds it; ``version`` is checked
+            against that of each worker.
+        job: what makes a subject's results.
+
+    Raises:
+        InputError: As for ``participant``.
+    """
+    start = time.perf_counter()
+    check_writable(output)
+    waiting, kept, notes = _plan(subjects, dataset, output, settings)
+    write_json(output / RECORD, {"settings": dict(settings)})
+    write_dataset_description(output, "lesionwise cohort")
+    for subject in subjects:
+        if subject.fault:
+            write_fault(output, subject.label, subject.fault)
+    order = Order(dataset, output, dict(settings), secrets.token_hex(4), 0)
+    done: list[Worked] = []
+    try:
+        if waiting:
+            done = _compute(waiting, order, job, workers, progress)
+    finally:
+        failures = failures_of(
+            output, {p.name.removeprefix("sub-"): read_record(p) for p in subject_folders(output)}
+        )
+        write_failures(output, failures)
+    shutil.rmtree(output / STATE / "making", ignore_errors=True)
+    asked = {subject.name for subject in subjects}
+    return Participants(
+        done=tuple(worked.subject for worked in done if not worked.fault),
+        kept=tuple(subject.label for subject in kept),
+        failed={
+            row["file"] or row["subject"]: row["fault"]
+            for row in failures
+            if row["subject"] in asked
+        },
+        seconds=time.perf_counter() - start,
+        peak_mib=max((worked.peak_mib for worked in done), default=0),
+        notes=tuple(notes),
+    )
+
+
+def _plan(
+    subjects: Sequence[CohortSubject],
+    dataset: Path,
+    output: Path,
+    settings: Mapping[str, Any],
+) -> tuple[list[CohortSubject], list[CohortSubject], list[str]]:
+    """The subjects to compute, those that are done, and what is worth saying about it."""
+    folders = subject_folders(output)
+    ours = (output / RECORD).exists() or (output / STATE).is_dir()
+    if folders and not ours and not any((folder / RECORD).exists() for folder in folders):
+        raise InputError(
+            f"{output}: holds {folders[0].name}, which no cohort made; choose another folder"
+        )
+    for folder in folders:
+        record = read_record(folder)
+        if record is not None:
+            check_settings(record, settings, output)
+    waiting, kept, notes = [], [], []
+    for subject in subjects:
+        folder = output / subject.name
+        record = read_record(folder)
+        if subject.fault:
+            continue
+        if not folder.exists():
+            waiting.append(subject)
+        elif record is None:
+            waiting.append(subject)
+            notes.append(f"{folder / RECORD}: damaged; the subject is done again")
+        elif not same_inputs(record, subject, dataset):
+            waiting.append(subject)
+            notes.append(f"{subject.name}: its scans have changed; it is done again")
+        elif not is_whole(folder, record):
+            waiting.append(subject)
+            notes.append(f"{folder}: results are missing or cut off; the subject is done again")
+        else:
+            kept.append(subject)
+    return waiting, kept, notes
+
+
+def _compute(
+    waiting: Sequence[CohortSubject],
+    order: Order,
+    job: Job,
+    workers: Workers,
+    progress: Progress,
+) -> list[Worked]:
+    progress("start workers", 0, len(waiting))
+    with dask_client(workers, len(waiting)) as (client, threads):
+        order = Order(order.dataset, order.output, order.settings, order.run, threads)
+        return _submit(client, waiting, order, job, progress)
+
+
+def _submit(
+    client: Client,
+    waiting: Sequence[CohortSubject],
+    order: Order,
+    job: Job,
+    progress: Progress,
+) -> list[Worked]:
+    """Every subject through the workers; one whose worker dies is begun again, but not for ever."""
+    from distributed import KilledWorker, as_completed
+    from distributed.client import FutureCancelledError
+    from distributed.comm.core import CommClosedError
+
+    start = time.monotonic()
+    done: list[Worked] = []
+    failed = 0
+
+    def submitted(subject: CohortSubject) -> Any:
+        key = f"{subject.name}-{secrets.token_hex(4)}"
+        return client.submit(work_on, subject, order, job, key=key, pure=False)
+
+    progress(f"{_workers(client)}; the first subjects", 0, len(waiting))
+    subjects = {submitted(subject): subject for subject in waiting}
+    running = as_completed(list(subjects))
+    try:
+        for future in running:
+            subject = subjects.pop(future)
+            try:
+                worked = future.result()
+            except KilledWorker:
+                if attempts_of(order.output, subject.label, order.run) < ATTEMPTS:
+                    again = submitted(subject)
+                    subjects[again] = subject
+                    running.add(again)
+                    continue
+                worked = Worked(subject.label, died(subject.name))
+            except (FutureCancelledError, CommClosedError, TimeoutError) as error:
+                raise InputError(
+                    "cohort: the connection to the Dask scheduler was lost; "
+                    "the same command goes on from here"
+                ) from error
+            except Exception as error:  # the task could not be brought to a worker or back
+                said = (str(error).splitlines() or [""])[0]
+                worked = Worked(subject.label, f"{subject.name}: {type(error).__name__}: {said}")
+            future.release()
+            done.append(worked)
+            if worked.fault:
+                failed += 1
+                write_fault(order.output, worked.subject, worked.fault, worked.details)
+            else:
+                forget_fault(order.output, worked.subject)
+            stage = _stage(worked, len(done), len(waiting), failed, time.monotonic() - start)
+            progress(stage, len(done), len(waiting))
+    finally:
+        if subjects:
+            client.cancel(list(subjects), force=True)
+    return done
+
+
+def _workers(client: Client) -> str:
+    number = len(client.scheduler_info(n_workers=-1)["workers"])
+    return f"{number} worker{'' if number == 1 else 's'}"
+
+
+def _stage(worked: Worked, done: int, total: int, failed: int, seconds: float) -> str:
+    """One line: the subject, the rate, what remains."""
+    how = "failed" if worked.fault else f"{worked.seconds:.0f} s"
+    rate = done / max(seconds, 1e-9) * 3600
+    left = (total - done) / rate * 60 if rate else 0.0
+    remains = f"{left:.0f} min" if left < 120 else f"{left / 60:.1f} h"
+    faults = f", {failed} failed" if failed else ""
+    return f"sub-{worked.subject}: {how}; {rate:.0f} subjects/h, {remains} left{faults}"

@@ -1,0 +1,94 @@
+"""Which subjects of a BIDS data set a cohort run works on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lesionwise.io.bids import FoundScan
+from lesionwise.io.names import natural
+from lesionwise.io.scans import subject_scans
+from lesionwise.types import InputError
+
+
+@dataclass(frozen=True)
+class CohortSubject:
+    """One subject of a data set.
+
+    Attributes:
+        label: without ``sub-``.
+        scans: its FLAIR scans, sessions in natural order.
+        fault: why there is nothing to work on; empty where there is.
+    """
+
+    label: str
+    scans: tuple[FoundScan, ...]
+    fault: str = ""
+
+    @property
+    def name(self) -> str:
+        """With ``sub-``, as its folder is called."""
+        return f"sub-{self.label}"
+
+    @property
+    def comparable(self) -> bool:
+        """Two or more visits, each with a session's name and one scan."""
+        sessions = [scan.session for scan in self.scans]
+        return len(sessions) > 1 and all(sessions) and len(set(sessions)) == len(sessions)
+
+
+def find_subjects(
+    dataset: Path, participants: Sequence[str] = (), sessions: Sequence[str] = ()
+) -> list[CohortSubject]:
+    """The subjects of a BIDS data set, in natural order, each with its FLAIR scans.
+
+    A subject without a scan, or with files that contradict their folder, comes with its fault,
+    so that the others go on.
+
+    Args:
+        participants: labels to take, with or without ``sub-``; all if empty.
+        sessions: labels to take, with or without ``ses-``; all if empty.
+
+    Raises:
+        InputError: If the folder holds no subjects, or not one that is asked for.
+    """
+    if not dataset.is_dir():
+        raise InputError(f"{dataset}: no such folder")
+    try:
+        there = sorted(
+            (p.name for p in dataset.iterdir() if p.name.startswith("sub-") and p.is_dir()),
+            key=natural,
+        )
+    except OSError as error:
+        raise InputError(f"{dataset}: cannot be read ({error.strerror})") from error
+    labels = [name.removeprefix("sub-") for name in there]
+    if not labels:
+        raise InputError(f"{dataset}: not a BIDS data set (it holds no folder sub-…)")
+    wanted = {name.removeprefix("sub-") for name in participants}
+    missing = sorted(wanted - set(labels), key=natural)
+    if missing:
+        known = ", ".join(labels[:8]) + (f" … ({len(labels)} in all)" if len(labels) > 8 else "")
+        raise InputError(f"{dataset}: no participant {', '.join(missing)}; there are {known}")
+    visits = {name.removeprefix("ses-") for name in sessions}
+    subjects = [_subject(dataset, name, visits) for name in labels if not wanted or name in wanted]
+    if visits and not any(subject.scans for subject in subjects):
+        listed = ", ".join(sorted(visits, key=natural))
+        raise InputError(f"{dataset}: no FLAIR scan in session {listed}")
+    return subjects
+
+
+def _subject(dataset: Path, label: str, sessions: set[str]) -> CohortSubject:
+    try:
+        found = subject_scans(dataset, label)
+    except InputError as fault:
+        return CohortSubject(label, (), str(fault))
+    scans = tuple(scan for scan in found if not sessions or scan.session in sessions)
+    if not scans:
+        where = f" in session {', '.join(sorted(sessions, key=natural))}" if sessions else ""
+        return CohortSubject(label, (), f"sub-{label}: no FLAIR scan{where}")
+    names = [tuple(scan.entities.pairs().items()) for scan in scans]
+    for name, scan in zip(names, scans, strict=True):
+        if names.count(name) > 1:
+            return CohortSubject(label, (), f"{scan.path}: there is a second scan of this name")
+    return CohortSubject(label, scans)

@@ -1,0 +1,192 @@
+"""Each subject once, whatever dies: a pool of two worker processes, and records on disk."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+pytest.importorskip("distributed")
+
+from lesionwise.cohort.cluster import Workers
+from lesionwise.cohort.participant import check_apart, run_subjects
+from lesionwise.cohort.subjects import find_subjects
+from lesionwise.types import InputError
+
+TWO = Workers(number=2, threads=1)
+
+
+def snapshot(output):
+    """Every file that is not hidden, with its content and its time."""
+    files = (p for p in output.rglob("*") if p.is_file() and "/." not in p.as_posix())
+    return {p.relative_to(output).as_posix(): (p.read_bytes(), p.stat().st_mtime_ns) for p in files}
+
+
+@pytest.fixture
+def go(dataset, settings, tmp_path):
+    """Run the participant level over subjects 01 … 06 with two workers."""
+    root = dataset(*[(f"{number:02d}", "") for number in range(1, 7)])
+
+    def run(job, **changes):
+        return run_subjects(
+            find_subjects(root), root, tmp_path / "out", settings | changes, job, TWO
+        )
+
+    return run
+
+
+@pytest.fixture
+def one_process(monkeypatch, client_in_this_process):
+    """Where nothing dies, workers need no process of their own."""
+    monkeypatch.setattr("lesionwise.cohort.participant.dask_client", client_in_this_process)
+
+
+def test_a_subject_whose_worker_is_killed_is_begun_again_and_the_others_are_not(
+    go, fake_job, tmp_path
+):
+    job, begun = fake_job(dies="03", times=1)
+    done = go(job)
+    assert sorted(done.done) == ["01", "02", "03", "04", "05", "06"]
+    assert not done.failed
+    assert begun() == {"01": 1, "02": 1, "03": 2, "04": 1, "05": 1, "06": 1}
+    assert (tmp_path / "out" / "sub-03" / "anat" / "whole").exists()
+    assert not list((tmp_path / "out").rglob("half"))
+    assert json.loads((tmp_path / "out/sub-03/cohort.json").read_text())["attempts"] == 2
+
+    before = snapshot(tmp_path / "out" / "sub-01")
+    again = go(job)
+    assert not again.done
+    assert len(again.kept) == 6
+    assert begun()["01"] == 1
+    assert snapshot(tmp_path / "out" / "sub-01") == before
+
+
+def test_a_subject_that_kills_every_worker_is_listed_with_one_that_fails(go, fake_job, tmp_path):
+    job, begun = fake_job(fails={"05": "sub-05: no brain found", "06": "bug"}, dies="02", times=99)
+    done = go(job)
+    assert sorted(done.done) == ["01", "03", "04"]
+    assert begun()["02"] == 3
+    table = pd.read_csv(tmp_path / "out" / "failures.tsv", sep="\t").set_index("subject")["fault"]
+    assert table.to_dict() == {
+        "sub-02": "sub-02: its worker died 3 times (killed, or out of memory)",
+        "sub-05": "sub-05: no brain found",
+        "sub-06": "sub-06: KeyError: 'bug'",
+    }
+    assert done.failed == table.to_dict()
+    details = json.loads((tmp_path / "out/.cohort/failed/sub-06.json").read_text())["details"]
+    assert "raise KeyError" in details
+
+    healed, begun = fake_job()
+    again = go(healed)
+    assert sorted(again.done) == ["02", "05", "06"]
+    assert not again.failed
+    assert not (tmp_path / "out" / "failures.tsv").exists()
+
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+from lesionwise.cohort.cluster import Workers
+from lesionwise.cohort.participant import run_subjects
+from lesionwise.cohort.subjects import find_subjects
+import lesionwise
+
+def make(log):
+    def job(subject, folder, settings):
+        import time
+        (log / subject.label).write_text((log / subject.label).read_text() + "x"
+                                         if (log / subject.label).exists() else "x")
+        anat = folder / f"sub-{subject.label}" / "anat"
+        anat.mkdir(parents=True, exist_ok=True)
+        (anat / "half").write_text("half")
+        time.sleep(0 if subject.label < "03" else 60)
+        (anat / "half").rename(anat / "whole")
+        return {}
+    return job
+
+if __name__ == "__main__":
+    root, out, log = map(Path, sys.argv[1:])
+    settings = {"threshold": 0.5, "version": lesionwise.__version__}
+    run_subjects(find_subjects(root), root, out, settings, make(log), Workers(2, 1))
+"""
+
+
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
+def test_a_call_that_is_killed_leaves_what_is_done_and_nothing_half(
+    go, dataset, fake_job, tmp_path, sign
+):
+    script, log, out = tmp_path / "call.py", tmp_path / "log", tmp_path / "out"
+    script.write_text(SCRIPT)
+    log.mkdir()
+    call = subprocess.Popen(
+        [sys.executable, str(script), str(dataset()), str(out), str(log)],
+        stderr=subprocess.DEVNULL,
+    )
+    end = time.monotonic() + 60
+    while not ((log / "03").exists() and (log / "04").exists()):
+        assert call.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    os.kill(call.pid, sign)
+    call.wait(20)
+    assert sorted(p.name for p in out.glob("sub-*")) == ["sub-01", "sub-02"]
+    job, begun = fake_job()
+    done = go(job)
+    assert begun() == {"03": 1, "04": 1, "05": 1, "06": 1}
+    assert sorted(done.kept) == ["01", "02"]
+    assert not list(out.rglob("half"))
+
+
+def test_damaged_records_changed_scans_and_lost_results_are_done_again(
+    go, dataset, fake_job, tmp_path, one_process
+):
+    job, begun = fake_job()
+    go(job)
+    out, scans = tmp_path / "out", dataset()
+    record = out / "sub-01" / "cohort.json"
+    record.write_bytes(record.read_bytes()[:40])
+    (out / "sub-02" / "cohort.json").write_text("[]")
+    (scans / "sub-03" / "anat" / "sub-03_FLAIR.nii.gz").write_text("another scan")
+    (out / "sub-04" / "anat" / "whole").unlink()
+    os.utime(scans / "sub-05" / "anat" / "sub-05_FLAIR.nii.gz")
+    (out / "cohort.json").write_text("{")
+    done = go(job)
+    assert sorted(done.done) == ["01", "02", "03", "04"]
+    assert sorted(done.kept) == ["05", "06"]
+    assert [note.split(": ")[1] for note in done.notes] == [
+        "damaged; the subject is done again",
+        "damaged; the subject is done again",
+        "its scans have changed; it is done again",
+        "results are missing or cut off; the subject is done again",
+    ]
+    assert begun()["05"] == 1
+    assert go(job).done == ()
+
+
+def test_other_settings_are_refused_in_one_line_before_anything_is_begun(
+    go, fake_job, tmp_path, one_process
+):
+    job, _ = fake_job()
+    go(job)
+    before = snapshot(tmp_path / "out")
+    with pytest.raises(InputError, match=r"made with threshold 0\.5, now it is 0\.7") as fault:
+        go(job, threshold=0.7)
+    assert "\n" not in str(fault.value)
+    assert snapshot(tmp_path / "out") == before
+
+
+def test_a_folder_with_results_of_another_command_is_refused(go, fake_job, tmp_path):
+    (tmp_path / "out" / "sub-01" / "anat").mkdir(parents=True)
+    with pytest.raises(InputError, match="holds sub-01, which no cohort made"):
+        go(fake_job()[0])
+
+
+def test_results_never_go_among_the_scans(tmp_path):
+    for place in (tmp_path, tmp_path / "sub-01", tmp_path / "sub-01" / "anat"):
+        with pytest.raises(InputError, match="would lie among the scans"):
+            check_apart(tmp_path, place)
+    check_apart(tmp_path, tmp_path / "derivatives" / "lesionwise")
