@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+import cc3d
 import edt
 import numpy as np
 from scipy import ndimage
@@ -21,9 +22,16 @@ NOISY, TOO_NOISY = 15.0, 6.0
 CUT_SHARE, TOO_CUT_SHARE = 0.05, 0.2
 FLAT = 0.08
 BRIGHT_TAIL = 0.5
-"""Above the median, share of the range of brightness: 0.27 to 0.34 in FLAIR, 0.63 in T2w."""
+"""Above the median, share of the range: 0.26 to 0.36 in FLAIR, 0.64 to 0.73 in T2w."""
+GRAY_ABOVE_WHITE = -0.085
+"""Of ``tissue_order``: -0.05 to 0.16 in FLAIR and T2w, -0.24 to -0.12 in T1w."""
+GHOSTED, TOO_GHOSTED = 0.004, 0.04
+"""Of ``ghost_share``: at most 0.0014 in the real scans; measured in docs/preprocessing.md."""
 SATURATED_SHARE = 0.02
 CHANGED_SPACING = 1.25
+CHANGED_NOISE = 2.0
+CHANGED_TAIL = 0.2
+LEAST_AIR_VOX = 200
 
 
 @dataclass(frozen=True)
@@ -42,15 +50,16 @@ class Quality:
 
 
 def scan_quality(scan: Volume, brain: Volume | None, *, flair: bool = True) -> Quality:
-    """Grade one scan by coverage, spacing, noise, contrast and brightness.
+    """Grade one scan by coverage, spacing, noise, motion, contrast and kind.
 
     Args:
         scan: any scan, before its intensities were normalized.
         brain: brain mask on any grid; None measures spacing and emptiness alone.
-        flair: whether the scan should be a FLAIR: then fluid has to be darker than tissue.
+        flair: whether the scan should be a FLAIR: then fluid has to be darker than tissue, and
+            gray matter no darker than white matter.
 
     Thresholds are this project's own, set so that the real scans at hand (0.57 x 0.57 x 3.3 to
-    0.72 x 0.72 x 4 mm) are good and obviously spoilt copies of them are not.
+    0.72 x 0.72 x 4 mm, and two of 1 mm) are good and obviously spoilt copies of them are not.
     """
     values = scan.array
     if not np.isfinite(values).all():
@@ -108,6 +117,12 @@ def _judge_brain(
     measures["contrast"] = float((high - low) / abs(middle)) if middle else np.inf
     if measures["contrast"] < FLAT:
         faults.append((True, "hardly any contrast within the brain"))
+    ghost = ghost_share(values, inside, spacing_mm)
+    if ghost is not None:
+        measures["ghost_share"] = ghost
+        if ghost > GHOSTED:
+            percent = f"{100 * ghost:.1f} % as bright as the brain"
+            faults.append((ghost > TOO_GHOSTED, f"motion: ghosts beside the head, {percent}"))
     top = float(values.max())
     measures["saturated_share"] = float((values[inside] >= top).mean())
     if measures["saturated_share"] > SATURATED_SHARE:
@@ -133,7 +148,79 @@ def _judge_brightness(
     dark, bright = np.percentile(values[inside], [1, 99])
     measures["bright_tail"] = float((bright - middle) / max(bright - dark, 1e-12))
     if flair and measures["bright_tail"] > BRIGHT_TAIL:
-        faults.append((False, "fluid is brighter than tissue: not a FLAIR scan, or inverted"))
+        faults.append((True, "fluid is brighter than tissue: not a FLAIR scan, or inverted"))
+    measures["tissue_order"] = tissue_order(values, inside, spacing_mm)
+    if flair and measures["tissue_order"] < GRAY_ABOVE_WHITE:
+        faults.append((True, "gray matter is darker than white matter: T1-weighted, not FLAIR"))
+
+
+def tissue_order(
+    values: FloatArray, inside: BoolArray, spacing_mm: tuple[float, float, float]
+) -> float:
+    """Above 0 where gray matter is brighter than white matter, below where it is darker.
+
+    The sum of two shares of the tissue's brightness: how much brighter the outer 3 to 9 mm of
+    the brain are than what lies 14 to 25 mm deep, after slow changes (20 mm) were divided out;
+    and how far the median lies above the mode, which is that of white matter. 0 where the
+    brain is too thin to have both. Tissue is what lies between 0.55 and 2 times the median.
+    """
+    step = tuple(max(1, round(2 / s)) for s in spacing_mm)
+    thinned = tuple(slice(None, None, n) for n in step)
+    values = np.asarray(values[thinned], dtype=np.float32)
+    inside = np.ascontiguousarray(inside[thinned])
+    coarse_mm = [n * s for n, s in zip(step, spacing_mm, strict=True)]
+    middle = float(np.median(values[inside])) if inside.any() else 0.0
+    if middle <= 0:
+        return 0.0
+    tissue = inside & (values > 0.55 * middle) & (values < 2 * middle)
+    sigma = [20 / s for s in coarse_mm]
+    share = ndimage.gaussian_filter(tissue.astype(np.float32), sigma)
+    slow = ndimage.gaussian_filter(np.where(tissue, values, 0), sigma) / np.maximum(share, 1e-3)
+    even = values / np.maximum(slow, 1e-6)
+    depth_mm = edt.edt(inside, anisotropy=coarse_mm, black_border=False)
+    outer = even[tissue & (depth_mm > 3) & (depth_mm < 9)]
+    deep = even[tissue & (depth_mm > 14) & (depth_mm < 25)]
+    if not len(outer) or not len(deep):
+        return 0.0
+    counts, edges = np.histogram(values[tissue], 64)
+    highest = int(ndimage.gaussian_filter1d(counts.astype(np.float64), 1.5).argmax())
+    mode = float(edges[highest] + edges[highest + 1]) / 2
+    return float(np.median(outer) - np.median(deep)) + (middle - mode) / middle
+
+
+def ghost_share(
+    values: FloatArray, inside: BoolArray, spacing_mm: tuple[float, float, float]
+) -> float | None:
+    """How much brighter the air beside the head is than the air at the corners, brain = 1.
+
+    A patient who moves, and blood that flows, leave copies of the head along the direction of
+    phase encoding: in the air beside the head along i or along j, never in the corners, where
+    noise alone is. The larger of the two directions counts; slices whose brain section is below
+    0.4 of the largest do not. 0 in a scan whose air was set to 0; None where the head fills the
+    picture. Ghosts along k are not seen.
+    """
+    sections = inside.sum(axis=(0, 1))
+    middle = float(np.median(values[inside]))
+    if middle <= 0:
+        return None
+    along = [max(1, round(2 / s)) for s in spacing_mm[:2]]
+    thinned = np.s_[:: along[0], :: along[1], sections >= 0.4 * sections.max()]
+    air_and_head = np.asarray(values[thinned], dtype=np.float32)
+    bright = ndimage.uniform_filter(air_and_head, (3, 3, 1)) > 0.25 * middle
+    regions = cc3d.connected_components(bright | inside[thinned], connectivity=6)
+    counts = np.bincount(regions.ravel())
+    counts[0] = 0
+    margin = max(1, round(8 / (along[0] * spacing_mm[0])))
+    cross = ndimage.generate_binary_structure(2, 1)[:, :, None]
+    head = ndimage.binary_dilation(regions == counts.argmax(), cross, iterations=margin)
+    beside_i = ~head & head.any(axis=0, keepdims=True)
+    beside_j = ~head & head.any(axis=1, keepdims=True)
+    corners = ~head & ~beside_i & ~beside_j
+    regions_of_air = (beside_i & ~beside_j, beside_j & ~beside_i, corners)
+    if min(int(region.sum()) for region in regions_of_air) < LEAST_AIR_VOX:
+        return None
+    one, other, noise = (float(air_and_head[region].mean()) for region in regions_of_air)
+    return max(one - noise, other - noise, 0.0) / middle
 
 
 def cut_share(inside: BoolArray) -> float:
@@ -165,25 +252,44 @@ def noise_level(values: FloatArray, inside: BoolArray) -> float:
     return float(np.median(np.abs(rough[inside])) / (6 * 0.6745))
 
 
-def protocol_changes(visits: tuple[Visit, ...], scan: str = "flair") -> tuple[str, ...]:
+def protocol_changes(
+    visits: Sequence[Visit], scan: str = "flair", grades: Sequence[Quality] | None = None
+) -> tuple[str, ...]:
     """What changed in the way one scan was taken between consecutive visits, as sentences.
 
-    Compares voxel size and, where brains are known, contrast. Visits without it are passed over.
+    Compares voxel size and, where brains are known, contrast and noise. Visits without the scan
+    are passed over.
+
+    Args:
+        grades: of each visit's scan, where they are known already.
     """
-    having = [visit for visit in visits if scan in visit.scans]
+    if grades is None:
+        grades = [
+            scan_quality(visit.scans[scan], visit.brain, flair=scan == "flair")
+            if scan in visit.scans
+            else Quality("good", (), {})
+            for visit in visits
+        ]
+    having = [pair for pair in zip(visits, grades, strict=True) if scan in pair[0].scans]
     changes = []
-    for before, after in pairwise(having):
+    for (before, first), (after, second) in pairwise(having):
         names = f"{before.session or 'the first visit'} and {after.session or 'the next'}"
         one, two = before.scans[scan], after.scans[scan]
         ratios = np.sort(one.grid.spacing_mm) / np.sort(two.grid.spacing_mm)
         if max(ratios.max(), 1 / ratios.min()) > CHANGED_SPACING:
             changes.append(f"voxel sizes differ between {names}")
-        tails = [
-            scan_quality(volume, visit.brain).measures.get("bright_tail")
-            for volume, visit in ((one, before), (two, after))
-        ]
-        if tails[0] is not None and tails[1] is not None and abs(tails[0] - tails[1]) > 0.2:
+
+        def both(name: str, a: Quality = first, b: Quality = second) -> tuple[float, float] | None:
+            if name in a.measures and name in b.measures:
+                return float(a.measures[name]), float(b.measures[name])
+            return None
+
+        tails = both("bright_tail")
+        if tails is not None and abs(tails[0] - tails[1]) > CHANGED_TAIL:
             changes.append(f"contrast differs between {names}")
+        noise = both("signal_to_noise")
+        if noise is not None and max(noise) > CHANGED_NOISE * min(noise):
+            changes.append(f"noise differs between {names}")
     return tuple(changes)
 
 
