@@ -1,0 +1,258 @@
+"""nnU-Net trained and applied as a method."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from lesionwise.methods.nnunet.cases import Case, CaseStep, case_of
+from lesionwise.methods.nnunet.settings import (
+    Augmentation,
+    InstanceHeads,
+    Learning,
+    Plans,
+    to_json,
+)
+from lesionwise.methods.nnunet.workspace import Workspace, require_nnunet
+from lesionwise.types import (
+    Finds,
+    InputError,
+    Predictor,
+    RunContext,
+    Study,
+    TrainingData,
+)
+
+WEIGHTS = "model.safetensors"
+INITIAL = "initial.safetensors"
+DESCRIPTION = "nnunet.json"
+
+
+@dataclass(frozen=True)
+class NnunetMethod:
+    """nnU-Net: it takes the data's fingerprint, plans, preprocesses, trains and predicts.
+
+    Every default is nnU-Net's; the parts say what a recipe wants otherwise.
+
+    Attributes:
+        scans: channels of each visit, in order.
+        configuration: slices or volumes.
+        finds: what is learned.
+        plans, learning, augmentation: as their names say.
+        heads: center heatmap and offsets beside the segmentation; 3D only.
+        case_steps: what is done to training cases before nnU-Net sees them, in order.
+        within_brain: scans are set to 0 outside the visit's brain, where it is known.
+        mirroring: average mirrored views in prediction, over the axes that training mirrored.
+        overlap: of neighboring windows in prediction.
+        precision: of prediction; "bfloat16" takes effect where the processor computes it.
+    """
+
+    scans: tuple[str, ...]
+    configuration: Literal["2d", "3d_fullres"] = "3d_fullres"
+    finds: Finds = "lesions"
+    plans: Plans = field(default_factory=Plans)
+    learning: Learning = field(default_factory=Learning)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    heads: InstanceHeads | None = None
+    case_steps: tuple[CaseStep, ...] = ()
+    within_brain: bool = True
+    mirroring: bool = True
+    overlap: float = 0.5
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        if self.heads is not None and self.configuration == "2d":
+            raise ValueError("instance heads need a 3D configuration")
+        if self.heads is not None and self.learning.loss != "dice+ce":
+            raise ValueError("instance heads go with the loss dice+ce")
+
+    def fit(self, data: TrainingData, run: RunContext) -> None:
+        """Train and leave ``model.safetensors`` with ``nnunet.json`` (plans and the like).
+
+        ``run.folder`` also gets ``log.csv`` (a row per epoch), ``training.json`` (a summary) and
+        ``nnunet/``, nnU-Net's own tree, in which a killed training goes on; when it has ended,
+        raw and preprocessed data are removed from it.
+
+        Raises:
+            InputError: If there is nothing to learn from, a study lacks a scan or its reference,
+                or nnunetv2 is missing.
+        """
+        space = Workspace(run.folder / "nnunet")
+        with space.in_use(run.progress) as progress:
+            from lesionwise.methods.nnunet import plan
+
+            begun = space.raw / "dataset.json"
+            if not (run.resume and begun.is_file()):
+                plan.write_raw(
+                    space,
+                    self._training_cases(data.training, run),
+                    (self._case(study) for study in data.validation),
+                    self._channel_names(data.training),
+                    self.learning.loss == "dice+bce",
+                )
+            if not (space.preprocessed / f"{plan.PLANS_NAME}.json").is_file():
+                plan.make_plans(space, self.plans, self.configuration, progress)
+            plans = plan.preprocess(space, self.configuration, self.heads is not None, progress)
+        with space.in_use(run.progress, run.workers) as progress:
+            self._train(space, plans, replace(run, progress=progress))
+
+    def load(self, run: RunContext) -> Predictor:
+        """The predictor of ``run.folder``.
+
+        Raises:
+            InputError: If something is missing or malformed.
+        """
+        require_nnunet()
+        from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+        from lesionwise.methods.network import device_of
+        from lesionwise.methods.nnunet.checkpoints import load_network
+        from lesionwise.methods.nnunet.predictor import NnunetPredictor
+        from lesionwise.methods.nnunet.trainer import HEADS, network_of
+
+        path = run.folder / DESCRIPTION
+        try:
+            told = json.loads(path.read_text(encoding="utf-8"))
+            plans, dataset = told["plans"], told["dataset"]
+            manager = PlansManager(plans)
+            segments = manager.get_label_manager(dataset).num_segmentation_heads
+            network = network_of(
+                manager.get_configuration(self.configuration),
+                len(dataset["channel_names"]),
+                segments + (HEADS if self.heads else 0),
+                deep_supervision=False,
+            )
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise InputError(f"{path}: missing or malformed ({error})") from error
+        load_network(network, run.folder / WEIGHTS)
+        device = device_of(run.device)
+        return NnunetPredictor(
+            plans=plans,
+            dataset=dataset,
+            configuration=self.configuration,
+            networks=(network.to(device).eval(),),
+            scans=self.scans,
+            mirror_axes=tuple(told["mirror_axes"] or ()) if self.mirroring else (),
+            lesion_labels=(1,),
+            within_brain=self.within_brain,
+            keep_voxels=self.plans.keep_voxels,
+            heads=self.heads is not None,
+            overlap=self.overlap,
+            device=device,
+            precision=self.precision,
+            progress=run.progress,
+        )
+
+    def _case(self, study: Study) -> Case:
+        return case_of(study, self.scans, self.finds, self.within_brain, self.plans.keep_voxels)
+
+    def _training_cases(self, studies: Sequence[Study], run: RunContext) -> Iterator[Case]:
+        for number, study in enumerate(studies):
+            rng = np.random.default_rng([run.seed, number])
+            cases = [self._case(study)]
+            for step in self.case_steps:
+                cases = [made for case in cases for made in step(case, rng)]
+            yield from cases
+
+    def _channel_names(self, studies: Sequence[Study]) -> list[str]:
+        if not len(studies):
+            raise InputError("nothing to learn from: no training study")
+        visits = len(studies[0].visits)
+        if visits == 1:
+            return list(self.scans)
+        names = ["baseline", *(f"visit{n}" for n in range(2, visits)), "followup"]
+        return [f"{scan}_{name}" for name in names for scan in self.scans]
+
+    def _train(self, space: Workspace, plans: dict[str, Any], run: RunContext) -> None:
+        import torch
+
+        from lesionwise.methods.network import device_of
+        from lesionwise.methods.nnunet.checkpoints import (
+            load_network,
+            read_checkpoint,
+            save_network,
+        )
+        from lesionwise.methods.nnunet.trainer import LesionTrainer
+
+        described = json.loads((space.raw / "dataset.json").read_text(encoding="utf-8"))
+        channels = len(described["channel_names"])
+        settings = {
+            "learning": to_json(self.learning),
+            "augmentation": to_json(self.augmentation),
+            "heads": to_json(self.heads),
+            "last_visit": list(range(channels - len(self.scans), channels)),
+        }
+        shutil.copyfile(space.raw / "splits_final.json", space.preprocessed / "splits_final.json")
+        device = device_of(run.device)
+        torch.manual_seed(run.seed)
+        trainer = LesionTrainer(
+            {**plans, "lesionwise": settings}, self.configuration, 0, described, device
+        )
+        trainer.seed, trainer.max_minutes = run.seed, run.max_minutes
+        trainer.progress = run.progress
+        trainer.initialize()
+        folder = Path(trainer.output_folder)
+        final, latest = folder / "checkpoint_final.pth", folder / "checkpoint_latest.pth"
+        if run.resume and final.is_file():
+            trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+            trainer.load_checkpoint(read_checkpoint(final))
+        else:
+            if run.resume and latest.is_file():
+                trainer.load_checkpoint(read_checkpoint(latest))
+            elif (run.folder / INITIAL).is_file():
+                load_network(trainer.network, run.folder / INITIAL)
+            trainer.run_training()
+        network = getattr(trainer.network, "_orig_mod", trainer.network)
+        save_network(network.state_dict(), network, run.folder / WEIGHTS)
+        axes = trainer.inference_allowed_mirroring_axes
+        (run.folder / DESCRIPTION).write_text(
+            json.dumps(
+                {
+                    "plans": {**plans, "lesionwise": settings},
+                    "dataset": described,
+                    "mirror_axes": None if axes is None else list(axes),
+                },
+                indent=2,
+            ),
+            encoding="utf-8",
+        )
+        self._write_log(trainer, run, plans)
+        for part in ("raw", "preprocessed"):
+            shutil.rmtree(space.root / part, ignore_errors=True)
+
+    def _write_log(self, trainer: Any, run: RunContext, plans: dict[str, Any]) -> None:
+        training, validation = trainer.losses()
+        dice = trainer.logger.get_value("mean_fg_dice", None)
+        rates = trainer.logger.get_value("lrs", None)
+        rows = ["epoch,learning_rate,loss,validation_loss,validation_dsc"]
+        for epoch, row in enumerate(zip(rates, training, validation, dice, strict=True), start=1):
+            rows.append(",".join([str(epoch), *(f"{float(value):.6g}" for value in row)]))
+        (run.folder / "log.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+        planned = plans["configurations"][self.configuration]
+        epochs = len(training)
+        summary = {
+            "epochs": epochs,
+            "steps": epochs * self.learning.batches_per_epoch,
+            "patches": epochs * self.learning.batches_per_epoch * planned["batch_size"],
+            "minutes": round(trainer.minutes, 2),
+            "max_minutes": run.max_minutes,
+            "training_cases": plans_cases(trainer),
+            "patch_size_vox": planned["patch_size"],
+            "spacing_mm": planned["spacing"],
+            "batch_size": planned["batch_size"],
+            "parameters": sum(p.numel() for p in trainer.network.parameters()),
+            "device": str(trainer.device),
+            "chosen": {"epoch": "last", "why": "nnU-Net predicts with its final weights"},
+        }
+        (run.folder / "training.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
+
+
+def plans_cases(trainer: Any) -> int:
+    """How many cases were trained on."""
+    return int(trainer.dataset_json["numTraining"])

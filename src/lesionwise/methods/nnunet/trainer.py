@@ -1,0 +1,322 @@
+"""nnU-Net's trainer, with its numbers read from the recipe's settings. Imports nnunetv2."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.training.loss.dice import get_tp_fp_fn_tn
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+
+from lesionwise.learning.window import computes_bfloat16
+from lesionwise.methods.nnunet.cases import AXES
+from lesionwise.methods.nnunet.losses import SEGMENTATION, HeadsLoss
+from lesionwise.methods.nnunet.plan import Arrays
+from lesionwise.methods.nnunet.settings import (
+    Adam,
+    Augmentation,
+    InstanceHeads,
+    Learning,
+    from_json,
+)
+from lesionwise.methods.nnunet.transforms import adapt
+from lesionwise.types import Progress, silent
+
+HEADS = 4
+"""Channels beyond the segmentation: a heatmap and three offsets."""
+MINUTES_BETWEEN_CHECKPOINTS = 10.0
+
+
+class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
+    """Trains what ``plans["lesionwise"]`` says; everything else is nnU-Net's own.
+
+    Attributes:
+        seed: every epoch draws from it and its number, so a resumed training draws as one that
+            never stopped (with ``nnUNet_n_proc_DA`` = 0).
+        max_minutes: wall time; the schedule is fitted into it.
+        progress: told of each epoch.
+    """
+
+    seed = 0
+    max_minutes: float | None = None
+    progress: Progress = staticmethod(silent)
+
+    def __init__(
+        self,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int,
+        dataset_json: dict[str, Any],
+        device: torch.device = torch.device("cpu"),  # noqa: B008 (nnU-Net's signature)
+    ) -> None:
+        told = plans["lesionwise"]
+        super().__init__({**plans, "continue_training": False}, configuration, fold,
+                         dataset_json, device)  # fmt: skip
+        self.device = device
+        self.my_init_kwargs["plans"] = plans
+        self.learning: Learning = from_json(told["learning"])
+        self.augmentation: Augmentation = from_json(told["augmentation"])
+        self.heads: InstanceHeads | None = from_json(told["heads"])
+        self.last_visit = tuple(told["last_visit"])
+        self.initial_lr = self.learning.learning_rate
+        self.weight_decay = self.learning.optimizer.weight_decay
+        self.oversample_foreground_percent = self.learning.oversample_lesions
+        self.num_iterations_per_epoch = self.learning.batches_per_epoch
+        self.num_val_iterations_per_epoch = self.learning.validation_batches
+        self.num_epochs = self.learning.epochs
+        self.save_every = self.learning.save_every
+        self.minutes_before = 0.0
+        self.started = self.saved = time.monotonic()
+        self.logger.plot_progress_png = lambda folder: None
+
+    @property
+    def minutes(self) -> float:
+        """Wall time spent on this training, earlier attempts included."""
+        return self.minutes_before + (time.monotonic() - self.started) / 60
+
+    @property
+    def share(self) -> float:
+        """How much of the training lies behind, 0 to 1."""
+        share = self.current_epoch / self.num_epochs
+        if self.max_minutes is not None:
+            share = max(share, self.minutes / self.max_minutes)
+        return min(1.0, share)
+
+    def print_to_log_file(
+        self, *args: Any, also_print_to_console: bool = True, add_timestamp: bool = True
+    ) -> None:
+        super().print_to_log_file(*args, also_print_to_console=False, add_timestamp=add_timestamp)
+
+    def _save_debug_information(self) -> None:
+        """Nothing: it would name the machine."""
+
+    def plot_network_architecture(self) -> None:
+        """Nothing."""
+
+    def initialize(self) -> None:
+        self._set_batch_size_and_oversample()
+        self.num_input_channels = len(self.dataset_json["channel_names"])
+        self.network = network_of(
+            self.configuration_manager,
+            self.num_input_channels,
+            self.label_manager.num_segmentation_heads + (HEADS if self.heads else 0),
+            deep_supervision=self.enable_deep_supervision,
+        ).to(self.device)
+        if self._do_i_compile():
+            self.network = torch.compile(self.network)
+        self.optimizer, self.lr_scheduler = self.configure_optimizers()
+        self.loss = self._build_loss()
+        self.dataset_class = Arrays
+        self.was_initialized = True
+
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
+        told = self.learning.optimizer
+        weights = self.network.parameters()
+        optimizer: torch.optim.Optimizer
+        if isinstance(told, Adam):
+            optimizer = torch.optim.Adam(weights, self.initial_lr, weight_decay=told.weight_decay)
+        else:
+            optimizer = torch.optim.SGD(
+                weights,
+                self.initial_lr,
+                momentum=told.momentum,
+                nesterov=told.nesterov,
+                weight_decay=told.weight_decay,
+            )
+        return optimizer, _Schedule(self)
+
+    def _build_loss(self) -> Any:
+        loss = super()._build_loss()
+        return loss if self.heads is None else HeadsLoss(loss, self.heads)
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> Any:  # noqa: N802
+        rotation, flat, first_patch, mirror = (
+            super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        )
+        told = self.augmentation
+        if told.rotation_deg is not None:
+            radians = float(np.deg2rad(told.rotation_deg))
+            rotation = (-radians, radians)
+        if told.mirror is not None:
+            # arrays lie as k, j, i before nnU-Net's own transposition
+            order = self.plans_manager.transpose_forward
+            places = [order.index(2 - AXES.index(axis)) for axis in told.mirror]
+            missing = 3 - len(self.configuration_manager.patch_size)
+            mirror = tuple(sorted(place - missing for place in places if place >= missing))
+        self.inference_allowed_mirroring_axes = mirror or None
+        return rotation, flat, first_patch, mirror
+
+    def get_training_transforms(self, *args: Any, **kwargs: Any) -> Any:
+        return self._adapted(nnUNetTrainer.get_training_transforms(*args, **kwargs))
+
+    def get_validation_transforms(self, *args: Any, **kwargs: Any) -> Any:
+        return self._adapted(nnUNetTrainer.get_validation_transforms(*args, **kwargs))
+
+    def _adapted(self, stock: Any) -> Any:
+        spacing_mm = self.configuration_manager.spacing
+        return adapt(stock, self.augmentation, self.heads, spacing_mm, self.last_visit)
+
+    def run_training(self) -> None:
+        """nnU-Net's loop, which also ends when the time is up."""
+        self.on_train_start()
+        while self.current_epoch < self.num_epochs and self.share < 1:
+            self.on_epoch_start()
+            self.on_train_epoch_start()
+            losses = []
+            for _ in range(self.num_iterations_per_epoch):
+                losses.append(self.train_step(next(self.dataloader_train)))
+                if self.max_minutes is not None and self.minutes >= self.max_minutes:
+                    break
+            self.on_train_epoch_end(losses)
+            with torch.no_grad():
+                self.on_validation_epoch_start()
+                seen = [
+                    self.validation_step(next(self.dataloader_val))
+                    for _ in range(self.num_val_iterations_per_epoch)
+                ]
+                self.on_validation_epoch_end(seen)
+            self.on_epoch_end()
+        self.on_train_end()
+
+    def on_epoch_start(self) -> None:
+        draw = np.random.SeedSequence([self.seed, self.current_epoch]).generate_state(3)
+        random.seed(int(draw[0]))
+        np.random.seed(int(draw[1]))  # noqa: NPY002 (nnU-Net draws from NumPy's global generator)
+        torch.manual_seed(int(draw[2]))
+        super().on_epoch_start()
+
+    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        low = self.learning.precision == "bfloat16" and self.device.type == "cpu"
+        if not (low and computes_bfloat16(self.device)):
+            return super().train_step(batch)  # type: ignore[no-any-return]
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            output = self.network(batch["data"])
+        loss = self.loss(_as_float(output), batch["target"])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 12)
+        self.optimizer.step()
+        return {"loss": loss.detach().cpu().numpy()}
+
+    def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        if self.heads is None:
+            return super().validation_step(batch)  # type: ignore[no-any-return]
+        data = batch["data"].to(self.device)
+        target = [part.to(self.device) for part in batch["target"]]
+        with torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
+            output = self.network(data)
+            loss = self.loss(output, target)
+        found = output[0][:, :SEGMENTATION].argmax(1, keepdim=True)
+        hot = torch.cat([found == 0, found == 1], dim=1).float()
+        axes = [0, *range(2, hot.ndim)]
+        tp, fp, fn, _ = get_tp_fp_fn_tn(hot, target[0].long(), axes=axes)
+        counts = {"tp_hard": tp, "fp_hard": fp, "fn_hard": fn}
+        return {
+            "loss": loss.cpu().numpy(),
+            **{name: count[1:].cpu().numpy() for name, count in counts.items()},
+        }
+
+    def on_validation_epoch_end(self, val_outputs: list[dict[str, Any]]) -> None:
+        tp, fp, fn = (
+            np.sum([part[name] for part in val_outputs], axis=0).astype(float)
+            for name in ("tp_hard", "fp_hard", "fn_hard")
+        )
+        both = 2 * tp + fp + fn
+        # nothing to find and nothing found is right
+        dice = np.where(both > 0, 2 * tp / np.maximum(both, 1), 1.0)
+        epoch = self.current_epoch
+        self.logger.log("mean_fg_dice", float(dice.mean()), epoch)
+        self.logger.log("dice_per_class_or_region", [float(d) for d in dice], epoch)
+        losses = [float(part["loss"]) for part in val_outputs]
+        self.logger.log("val_losses", float(np.mean(losses)), epoch)
+
+    def on_epoch_end(self) -> None:
+        super().on_epoch_end()
+        done = self.current_epoch
+        waited = (time.monotonic() - self.saved) / 60
+        if waited > MINUTES_BETWEEN_CHECKPOINTS and done < self.num_epochs:
+            self.current_epoch -= 1
+            self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_latest.pth"))
+            self.current_epoch += 1
+        self.progress("training", done, self.num_epochs)
+
+    def save_checkpoint(self, filename: str) -> None:
+        """A checkpoint that nnU-Net reads too; the file appears complete or not at all."""
+        network = getattr(self.network, "_orig_mod", self.network)
+        init = {name: self.my_init_kwargs[name] for name in ("plans", "configuration", "fold")}
+        checkpoint = {
+            "network_weights": network.state_dict(),
+            "optimizer_state": self.optimizer.state_dict(),
+            "grad_scaler_state": None
+            if self.grad_scaler is None
+            else self.grad_scaler.state_dict(),
+            "logging": self.logger.get_checkpoint(),
+            "_best_ema": self._best_ema,
+            "current_epoch": self.current_epoch + 1,
+            "init_args": {**init, "dataset_json": self.dataset_json},
+            "trainer_name": "LesionTrainer" if self.heads else "nnUNetTrainer",
+            "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
+            "minutes": self.minutes,
+        }
+        path = Path(filename)
+        partial = path.with_name(f".{path.name}.partial")
+        torch.save(checkpoint, partial)
+        partial.replace(path)
+        if path.name == "checkpoint_latest.pth":
+            self.saved = time.monotonic()
+
+    def load_checkpoint(self, filename_or_checkpoint: Any) -> None:
+        """Go on from what ``read_checkpoint`` returned."""
+        super().load_checkpoint(filename_or_checkpoint)
+        self.minutes_before = float(filename_or_checkpoint.get("minutes", 0.0))
+        self.started = time.monotonic()
+
+    def losses(self) -> tuple[list[float], list[float]]:
+        """Of training and validation, one an epoch."""
+        return (
+            [float(x) for x in self.logger.get_value("train_losses", None)],
+            [float(x) for x in self.logger.get_value("val_losses", None)],
+        )
+
+
+class _Schedule:
+    """Sets the learning rate of each epoch as the settings say."""
+
+    def __init__(self, trainer: LesionTrainer) -> None:
+        self.trainer = trainer
+
+    def step(self, epoch: int) -> None:
+        trainer = self.trainer
+        training, validation = trainer.losses()
+        rate = trainer.learning.schedule.rate(
+            trainer.initial_lr, trainer.share, training[:epoch], validation[:epoch]
+        )
+        for group in trainer.optimizer.param_groups:
+            group["lr"] = rate
+
+
+def network_of(
+    configuration: Any, in_channels: int, out_channels: int, *, deep_supervision: bool
+) -> torch.nn.Module:
+    """The network a configuration describes, at its start."""
+    network: torch.nn.Module = get_network_from_plans(
+        configuration.network_arch_class_name,
+        configuration.network_arch_init_kwargs,
+        configuration.network_arch_init_kwargs_req_import,
+        in_channels,
+        out_channels,
+        allow_init=True,
+        deep_supervision=deep_supervision,
+    )
+    return network
+
+
+def _as_float(output: Any) -> Any:
+    if isinstance(output, torch.Tensor):
+        return output.float()
+    return [part.float() for part in output]

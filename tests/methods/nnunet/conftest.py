@@ -1,0 +1,10 @@
+"""What the tests of nnU-Net share."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for boxes.py, beside the tests that use it
+
+pytest.importorskip("nnunetv2", reason="nnunetv2 is not installed (the extra nnunet)")

@@ -1,0 +1,112 @@
+"""Folders as nnU-Net's own training leaves them."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from boxes import GRID, SHORT, method, study
+
+from lesionwise.methods.nnunet.checkpoints import read_checkpoint
+from lesionwise.methods.nnunet.imported import load_nnunet_model
+from lesionwise.types import InputError, RunContext, TrainingData
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run, and the model folder that nnU-Net would know it by."""
+    folder = tmp_path_factory.mktemp("trained")
+    made = method(learning=SHORT)
+    made.fit(TrainingData([study(0), study(1)], []), RunContext(folder, device="cpu"))
+    (plans,) = (folder / "nnunet" / "results").rglob("plans.json")
+    return made, folder, plans.parent
+
+
+@pytest.fixture
+def model(trained, tmp_path):
+    """A copy of the model folder, to spoil."""
+    return shutil.copytree(trained[2], tmp_path / "model")
+
+
+def edit(path, change):
+    held = json.loads(path.read_text())
+    change(held)
+    path.write_text(json.dumps(held))
+
+
+def test_an_imported_model_predicts_what_its_run_does(trained):
+    _, folder, model = trained
+    read = load_nnunet_model(f"nnunet:{model}", "cpu")
+    assert read.scans == ("flair",)
+    assert read.visits == 1
+    assert read.configuration == "3d_fullres"
+    own = method(learning=SHORT, within_brain=False).load(RunContext(folder, device="cpu"))
+    np.testing.assert_allclose(
+        read.predictor(study(2)).probability, own(study(2)).probability, atol=1e-6
+    )
+
+
+def test_a_checkpoint_says_what_nnunet_asks_of_it(trained):
+    held = read_checkpoint(trained[2] / "fold_0" / "checkpoint_final.pth")
+    assert held["trainer_name"] == "nnUNetTrainer"
+    assert held["init_args"]["configuration"] == "3d_fullres"
+    assert held["inference_allowed_mirroring_axes"] == (0, 1, 2)
+
+
+def test_folds_are_averaged(model):
+    shutil.copytree(model / "fold_0", model / "fold_1")
+    read = load_nnunet_model(model, "cpu")
+    assert [path.parent.name for path in read.checkpoints] == ["fold_0", "fold_1"]
+    assert read.predictor(study(2)).grid is GRID
+
+
+def test_visits_and_scans_come_from_channel_names(model):
+    def two(dataset):
+        dataset["channel_names"] = {"0": "FLAIR_baseline", "1": "FLAIR_followup"}
+
+    edit(model / "dataset.json", two)
+    with pytest.raises(InputError, match="weights of another network"):
+        load_nnunet_model(model, "cpu")
+    edit(model / "dataset.json", lambda d: d.update(channel_names={"0": "magic"}))
+    with pytest.raises(InputError, match="channel 'magic' is none of flair"):
+        load_nnunet_model(model, "cpu")
+    assert load_nnunet_model(model, "cpu", scans=["T1"]).scans == ("t1w",)
+
+
+def test_the_label_that_speaks_of_lesions_is_taken(model):
+    edit(
+        model / "dataset.json",
+        lambda d: d.update(labels={"background": 0, "WM lesion": 1}),
+    )
+    assert load_nnunet_model(model, "cpu").predictor.lesion_labels == (1,)
+    edit(model / "dataset.json", lambda d: d.update(labels={"background": 0}))
+    with pytest.raises(InputError, match="no label but the background"):
+        load_nnunet_model(model, "cpu")
+
+
+def test_plans_that_name_other_code_are_refused(model):
+    def harmful(plans):
+        plans["configurations"]["3d_fullres"]["architecture"]["network_class_name"] = "os.system"
+
+    edit(model / "plans.json", harmful)
+    with pytest.raises(InputError, match=r"the network os\.system is not nnU-Net's"):
+        load_nnunet_model(model, "cpu")
+
+
+def test_layers_that_are_not_torchs_are_refused(model):
+    def harmful(plans):
+        architecture = plans["configurations"]["3d_fullres"]["architecture"]
+        architecture["arch_kwargs"]["nonlin"] = "subprocess.Popen"
+
+    edit(model / "plans.json", harmful)
+    with pytest.raises(InputError, match=r"nonlin = subprocess\.Popen"):
+        load_nnunet_model(model, "cpu")
+
+
+@pytest.mark.parametrize("missing", ["plans.json", "dataset.json", "fold_0"])
+def test_missing_parts_are_named(model, missing):
+    path = model / missing
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(InputError, match=missing[:5]) as fault:
+        load_nnunet_model(model, "cpu")
+    assert "\n" not in str(fault.value)
