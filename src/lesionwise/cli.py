@@ -485,6 +485,53 @@ def train(
 
 
 @app.command()
+def benchmark(
+    dataset: Annotated[Path, typer.Argument(help="A BIDS data set with lesion masks.")],
+    output: Output,
+    recipes: Annotated[
+        str, typer.Option("--recipes", help="Names or .py files, with commas between them.")
+    ],
+    folds: Annotated[
+        int, typer.Option(help="Parts of the patients; as many as patients leaves one out.")
+    ] = 5,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="method.epochs=5 for every recipe that has it, conflunet:… for one."
+        ),
+    ] = None,
+    max_minutes: Annotated[float | None, typer.Option(help="Wall time of each training.")] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    workers: Annotated[int, typer.Option(help="Processes.", min=0)] = 0,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what failed before.")
+    ] = False,
+) -> None:
+    """Cross-validate recipes on one data set, and compare them; goes on after a kill."""
+    from lesionwise.run.benchmark import benchmark as run
+
+    with progress_shown() as progress:
+        done = run(
+            dataset,
+            [name.strip() for name in recipes.split(",") if name.strip()],
+            output,
+            folds=folds,
+            overrides=setting or (),
+            max_minutes=max_minutes,
+            seed=seed,
+            device=device,
+            workers=workers,
+            retry_failed=retry_failed,
+            progress=progress,
+        )
+    columns = ("recipe", "finds", "cases", "dsc", "lesion_f1", "train_s", "predict_s", "peak_gb")
+    show(done.table[[name for name in columns if name in done.table]])
+    results.print(f"\nThe page: {done.page}", soft_wrap=True)
+    _exit_on_failures(done.failures)
+
+
+@app.command()
 def predict(
     run: Annotated[str, typer.Argument(help="A run folder of `train`, or a shipped model.")],
     scans: Annotated[list[Path], typer.Argument(help="NIfTI files, folders or BIDS data sets.")],
@@ -620,13 +667,14 @@ def cohort(
 
 @app.command()
 def report(
-    output: Annotated[Path, typer.Argument(help="A folder that segment or compare wrote.")],
+    output: Annotated[Path, typer.Argument(help="A folder that segment, compare or cohort wrote.")],
 ) -> None:
     """Make the pages of a results folder again from its files."""
+    from lesionwise.cohort.group import is_cohort, rebuild
     from lesionwise.report.folder import rebuild_pages
 
     with progress_shown() as progress:
-        done = rebuild_pages(output, progress)
+        done = (rebuild if is_cohort(output) else rebuild_pages)(output, progress)
     for page in done.pages:
         results.print(str(page), soft_wrap=True)
     _exit_on_failures(dict(done.failures))

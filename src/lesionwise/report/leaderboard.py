@@ -264,7 +264,9 @@ def _cases(board: Leaderboard, recipe: str) -> Cell:
 
 def _score(board: Leaderboard, summary: pd.DataFrame, recipe: str, metric: str, best: bool) -> Cell:
     """Mean ± SD; the number of cases too, where the metric is not defined on all of them."""
-    of_metric: dict[Any, Any] = pd.DataFrame(summary[metric]).to_dict("index")
+    of_metric: dict[Any, Any] = (
+        pd.DataFrame(summary[metric]).to_dict("index") if len(summary) else {}
+    )
     found = of_metric.get(recipe)
     if found is None or not found["count"]:
         return Cell("\N{EN DASH}", "")

@@ -153,7 +153,7 @@ def _prepare_subject(
     target.mkdir()
     record: dict[str, Any] = {"subject": subject, "studies": [], "left_out": {}}
     try:
-        parts = list(_parts(studies[index], found))
+        parts = list(parts_of(studies[index], found))
         if not parts:
             record["left_out"][f"sub-{subject}"] = f"fewer than {found.visits} visits"
     except InputError as error:
@@ -177,7 +177,8 @@ def _prepare_subject(
     partial.replace(target / "done.json")
 
 
-def _parts(study: Study, recipe: Recipe) -> Iterator[tuple[str, Study]]:
+def parts_of(study: Study, recipe: Recipe) -> Iterator[tuple[str, Study]]:
+    """The visits a recipe takes at a time: name and study of each run of visits that follow."""
     visits = study.visits
     for first in range(len(visits) - recipe.visits + 1):
         part = visits[first : first + recipe.visits]

@@ -1,0 +1,532 @@
+"""The command ``benchmark``: recipes cross-validated on one data set, side by side."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lesionwise.io.bids import BidsStudies, read_dataset
+from lesionwise.io.files import check_writable, read_json, write_json, write_table, write_text
+from lesionwise.io.nifti import write_volume
+from lesionwise.learning.dataset import reference_of
+from lesionwise.metrics.case import Options
+from lesionwise.metrics.evaluation import SHORT, Evaluation
+from lesionwise.metrics.statistics import RankComparison
+from lesionwise.recipe import Recipe
+from lesionwise.report.leaderboard import Leaderboard, write_leaderboard
+from lesionwise.run.crossvalidate import (
+    FoldJob,
+    PrepareJob,
+    case_name,
+    folds_of,
+    prepare_data,
+    run_fold,
+)
+from lesionwise.run.evaluate import evaluate
+from lesionwise.run.isolated import Outcome, run_here, run_isolated
+from lesionwise.run.prepare import fingerprint_of, parts_of
+from lesionwise.run.recipes import find_recipe, override, settings
+from lesionwise.run.steps import shared_steps
+from lesionwise.run.train import versions
+from lesionwise.types import Finds, InputError, Progress, Volume, silent
+
+BENCHMARK = "benchmark.json"
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One recipe of a benchmark.
+
+    Attributes:
+        name: of its row.
+        recipe: name or file.
+        overrides: those of the values to set that it has.
+        found: the recipe itself.
+    """
+
+    name: str
+    recipe: str
+    overrides: tuple[str, ...]
+    found: Recipe
+
+    @property
+    def group(self) -> str:
+        """Entries of one group are scored on the same cases."""
+        return f"{self.found.finds}-{self.found.visits}"
+
+
+@dataclass(frozen=True, eq=False)
+class BenchmarkResult:
+    """What a benchmark found.
+
+    Attributes:
+        table: one row per recipe, as in ``leaderboard.tsv``.
+        failures: by recipe, or recipe and case, why there is no score.
+        page: the leaderboard.
+    """
+
+    table: pd.DataFrame
+    failures: dict[str, str]
+    page: Path
+
+
+def benchmark(
+    dataset: str | Path,
+    recipes: Sequence[str],
+    output: str | Path,
+    *,
+    folds: int = 5,
+    overrides: Sequence[str] = (),
+    max_minutes: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    workers: int = 0,
+    options: Options | None = None,
+    retry_failed: bool = False,
+    isolate: bool = True,
+    progress: Progress = silent,
+) -> BenchmarkResult:
+    """Train every recipe in every fold, predict the held-out patients, score, compare.
+
+    Patients are dealt into folds as ``train`` does it, the same for all recipes; a training never
+    sees a file of a held-out patient. What is scored are a recipe's lesions after its filters,
+    on the follow-up's grid, case by case: every visit for a recipe of one visit, every pair of
+    visits that follow each other for one of two. Recipes that find the same in the same cases
+    are compared with each other. Scans and, where the data set has them, brain masks are all that
+    a prediction sees.
+
+    A call goes on where the last one stopped. ``output`` gets ``leaderboard.html``,
+    ``leaderboard.tsv`` and the tables of ``report.leaderboard``, an evaluation per group of
+    recipes with every metric of ``evaluate``, the lesions found in ``predictions`` and the runs
+    in ``recipes``.
+
+    Args:
+        dataset: BIDS folder.
+        recipes: names or ``.py`` files.
+        output: folder.
+        folds: at most one per patient, which is leave-one-out.
+        overrides: ``path=value`` sets the value in every recipe that has it, ``recipe:path=value``
+            in one.
+        max_minutes: wall time of each training.
+        seed: of the folds and of every training.
+        device, workers: as for ``train``.
+        options: how lesions are matched and counted; None takes the defaults.
+        retry_failed: try again what failed in an earlier call.
+        isolate: run each fold in a process of its own, so that its peak memory is known and
+            that it can fail alone.
+        progress: told of each stage.
+
+    Raises:
+        InputError: If a recipe is not known, a value fits none, the data set cannot be split or
+            holds nothing to find, or ``output`` was begun with other settings. A recipe that
+            fails later is listed and the others go on.
+    """
+    dataset, output = Path(dataset), Path(output)
+    entries = _entries(recipes, overrides)
+    studies = read_dataset(dataset, scans=_scans(entries))
+    check_writable(output)
+    counts = _references(studies, entries, output, dataset, progress)
+    split = folds_of(_balance(counts), folds, seed, dataset)
+    made = {
+        "data": fingerprint_of(dataset),
+        "folds": folds,
+        "seed": seed,
+        "max_minutes": max_minutes,
+    }
+    _begin(output, made, entries)
+    run = run_isolated if isolate else run_here
+    done: dict[str, list[dict[str, Any]]] = {}
+    failures: dict[str, str] = {}
+    for number, entry in enumerate(entries):
+
+        def told(stage: str, part: int, total: int, number: int = number) -> None:
+            name = entries[number].name
+            progress(f"{name} ({number + 1} of {len(entries)}): {stage}", part, total)
+
+        results, fault = _cross_validated(
+            entry, dataset, output, split, made, (device, workers), run, retry_failed, told
+        )
+        if fault:
+            failures[entry.name] = fault
+        else:
+            done[entry.name] = results
+    progress("score", 0, 0)
+    evaluations = _evaluated(entries, done, output, options, seed, workers, failures)
+    return _written(entries, done, evaluations, failures, made, dataset, output, len(split))
+
+
+def _entries(recipes: Sequence[str], overrides: Sequence[str]) -> list[Entry]:
+    names = [Path(r).stem if r.endswith(".py") else r for r in recipes]
+    if not names:
+        raise InputError("benchmark: name at least one recipe")
+    if len(set(names)) < len(names):
+        raise InputError(f"benchmark: a recipe is named twice in {', '.join(names)}")
+    plain = [find_recipe(recipe) for recipe in recipes]
+    chosen: list[list[str]] = [[] for _ in recipes]
+    for text in overrides:
+        owner, colon, own = text.partition(":")
+        addressed = bool(colon) and owner in names
+        faults = []
+        for index, name in enumerate(names):
+            if addressed and name != owner:
+                continue
+            wanted = own if addressed else text
+            try:
+                plain[index] = override(plain[index], wanted)
+            except InputError as fault:
+                faults.append(str(fault))
+            else:
+                chosen[index].append(wanted)
+        if len(faults) == (1 if addressed else len(names)):
+            raise InputError(faults[0])
+    return [
+        Entry(name, recipe, tuple(texts), found)
+        for name, recipe, texts, found in zip(names, recipes, chosen, plain, strict=True)
+    ]
+
+
+def _scans(entries: Sequence[Entry]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(scan for entry in entries for scan in entry.found.scans))
+
+
+def _references(
+    studies: BidsStudies,
+    entries: Sequence[Entry],
+    output: Path,
+    dataset: Path,
+    progress: Progress,
+) -> dict[str, dict[str, int]]:
+    """Lesions to find by group and subject; the references are written once."""
+    path = output / "references" / "lesions.json"
+    known: dict[str, dict[str, int]] = read_json(path) if path.is_file() else {}
+    for group, finds, recipe in _groups(entries):
+        if group in known:
+            continue
+        counts: dict[str, int] = {}
+        fault = ""
+        for index, subject in enumerate(studies.subjects):
+            progress("references", index, len(studies))
+            for _, part in parts_of(studies[index], recipe):
+                try:
+                    reference = reference_of(part, finds)
+                except InputError as error:
+                    fault = fault or str(error)
+                    continue
+                grid = part.followup.scans[recipe.scans[0]].grid
+                target = output / "references" / group / f"{case_name(part)}_dseg.nii.gz"
+                write_volume(target, Volume(reference.astype("int32"), grid))
+                counts[subject] = counts.get(subject, 0) + len(set(reference.ravel()) - {0})
+        if not counts:
+            reason = fault or f"no patient has {recipe.visits} visits"
+            raise InputError(f"{dataset}: nothing to score against ({reason})")
+        if not any(counts.values()):
+            what = "new lesion" if finds == "new" else "lesion"
+            raise InputError(f"{dataset}: no case has a {what}; there is nothing to learn")
+        known[group] = counts
+        write_json(path, known)
+    return {group: known[group] for group, _, _ in _groups(entries)}
+
+
+def _groups(entries: Sequence[Entry]) -> Iterator[tuple[str, Finds, Recipe]]:
+    seen: set[str] = set()
+    for entry in entries:
+        if entry.group not in seen:
+            seen.add(entry.group)
+            yield entry.group, entry.found.finds, entry.found
+
+
+def _balance(counts: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """Lesions by subject, by which folds are balanced: new ones first, where they are sought."""
+    subjects = sorted({subject for group in counts.values() for subject in group})
+    first = counts[sorted(counts, reverse=True)[0]]
+    return {subject: first.get(subject, 0) for subject in subjects}
+
+
+def _begin(output: Path, made: Mapping[str, Any], entries: Sequence[Entry]) -> None:
+    path = output / BENCHMARK
+    before: dict[str, Any] = read_json(path) if path.is_file() else {**made, "recipes": {}}
+    recipes = {
+        entry.name: {"overrides": list(entry.overrides), "settings": settings(entry.found)}
+        for entry in entries
+    }
+    for name, value in made.items():
+        if before.get(name) != value:
+            raise InputError(
+                f"{output}: was begun with {name} = {before.get(name)}, now {value}; "
+                "choose another output folder"
+            )
+    for name, now in recipes.items():
+        was = before["recipes"].get(name)
+        plain = json.loads(json.dumps(now))
+        if was is not None and was != plain:
+            changed = sorted(
+                key
+                for key in {*was["settings"], *plain["settings"]}
+                if was["settings"].get(key) != plain["settings"].get(key)
+            )
+            what = changed[0] if changed else "overrides"
+            raise InputError(
+                f"{output}: {name} was begun with another {what}; choose another output folder"
+            )
+    write_json(path, {**made, "recipes": {**before["recipes"], **recipes}})
+
+
+def _cross_validated(
+    entry: Entry,
+    dataset: Path,
+    output: Path,
+    split: Sequence[tuple[tuple[str, ...], tuple[str, ...]]],
+    made: Mapping[str, Any],
+    where: tuple[str, int],
+    run: Callable[..., Outcome],
+    retry_failed: bool,
+    progress: Progress,
+) -> tuple[list[dict[str, Any]], str]:
+    """The result of every fold, or those so far and why there are no more."""
+    device, workers = where
+    folder = output / "recipes" / entry.name
+    arrays = output / "prepared" / _preparation(entry.found)
+    prepared = _once(
+        folder / "prepared.json",
+        lambda: run(
+            prepare_data,
+            PrepareJob(entry.recipe, entry.overrides, dataset, arrays, workers),
+            progress,
+        ),
+        retry_failed,
+    )
+    if prepared["fault"]:
+        return [], prepared["fault"]
+    results: list[dict[str, Any]] = []
+    for fold, (training, held_out) in enumerate(split):
+
+        def told(stage: str, part: int, total: int, fold: int = fold) -> None:
+            progress(f"fold {fold + 1} of {len(split)}: {stage}", part, total)
+
+        job = FoldJob(
+            recipe=entry.recipe,
+            overrides=entry.overrides,
+            dataset=dataset,
+            arrays=arrays,
+            folder=folder / f"fold-{fold}",
+            predictions=output / "predictions" / entry.name,
+            training=training,
+            held_out=held_out,
+            seed=made["seed"],
+            device=device,
+            workers=workers,
+            max_minutes=made["max_minutes"],
+        )
+        begun = (job.folder / "run").is_dir()
+        result = _once(
+            job.folder / RESULT,
+            lambda job=job, told=told: run(run_fold, job, told),  # type: ignore[misc]
+            retry_failed,
+            {"fold": fold, "continued": begun},
+        )
+        if result["fault"]:
+            return results, f"fold {fold + 1} of {len(split)}: {result['fault']}"
+        results.append({**result, "prepare_s": prepared["seconds"]})
+    return results, ""
+
+
+def _preparation(recipe: Recipe) -> str:
+    """A name for the shared steps: recipes with the same ones share the arrays."""
+    how = {
+        "scans": list(recipe.scans),
+        "visits": recipe.visits,
+        "finds": recipe.finds,
+        **settings(shared_steps(recipe.preprocess), "preprocess"),
+    }
+    return hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _once(
+    path: Path, work: Callable[[], Outcome], retry_failed: bool, about: Mapping[str, Any] = {}
+) -> dict[str, Any]:
+    """The result that stands in a file, or the work's, which is written there at once."""
+
+    if path.is_file():
+        known: dict[str, Any] = read_json(path)
+        if not (known["fault"] and retry_failed):
+            return known
+    path.parent.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    outcome = work()
+    result = {
+        **about,
+        **(outcome.value or {}),
+        "fault": outcome.fault,
+        "seconds": round(time.perf_counter() - started, 2),
+        "peak_gb": outcome.peak_gb,
+        "gpu_gb": outcome.gpu_gb,
+    }
+    if outcome.details:
+        write_text(path.with_name("error.txt"), outcome.details)
+    write_json(path, result)
+    return result
+
+
+def _evaluated(
+    entries: Sequence[Entry],
+    done: Mapping[str, Sequence[Mapping[str, Any]]],
+    output: Path,
+    options: Options | None,
+    seed: int,
+    workers: int,
+    failures: dict[str, str],
+) -> dict[str, Evaluation]:
+    """One evaluation per group of recipes that have results; cases without go to ``failures``."""
+    evaluations = {}
+    for group, _, _ in _groups(entries):
+        members = [e.name for e in entries if e.group == group and e.name in done]
+        for name in list(members):
+            faults = {k: v for result in done[name] for k, v in result["faults"].items()}
+            failures |= {f"{name} {case}": fault for case, fault in faults.items()}
+            if not any(result["cases"] for result in done[name]):
+                failures[name] = (
+                    f"no held-out case could be predicted: {next(iter(faults.values()), '')}"
+                )
+                members.remove(name)
+        if not members:
+            continue
+        evaluations[group] = evaluate(
+            output / "references" / group,
+            [output / "predictions" / name for name in members],
+            output / f"evaluation-{group}",
+            options=options,
+            kind="instances",
+            names=members,
+            workers=max(1, workers),
+            seed=seed,
+        )
+    return evaluations
+
+
+def _written(
+    entries: Sequence[Entry],
+    done: Mapping[str, Sequence[Mapping[str, Any]]],
+    evaluations: Mapping[str, Evaluation],
+    failures: Mapping[str, str],
+    made: Mapping[str, Any],
+    dataset: Path,
+    output: Path,
+    folds: int,
+) -> BenchmarkResult:
+    scores, comparisons = [], []
+    ranks: RankComparison | None = None
+    for evaluation in evaluations.values():
+        scores += [{"recipe": row.pop("method"), **row} for row in map(_flat, evaluation.cases)]
+        comparisons += evaluation.comparison_rows
+        ranks = ranks or evaluation.ranks.get(SHORT[0])
+    about = [
+        {
+            "recipe": entry.name,
+            "finds": "new lesions" if entry.found.finds == "new" else "all lesions",
+            "visits": str(entry.found.visits),
+            "source": entry.found.source,
+            "result": failures.get(entry.name, "done"),
+            "page": f"evaluation-{entry.group}/evaluation.html"
+            if entry.group in evaluations and entry.name not in failures
+            else "",
+        }
+        for entry in entries
+    ]
+    costs = [_costs(entry.name, done[entry.name]) for entry in entries if entry.name in done]
+    continued = [
+        f"{name}, fold {result['fold'] + 1}: was interrupted; its times are of the last call"
+        for name, results in done.items()
+        for result in results
+        if result["continued"]
+    ]
+    budget = made["max_minutes"]
+    board = Leaderboard(
+        title=f"Leaderboard on {dataset.resolve().name}",
+        scores=pd.DataFrame(scores),
+        metrics=SHORT,
+        recipes=pd.DataFrame(about),
+        costs=pd.DataFrame(costs),
+        comparisons=pd.DataFrame(comparisons),
+        failures=pd.DataFrame(_failure_rows(entries, failures)),
+        ranks=ranks if len(evaluations) == 1 else None,
+        lead=f"Cross-validation by patient in {folds} folds; "
+        + (f"each training at most {budget:g} min" if budget else "trainings as long as set"),
+        provenance={
+            "data": str(dataset),
+            "folds": folds,
+            "seed": made["seed"],
+            "minutes per training": budget,
+            "rules": next((e.rules for e in evaluations.values()), ""),
+            "machine": f"{platform.machine()}, {platform.system()}",
+            **versions(),
+        },
+        warnings=tuple(continued),
+    )
+    table = _short(board)
+    write_table(output / "leaderboard.tsv", table)
+    page = write_leaderboard(board, output)
+    return BenchmarkResult(table, dict(failures), page)
+
+
+def _flat(case: Any) -> dict[str, Any]:
+    row: dict[str, Any] = case.flat()
+    return row
+
+
+def _costs(name: str, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over folds and cases; the greatest memory; parameters of one fold's run."""
+
+    def greatest(key: str) -> float | None:
+        known = [result[key] for result in results if result[key] is not None]
+        return max(known) if known else None
+
+    seconds = [case["predict_s"] for result in results for case in result["cases"]]
+    return {
+        "recipe": name,
+        "prepare_s": results[0]["prepare_s"],
+        "train_s": sum(result["train_s"] for result in results) / len(results),
+        "predict_s": sum(seconds) / len(seconds) if seconds else None,
+        "peak_gb": greatest("peak_gb"),
+        "gpu_gb": greatest("gpu_gb"),
+        "parameters": results[0]["parameters"],
+    }
+
+
+def _failure_rows(entries: Sequence[Entry], failures: Mapping[str, str]) -> list[dict[str, str]]:
+    names = {entry.name for entry in entries}
+    rows = []
+    for key, fault in failures.items():
+        recipe, _, case = (key, "", "") if key in names else key.rpartition(" ")
+        rows.append({"recipe": recipe, "case": case, "fault": fault})
+    return rows
+
+
+def _short(board: Leaderboard) -> pd.DataFrame:
+    """One row per recipe: what it is, mean and SD of the short table's metrics, costs."""
+    rows = []
+    for about in board.recipes.to_dict("records"):
+        name = about["recipe"]
+        row = {key: about[key] for key in ("recipe", "finds", "visits", "result")}
+        own = board.scores[board.scores["recipe"] == name] if len(board.scores) else board.scores
+        row["cases"] = len(own)
+        for metric in board.metrics:
+            values = pd.to_numeric(own[metric], errors="coerce").dropna() if len(own) else own
+            row[metric] = values.mean() if len(values) else None
+            row[f"{metric}_sd"] = values.std() if len(values) > 1 else None
+        if len(board.costs) and name in set(board.costs["recipe"]):
+            cost = board.costs[board.costs["recipe"] == name].iloc[0].to_dict()
+            row |= {key: value for key, value in cost.items() if key != "recipe"}
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    return table.sort_values(
+        ["finds", board.metrics[0]], ascending=[True, False], kind="stable", ignore_index=True
+    )
