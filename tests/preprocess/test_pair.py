@@ -192,6 +192,9 @@ def test_visits_on_different_grids_are_refused(step):
     study, other = pair(anatomy(), anatomy()), pair(anatomy(), anatomy(), spacing=(1, 1, 4))
     with pytest.raises(InputError, match="01 M12 flair: not on the grid of 01 M00 flair"):
         step(replace(study, visits=(study.visits[0], other.visits[1])))
+    nameless = (replace(study.visits[0], session=""), replace(other.visits[1], session=""))
+    with pytest.raises(InputError, match="01 flair: not on the grid of 01 flair"):
+        step(replace(study, visits=nameless))
 
 
 @pytest.mark.parametrize("step", [DifferentialBias(), JointRescale()])

@@ -7,7 +7,7 @@ as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -282,7 +282,7 @@ def _on_common_scans(
         volumes = [visit.scans[key] for visit in study.visits]
         names = [scan_name(study, visit, key) for visit in study.visits]
         if one_grid:
-            require_one_grid(dict(zip(names, volumes, strict=True)))
+            require_one_grid(names, volumes)
         masks = [
             mask_of(visit, volume, within, name)
             for visit, volume, name in zip(study.visits, volumes, names, strict=True)
@@ -294,12 +294,11 @@ def _on_common_scans(
     return replace(study, visits=tuple(replace(visit, scans=scans) for visit, scans in visits))
 
 
-def require_one_grid(volumes: Mapping[str, Volume]) -> None:
+def require_one_grid(names: Sequence[str], volumes: Sequence[Volume]) -> None:
     """Raise InputError, naming the first that departs, unless all volumes lie on one grid."""
-    (first, reference), *others = volumes.items()
-    for name, volume in others:
-        if not volume.grid.matches(reference.grid):
-            raise InputError(f"{name}: not on the grid of {first}; register the visits first")
+    for name, volume in zip(names[1:], volumes[1:], strict=True):
+        if not volume.grid.matches(volumes[0].grid):
+            raise InputError(f"{name}: not on the grid of {names[0]}; register the visits first")
 
 
 def _refuse_without_overlap(overlap: BoolArray, names: list[str]) -> None:

@@ -1,0 +1,56 @@
+"""What became brighter between two scans, voxel by voxel.
+
+Arrays are (I, J, K), of any real dtype and one shape, on one grid and one intensity scale; results
+are float32. Nothing here looks at a brain mask.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+
+
+def subtraction(baseline: NDArray[Any], followup: NDArray[Any]) -> Float32:
+    """Follow-up minus baseline: positive where the tissue became brighter.
+
+    Source: 002, line 3058.
+    """
+    _check(baseline, followup)
+    difference: Float32 = np.subtract(followup, baseline, dtype=np.float32)
+    return difference
+
+
+def ratio(baseline: NDArray[Any], followup: NDArray[Any]) -> Float32:
+    """Follow-up over baseline; 1, no change, where either is not positive.
+
+    Source: 002, line 2776.
+    """
+    _check(baseline, followup)
+    out: Float32 = np.ones(baseline.shape, dtype=np.float32)
+    positive = (baseline > 0) & (followup > 0)
+    np.divide(followup, baseline, out=out, where=positive, dtype=np.float32)
+    return out
+
+
+def attention_maps(baseline: NDArray[Any], followup: NDArray[Any]) -> tuple[Float32, Float32]:
+    """What became brighter, times the baseline and times the follow-up: (F - B)+ * B, (F - B)+ * F.
+
+    Both are 0 wherever the follow-up is not brighter.
+
+    Source: 002, lines 479 to 482.
+    """
+    brighter = subtraction(baseline, followup)
+    np.maximum(brighter, 0, out=brighter)
+    return (
+        np.multiply(brighter, baseline, dtype=np.float32),
+        np.multiply(brighter, followup, dtype=np.float32),
+    )
+
+
+def _check(baseline: NDArray[Any], followup: NDArray[Any]) -> None:
+    if baseline.shape != followup.shape:
+        raise ValueError(f"scans of different shapes: {baseline.shape} and {followup.shape}")
