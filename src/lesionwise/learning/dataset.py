@@ -329,7 +329,7 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         image = self._other_intensities(seen[:-1], instances, rng)
         image = np.stack([whole.normalize(channel) for channel in image])
         centers = centers_of_mass(instances)[1]
-        moved = View(image, instances, centers, seen[-1] > 0.5, case.spacing_mm)
+        moved = View(list(image), instances, centers, seen[-1] > 0.5, case.spacing_mm)
         start = self.sampling.start(moved, self.patch_size_vox, rng)
         cut = np.stack([crop(channel, start, self.patch_size_vox) for channel in image])
         return cut, np.ascontiguousarray(crop(instances, start, self.patch_size_vox))

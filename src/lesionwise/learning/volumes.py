@@ -103,3 +103,42 @@ class Orientations:
                 matrix = np.linalg.inv(step) @ in_mm @ step
         flips = np.where(rng.random(3) < 0.5, -1.0, 1.0)
         return Motion(matrix @ np.diag(flips), bend)
+
+
+@dataclass(frozen=True)
+class AffineAugmentation:
+    """Mirrored, turned, scaled and sheared patches.
+
+    Attributes:
+        flip: probability for each axis.
+        probability: of the rest, all at once.
+        rotation_deg: largest angle about each axis.
+        scale: smallest and largest magnification along each axis.
+        shear: largest shift along one axis per step along another.
+    """
+
+    flip: float = 0.5
+    probability: float = 0.5
+    rotation_deg: float = 15.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    shear: float = 0.0
+
+    def order(self, rng: np.random.Generator) -> tuple[int, int, int]:
+        """Axes stay in place."""
+        return (0, 1, 2)
+
+    def draw(
+        self, size: Shape, spacing_mm: tuple[float, float, float], rng: np.random.Generator
+    ) -> Motion:
+        """One random motion."""
+        matrix = np.eye(3)
+        if rng.random() < self.probability:
+            angles = np.deg2rad(rng.uniform(-self.rotation_deg, self.rotation_deg, 3))
+            sheared = np.eye(3)
+            apart = ~np.eye(3, dtype=bool)
+            sheared[apart] = rng.uniform(-self.shear, self.shear, 6)
+            in_mm = rotation(angles) @ sheared @ np.diag(1 / rng.uniform(*self.scale, 3))
+            step = np.diag(spacing_mm)
+            matrix = np.linalg.inv(step) @ in_mm @ step
+        flips = np.where(rng.random(3) < self.flip, -1.0, 1.0)
+        return Motion(matrix @ np.diag(flips))

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from lesionwise.networks.blocks import Head
+
 
 def seg_resnet(
     in_channels: int,
@@ -40,4 +42,6 @@ def seg_resnet(
         blocks_up=(1,) * len(blocks),
         upsample_mode="deconv",
     )
+    layers = list(network.conv_final)  # type: ignore[arg-type]
+    network.conv_final = nn.Sequential(*layers[:-1], Head(features, out_channels))
     return network

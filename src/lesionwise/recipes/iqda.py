@@ -1,0 +1,76 @@
+"""IQDA: both visits into a U-Net that learns from images of every quality."""
+
+from functools import partial
+
+from lesionwise.instances.components import ConnectedComponents
+from lesionwise.learning.effects import AxialMean, Blur, Effects, OneOf, Sharpen
+from lesionwise.learning.losses import Dice
+from lesionwise.learning.optimizers import Adam
+from lesionwise.learning.samplers import PatchSampling
+from lesionwise.learning.schedules import Constant
+from lesionwise.learning.targets import LesionMask
+from lesionwise.methods.network import NetworkMethod
+from lesionwise.networks.group_unet import GroupUNet
+from lesionwise.preprocess.brain import ExtractBrain
+from lesionwise.preprocess.brain_masks import MaskToBrain, SharedBrain
+from lesionwise.preprocess.filters import Denoise
+from lesionwise.preprocess.halfway import RegisterToHalfway
+from lesionwise.preprocess.intensity import N4, ZScore
+from lesionwise.recipe import Recipe
+
+RECIPE = Recipe(
+    source="002, line 987, section 2",
+    scans=("flair",),
+    preprocess=(
+        ExtractBrain(),
+        RegisterToHalfway(),
+        SharedBrain("union"),
+        MaskToBrain(),
+        N4(),
+        Denoise(),
+        ZScore(within="brain", zero_outside=True),
+    ),
+    method=NetworkMethod(
+        network=partial(GroupUNet, in_channels=2, out_channels=2, dropout=0.5, groups=8),
+        scans=("flair",),
+        finds="new",
+        targets=LesionMask(),
+        loss=Dice(),
+        optimizer=Adam(betas=(0.9, 0.999)),
+        learning_rate=1e-4,
+        schedule=Constant(),
+        epochs=300,
+        patch_size_vox=(64, 64, 64),
+        batch_size=4,
+        patches_per_epoch=500,
+        sampling=PatchSampling(lesion_share=0.5),
+        spatial=None,
+        intensity=Effects(
+            (OneOf((Blur((0.5, 1.75)), Sharpen((0.5, 1.75)), AxialMean((2, 3, 4)))),)
+        ),
+    ),
+    to_instances=ConnectedComponents(),
+    visits=2,
+    finds="new",
+    departures=(
+        (
+            "the challenge's preprocessing is ours in place of Anima's; where its denoising is "
+            "documented as non-local means, ours is too"
+        ),
+        "visits come as scanned: they are registered half way, as the challenge's pairs were",
+        "intensity normalization is not stated: z-score in the brain",
+        "voxel size is not stated: the common grid's of the two visits",
+        "patch size is not stated: 64, as its siblings use",
+        "levels and widths are not stated: 32, 64, 128, 256; transposed convolutions rise",
+        "two input channels cannot form 8 groups: 2",
+        "each visit draws its own one of the three effects, all equally likely: not stated",
+        "epochs, batch size and patches per epoch are not stated: 300, 4 and 500",
+        "where patches lie is not stated: half of them around new lesions",
+        (
+            "the learning rate's course is not stated: constant; 'a momentum of 0.9' is Adam's "
+            "first beta"
+        ),
+        "the first guess is not stated: a lesion probability of 0.02 everywhere",
+        "which weights predict is not stated: those of the highest validation Dice",
+    ),
+)

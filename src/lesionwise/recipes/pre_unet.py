@@ -1,0 +1,97 @@
+"""Pre-U-Net: a U-Net of pre-activation residual blocks, supervised at three resolutions."""
+
+from functools import partial
+
+from lesionwise.instances.components import ConnectedComponents
+from lesionwise.learning.augment import AIR
+from lesionwise.learning.effects import BiasField, Blur, Effects, Gain, Gamma, Noise, Shift
+from lesionwise.learning.losses import DeepSupervision, Dice, Focal, WeightedSum
+from lesionwise.learning.optimizers import AdamW
+from lesionwise.learning.samplers import PatchSampling
+from lesionwise.learning.schedules import HalfCosine
+from lesionwise.learning.targets import LesionLogit
+from lesionwise.learning.volumes import AffineAugmentation
+from lesionwise.learning.window import SlidingWindow
+from lesionwise.methods.network import NetworkMethod
+from lesionwise.networks.pre_unet import PreUNet
+from lesionwise.preprocess.geometry import CropToNonzero, Resample
+from lesionwise.preprocess.halfway import RegisterToHalfway
+from lesionwise.preprocess.intensity import ZScore
+from lesionwise.recipe import Output, Recipe
+
+RECIPE = Recipe(
+    source="002, line 1296, sections 3 and 4",
+    scans=("flair",),
+    preprocess=(
+        RegisterToHalfway(),
+        CropToNonzero(),
+        ZScore(within="nonzero", zero_outside=True),
+        Resample(0.6),
+    ),
+    method=NetworkMethod(
+        network=partial(
+            PreUNet, in_channels=2, out_channels=2, features=(48, 96, 192, 384), supervised=3
+        ),
+        scans=("flair",),
+        finds="new",
+        targets=LesionLogit(),
+        loss=DeepSupervision(
+            WeightedSum(((1.0, Dice()), (1.0, Focal(gamma=2.0)))), weights=(1.0, 0.5, 0.25)
+        ),
+        optimizer=AdamW(),
+        learning_rate=1e-5,
+        weight_decay=1e-2,
+        schedule=HalfCosine(),
+        epochs=400,
+        patch_size_vox=(128, 128, 128),
+        batch_size=2,
+        patches_per_epoch=500,  # 250 steps, 100 000 in all
+        sampling=PatchSampling(lesion_share=0.5),
+        spatial=AffineAugmentation(
+            flip=0.5, probability=0.5, rotation_deg=15.0, scale=(0.85, 1.15), shear=0.1
+        ),
+        intensity=Effects(
+            (
+                Noise((0.0, 0.1), probability=0.15),
+                Blur((0.25, 1.5), probability=0.15),
+                Gain((0.7, 1.3), probability=0.15),
+                Shift((-0.3, 0.3), probability=0.15),
+                BiasField((0.05, 0.25), probability=0.15, zero=AIR),
+                Gamma((0.5, 2.0), probability=0.15),
+            )
+        ),
+        validate_every=10,
+        window=SlidingWindow(overlap=0.5),
+    ),
+    to_instances=ConnectedComponents(),
+    visits=2,
+    finds="new",
+    output=Output(grid="followup", resample="logits"),
+    reported={
+        "dsc": 0.6246,
+        "dsc_sd": 0.3611,
+        "voxel_recall": 0.5767,
+        "voxel_recall_sd": 0.3740,
+        "specificity": 0.9999,
+    },
+    departures=(
+        "visits come as scanned: they are registered half way, as the challenge's pairs were",
+        (
+            "widths, blocks per level and how levels join are not stated: 48, 96, 192, 384, two "
+            "blocks in the encoder and one in the decoder, concatenation; that makes the 26.3 "
+            "million parameters stated, with four levels and kernels of 3"
+        ),
+        "normalization per channel is read as: over voxels that are not 0, which stay 0",
+        "targets of lower resolutions are taken by nearest neighbor",
+        (
+            "ranges and probabilities of the augmentation are not stated: 0.15 for each effect on "
+            "intensities, an affine transform for every second patch"
+        ),
+        "contrast is a power between 0.5 and 2",
+        "the focal loss's gamma is not stated: 2",
+        "the first guess is not stated: a lesion probability of 0.02 everywhere",
+        "windows are weighted by a Gaussian: not stated",
+        "which weights predict is not stated: those of the highest validation Dice",
+        "the threshold is not stated: 0.5",
+    ),
+)
