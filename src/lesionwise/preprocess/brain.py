@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -40,14 +41,23 @@ class ExtractBrain:
     """
 
     def __call__(self, study: Study) -> Study:
-        def with_brain(visit: Visit) -> Visit:
-            if visit.brain is not None:
-                return visit
-            key = "flair" if "flair" in visit.scans else next(iter(visit.scans))
-            name = " ".join(part for part in (study.subject, visit.session, key) if part)
-            return replace(visit, brain=brain_mask(visit.scans[key], name=name))
+        return mask_where_missing(study, lambda scan, name: brain_mask(scan, name=name))
 
-        return replace(study, visits=tuple(with_brain(visit) for visit in study.visits))
+
+def mask_where_missing(study: Study, find: Callable[[Volume, str], Volume]) -> Study:
+    """The study with ``find(scan, name)`` as the brain of every visit that has none.
+
+    It is asked for the visit's FLAIR, or its first scan; the name is for messages.
+    """
+
+    def with_brain(visit: Visit) -> Visit:
+        if visit.brain is not None:
+            return visit
+        key = "flair" if "flair" in visit.scans else next(iter(visit.scans))
+        name = " ".join(part for part in (study.subject, visit.session, key) if part)
+        return replace(visit, brain=find(visit.scans[key], name))
+
+    return replace(study, visits=tuple(with_brain(visit) for visit in study.visits))
 
 
 def brain_mask(scan: Volume, *, name: str = "scan") -> Volume:
@@ -126,12 +136,22 @@ def _largest(mask: BoolArray) -> BoolArray:
 
 
 def template_brain(scan: Volume, name: str) -> BoolArray:
-    """The MNI152 brain mask laid onto the scan by an affine registration, on the scan's grid.
+    """The MNI152 brain mask laid onto the scan by ``lay_head``, on the scan's grid."""
+    inverse = np.asarray(np.linalg.inv(lay_head(scan, name)), dtype=np.float64)
+    laid = resample_to(head_template()[1], scan.grid, order=1, world=inverse, antialias=False)
+    return np.asarray(laid.array > 0.5)
+
+
+def lay_head(scan: Volume, name: str) -> Matrix:
+    """World matrix, template mm to scan mm, of an affine registration of whole heads, to 4 mm.
+
+    Args:
+        scan: with or without skull; a copy of about 2 mm is enough.
 
     Raises:
         NoBrainFound: If the scan and the template agree nowhere.
     """
-    template, brain, compared = head_template()
+    template, _, compared = head_template()
     try:
         matrix, score = register(
             template, scan, compared, None, _starts(scan, name), (8.0, 4.0), "affine"
@@ -140,9 +160,7 @@ def template_brain(scan: Volume, name: str) -> BoolArray:
         raise NoBrainFound(f"{name}: no brain found ({error})") from error
     if score > WEAKEST_AGREEMENT:
         raise NoBrainFound(f"{name}: no brain found (nothing in the scan resembles one)")
-    inverse = np.asarray(np.linalg.inv(matrix), dtype=np.float64)
-    laid = resample_to(brain, scan.grid, order=1, world=inverse, antialias=False)
-    return np.asarray(laid.array > 0.5)
+    return matrix
 
 
 def _starts(scan: Volume, name: str) -> list[Matrix]:
@@ -171,18 +189,18 @@ def _starts(scan: Volume, name: str) -> list[Matrix]:
 
 def follow_border(scan: Volume, laid: BoolArray) -> BoolArray:
     """The laid mask with its border moved to where the scan's tissue ends; both on one grid."""
-    core = _eroded(laid, 12.0, scan.grid)
+    core = eroded(laid, 12.0, scan.grid)
     if not core.any():
         return laid
     tissue = scan.array > TISSUE_SHARE * float(np.median(scan.array[core]))
-    tissue = (tissue & _dilated(laid, 6.0, scan.grid)) | core
+    tissue = (tissue & dilated(laid, 6.0, scan.grid)) | core
     # opening cuts the bridges to eyes and scalp; what hangs together with the inner brain stays
-    opened = _eroded(tissue, 4.0, scan.grid) | core
+    opened = eroded(tissue, 4.0, scan.grid) | core
     inner = cc3d.connected_components(opened, connectivity=6)
     counts = np.bincount(inner[core])
     inner_brain = inner == int(np.argmax(counts))
-    brain = _dilated(inner_brain, 4.0, scan.grid) & tissue
-    closed = _eroded(_dilated(brain, 6.0, scan.grid), 6.0, scan.grid) | brain
+    brain = dilated(inner_brain, 4.0, scan.grid) & tissue
+    closed = eroded(dilated(brain, 6.0, scan.grid), 6.0, scan.grid) | brain
     refined = largest_filled(closed)
     overlap = 2 * (refined & laid).sum() / (refined.sum() + laid.sum())
     return refined if overlap >= LEAST_OVERLAP else laid
@@ -193,11 +211,13 @@ def _distance(mask: BoolArray, grid: Grid) -> NDArray[np.float32]:
     return np.asarray(edt.edt(mask, anisotropy=grid.spacing_mm, black_border=False))
 
 
-def _eroded(mask: BoolArray, by_mm: float, grid: Grid) -> BoolArray:
+def eroded(mask: BoolArray, by_mm: float, grid: Grid) -> BoolArray:
+    """The voxels deeper in the mask than ``by_mm``; the end of the volume is no border."""
     return np.asarray(_distance(mask, grid) > by_mm)
 
 
-def _dilated(mask: BoolArray, by_mm: float, grid: Grid) -> BoolArray:
+def dilated(mask: BoolArray, by_mm: float, grid: Grid) -> BoolArray:
+    """The mask and the voxels no farther from it than ``by_mm``."""
     return np.asarray(_distance(~mask, grid) <= by_mm)
 
 
