@@ -247,6 +247,15 @@ def test_n4_field_is_positive_and_finite_everywhere():
     assert field.min() > 0
 
 
+@pytest.mark.parametrize("shape", [(12, 12, 1), (1, 12, 12), (1, 1, 12), (2, 2, 2)])
+def test_n4_takes_thin_scans(shape):
+    array = np.random.default_rng(0).uniform(80, 120, shape)
+    out = scan(N4(levels=2, iterations=3)(study(array, np.ones(shape, bool))))
+    assert out.shape == shape
+    assert (out > 0).all()
+    assert out.mean() == pytest.approx(array.mean(), rel=1e-3)
+
+
 @pytest.fixture(scope="module")
 def biased_patient():
     """A simulated patient under a known field: study, its white matter."""

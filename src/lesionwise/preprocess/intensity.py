@@ -77,7 +77,12 @@ class N4:
             return Volume(np.ones(volume.grid.shape, np.float32), volume.grid)
         # N4 takes logarithms: values far below the brain's carry noise, not bias
         floor = 1e-3 * float(np.median(small[small_mask]))
-        image = SimpleITK.GetImageFromArray(np.maximum(small, floor))
+        small = np.maximum(small, floor)
+        # the spline needs more than one voxel along each axis
+        for axis in range(3):
+            if grid.shape[axis] == 1:
+                small, small_mask = (np.repeat(a, 4, axis=axis) for a in (small, small_mask))
+        image = SimpleITK.GetImageFromArray(small)
         mask_image = SimpleITK.GetImageFromArray(small_mask.astype(np.uint8))
         for each in (image, mask_image):
             each.SetSpacing(grid.spacing_mm[::-1])
@@ -89,9 +94,9 @@ class N4:
         with one_thread():
             filter_.Execute(image, mask_image)
             log_field = SimpleITK.GetArrayFromImage(filter_.GetLogBiasFieldAsImage(image))
-        full = resample_to(
-            Volume(log_field.astype(np.float32, copy=False), grid), volume.grid, order=3
-        )
+        i, j, k = grid.shape
+        log_field = log_field[:i, :j, :k].astype(np.float32, copy=False)
+        full = resample_to(Volume(log_field, grid), volume.grid, order=3)
         return Volume(np.exp(full.array), volume.grid)
 
 
