@@ -7,7 +7,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -25,25 +25,33 @@ from lesionwise.io.bids import (
 from lesionwise.io.files import check_writable, read_json, read_table, write_json, write_table
 from lesionwise.io.nifti import read_grid, read_mask, read_volume, write_volume
 from lesionwise.io.space import on_grid
+from lesionwise.report.page import QualityNote
 from lesionwise.run.find import FindOptions, Found, find_lesions
+from lesionwise.run.gate import scan_note
+from lesionwise.run.locations import add_locations
 from lesionwise.run.pages import page_of, write_index, write_segment_page
 from lesionwise.run.predict import LoadedModel, load_model
 from lesionwise.types import InputError, Progress, Study, Visit, Volume, silent
 
+if TYPE_CHECKING:
+    from lesionwise.io.dicom_series import Series
+
 LESION_COLUMNS = (
     "subject", "session", "method", "label", "volume_mm3", "center_x_mm", "center_y_mm",
     "center_z_mm", "extent_i_mm", "extent_j_mm", "extent_k_mm", "voxels", "mean_intensity",
-    "confidence", "confluent_group",
+    "confidence", "confluent_group", "location",
 )  # fmt: skip
 SUMMARY_COLUMNS = (
     "subject",
     "session",
+    "quality",
     "lesions",
     "volume_ml",
     "cc",
     "acls",
     "offsets",
     "seconds",
+    "quality_reasons",
     "page",
 )
 
@@ -57,11 +65,13 @@ class Segmented:
             each other way that was computed.
         failures: by file, why it gave nothing.
         page: the page to open.
+        quality: how fit each scan is, one note per scan that went well.
     """
 
     summary: pd.DataFrame
     failures: dict[str, str]
     page: Path
+    quality: tuple[QualityNote, ...] = ()
 
 
 def segment(
@@ -73,6 +83,8 @@ def segment(
     brain_mask: Path | None = None,
     device: str = "auto",
     overwrite: bool = False,
+    series: str | None = None,
+    dicom_seg: bool | None = None,
     progress: Progress = silent,
 ) -> Segmented:
     """Find and separate the lesions of FLAIR scans and write them as BIDS derivatives.
@@ -80,7 +92,9 @@ def segment(
     Beside each other, under ``sub-…/[ses-…/]anat/`` and on the scan's own grid: lesion
     probability, mask, an instance map with its table for each way of telling lesions apart,
     and the brain mask; each image with a sidecar that says what made it. ``lesions.tsv`` holds
-    every lesion of every scan, ``failures.tsv`` the scans that gave nothing.
+    every lesion of every scan, ``scans.tsv`` a row per scan with its grade and the reasons,
+    ``failures.tsv`` the scans that gave nothing. A scan from DICOM files also gets mask and
+    instances as DICOM segmentations.
 
     A scan whose sidecar stands and names the same file, model and settings is not done again.
 
@@ -89,6 +103,8 @@ def segment(
         model: a shipped model's name, a run folder, or a model that is loaded.
         brain_mask: on the scan's grid; for a single scan.
         overwrite: do scans again that are done.
+        series: part of the description of the DICOM series that is meant.
+        dicom_seg: write DICOM segmentations; None writes them where the scan came from DICOM.
 
     Raises:
         InputError: For settings that cannot hold, and when a single scan is at fault; among
@@ -99,11 +115,15 @@ def segment(
         raise InputError(
             f"{brain_mask}: a brain mask goes with one scan, but {len(found)} are given"
         )
+    if dicom_seg:
+        for scan in found:
+            if scan.kind != "dicom":
+                raise InputError(f"{scan.path}: a DICOM segmentation needs a DICOM series")
     check_writable(output)
     loaded = load_model(model, device=device)
     write_dataset_description(output, "lesionwise segment")
     failures: dict[str, str] = {}
-    rows, tables = [], []
+    rows, tables, notes = [], [], []
     for done, scan in enumerate(found):
         name = scan.entities.pairs()
         title = " ".join(f"{key}-{value}" for key, value in name.items())
@@ -112,7 +132,11 @@ def segment(
             progress(f"{title}: {stage}", done, len(found))
 
         try:
-            row, table = _one(scan, output, loaded, options, brain_mask, overwrite, told)
+            opened = open_scan(scan, output, series)
+            kept = None if dicom_seg is False else opened[1]
+            row, table, note = _one(
+                opened[0], output, loaded, options, brain_mask, overwrite, kept, told
+            )
         except InputError as fault:
             if len(found) == 1:
                 raise
@@ -120,6 +144,7 @@ def segment(
             continue
         rows.append(row)
         tables.append(table)
+        notes.append(note)
     if tables:
         write_table(output / "lesions.tsv", pd.concat(tables, ignore_index=True), LESION_COLUMNS)
     _write_failures(output, failures)
@@ -129,22 +154,44 @@ def segment(
     page = write_index(output, summary, failures, loaded)
     if len(rows) == 1 and not failures:
         page = output / rows[0]["page"]
-    return Segmented(summary.drop(columns="page"), failures, page)
+    shown = summary.drop(columns=["quality_reasons", "page"])
+    return Segmented(shown, failures, page, tuple(notes))
+
+
+def open_scan(
+    scan: FoundScan, output: Path, description: str | None = None
+) -> tuple[FoundScan, Series | None]:
+    """The scan as a NIfTI file, and the DICOM series it came from, if any.
+
+    A series is converted, and the conversion is kept beside the results with what its header
+    says about the sequence; nothing that tells who the patient is.
+
+    Args:
+        description: part of the description of the series that is meant.
+
+    Raises:
+        InputError: If the folder holds no FLAIR series, several, or an incomplete one.
+    """
+    if scan.kind == "nifti":
+        return scan, None
+    from lesionwise.io.dicom import choose_series, convert_series, find_series
+
+    path = derivative_path(output, scan.entities, "FLAIR", space="")
+    series = choose_series(find_series(scan.path), description=description)
+    convert_series(series, path)
+    times = {"EchoTime": series.echo_ms, "InversionTime": series.inversion_ms}
+    about = {name: time / 1000 for name, time in times.items() if time is not None}
+    write_json(path.with_name(path.name.replace(".nii.gz", ".json")), {"Modality": "MR", **about})
+    return replace(scan, path=path, kind="nifti"), series
 
 
 def as_nifti(scan: FoundScan, output: Path) -> FoundScan:
     """The scan itself, or for a DICOM series its conversion, which is kept beside the results.
 
     Raises:
-        InputError: If the folder holds no FLAIR series, or an incomplete one.
+        InputError: As for ``open_scan``.
     """
-    if scan.kind == "nifti":
-        return scan
-    from lesionwise.io.dicom import choose_series, convert_series, find_series
-
-    path = derivative_path(output, scan.entities, "FLAIR", space="")
-    convert_series(choose_series(find_series(scan.path)), path)
-    return replace(scan, path=path, kind="nifti")
+    return open_scan(scan, output)[0]
 
 
 def read_scan(path: Path, subject: str, session: str = "", scan: str = "flair") -> Study:
@@ -159,22 +206,27 @@ def _one(
     options: FindOptions,
     brain_mask: Path | None,
     overwrite: bool,
+    series: Series | None,
     told: Callable[[str], None],
-) -> tuple[dict[str, Any], pd.DataFrame]:
-    scan = as_nifti(scan, output)
+) -> tuple[dict[str, Any], pd.DataFrame, QualityNote]:
     settings = settings_of(scan.path, model, options, brain_mask)
+    settings["dicom_seg"] = series is not None
     sidecar = derivative_path(output, scan.entities, "mask", ".json", label="L")
     if not overwrite and sidecar.exists():
         before = read_json(sidecar)
         if before.get("Settings") == settings:
-            return before["Summary"], _lesion_table(output, scan.entities, before["Methods"])
+            table = _lesion_table(output, scan.entities, before["Methods"])
+            return before["Summary"], table, QualityNote.read(before["Quality"][0])
     told("read")
     study = read_scan(scan.path, scan.subject, scan.session, model.recipe.scans[0])
     if brain_mask is not None:
         study = _with_brain(study, brain_mask, model.recipe.scans[0])
     found = find_lesions(study, model, options, told)
+    told("quality")
+    note = scan_note(scan, found.visit, found.brain, model.recipe.scans[0])
     told("write")
-    return write_found(found, output, scan, model, settings)
+    row, table = write_found(found, output, scan, model, settings, note=note, series=series)
+    return row, table, note
 
 
 def write_found(
@@ -185,8 +237,18 @@ def write_found(
     settings: Mapping[str, Any],
     *,
     page: bool = True,
+    note: QualityNote | None = None,
+    series: Series | None = None,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Write the results of one scan and, if asked, its page; the mask's sidecar comes last."""
+    """Write the results of one scan and, if asked, its page; the mask's sidecar comes last.
+
+    Args:
+        note: how fit the scan is; judged here if not given.
+        series: the DICOM series that the scan came from; then mask and main instances are
+            written as DICOM segmentations too.
+    """
+    if note is None:
+        note = scan_note(scan, found.visit, found.brain, model.recipe.scans[0])
     grid = read_grid(scan.path)
     made = {
         "Sources": [str(scan.path)],
@@ -205,9 +267,14 @@ def write_found(
     write_volume(path("mask", desc="brain"), found.brain, grid=grid)
     write_json(path("mask", ".json", desc="brain"), {**made, "Type": "Brain"})
     image = next(iter(found.visit.scans.values())).array
+    measured = {
+        name: describe_lesions(instances, image, found.probability.array)
+        for name, instances in found.instances.items()
+    }
+    found, measured = add_locations(found, measured)
     tables, counts = [], {}
     for name, instances in found.instances.items():
-        table = describe_lesions(instances, image, found.probability.array)
+        table = measured[name]
         counts[name] = len(table)
         write_volume(path("dseg", seg=name), Volume(instances.labels, instances.grid), grid=grid)
         named = dseg_table(table["label"]).join(table.drop(columns="label"))
@@ -223,20 +290,26 @@ def write_found(
         )
         tables.append(table.assign(method=name))
     write_volume(path("mask", label="L"), found.mask, grid=grid)
-    main, _ = found.main
+    main, instances = found.main
+    if series is not None:
+        labels = Volume(instances.labels, instances.grid)
+        write_dicom(path("mask", ".dcm", label="L"), found.mask, series, model.name)
+        write_dicom(path("dseg", ".dcm", seg=main), labels, series, f"{model.name} {main}")
     lesions = pd.concat(tables, ignore_index=True)
     lesions = lesions.assign(subject=scan.subject, session=scan.session or None)
     summary = {
         "subject": scan.subject,
         "session": scan.session or None,
+        "quality": note.grade,
         "lesions": counts[main],
         "volume_ml": float(found.mask.array.sum() * found.mask.grid.voxel_volume_mm3 / 1000),
         **{name: counts.get(name) for name in ("cc", "acls", "offsets")},
         "seconds": round(sum(found.seconds.values()), 1),
+        "quality_reasons": "; ".join(note.reasons) or None,
         "page": page_of(output, scan).name,
     }
     if page:
-        write_segment_page(output, scan, found, lesions, model, settings)
+        write_segment_page(output, scan, found, lesions, model, settings, (note,))
     write_json(
         path("mask", ".json", label="L"),
         {
@@ -244,6 +317,7 @@ def write_found(
             "Type": "Lesion",
             "Threshold": found.threshold,
             "Methods": list(found.instances),
+            "Quality": [note.written()],
             "Warnings": list(found.warnings),
             "Seconds": {stage: round(time, 2) for stage, time in found.seconds.items()},
             "Settings": settings,
@@ -251,6 +325,13 @@ def write_found(
         },
     )
     return summary, lesions[list(LESION_COLUMNS)]
+
+
+def write_dicom(path: Path, volume: Volume, series: Series, method: str) -> None:
+    """Write a mask or instances as a DICOM segmentation of the series they were found on."""
+    from lesionwise.io.dicom_seg import write_segmentation
+
+    write_segmentation(path, volume, series, method=method)
 
 
 def settings_of(
@@ -292,7 +373,7 @@ def _lesion_table(output: Path, entities: Entities, methods: Sequence[str]) -> p
         tables.append(table.assign(method=name))
     lesions = pd.concat(tables, ignore_index=True)
     lesions = lesions.assign(subject=entities.sub, session=entities.ses or None)
-    return lesions[list(LESION_COLUMNS)]
+    return lesions.reindex(columns=list(LESION_COLUMNS))
 
 
 def _write_failures(output: Path, failures: Mapping[str, str]) -> None:

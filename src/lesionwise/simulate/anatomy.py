@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionwise.preprocess.geometry import resample_to
+from lesionwise.preprocess.location import below_tentorium
 from lesionwise.preprocess.template import template_maps
 from lesionwise.simulate.fields import Float, smooth_field
 from lesionwise.simulate.shells import make_shells
@@ -221,7 +222,7 @@ def compose(head: Head, atrophy_mm: float = 0.0) -> Anatomy:
     wall_mm = np.maximum(wall_mm, 0.8 - np.abs(x))
     ventricles = np.clip(0.5 - wall_mm, 0, 1)
 
-    infratentorial = _below_tentorium(x, y, z)
+    infratentorial = below_tentorium(x, y, z)
     deep = np.clip(1.6 * maps["deep"] - 0.3, 0, 1)
     white_mm = maps["white_mm"]
     white = np.clip(0.5 - white_mm, 0, 1) * (1 - deep)
@@ -260,14 +261,6 @@ def compose(head: Head, atrophy_mm: float = 0.0) -> Anatomy:
     )
 
 
-def _below_tentorium(x: Float, y: Float, z: Float) -> BoolArray:
-    """Cerebellum and brainstem, by planes in the template (the tentorium and the midbrain)."""
-    roof = 2 - 0.5 * np.abs(x) - 0.52 * np.clip(-49 - y, 0, None)
-    cerebellum = (y < -36) & (z < roof)
-    stem = (np.abs(x) < 18) & (y >= -36) & (y < -8) & (z < -8)
-    return cerebellum | stem
-
-
 PLACES = ("periventricular", "juxtacortical", "deep white matter", "infratentorial")
 
 
@@ -283,7 +276,7 @@ class Zones:
 def template_zones() -> Zones:
     """Zones of the template itself, its ventricles 2 mm wider (it is younger than patients)."""
     maps = _template()
-    return Zones(maps["ventricle_mm"] - 2, maps["cortex_mm"], _below_tentorium(*_axes_mm()))
+    return Zones(maps["ventricle_mm"] - 2, maps["cortex_mm"], below_tentorium(*_axes_mm()))
 
 
 def place_of(zones: Zones, voxels: NDArray[np.intp]) -> str:

@@ -1,0 +1,46 @@
+"""The McDonald location of every lesion that was found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pandas as pd
+
+from lesionwise.preprocess.location import find_landmarks, locate_lesions
+from lesionwise.run.find import Found, Stopwatch
+from lesionwise.types import InputError, Instances
+
+
+def add_locations(
+    found: Found, tables: Mapping[str, pd.DataFrame], known: Instances | None = None
+) -> tuple[Found, dict[str, pd.DataFrame]]:
+    """The tables with a column ``location``, and what was found with the time that took.
+
+    Where the scan cannot be laid onto the template, no lesion has a location and a warning says so.
+
+    Args:
+        tables: lesions by the way they were told apart, each with a column ``label``; a table
+            of that name in ``found.instances``, or ``truth`` for those of ``known``.
+        known: lesions of the truth on the scan's grid.
+    """
+    watch = Stopwatch()
+    warnings = found.warnings
+    places: dict[str, Mapping[int, str]] = {}
+    instances = {**found.instances, **({} if known is None else {"truth": known})}
+    with watch.stage("location"):
+        if any(len(table) for table in tables.values()):
+            scan = next(iter(found.visit.scans.values()))
+            try:
+                landmarks = find_landmarks(scan, found.brain)
+            except InputError as fault:
+                warnings = (*warnings, f"lesions have no location: {fault}")
+            else:
+                places = {name: locate_lesions(instances[name], landmarks) for name in tables}
+    located = {
+        name: table.assign(
+            location=[places.get(name, {}).get(int(label)) for label in table["label"]]
+        )
+        for name, table in tables.items()
+    }
+    return replace(found, warnings=warnings, seconds={**found.seconds, **watch.seconds}), located
