@@ -136,11 +136,15 @@ def test_without_tissue_all_counts_as_white_matter():
 
 
 def test_bright_at_first_is_counted():
-    before = np.zeros((1, 1, 20))
-    before[0, 0, 3] = 10
-    labels = box((1, 1, 20), ((0, 1), (0, 1), (2, 4)), ((0, 1), (0, 1), (8, 12)))
-    table = CandidateFeatures(("in_bright",))(pair(before, before), labels)
-    np.testing.assert_allclose(table.column("in_bright"), [0.5, 0])
+    before = np.zeros((20, 20, 20))
+    before[3:7, 3:7, 3:7] = 10
+    before[15, 15, 15] = 10  # a single voxel is noise
+    half, noise = ((4, 6), (4, 6), (4, 6)), ((14, 17), (14, 17), (14, 17))
+    outside = ((4, 6), (4, 6), (10, 12))
+    table = CandidateFeatures(("in_bright",))(
+        pair(before, before), box(before.shape, half, outside, noise)
+    )
+    np.testing.assert_allclose(table.column("in_bright"), [1, 0, 0])
 
 
 def test_sizes_and_differences_by_candidate():

@@ -78,8 +78,9 @@ class CandidateFeatures:
       in the brain and in no candidate); NaN where there are none
     - ``in_white``, ``in_gray``, ``in_fluid``: shares that lie in a tissue of the first visit's
       label ``tissue``; without that label 1, 0, 0
-    - ``in_bright``: share in which the first visit exceeds its mean in the brain by more than
-      ``bright_sd`` standard deviations, as lesions do
+    - ``in_bright``: share in which the first visit, averaged over 3 x 3 x 3 voxels, exceeds its
+      mean in the brain by more than ``bright_sd`` standard deviations, as lesions do and single
+      noisy voxels do not
 
     Attributes:
         wanted: which of them, in order.
@@ -158,7 +159,8 @@ class _Seen:
         values = self.before[self.brain].astype(np.float64)
         if not len(values):
             return np.zeros(self.count)
-        return self.mean(self.before > values.mean() + self.bright_sd * values.std())
+        limit = values.mean() + self.bright_sd * values.std()
+        return self.mean(ndimage.uniform_filter(self.before, 3) > limit)
 
     def least_axis(self, spacing: tuple[float, float, float], scale: float) -> Floats:
         return axis_lengths(self.index * np.array(spacing), self.row, self.count, scale)[:, 0]

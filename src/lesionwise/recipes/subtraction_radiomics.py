@@ -41,4 +41,13 @@ RECIPE = Recipe(
     visits=2,
     finds="new",
     reported={"lesion_recall": 0.75, "lesion_fpr": 0.38, "dsc": 0.36},
+    departures=(
+        "the thresholds by mutual information are not given: chosen on simulated patients",
+        "SAMSEG is not at hand: tissue is the label of that name, where a visit has it",
+        "without that label the rules on tissue let every candidate pass",
+        "baseline lesions: brighter than the baseline's mean by more than 2 SD",
+        "touching is read as sharing a voxel",
+        "contrast is not defined: mean inside minus mean around, in SD of the brain",
+        "axis and sphericity are read as two limits, each of which drops",
+    ),
 )

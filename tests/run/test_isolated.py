@@ -1,0 +1,50 @@
+"""Work in a process of its own."""
+
+import os
+
+import pytest
+from works import doubles, ends, fails, fills_memory, is_at_fault, is_killed
+
+from lesionwise.run.isolated import run_here, run_isolated
+from lesionwise.types import silent
+
+
+@pytest.mark.parametrize("run", [run_here, run_isolated])
+def test_what_the_work_returns_and_tells_arrives(run):
+    told = []
+    outcome = run(doubles, 21, lambda *each: told.append(each))
+    assert outcome.value == 42
+    assert outcome.fault == ""
+    assert told == [("double", 1, 1)]
+
+
+def test_peak_memory_is_that_of_the_process():
+    outcome = run_isolated(fills_memory, 1, silent)  # 10⁹ bytes
+    assert outcome.value != os.getpid()
+    assert 1.0 < outcome.peak_gb < 2.0
+    assert run_here(doubles, 1, silent).peak_gb is None
+
+
+@pytest.mark.parametrize("run", [run_here, run_isolated])
+def test_a_fault_of_the_input_is_its_line(run):
+    outcome = run(is_at_fault, None, silent)
+    assert outcome.fault == "scan.nii.gz: all zero"
+    assert outcome.details == ""
+    assert outcome.value is None
+
+
+def test_any_other_failure_is_one_line_with_its_traceback_beside():
+    outcome = run_isolated(fails, None, silent)
+    assert outcome.fault == "ArithmeticError: two lines"
+    assert "in fails" in outcome.details
+
+
+@pytest.mark.parametrize(
+    ("work", "job", "fault"),
+    [
+        (ends, 7, "its process ended with status 7 and said nothing"),
+        (is_killed, None, "its process was ended by SIGKILL (out of memory?)"),
+    ],
+)
+def test_a_process_that_dies_is_a_fault_and_not_the_end(work, job, fault):
+    assert run_isolated(work, job, silent).fault == fault
