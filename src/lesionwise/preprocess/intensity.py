@@ -107,8 +107,8 @@ class ZScore:
     Voxels outside are transformed too, or set to 0 with ``zero_outside``; with ``tissue``, outside
     means outside the brain. Raises InputError for a constant scan.
 
-    Used by A1 to A3 (tissue), B12, B21 and B25 (non-zero; 002, lines 1463, 2480, 2928), B0, B1, B4,
-    B6, B14, B16, B17, B23 and most nnU-Net rows.
+    Used by A1 to A3 (tissue), by B21 and B25 (non-zero; 002, lines 2480 and 2928), and by B0, B1,
+    B4, B6, B12, B14, B16, B17 and B23, whose documents do not say which voxels count.
     """
 
     within: Within = "brain"
