@@ -7,7 +7,7 @@ Each command imports its function when it runs, so that ``lesionwise --help`` an
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -29,6 +29,8 @@ from lesionwise import types
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from lesionwise.report.page import QualityNote
 
 app = typer.Typer(
     help="Finds, separates, measures and follows multiple-sclerosis lesions on brain MRI.",
@@ -102,6 +104,14 @@ def show(table: pd.DataFrame, title: str = "") -> None:
     results.print(shown)
 
 
+def show_quality(notes: Sequence[QualityNote]) -> None:
+    """Print how fit the inputs are, before what was found in them."""
+    from lesionwise.run.gate import lines
+
+    for line in lines(notes):
+        results.print(line, markup=False, soft_wrap=True)
+
+
 def _cell(value: object) -> str:
     if value is None or value != value:
         return "–"  # noqa: RUF001
@@ -133,6 +143,9 @@ Model = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+SeriesName = Annotated[
+    str | None, typer.Option(help="Part of the description of the DICOM series that is meant.")
+]
 Workers = Annotated[int, typer.Option(help="Processes.", min=1)]
 
 
@@ -148,6 +161,7 @@ def demo(
 
     with progress_shown() as progress:
         done = run(output, seed=seed, device=device, model=model, progress=progress)
+    show_quality(done.quality)
     for title, table in done.tables.items():
         show(table, title)
     results.print(f"\nThe page: {done.page}", soft_wrap=True)
@@ -179,6 +193,11 @@ def segment(
     ] = None,
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option(help="Do scans again that are done.")] = False,
+    series: SeriesName = None,
+    dicom_seg: Annotated[
+        bool | None,
+        typer.Option(help="DICOM segmentations too; on where the scan is a DICOM series."),
+    ] = None,
 ) -> None:
     """Find and separate the lesions of one or many FLAIR scans."""
     from lesionwise.run.find import FindOptions
@@ -201,8 +220,11 @@ def segment(
             brain_mask=brain_mask,
             device=device,
             overwrite=overwrite,
+            series=series,
+            dicom_seg=dicom_seg,
             progress=progress,
         )
+    show_quality(done.quality)
     show(done.summary)
     results.print(f"\nThe page: {done.page}", soft_wrap=True)
     _exit_on_failures(done.failures)
@@ -226,6 +248,10 @@ def compare(
         typer.Option(help="A trained two-visit run that says what is new, such as pre-unet's."),
     ] = None,
     device: Device = "auto",
+    series: SeriesName = None,
+    dicom_seg: Annotated[
+        bool, typer.Option(help="DICOM segmentations too, of visits that are DICOM series.")
+    ] = True,
 ) -> None:
     """Find what is new, growing, shrinking, merged, split or gone between visits."""
     from lesionwise.run.compare import compare as run
@@ -244,8 +270,11 @@ def compare(
             options=options,
             new_lesions=new_lesions,
             device=device,
+            series=series,
+            dicom_seg=dicom_seg,
             progress=progress,
         )
+    show_quality(done.quality)
     show(done.summary)
     results.print(f"\nThe page: {done.page}", soft_wrap=True)
 

@@ -20,7 +20,7 @@ def client_in_this_process():
     @contextmanager
     def client(workers, subjects):
         options = {"processes": False, "n_workers": 1, "threads_per_worker": 1}
-        with distributed.Client(**options, dashboard_address=None) as client:
+        with distributed.Client(**options, dashboard_address=":0") as client:
             yield client, 0
 
     return client

@@ -5,8 +5,9 @@ import pytest
 from heads import bright_model, head, save
 
 from lesionwise.cohort import participant, work
-from lesionwise.cohort.group import group, worst
+from lesionwise.cohort.group import group, rebuild, worst
 from lesionwise.cohort.participant import run_subjects
+from lesionwise.cohort.records import is_whole, read_record
 from lesionwise.cohort.subjects import find_subjects
 from lesionwise.cohort.work import segment_or_compare
 from lesionwise.types import InputError
@@ -28,7 +29,11 @@ def cohort(tmp_path_factory, client_in_this_process):
         loads.append(arguments)
         return bright_model()
 
+    def nowhere(*arguments):
+        raise InputError("no template in this test")
+
     patch.setattr("lesionwise.run.predict.load_model", load)
+    patch.setattr("lesionwise.run.locations.find_landmarks", nowhere)
     for command in ("segment", "compare"):
         patch.setattr(f"lesionwise.run.{command}.load_model", lambda model, **k: model)
     patch.setattr(participant, "dask_client", client_in_this_process)
@@ -113,6 +118,21 @@ def test_gathering_again_gives_the_same_bytes(cohort):
     before = {name: (out / name).read_bytes() for name in names}
     group(out)
     assert {name: (out / name).read_bytes() for name in names} == before
+
+
+def test_pages_are_made_again_from_files_and_the_subjects_stay_done(cohort):
+    _, out, gathered, _ = cohort
+    pages = {out / page for page in gathered.scans["page"]} | {gathered.page}
+    for page in pages:
+        page.unlink()
+    made = rebuild(out)
+    assert not made.failures
+    assert pages <= set(made.pages)
+    assert all(page.stat().st_size > 10_000 for page in pages)
+    for folder in out.glob("sub-*"):
+        record = read_record(folder)
+        assert record is not None
+        assert is_whole(folder, record)
 
 
 def test_nothing_to_gather_is_one_line(tmp_path):

@@ -15,6 +15,7 @@ pytest.importorskip("distributed")
 from lesionwise.cohort.cluster import Workers
 from lesionwise.cohort.participant import check_apart, run_subjects
 from lesionwise.cohort.subjects import find_subjects
+from lesionwise.cohort.work import Order, _done, work_on
 from lesionwise.types import InputError
 
 TWO = Workers(number=2, threads=1)
@@ -165,6 +166,43 @@ def test_damaged_records_changed_scans_and_lost_results_are_done_again(
     ]
     assert begun()["05"] == 1
     assert go(job).done == ()
+
+
+def test_calls_that_share_a_folder_leave_each_others_work_alone(
+    go, fake_job, tmp_path, one_process
+):
+    other = tmp_path / "out" / ".cohort" / "making" / "sub-99@1234"
+    ours = other.with_name("sub-01@1234")
+    for folder in (other, ours):
+        folder.mkdir(parents=True)
+    go(fake_job()[0])
+    assert other.is_dir()
+    assert not ours.exists()
+
+
+def test_a_worker_that_was_taken_for_dead_puts_nothing_in_place(dataset, settings, tmp_path):
+    """The folder is taken from it by a second attempt, which ends first."""
+    root, out = dataset(("01", "")), tmp_path / "out"
+    out.mkdir()
+    (out / "cohort.json").write_text("{}")
+    subject = find_subjects(root)[0]
+    order = Order(root, out, settings, "run", 0)
+
+    def quick(subject, folder, settings):
+        (folder / "sub-01").mkdir(exist_ok=True)
+        (folder / "sub-01" / "by").write_text("second")
+        return {}
+
+    def slow(subject, folder, settings):
+        inner = _done(subject, order, quick, 0.0)
+        assert inner.attempts == 2
+        (folder / "sub-01").mkdir(parents=True)
+        (folder / "sub-01" / "by").write_text("first")
+        return {}
+
+    worked = work_on(subject, order, slow)
+    assert "another worker took it over" in worked.fault
+    assert (out / "sub-01" / "by").read_text() == "second"
 
 
 def test_other_settings_are_refused_in_one_line_before_anything_is_begun(

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MEMORY_GIB = 4.0
 """Memory that one worker is given where the number of workers is not said."""
+CONNECT_S = 30.0
+"""How long a running scheduler may take to answer."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def _local(number: int) -> Iterator[Client]:
         threads_per_worker=1,
         processes=True,
         memory_limit=int(_free_gib() * 2**30 / number),
-        dashboard_address=None,
+        dashboard_address=":0",
         silence_logs=logging.CRITICAL,
     )
     client = Client(cluster)
@@ -144,9 +146,9 @@ def _running(workers: Workers) -> Iterator[Client]:
         raise InputError(f"{name}: no such file; a Dask scheduler writes it when it starts")
     try:
         if workers.scheduler_file is not None:
-            client = Client(scheduler_file=str(workers.scheduler_file), timeout=30)
+            client = Client(scheduler_file=str(workers.scheduler_file), timeout=CONNECT_S)
         else:
-            client = Client(workers.scheduler, timeout=30)
+            client = Client(workers.scheduler, timeout=CONNECT_S)
     except (OSError, TimeoutError, ValueError) as error:
         raise InputError(f"{name}: no Dask scheduler answers there") from error
     try:

@@ -19,11 +19,13 @@ from lesionwise.cohort.records import (
     write_failures,
 )
 from lesionwise.io.files import read_json, read_table, write_table
+from lesionwise.report.folder import Rebuilt, rebuild_pages
 from lesionwise.report.page import CohortPage, write_index_page
 from lesionwise.types import InputError, Progress, silent
 
 COUNTS = ("lesions", "volume_ml", "cc", "acls", "offsets")
 CHANGES = tuple(state for state in STATES if state != "baseline")
+QUALITY = ("quality", "quality_reasons")
 GRADES = ("good", "fair", "poor")
 """From the best to the worst."""
 
@@ -80,7 +82,7 @@ def group(output: Path, progress: Progress = silent) -> Group:
         raise InputError(f"{output}: no subject is done; run the participant level first")
     _write_lesions(output, lesions)
     tables = (
-        _table(scans, ["subject", "session", *COUNTS, *CHANGES, "quality", "seconds", "page"]),
+        _table(scans, ["subject", "session", *COUNTS, *CHANGES, *QUALITY, "seconds", "page"]),
         _table(people, ["participant_id", "visits", *COUNTS, *CHANGES, "quality", "seconds"]),
         pd.DataFrame(faults, columns=["subject", "file", "fault"]),
     )
@@ -137,6 +139,7 @@ def _scans(folder: Path, record: Record) -> list[dict[str, Any]]:
             **{name: summary.get(name) for name in COUNTS},
             **changes.get(str(session), {}),
             "quality": worst(note.get("grade") for note in about.get("Quality", ())),
+            "quality_reasons": _reasons(about.get("Quality", ())),
             "seconds": summary["seconds"],
             "page": f"{folder.name}/{page}",
         }
@@ -158,6 +161,10 @@ def worst(grades: Any) -> str | None:
     """The worst of the grades; None where there is none."""
     found = [GRADES.index(grade) for grade in grades if grade in GRADES]
     return GRADES[max(found)] if found else None
+
+
+def _reasons(notes: Sequence[Mapping[str, Any]]) -> str | None:
+    return "; ".join(str(reason) for note in notes for reason in note.get("reasons", ())) or None
 
 
 def _person(label: str, record: Record, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -192,6 +199,27 @@ def _write_lesions(output: Path, tables: Sequence[pd.DataFrame]) -> None:
     filled = [table for table in tables if len(table)]
     both = pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
     write_table(output / "lesions.tsv", both, columns)
+
+
+def rebuild(output: Path, progress: Progress = silent) -> Rebuilt:
+    """Make the pages of all subjects and of the group again, from the files alone.
+
+    Raises:
+        InputError: If no subject is done there.
+    """
+    pages: list[Path] = []
+    failures: dict[str, str] = {}
+    folders = subject_folders(output)
+    for number, folder in enumerate(folders):
+        progress(f"page of {folder.name}", number, len(folders))
+        try:
+            made = rebuild_pages(output, subject=folder.name.removeprefix("sub-"))
+        except InputError as fault:
+            failures[folder.name] = str(fault)
+            continue
+        pages += made.pages
+        failures.update(made.failures)
+    return Rebuilt((*pages, group(output, progress).page), failures)
 
 
 def is_cohort(output: Path) -> bool:

@@ -6,6 +6,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -172,8 +173,8 @@ def run_subjects(
             output, {p.name.removeprefix("sub-"): read_record(p) for p in subject_folders(output)}
         )
         write_failures(output, failures)
-    shutil.rmtree(output / STATE / "making", ignore_errors=True)
     asked = {subject.name for subject in subjects}
+    _clear(output, asked)
     return Participants(
         done=tuple(worked.subject for worked in done if not worked.fault),
         kept=tuple(subject.label for subject in kept),
@@ -186,6 +187,17 @@ def run_subjects(
         peak_mib=max((worked.peak_mib for worked in done), default=0),
         notes=tuple(notes),
     )
+
+
+def _clear(output: Path, names: set[str]) -> None:
+    """Remove what is left of subjects that came to an end, and of no others: calls may share
+    the output folder while they do different subjects."""
+    making = output / STATE / "making"
+    with suppress(OSError):
+        for left in list(making.iterdir()):
+            if left.name.split("@")[0] in names:
+                shutil.rmtree(left, ignore_errors=True)
+        making.rmdir()
 
 
 def _plan(

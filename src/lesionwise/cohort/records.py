@@ -50,7 +50,7 @@ class Record:
         compared: whether its visits were compared.
         settings: all that decides the results.
         inputs: what they were made from.
-        files: size in bytes of each result by its path below the subject's folder.
+        files: size in bytes of each result but the pages, by its path below the subject's folder.
         faults: why a part (a scan, the comparison) gave nothing, by its name.
         seconds: wall time.
         peak_mib: the most memory its process had held by its end.

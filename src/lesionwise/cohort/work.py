@@ -193,7 +193,7 @@ def _done(subject: CohortSubject, order: Order, job: Job, start: float) -> Recor
             files={
                 path.relative_to(results).as_posix(): path.stat().st_size
                 for path in sorted(results.rglob("*"))
-                if path.is_file()
+                if path.is_file() and path.suffix != ".html"  # pages can be made again
             },
             faults=dict(faults),
             seconds=round(time.perf_counter() - start, 2),
@@ -240,8 +240,17 @@ def _claim(subject: CohortSubject, order: Order, inputs: tuple[Input, ...]) -> t
         shutil.rmtree(folder, ignore_errors=True)
         raise InputError(died(subject.name))
     folder.mkdir(exist_ok=True)
-    about = {"run": order.run, "attempts": attempts + 1, "token": token, "purpose": purpose}
-    write_json(folder / _CLAIM, about)
+    write_json(
+        folder / _CLAIM,
+        {
+            "run": order.run,
+            "attempts": attempts + 1,
+            "token": token,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "purpose": purpose,
+        },
+    )
     return folder, attempts + 1
 
 

@@ -43,23 +43,28 @@ class Rebuilt:
     failures: Mapping[str, str]
 
 
-def rebuild_pages(output: str | Path, progress: Progress = silent) -> Rebuilt:
+def rebuild_pages(output: str | Path, progress: Progress = silent, *, subject: str = "") -> Rebuilt:
     """Write the pages of ``segment`` or ``compare`` again; nothing is computed anew.
 
     A folder with ``compare.json`` gets one page with all visits, any other a page per scan and
     an index. The scans themselves are read where the sidecars say they lie. Known lesions are
     not kept beside results, so the page of a demonstration shows its scores only.
 
+    Args:
+        subject: of a cohort's folder, the one whose pages are made (without ``sub-``); they lie
+            with its tables in its own folder.
+
     Raises:
         InputError: If the folder holds no results, or no page could be made.
     """
     output = Path(output)
-    done = list(_finished(output))
+    place = output / f"sub-{subject}" if subject else output
+    done = list(_finished(output, subject))
     if not done:
         raise InputError(f"{output}: holds no results of segment or compare")
-    if (output / "compare.json").exists():
+    if (place / "compare.json").exists():
         progress("page", 0, 1)
-        page = write_study_page(_comparison(output, done), output / "index.html")
+        page = write_study_page(_comparison(output, place, done), place / "index.html")
         return Rebuilt((page,), {})
     pages, failures = [], {}
     for number, (entities, about) in enumerate(done):
@@ -67,13 +72,13 @@ def rebuild_pages(output: str | Path, progress: Progress = silent) -> Rebuilt:
         progress(name, number, len(done))
         try:
             pages.append(
-                write_study_page(_scan_page(output, entities, about), output / f"{name}.html")
+                write_study_page(_scan_page(output, entities, about), place / f"{name}.html")
             )
         except InputError as fault:
             failures[name] = str(fault)
     if not pages:
         raise InputError(next(iter(failures.values())))
-    pages.append(write_index_page(_index(output, done, failures), output / "index.html"))
+    pages.append(write_index_page(_index(place, done, failures), place / "index.html"))
     return Rebuilt(tuple(pages), failures)
 
 
@@ -110,9 +115,9 @@ def changes_of(lineages: pd.DataFrame, before: str, after: str) -> pd.DataFrame:
     )
 
 
-def _finished(output: Path) -> Iterator[tuple[Entities, dict[str, Any]]]:
+def _finished(output: Path, subject: str = "") -> Iterator[tuple[Entities, dict[str, Any]]]:
     """Every scan whose results are complete: its lesion mask has a sidecar."""
-    for path in sorted(output.glob("sub-*/**/anat/*_label-L_mask.json")):
+    for path in sorted(output.glob(f"sub-{subject or '*'}/**/anat/*_label-L_mask.json")):
         entities = parse_name(path)
         if entities is not None:
             yield entities, read_json(path)
@@ -189,8 +194,10 @@ def _quality(about: Mapping[str, Any]) -> tuple[QualityNote, ...]:
     return tuple(QualityNote.read(entry) for entry in about.get("Quality", ()))
 
 
-def _comparison(output: Path, done: Sequence[tuple[Entities, Mapping[str, Any]]]) -> StudyPage:
-    compared = read_json(output / "compare.json")
+def _comparison(
+    output: Path, place: Path, done: Sequence[tuple[Entities, Mapping[str, Any]]]
+) -> StudyPage:
+    compared = read_json(place / "compare.json")
     order = [str(source) for source in compared["Sources"]]
     moves = compared["FirstVisitToVisitMm"]
     by_source = {str(about["Sources"][0]): (entities, about) for entities, about in done}
@@ -202,9 +209,9 @@ def _comparison(output: Path, done: Sequence[tuple[Entities, Mapping[str, Any]]]
         for source, move in zip(order, moves, strict=True)
     ]
     about = by_source[order[-1]][1]
-    lesions = _table(output / "lesions.tsv")
-    lineages = _table(output / "lineages.tsv")
-    scores = output / "scores.tsv"
+    lesions = _table(place / "lesions.tsv")
+    lineages = _table(place / "lineages.tsv")
+    scores = place / "scores.tsv"
     return StudyPage(
         title=f"Lesions of sub-{by_source[order[0]][0].sub} through {len(visits)} visits",
         subject=by_source[order[0]][0].sub,
