@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from boxes import SMALL, study
 
-from lesionwise.methods.nnunet import plan
+from lesionwise.methods.nnunet import arrays, plan
 from lesionwise.methods.nnunet.cases import case_of
 from lesionwise.methods.nnunet.settings import Plans
 from lesionwise.methods.nnunet.workspace import Workspace
@@ -21,7 +21,7 @@ def planned(folder, plans, configuration="3d_fullres", regions=False):
     with space.in_use():
         plan.write_raw(space, [case(0), case(1)], [case(2)], ["flair"], regions)
         plan.make_plans(space, plans, configuration, silent)
-        made = plan.preprocess(space, configuration, True, silent)
+        made = arrays.preprocess(space, configuration, True, silent)
     return space, made
 
 
@@ -69,7 +69,7 @@ def test_arrays_keep_every_instance_after_resampling(small):
 def test_where_lesions_are_is_known_to_the_loader(small):
     space, made = small
     folder = space.preprocessed / made["configurations"]["3d_fullres"]["data_identifier"]
-    data, labels, _, properties = plan.Arrays(str(folder)).load_case("train_0001")
+    data, labels, _, properties = arrays.Arrays(str(folder)).load_case("train_0001")
     where = properties["class_locations"][1]
     assert len(where)
     assert (labels[tuple(where.T)] > 0).all()
@@ -107,7 +107,7 @@ def test_instances_are_carried_to_the_nearest_labelled_voxel():
     mask[0:3, 0:3] = 1
     mask[6:8, 6:8] = 1
     mask[0, 7] = -1
-    carried = plan.carry_instances(instances, mask)
+    carried = arrays.carry_instances(instances, mask)
     assert set(np.unique(carried[0:3, 0:3])) == {7}
     assert set(np.unique(carried[6:8, 6:8])) == {9}
     assert (carried[0, 7] == -1).all()

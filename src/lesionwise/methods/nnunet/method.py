@@ -32,6 +32,8 @@ from lesionwise.types import (
 WEIGHTS = "model.safetensors"
 INITIAL = "initial.safetensors"
 DESCRIPTION = "nnunet.json"
+SUMMARY = "training.json"
+"""Written last: a run that has it is done."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,15 @@ class NnunetMethod:
                 or nnunetv2 is missing.
         """
         space = Workspace(run.folder / "nnunet")
+        if not run.resume:
+            shutil.rmtree(space.root, ignore_errors=True)
+        elif (run.folder / SUMMARY).is_file():
+            return
         with space.in_use(run.progress) as progress:
-            from lesionwise.methods.nnunet import plan
+            from lesionwise.methods.nnunet import arrays, plan
 
             begun = space.raw / "dataset.json"
-            if not (run.resume and begun.is_file()):
+            if not begun.is_file():
                 plan.write_raw(
                     space,
                     self._training_cases(data.training, run),
@@ -98,7 +104,7 @@ class NnunetMethod:
                 )
             if not (space.preprocessed / f"{plan.PLANS_NAME}.json").is_file():
                 plan.make_plans(space, self.plans, self.configuration, progress)
-            plans = plan.preprocess(space, self.configuration, self.heads is not None, progress)
+            plans = arrays.preprocess(space, self.configuration, self.heads is not None, progress)
         with space.in_use(run.progress, run.workers) as progress:
             self._train(space, plans, replace(run, progress=progress))
 
@@ -199,11 +205,11 @@ class NnunetMethod:
         trainer.initialize()
         folder = Path(trainer.output_folder)
         final, latest = folder / "checkpoint_final.pth", folder / "checkpoint_latest.pth"
-        if run.resume and final.is_file():
+        if final.is_file():
             trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
             trainer.load_checkpoint(read_checkpoint(final))
         else:
-            if run.resume and latest.is_file():
+            if latest.is_file():
                 trainer.load_checkpoint(read_checkpoint(latest))
             elif (run.folder / INITIAL).is_file():
                 load_network(trainer.network, run.folder / INITIAL)
@@ -242,7 +248,7 @@ class NnunetMethod:
             "patches": epochs * self.learning.batches_per_epoch * planned["batch_size"],
             "minutes": round(trainer.minutes, 2),
             "max_minutes": run.max_minutes,
-            "training_cases": plans_cases(trainer),
+            "training_cases": int(trainer.dataset_json["numTraining"]),
             "patch_size_vox": planned["patch_size"],
             "spacing_mm": planned["spacing"],
             "batch_size": planned["batch_size"],
@@ -250,9 +256,4 @@ class NnunetMethod:
             "device": str(trainer.device),
             "chosen": {"epoch": "last", "why": "nnU-Net predicts with its final weights"},
         }
-        (run.folder / "training.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
-
-
-def plans_cases(trainer: Any) -> int:
-    """How many cases were trained on."""
-    return int(trainer.dataset_json["numTraining"])
+        (run.folder / SUMMARY).write_text(json.dumps(summary, indent=2), encoding="utf-8")

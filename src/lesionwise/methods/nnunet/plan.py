@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,12 @@ from nnunetv2.experiment_planning.experiment_planners.network_topology import (
     get_pool_and_conv_props,
 )
 from nnunetv2.imageio.nibabel_reader_writer import NibabelIO
-from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
-from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from numpy.typing import NDArray
 
 from lesionwise.methods.nnunet.cases import AXES, Case
 from lesionwise.methods.nnunet.settings import Plans
 from lesionwise.methods.nnunet.workspace import DATASET, Workspace
-from lesionwise.types import InputError, LabelArray, Progress
+from lesionwise.types import InputError, Progress
 
 NORMALIZATIONS = {
     "z-score": "ZScoreNormalization",
@@ -95,17 +92,17 @@ def write_raw(
 
 def _write_case(raw: Path, name: str, case: Case) -> None:
     affine = np.diag([*case.spacing_mm, 1.0])
+
+    def save(array: NDArray[Any], folder: str, ending: str = "") -> None:
+        image = nib.Nifti1Image(array, affine)  # type: ignore[no-untyped-call]
+        nib.save(image, raw / folder / f"{name}{ending}.nii.gz")
+
     for channel, image in enumerate(case.images):
-        path = raw / "imagesTr" / f"{name}_{channel:04d}.nii.gz"
-        nib.save(nib.Nifti1Image(image, affine), path)
-    mask = (case.labels > 0).astype(np.uint8)
-    nib.save(nib.Nifti1Image(mask, affine), raw / "labelsTr" / f"{name}.nii.gz")
-    instances = np.unique(case.labels, return_inverse=True)[1].reshape(case.labels.shape)
-    if case.labels.size and case.labels.min() > 0:
-        instances = instances + 1  # no background in view
-    nib.save(
-        nib.Nifti1Image(instances.astype(np.int16), affine), raw / "instancesTr" / f"{name}.nii.gz"
-    )
+        save(image, "imagesTr", f"_{channel:04d}")
+    save((case.labels > 0).astype(np.uint8), "labelsTr")
+    labels = np.unique(case.labels[case.labels > 0])
+    instances = np.where(case.labels > 0, np.searchsorted(labels, case.labels) + 1, 0)
+    save(instances.astype(np.int16), "instancesTr")
 
 
 def case_names(space: Workspace) -> dict[str, list[str]]:
@@ -129,7 +126,7 @@ def make_plans(space: Workspace, plans: Plans, configuration: str, progress: Pro
         progress("fingerprint", done, len(names))
         found.append(
             DatasetFingerprintExtractor.analyze_case(
-                _image_files(space.raw, name, len(description["channel_names"])),
+                image_files(space.raw, name, len(description["channel_names"])),
                 str(space.raw / "labelsTr" / f"{name}.nii.gz"),
                 NibabelIO,
                 samples,
@@ -160,7 +157,7 @@ def make_plans(space: Workspace, plans: Plans, configuration: str, progress: Pro
     _Planner(plans, configuration).plan_experiment()
 
 
-def _image_files(raw: Path, name: str, channels: int) -> list[str]:
+def image_files(raw: Path, name: str, channels: int) -> list[str]:
     return [str(raw / "imagesTr" / f"{name}_{n:04d}.nii.gz") for n in range(channels)]
 
 
@@ -266,112 +263,3 @@ class _Planner(ExperimentPlanner):  # type: ignore[misc]
         share = round(voxels * self.max_dataset_covered / float(np.prod(patch)))
         batch = max(min(round(fits / cost * usual), share), self.UNet_min_batch_size)
         plan.update(patch_size=[int(n) for n in patch], batch_size=int(batch))
-
-
-def preprocess(
-    space: Workspace, configuration: str, instances: bool, progress: Progress
-) -> dict[str, Any]:
-    """Every case through nnU-Net's preprocessor, kept as arrays; the plans are returned.
-
-    Cases that are there already are left as they are.
-
-    Args:
-        instances: keep the labels of instances in place of 1.
-    """
-    plans: dict[str, Any] = json.loads(
-        (space.preprocessed / f"{PLANS_NAME}.json").read_text(encoding="utf-8")
-    )
-    description = json.loads((space.raw / "dataset.json").read_text(encoding="utf-8"))
-    manager = PlansManager(plans)
-    if configuration not in manager.available_configurations:
-        raise InputError(f"nnU-Net plans no {configuration} configuration for these scans")
-    settings = manager.get_configuration(configuration)
-    folder = space.preprocessed / settings.data_identifier
-    folder.mkdir(exist_ok=True)
-    names = [name for part in case_names(space).values() for name in part]
-    names = list(dict.fromkeys(names))
-    for done, name in enumerate(names):
-        progress("preprocess", done, len(names))
-        if (folder / f"{name}_seg.npy").is_file():
-            continue
-        reader = NibabelIO()
-        images, properties = reader.read_images(
-            _image_files(space.raw, name, len(description["channel_names"]))
-        )
-        mask, _ = reader.read_seg(str(space.raw / "labelsTr" / f"{name}.nii.gz"))
-        data, labels, properties = DefaultPreprocessor(verbose=False).run_case_npy(
-            images, mask, properties, manager, settings, description
-        )
-        labels = labels.astype(np.int16)
-        if instances:
-            told, _ = reader.read_seg(str(space.raw / "instancesTr" / f"{name}.nii.gz"))
-            box = tuple(slice(*ends) for ends in properties["bbox_used_for_cropping"])
-            cropped = told[0].transpose(manager.transpose_forward)[box]
-            labels[0] = carry_instances(cropped, labels[0])
-        found = next(iter(properties["class_locations"].values()))
-        where = np.asarray(found, dtype=np.int32).reshape(-1, 4)
-        np.save(folder / f"{name}.npy", np.asarray(data, dtype=np.float32))
-        np.save(folder / f"{name}_where.npy", where)
-        partial = folder / f".{name}_seg.npy"
-        np.save(partial, labels)
-        partial.rename(folder / f"{name}_seg.npy")
-    return plans
-
-
-def carry_instances(instances: LabelArray, mask: LabelArray) -> NDArray[np.int16]:
-    """Instance labels on a resampled mask.
-
-    Args:
-        instances: (X, Y, Z) before resampling.
-        mask: (X', Y', Z') of the same extent after it: 1 lesion, 0 none, -1 outside.
-
-    Returns:
-        (X', Y', Z') int16: in the mask the label of the nearest labelled voxel, -1 and 0 as in
-        ``mask``. Ties go to whichever the distance transform finds.
-    """
-    from scipy import ndimage
-
-    out = mask.astype(np.int16)
-    inside = np.argwhere(mask > 0)
-    if not len(inside) or not (instances > 0).any():
-        return out
-    scale = np.array(instances.shape) / np.array(mask.shape)
-    source = np.rint((inside + 0.5) * scale - 0.5).astype(int)
-    source = np.clip(source, 0, np.array(instances.shape) - 1)
-    nearest = ndimage.distance_transform_edt(
-        instances <= 0, sampling=1 / scale, return_distances=False, return_indices=True
-    )
-    at = nearest[(slice(None), *source.T)]
-    out[tuple(inside.T)] = instances[tuple(at)]
-    return out
-
-
-class Arrays(nnUNetBaseDataset):  # type: ignore[misc]
-    """Preprocessed cases as nnU-Net's loader asks for them, mapped from plain NumPy files."""
-
-    def load_case(
-        self, identifier: str
-    ) -> tuple[NDArray[Any], NDArray[Any], None, Mapping[str, Any]]:
-        folder = Path(self.source_folder)
-        where = np.load(folder / f"{identifier}_where.npy")
-        # copy on write: transforms write into a patch, which may be the whole case
-        return (
-            np.load(folder / f"{identifier}.npy", mmap_mode="c"),
-            np.load(folder / f"{identifier}_seg.npy", mmap_mode="c"),
-            None,
-            {"class_locations": {1: where}},
-        )
-
-    @staticmethod
-    def save_case(
-        data: NDArray[Any],
-        seg: NDArray[Any],
-        properties: Mapping[str, Any],
-        output_filename_truncated: str,
-    ) -> None:
-        raise NotImplementedError("preprocess writes the cases")
-
-    @staticmethod
-    def get_identifiers(folder: str) -> list[str]:
-        ending = "_seg.npy"
-        return sorted(p.name.removesuffix(ending) for p in Path(folder).glob(f"*{ending}"))

@@ -227,6 +227,7 @@ class NnunetPredictor:
                 values = region if isinstance(region, tuple | list) else (region,)
                 if set(values) & set(self.lesion_labels):
                     found.append(chances[place])
-            return np.max(found, axis=0)
+            return np.asarray(np.max(found, axis=0))
         values = list(labels.all_labels)
-        return np.sum([chances[values.index(v)] for v in self.lesion_labels], axis=0)
+        wanted = [chances[values.index(v)] for v in self.lesion_labels]
+        return np.asarray(np.sum(wanted, axis=0))

@@ -75,7 +75,8 @@ class Polynomial:
         validation_losses: Sequence[float],
     ) -> float:
         """The rate after a share of the training, 0 to 1; losses play no part."""
-        return self.last + (start - self.last) * (1 - min(1.0, share)) ** self.power
+        left: float = (1 - min(1.0, share)) ** self.power
+        return self.last + (start - self.last) * left
 
 
 @dataclass(frozen=True)

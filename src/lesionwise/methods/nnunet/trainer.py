@@ -14,9 +14,10 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 from lesionwise.learning.window import computes_bfloat16
+from lesionwise.methods.nnunet.arrays import Arrays
 from lesionwise.methods.nnunet.cases import AXES
+from lesionwise.methods.nnunet.checkpoints import set_weights
 from lesionwise.methods.nnunet.losses import SEGMENTATION, HeadsLoss
-from lesionwise.methods.nnunet.plan import Arrays
 from lesionwise.methods.nnunet.settings import (
     Adam,
     Augmentation,
@@ -82,7 +83,7 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
     @property
     def share(self) -> float:
         """How much of the training lies behind, 0 to 1."""
-        share = self.current_epoch / self.num_epochs
+        share: float = self.current_epoch / self.num_epochs
         if self.max_minutes is not None:
             share = max(share, self.minutes / self.max_minutes)
         return min(1.0, share)
@@ -101,14 +102,13 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
     def initialize(self) -> None:
         self._set_batch_size_and_oversample()
         self.num_input_channels = len(self.dataset_json["channel_names"])
-        self.network = network_of(
+        network = network_of(
             self.configuration_manager,
             self.num_input_channels,
             self.label_manager.num_segmentation_heads + (HEADS if self.heads else 0),
             deep_supervision=self.enable_deep_supervision,
         ).to(self.device)
-        if self._do_i_compile():
-            self.network = torch.compile(self.network)
+        self.network = torch.compile(network) if self._do_i_compile() else network
         self.optimizer, self.lr_scheduler = self.configure_optimizers()
         self.loss = self._build_loss()
         self.dataset_class = Arrays
@@ -271,9 +271,18 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
             self.saved = time.monotonic()
 
     def load_checkpoint(self, filename_or_checkpoint: Any) -> None:
-        """Go on from what ``read_checkpoint`` returned."""
-        super().load_checkpoint(filename_or_checkpoint)
-        self.minutes_before = float(filename_or_checkpoint.get("minutes", 0.0))
+        """Go on from what ``read_checkpoint`` returned (nnU-Net's own would unpickle a file)."""
+        held = filename_or_checkpoint
+        network = getattr(self.network, "_orig_mod", self.network)
+        set_weights(network, held["network_weights"], "checkpoint")
+        self.optimizer.load_state_dict(held["optimizer_state"])
+        if self.grad_scaler is not None and held["grad_scaler_state"] is not None:
+            self.grad_scaler.load_state_dict(held["grad_scaler_state"])
+        self.logger.load_checkpoint(held["logging"])
+        self.current_epoch = held["current_epoch"]
+        self._best_ema = held["_best_ema"]
+        self.inference_allowed_mirroring_axes = held["inference_allowed_mirroring_axes"]
+        self.minutes_before = float(held["minutes"])
         self.started = time.monotonic()
 
     def losses(self) -> tuple[list[float], list[float]]:

@@ -1,0 +1,166 @@
+"""nnU-Net as a method against nnU-Net's own trainer and predictor, on one network.
+
+    python benchmarks/bench_nnunet.py --patch 64 --features 16 --batches 4
+
+Draws cases with box lesions in an ellipsoid brain, plans and preprocesses them once, and then
+times, each in this process and without worker processes:
+
+- training: patches per second, batch preparation included, of nnU-Net's ``nnUNetTrainer`` and of
+  ``LesionTrainer`` in float32 and bfloat16, all from the same plans;
+- prediction: seconds for one case with the same weights and the same overlap, without mirroring,
+  of nnU-Net's ``nnUNetPredictor`` and of ours, and how many voxels of the mask differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lesionwise.learning.window import computes_bfloat16
+from lesionwise.methods.nnunet import Augmentation, Learning, Plans
+from lesionwise.methods.nnunet.cases import Case
+from lesionwise.methods.nnunet.settings import to_json
+from lesionwise.methods.nnunet.workspace import Workspace, quiet
+from lesionwise.types import silent
+
+
+def draw(seed: int, shape: tuple[int, int, int]) -> Case:
+    """A case of 1 mm with twenty box lesions."""
+    rng = np.random.default_rng(seed)
+    middle = np.array(shape)[:, None, None, None] / 2
+    brain = ((np.indices(shape) - middle) ** 2 / (middle * 0.9) ** 2).sum(axis=0) < 1
+    labels = np.zeros(shape, np.int32)
+    for label in range(1, 21):
+        i, j, k = (rng.integers(n // 3, 2 * n // 3) for n in shape)
+        labels[i : i + 5, j : j + 4, k : k + 4] = label
+    image = (rng.normal(100, 10, shape) + 60 * (labels > 0)) * brain
+    return Case(image.astype(np.float32)[None], labels, (1.0, 1.0, 1.0))
+
+
+def train_speed(trainer: Any, batches: int) -> float:
+    """Patches per second over ``batches`` batches, after one that does not count."""
+    trainer.initialize()
+    loader, _ = trainer.get_dataloaders()
+    trainer.network.train()
+    trainer.train_step(next(loader))
+    start = time.perf_counter()
+    for _ in range(batches):
+        trainer.train_step(next(loader))
+    return batches * trainer.batch_size / (time.perf_counter() - start)
+
+
+def timed(run: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    result = run()
+    return time.perf_counter() - start, result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--patch", type=int, default=64)
+    parser.add_argument("--features", type=int, default=16)
+    parser.add_argument("--batches", type=int, default=4)
+    parser.add_argument("--shape", type=int, nargs=3, default=(128, 160, 120))
+    told = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name, quiet():
+        rows = measure(Path(name), told)
+    print(f"patch {told.patch}³, {told.features} features, {torch.get_num_threads()} threads")
+    print(f"bfloat16 native: {computes_bfloat16(torch.device('cpu'))}")
+    for row in rows:
+        print(row)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"peak memory of everything above: {peak:.1f} GB")
+
+
+def measure(folder: Path, told: argparse.Namespace) -> list[str]:
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+    from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock  # noqa: N813
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    from lesionwise.methods.nnunet import arrays, plan
+    from lesionwise.methods.nnunet.predictor import Windows
+    from lesionwise.methods.nnunet.trainer import LesionTrainer
+
+    rows = []
+    space = Workspace(folder)
+    shape = tuple(told.shape)
+    plans = Plans(patch_size_vox=(told.patch,) * 3, base_features=told.features, batch_size=2)
+    with space.in_use():
+        plan.write_raw(space, [draw(n, shape) for n in range(2)], [], ["flair"], False)
+        plan.make_plans(space, plans, "3d_fullres", silent)
+        made = arrays.preprocess(space, "3d_fullres", False, silent)
+    described = json.loads((space.raw / "dataset.json").read_text(encoding="utf-8"))
+    (space.preprocessed / "splits_final.json").write_bytes(
+        (space.raw / "splits_final.json").read_bytes()
+    )
+    device = torch.device("cpu")
+    learning = Learning()
+    with space.in_use(workers=0):
+        stock.infer_dataset_class = lambda folder: arrays.Arrays
+        own = stock.nnUNetTrainer(
+            {**made, "continue_training": False}, "3d_fullres", 0, described, device
+        )
+        rows.append(f"nnU-Net's trainer: {train_speed(own, told.batches):.3f} patches/s")
+        for precision in ("float32", "bfloat16"):
+            settings = {
+                "learning": to_json(replace(learning, precision=precision)),
+                "augmentation": to_json(Augmentation()),
+                "heads": None,
+                "last_visit": [0],
+            }
+            ours = LesionTrainer(
+                {**made, "lesionwise": settings}, "3d_fullres", 0, described, device
+            )
+            speed = train_speed(ours, told.batches)
+            rows.append(f"LesionTrainer, {precision}: {speed:.3f} patches/s")
+        network = ours.network.eval()
+        ours.set_deep_supervision_enabled(False)
+        parameters = sum(p.numel() for p in network.parameters())
+        rows.append(f"parameters: {parameters / 1e6:.2f} M")
+        manager = PlansManager(made)
+        configuration = manager.get_configuration("3d_fullres")
+        data, labels, _, _ = arrays.Arrays(
+            str(space.preprocessed / configuration.data_identifier)
+        ).load_case("train_0000")
+        image = torch.from_numpy(np.array(data))
+        reference = None
+        kinds: list[tuple[str, Any, bool, Any]] = [
+            ("nnU-Net's predictor", nnUNetPredictor, False, None),
+            ("ours, float32", Windows, False, np.asarray(labels[0] >= 0)),
+            ("ours, bfloat16", Windows, True, np.asarray(labels[0] >= 0)),
+        ]
+        for name, kind, low, inside in kinds:
+            predictor = kind(
+                device=device,
+                use_mirroring=False,
+                perform_everything_on_device=False,
+                allow_tqdm=False,
+            )
+            predictor.inside, predictor.low = inside, low
+            predictor.manual_initialization(
+                network, manager, configuration, None, described, "", None
+            )
+            seconds, logits = timed(
+                lambda predictor=predictor: predictor.predict_sliding_window_return_logits(image)
+            )
+            mask = (logits[1] > logits[0]).numpy() & np.asarray(labels[0] >= 0)
+            reference = mask if reference is None else reference
+            differing = int((mask != reference).sum())
+            rows.append(
+                f"{name}: {seconds:.1f} s, {differing} of {int(mask.sum())} mask voxels differ"
+            )
+    return rows
+
+
+if __name__ == "__main__":
+    main()

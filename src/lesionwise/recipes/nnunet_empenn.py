@@ -1,0 +1,68 @@
+"""nnU-Net on two visits with jointly corrected intensities; results on the baseline's grid."""
+
+from lesionwise.instances.components import ConnectedComponents
+from lesionwise.instances.filters import DropSmall
+from lesionwise.methods.nnunet import (
+    Augmentation,
+    Learning,
+    LesionEnhancement,
+    NnunetMethod,
+    Plans,
+    Sgd,
+)
+from lesionwise.preprocess.brain_masks import SharedBrain, TemplateMaskBrain
+from lesionwise.preprocess.geometry import CropToBrain
+from lesionwise.preprocess.intensity import N4
+from lesionwise.preprocess.pair import JointRescale
+from lesionwise.preprocess.registration import RegisterToFirst
+from lesionwise.preprocess.standardize import Nyul
+from lesionwise.recipe import Output, Recipe
+
+RECIPE = Recipe(
+    source="002, line 163",
+    scans=("flair",),
+    preprocess=(
+        TemplateMaskBrain(),
+        RegisterToFirst(),
+        SharedBrain(of="first"),
+        CropToBrain(margin_mm=0.0),
+        N4(),
+        JointRescale(),
+        Nyul(),
+    ),
+    method=NnunetMethod(
+        scans=("flair",),
+        finds="new",
+        configuration="3d_fullres",
+        plans=Plans(
+            first_axis="i",
+            spacing_mm=(1.0, 0.5, 0.5),
+            patch_size_vox=(64, 160, 192),
+            dropout=0.2,
+        ),
+        learning=Learning(loss="dice+ce", optimizer=Sgd(), epochs=1000, batches_per_epoch=250),
+        augmentation=Augmentation(
+            scaling=(0.85, 1.25),
+            rotation_deg=15.0,
+            mirror=("i",),
+            intensity=False,
+            enhancement=LesionEnhancement(probability=0.5, shift=(-0.5, 0.5)),
+        ),
+    ),
+    threshold=0.2,
+    to_instances=ConnectedComponents(connectivity=26),
+    refine=(DropSmall(min_volume_mm3=4, min_extent_mm=0, drop_at_min_volume=True),),
+    visits=2,
+    finds="new",
+    output=Output(grid="baseline", resample="labels"),
+    departures=(
+        "brain extraction by an affine template and rigid registration in place of Anima's",
+        "the axes of patch and spacing are not named: sagittal slices of 1 mm first, then k and j",
+        "the Nyul standard is learned from the training scans in place of an in-house template",
+        "how lesions are enhanced is not stated: by ±0.5 deviations, in half of the patches",
+        "how often patches are scaled and turned is not stated: one in five each, as nnU-Net",
+        "batch size and optimization but for SGD are nnU-Net's: 0.01, polynomial, Nesterov 0.99",
+        "nnU-Net z-scores each scan once more, as it does by default",
+        "the size filter acts on lesions; the mask keeps the small ones",
+    ),
+)
