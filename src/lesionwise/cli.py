@@ -462,7 +462,7 @@ def evaluate(
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe's name or a .py file of your own.")],
     dataset: Annotated[
-        Path, typer.Argument(help="A BIDS data set with lesion masks or instances.")
+        Path, typer.Argument(help="BIDS or nnU-Net raw, with lesion masks or instances.")
     ],
     output: Output,
     setting: Annotated[
@@ -692,6 +692,34 @@ def cohort(
         soft_wrap=True,
     )
     _exit_on_failures(dict(done.failed))
+
+
+@app.command()
+def export(
+    dataset: Annotated[Path, typer.Argument(help="A BIDS data set.")],
+    output: Annotated[Path, typer.Argument(help="A new folder, such as Dataset001_Lesions.")],
+    form: Annotated[
+        Literal["nnunet"], typer.Option("--format", help="nnunet: an nnU-Net raw data set.")
+    ] = "nnunet",
+    scans: Annotated[str, typer.Option(help="Channels, such as flair,t1w.")] = "flair",
+    visits: Annotated[
+        int, typer.Option(help="Of a case: 1, or 2 for baseline and follow-up.", min=1, max=2)
+    ] = 1,
+    finds: Annotated[
+        Literal["lesions", "new"], typer.Option(help="What the labels are of.")
+    ] = "lesions",
+) -> None:
+    """Write a data set in the form that another tool trains on."""
+    from lesionwise.run.export import export as run
+
+    names = tuple(name.strip() for name in scans.split(",") if name.strip())
+    with progress_shown() as progress:
+        done = run(
+            dataset, output, form=form, scans=names, visits=visits, finds=finds, progress=progress
+        )
+    counts = f"{len(done.training)} training and {len(done.test)} test cases"
+    results.print(f"{counts} in {done.folder}", markup=False, soft_wrap=True)
+    _exit_on_failures(done.failures)
 
 
 @app.command()

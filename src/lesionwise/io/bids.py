@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from lesionwise import __version__
-from lesionwise.io.dataset import BidsStudies, read_dataset
+from lesionwise.io.dataset import BidsStudies, open_dataset, read_dataset
 from lesionwise.io.files import write_json
 from lesionwise.io.names import (
     BidsFile,
@@ -32,6 +32,7 @@ __all__ = [
     "dseg_table",
     "find_scans",
     "label_text",
+    "open_dataset",
     "parse_name",
     "read_dataset",
     "write_dataset_description",

@@ -12,6 +12,7 @@ import pandas as pd
 from lesionwise.io.files import read_table
 from lesionwise.io.names import BidsFile, natural, walk
 from lesionwise.io.nifti import read_grid, read_labels, read_mask, read_volume
+from lesionwise.io.nnunet import NnunetStudies, read_nnunet
 from lesionwise.io.space import on_grid, same_space
 from lesionwise.types import NOTHING, Grid, InputError, Study, Visit, Volume
 
@@ -168,6 +169,32 @@ def read_dataset(
     if not studies:
         raise InputError(f"{root}: no session has {' and '.join(scans)} ({_shortened(skipped)})")
     return BidsStudies(root, studies, skipped)
+
+
+def open_dataset(
+    root: str | Path, scans: Sequence[str] = ("flair",), visits: int = 1
+) -> BidsStudies | NnunetStudies:
+    """The studies of a data set, whether BIDS or nnU-Net raw: that has a ``dataset.json``.
+
+    Args:
+        scans: the scans every visit must have.
+        visits: how many time points a case must have; in BIDS it is left to the caller.
+
+    Raises:
+        InputError: As for ``read_dataset`` and ``read_nnunet``; if the channels of an nnU-Net
+            data set are not the scans, or its cases hold another number of visits.
+    """
+    root = Path(root)
+    if not (root / "dataset.json").is_file():
+        return read_dataset(root, scans)
+    found = read_nnunet(root)
+    missing = [name for name in scans if name not in found.scans]
+    if missing:
+        has = ", ".join(found.scans)
+        raise InputError(f"{root}: no {', '.join(missing)} among its channels ({has})")
+    if found.visits != visits:
+        raise InputError(f"{root}: its cases hold {found.visits} visits, but {visits} are needed")
+    return found
 
 
 def _by_subject(files: Iterable[BidsFile]) -> dict[str, list[BidsFile]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -13,10 +14,16 @@ from lesionwise.io.files import read_json, write_json
 from lesionwise.io.names import label_text, natural
 from lesionwise.io.nifti import read_labels, read_volume, write_volume
 from lesionwise.io.space import on_grid
-from lesionwise.types import InputError, Study, Visit, Volume
+from lesionwise.types import Finds, InputError, Study, Visit, Volume
 
 CHANNEL_NAMES = {"flair": "FLAIR", "t1w": "T1w", "t2w": "T2w", "pd": "PD", "t1ce": "T1ce"}
 """The name of each scan in ``dataset.json``."""
+
+VISIT_NAMES = ("baseline", "followup")
+"""What follows the name of a channel, behind an underscore, where cases hold two visits."""
+
+DATASET_NAME = re.compile(r"Dataset\d{3}_\w+")
+"""What nnU-Net wants a raw data set's folder to be called."""
 
 _READ_AS = {
     "flair": "flair", "t2flair": "flair", "t1": "t1w", "t1w": "t1w", "mprage": "t1w",
@@ -31,6 +38,7 @@ class _Case:
     subject: str
     channels: tuple[Path, ...]
     labels: Path | None
+    instances: Path | None
 
 
 class NnunetStudies(Sequence[Study]):
@@ -38,18 +46,45 @@ class NnunetStudies(Sequence[Study]):
 
     Attributes:
         root: the data set's folder.
-        scans: the name of each channel, in order.
+        scans: the name of each channel, in order; with two visits, of each channel of one.
+        visits: of each case, one or two.
+        finds: what the labels are of.
         cases: the names as they stand in the files, in order.
+        skipped: always empty; a data set is complete or refused.
     """
 
     def __init__(
-        self, root: Path, scans: tuple[str, ...], cases: Sequence[_Case], lesions: tuple[int, ...]
+        self,
+        root: Path,
+        scans: tuple[str, ...],
+        cases: Sequence[_Case],
+        lesions: tuple[int, ...],
+        visits: int = 1,
+        finds: Finds = "lesions",
     ) -> None:
         self.root = root
         self.scans = scans
+        self.visits = visits
+        self.finds = finds
         self.cases = tuple(case.name for case in cases)
+        self.skipped: tuple[str, ...] = ()
         self._cases = tuple(cases)
         self._lesions = lesions
+
+    def select(self, subjects: Iterable[str]) -> NnunetStudies:
+        """The cases of these subjects, in the data set's order.
+
+        Raises:
+            InputError: If a subject is not there.
+        """
+        wanted = set(subjects)
+        missing = sorted(wanted - set(self.subjects))
+        if missing:
+            raise InputError(f"{self.root}: no case {', '.join(missing)}")
+        return self._of([case for case in self._cases if case.subject in wanted])
+
+    def _of(self, cases: Sequence[_Case]) -> NnunetStudies:
+        return NnunetStudies(self.root, self.scans, cases, self._lesions, self.visits, self.finds)
 
     @property
     def subjects(self) -> tuple[str, ...]:
@@ -64,17 +99,32 @@ class NnunetStudies(Sequence[Study]):
     def __getitem__(self, index: slice) -> NnunetStudies: ...
     def __getitem__(self, index: int | slice) -> Study | NnunetStudies:
         if isinstance(index, slice):
-            return NnunetStudies(self.root, self.scans, self._cases[index], self._lesions)
+            return self._of(self._cases[index])
         case = self._cases[index]
-        first = read_volume(case.channels[0])
-        scans = {self.scans[0]: first}
-        for name, path in zip(self.scans[1:], case.channels[1:], strict=True):
-            scans[name] = on_grid(read_volume(path), first.grid, name=str(path))
+        grid = read_volume(case.channels[0]).grid
+        volumes = [on_grid(read_volume(path), grid, name=str(path)) for path in case.channels]
         labels = {}
         if case.labels is not None:
-            read = on_grid(read_labels(case.labels), first.grid, name=str(case.labels))
-            labels["lesions"] = Volume(np.isin(read.array, self._lesions), first.grid)
-        return Study(case.subject, (Visit(scans, labels),))
+            read = on_grid(read_labels(case.labels), grid, name=str(case.labels))
+            labels["lesions"] = Volume(np.isin(read.array, self._lesions), grid)
+        if case.instances is not None:
+            labels["instances"] = on_grid(
+                read_labels(case.instances), grid, name=str(case.instances)
+            )
+        per_visit = len(self.scans)
+        scans = [
+            dict(zip(self.scans, volumes[n * per_visit :], strict=False))
+            for n in range(self.visits)
+        ]
+        if self.visits == 1:
+            return Study(case.subject, (Visit(scans[0], labels),))
+        before, after = VISIT_NAMES
+        if self.finds == "lesions":
+            visits = (Visit(scans[0], session=before), Visit(scans[1], labels, session=after))
+            return Study(case.subject, visits)
+        visits = (Visit(scans[0], session=before), Visit(scans[1], session=after))
+        new = labels.get("instances", labels.get("lesions"))
+        return Study(case.subject, visits, {} if new is None else {"new": new})
 
 
 def read_nnunet(
@@ -86,7 +136,10 @@ def read_nnunet(
     """The cases of an nnU-Net raw data set (``dataset.json``, ``imagesTr``, ``labelsTr``).
 
     Every case becomes a study of one visit, in the order of names, with ``labels["lesions"]``
-    where a label file exists. Channels are put on the grid of the first, never interpolated.
+    where a label file exists, and ``labels["instances"]`` where ``write_nnunet`` left instances
+    beside it. Where the channels' names end in ``_baseline`` and ``_followup``, a case is a study
+    of two visits; labels whose name holds ``new`` are then ``changes["new"]``. Channels are put
+    on the grid of the first, never interpolated.
 
     Args:
         root: the folder that holds ``dataset.json``.
@@ -102,7 +155,7 @@ def read_nnunet(
     """
     root = Path(root)
     description = _description(root)
-    names = _channel_names(root, description, scans)
+    names, visits = _channel_names(root, description, scans)
     lesions = _lesion_values(root, description, lesion_labels)
     ending = description["file_ending"]
     if ending not in (".nii.gz", ".nii"):
@@ -110,19 +163,31 @@ def read_nnunet(
     cases = []
     for name in _case_names(root / f"images{part}", ending):
         channels = tuple(
-            root / f"images{part}" / f"{name}_{number:04d}{ending}" for number in range(len(names))
+            root / f"images{part}" / f"{name}_{number:04d}{ending}"
+            for number in range(visits * len(names))
         )
         labels = root / f"labels{part}" / f"{name}{ending}"
         for path in channels if part == "Ts" else (*channels, labels):
             if not path.is_file():
                 raise InputError(f"{path}: no such file, but the case {name} needs it")
         subject = label_text(name)
-        cases.append(_Case(name, subject, channels, labels if labels.is_file() else None))
+        instances = root / f"instances{part}" / f"{name}{ending}"
+        cases.append(
+            _Case(
+                name,
+                subject,
+                channels,
+                labels if labels.is_file() else None,
+                instances if instances.is_file() else None,
+            )
+        )
     if not cases:
         raise InputError(f"{root / f'images{part}'}: no case named …_0000{ending}")
     if len({case.subject for case in cases}) < len(cases):
         raise InputError(f"{root}: two cases have the same name but for punctuation")
-    return NnunetStudies(root, names, cases, lesions)
+    told = [name for name in description["labels"] if name != "background"]
+    is_new = visits == 2 and any("new" in name.lower() for name in told)
+    return NnunetStudies(root, names, cases, lesions, visits, "new" if is_new else "lesions")
 
 
 def write_nnunet(
@@ -131,67 +196,111 @@ def write_nnunet(
     scans: Sequence[str] = ("flair",),
     *,
     part: Literal["Tr", "Ts"] = "Tr",
+    visits: int = 1,
+    finds: Finds = "lesions",
     file_ending: Literal[".nii.gz", ".nii"] = ".nii.gz",
     told: Callable[[str], None] = lambda case: None,
 ) -> tuple[str, ...]:
-    """Write every visit as one case of an nnU-Net raw data set; ``dataset.json`` comes last.
+    """Write studies as cases of an nnU-Net raw data set; ``dataset.json`` comes last.
 
-    A case is called after its subject and session (``01_M12``). Lesions go to ``labelsTr`` as 0
-    and 1. Instance maps, whose many labels nnU-Net's check of integrity refuses, go to a folder
-    ``instancesTr`` beside it, which nnU-Net ignores.
+    With one visit a case, every visit becomes one, called after its subject and session
+    (``01_M12``). With two, every study has to hold two visits and becomes one case
+    (``01_M00_M12``): the scans of the baseline are the first channels, those of the follow-up the
+    next. Lesions go to ``labelsTr`` as 0 and 1. Instance maps, whose many labels nnU-Net's check
+    of integrity refuses, go to a folder ``instancesTr`` beside it, which nnU-Net ignores.
 
     Args:
         folder: such as ``nnUNet_raw/Dataset001_Lesions``.
-        scans: channels in order; they must lie on one grid, in any axis order.
+        scans: channels of a visit in order; all channels of a case must lie on one grid, in any
+            axis order.
+        part: training or test cases; the latter need no labels and no ``dataset.json``.
+        visits: of a case, 1 or 2.
+        finds: what the labels are of: the lesions of the last visit, or ``changes["new"]``.
         told: called with the name of each case as it is begun.
 
     Returns:
         The names of the cases.
 
     Raises:
-        InputError: If a visit lacks a scan or, for training, its lesions; if its scans lie on
-            different grids; if two visits are named alike; if nothing was given.
+        InputError: If a visit lacks a scan or, for training, what is to be found; if scans lie on
+            different grids; if two cases are named alike; if nothing was given.
     """
     folder = Path(folder)
     names: list[str] = []
     for study in studies:
-        for visit in study.visits:
-            name = f"{study.subject}_{visit.session}" if visit.session else study.subject
+        if visits == 2 and len(study.visits) != 2:
+            raise InputError(f"{study.subject}: {len(study.visits)} visits, but a case holds two")
+        parts = [study.visits] if visits == 2 else [(visit,) for visit in study.visits]
+        for taken in parts:
+            name = "_".join([study.subject, *(v.session for v in taken if v.session)])
             if name in names:
                 raise InputError(f"{name}: two visits have this name")
             told(name)
-            _write_case(folder, name, visit, scans, part, file_ending)
+            _write_case(folder, name, replace(study, visits=taken), scans, part, finds, file_ending)
             names.append(name)
     if not names:
         raise InputError(f"{folder}: no visit to write")
     if part == "Tr":
-        write_json(
-            folder / "dataset.json",
-            {
-                "channel_names": {str(n): CHANNEL_NAMES.get(s, s) for n, s in enumerate(scans)},
-                "labels": {"background": 0, "lesion": 1},
-                "numTraining": len(names),
-                "file_ending": file_ending,
-            },
-        )
+        describe_nnunet(folder, len(names), scans, visits, finds, file_ending)
     return tuple(names)
 
 
-def _write_case(
-    folder: Path, name: str, visit: Visit, scans: Sequence[str], part: str, ending: str
+def describe_nnunet(
+    folder: Path,
+    cases: int,
+    scans: Sequence[str] = ("flair",),
+    visits: int = 1,
+    finds: Finds = "lesions",
+    file_ending: Literal[".nii.gz", ".nii"] = ".nii.gz",
 ) -> None:
-    missing = [scan for scan in scans if scan not in visit.scans]
+    """Write ``dataset.json`` for a number of training cases, arguments as for ``write_nnunet``."""
+    channels = [CHANNEL_NAMES.get(scan, scan) for scan in scans]
+    if visits == 2:
+        channels = [f"{channel}_{visit}" for visit in VISIT_NAMES for channel in channels]
+    write_json(
+        folder / "dataset.json",
+        {
+            "channel_names": {str(number): channel for number, channel in enumerate(channels)},
+            "labels": {"background": 0, "new_lesion" if finds == "new" else "lesion": 1},
+            "numTraining": cases,
+            "file_ending": file_ending,
+        },
+    )
+
+
+def _write_case(
+    folder: Path,
+    name: str,
+    study: Study,
+    scans: Sequence[str],
+    part: str,
+    finds: Finds,
+    ending: str,
+) -> None:
+    wanted = {"lesions": study.followup.labels.get("lesions")}
+    wanted["instances"] = study.followup.labels.get("instances")
+    if finds == "new":
+        new = study.changes.get("new")
+        wanted = {"lesions": new, "instances": None}
+        if new is not None and new.array.max(initial=0) > 1:
+            wanted["instances"] = new
+    elif wanted["lesions"] is None:
+        wanted["lesions"] = wanted["instances"]
+    missing = [scan for visit in study.visits for scan in scans if scan not in visit.scans]
     if missing:
         raise InputError(f"{name}: no {', '.join(missing)} scan")
-    if part == "Tr" and "lesions" not in visit.labels:
-        raise InputError(f"{name}: no lesion mask, but training cases need one")
-    grid = visit.scans[scans[0]].grid
-    for number, scan in enumerate(scans):
-        path = folder / f"images{part}" / f"{name}_{number:04d}{ending}"
-        write_volume(path, on_grid(visit.scans[scan], grid, name=f"{name} {scan}"))
+    if part == "Tr" and wanted["lesions"] is None:
+        what = "map of new lesions" if finds == "new" else "lesion mask"
+        raise InputError(f"{name}: no {what}, but training cases need one")
+    grid = study.followup.scans[scans[0]].grid
+    channels = [visit.scans[scan] for visit in study.visits for scan in scans]
+    ready = [on_grid(volume, grid, name=f"{name} channel {n}") for n, volume in enumerate(channels)]
+    for number, volume in enumerate(ready):
+        write_volume(folder / f"images{part}" / f"{name}_{number:04d}{ending}", volume)
     for label, place in (("lesions", "labels"), ("instances", "instances")):
-        if label in visit.labels:
-            volume = on_grid(visit.labels[label], grid, name=f"{name} {label}")
+        found = wanted[label]
+        if found is not None:
+            volume = on_grid(found, grid, name=f"{name} {label}")
             if label == "lesions":
                 volume = Volume(volume.array > 0, grid)
             write_volume(folder / f"{place}{part}" / f"{name}{ending}", volume)
@@ -210,11 +319,24 @@ def _description(root: Path) -> Mapping[str, Any]:
 
 def _channel_names(
     root: Path, description: Mapping[str, Any], scans: Sequence[str] | None
-) -> tuple[str, ...]:
+) -> tuple[tuple[str, ...], int]:
+    """The scan of each channel of a visit, and the number of visits."""
     channels = description["channel_names"]
     if sorted(channels) != sorted(str(n) for n in range(len(channels))) or not channels:
         raise InputError(f"{root / 'dataset.json'}: channels are not numbered 0, 1 …")
     stated = [str(channels[str(n)]) for n in range(len(channels))]
+    visits, half = 1, len(stated) // 2
+    if all(name.lower().endswith(tuple(f"_{v}" for v in VISIT_NAMES)) for name in stated):
+        firsts = [name.rpartition("_")[0] for name in stated]
+        order = [name.rpartition("_")[2].lower() for name in stated]
+        if order != [*[VISIT_NAMES[0]] * half, *[VISIT_NAMES[1]] * half] or (
+            firsts[:half] != firsts[half:]
+        ):
+            raise InputError(
+                f"{root / 'dataset.json'}: the channels {', '.join(stated)} are not those of a "
+                "baseline and then, in the same order, of a follow-up"
+            )
+        stated, visits = firsts[:half], 2
     if scans is None:
         scans = [_READ_AS.get(label_text(name).lower(), name) for name in stated]
     if len(scans) != len(stated) or len(set(scans)) < len(scans):
@@ -222,7 +344,7 @@ def _channel_names(
             f"{root / 'dataset.json'}: {len(stated)} channels ({', '.join(stated)}), "
             f"but as scans {', '.join(scans)}"
         )
-    return tuple(scans)
+    return tuple(scans), visits
 
 
 def _lesion_values(

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lesionwise.io.files import read_json
 from lesionwise.io.names import BidsFile, Entities, label_text, natural, parse_name, walk
 from lesionwise.io.nifti import is_nifti_name
 from lesionwise.types import InputError
@@ -43,6 +44,9 @@ def find_scans(paths: Iterable[str | Path], suffix: str = "FLAIR") -> list[Found
     - A file is taken as it is, whatever it is called and even if it is missing, so that in a
       batch reading it fails by itself and the others go on.
     - In a BIDS data set the scans with the suffix are taken, results of other tools are not.
+    - In an nnU-Net raw data set the test cases are taken (``imagesTs``, or else ``imagesTr``),
+      and in one of its folders of images every case: the channel called after the suffix in
+      ``dataset.json``, or else the first.
     - In any other folder every NIfTI file is taken, except those named as masks and label maps;
       where some are named in BIDS style with the suffix, only those.
     - A folder without NIfTI files that holds DICOM files, at any depth, is one scan; which of
@@ -80,6 +84,9 @@ def _in_folder(folder: Path, suffix: str) -> list[FoundScan]:
         if not scans:
             raise InputError(f"{folder}: a BIDS data set without any {suffix} scan")
         return [FoundScan(file.path, file.entities) for file in _raw_first(scans)]
+    cases = _nnunet_cases(folder, suffix)
+    if cases:
+        return cases
     names = sorted((p.name for p in folder.iterdir() if not p.name.startswith(".")), key=natural)
     nifti = [folder / name for name in names if is_nifti_name(name)]
     nifti = [path for path in nifti if not _stem(path).endswith(_RESULTS)]
@@ -90,6 +97,34 @@ def _in_folder(folder: Path, suffix: str) -> list[FoundScan]:
     if _holds_dicom(folder):
         return [FoundScan(folder, Entities(sub=label_text(folder.resolve().name)), "dicom")]
     raise InputError(f"{folder}: holds no NIfTI file, no DICOM series and no BIDS data set")
+
+
+def _nnunet_cases(folder: Path, suffix: str) -> list[FoundScan]:
+    """The wanted channel of each case of an nnU-Net raw data set; none where it is no such."""
+    if (folder / "dataset.json").is_file():
+        root = folder
+        parts = [p for p in (folder / "imagesTs", folder / "imagesTr") if p.is_dir()]
+        folder = next((p for p in parts if any(p.glob("*.nii*"))), folder)
+    elif folder.name in ("imagesTr", "imagesTs"):
+        root = folder.parent
+    else:
+        return []
+    number = 0
+    if (root / "dataset.json").is_file():
+        about = read_json(root / "dataset.json")
+        channels = about.get("channel_names") if isinstance(about, dict) else None
+        wanted = label_text(suffix).lower()
+        for key, name in (channels if isinstance(channels, dict) else {}).items():
+            if str(key).isdigit() and label_text(str(name)).lower() == wanted:
+                number = int(key)
+    found = []
+    for path in sorted(folder.iterdir(), key=lambda p: natural(p.name)):
+        if is_nifti_name(path) and not path.name.startswith("."):
+            stem = _stem(path)
+            if stem.endswith(f"_{number:04d}"):
+                subject = label_text(stem[: -len("_0000")])
+                found.append(FoundScan(path, Entities(sub=subject, extension=".nii.gz")))
+    return found
 
 
 def _raw_first(scans: list[BidsFile]) -> list[BidsFile]:

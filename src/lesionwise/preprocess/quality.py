@@ -19,7 +19,8 @@ Grade = Literal["good", "fair", "poor"]
 
 THICK_MM, TOO_THICK_MM = 4.0, 6.5
 NOISY, TOO_NOISY = 15.0, 6.0
-CUT_SHARE, TOO_CUT_SHARE = 0.05, 0.2
+CUT_SHARE, TOO_CUT_SHARE = 0.05, 0.4
+"""A brain cut where its section is 0.4 of the largest lacks about 3 % of its volume."""
 FLAT = 0.08
 BRIGHT_TAIL = 0.5
 """Above the median, share of the range: 0.26 to 0.36 in FLAIR, 0.64 to 0.73 in T2w."""
@@ -80,7 +81,7 @@ def scan_quality(scan: Volume, brain: Volume | None, *, flair: bool = True) -> Q
         if not inside.any():
             return Quality("poor", ("the brain mask is empty",), measures)
         _judge_brain(values, inside, scan.grid.spacing_mm, flair, measures, faults)
-    return _graded(faults, measures)
+    return graded(faults, measures)
 
 
 def _judge_brain(
@@ -293,7 +294,8 @@ def protocol_changes(
     return tuple(changes)
 
 
-def _graded(faults: list[tuple[bool, str]], measures: Mapping[str, float]) -> Quality:
+def graded(faults: Sequence[tuple[bool, str]], measures: Mapping[str, float]) -> Quality:
+    """Poor if a fault is grave, fair if there is any, else good; faults are (grave, reason)."""
     grave = [reason for is_grave, reason in faults if is_grave]
     light = [reason for is_grave, reason in faults if not is_grave]
     grade: Grade = "poor" if grave else "fair" if light else "good"

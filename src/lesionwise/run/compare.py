@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,17 +17,22 @@ from lesionwise.change.transitions import STATES, TrackingRules
 from lesionwise.instances.filters import DropSmall
 from lesionwise.io.bids import FoundScan, derivative_path, find_scans, write_dataset_description
 from lesionwise.io.files import check_writable, write_json, write_table
+from lesionwise.io.names import parse_name
 from lesionwise.io.nifti import read_grid, write_volume
 from lesionwise.metrics.case import Options, evaluate_case
 from lesionwise.preprocess.geometry import resample_to
 from lesionwise.preprocess.registration import Matrix, rigid
-from lesionwise.report.page import StudyPage, write_study_page
+from lesionwise.report.page import QualityNote, StudyPage, write_study_page
 from lesionwise.run.find import FindOptions, Found, find_lesions
+from lesionwise.run.gate import change_notes, check_one_patient, scan_note
 from lesionwise.run.pages import provenance_of, view_of
 from lesionwise.run.pairs import ScanPair, predict_pair
 from lesionwise.run.predict import LoadedModel, load_model
-from lesionwise.run.segment import as_nifti, read_scan, settings_of, write_found
+from lesionwise.run.segment import open_scan, read_scan, settings_of, write_dicom, write_found
 from lesionwise.types import Grid, InputError, Instances, Progress, Volume, silent
+
+if TYPE_CHECKING:
+    from lesionwise.io.dicom_series import Series
 
 SHOWN = {
     "dsc": "DSC",
@@ -50,6 +56,7 @@ class Comparison:
         scores: against the known lesions, a row a visit and way of telling lesions apart;
             None where nothing is known.
         page: the page to open.
+        quality: how fit each scan is, then what changed between visits.
     """
 
     summary: pd.DataFrame
@@ -58,6 +65,7 @@ class Comparison:
     to_common: tuple[Matrix, ...]
     scores: pd.DataFrame | None
     page: Path
+    quality: tuple[QualityNote, ...] = ()
 
 
 def compare(
@@ -70,6 +78,9 @@ def compare(
     new_lesions: str | Path | LoadedModel | None = None,
     device: str = "auto",
     truth: Sequence[Instances] = (),
+    series: str | None = None,
+    dicom_seg: bool = True,
+    also_judged: Sequence[QualityNote] = (),
     progress: Progress = silent,
 ) -> Comparison:
     """Find the lesions of each visit and follow them from the first visit to the last.
@@ -88,13 +99,19 @@ def compare(
         new_lesions: a model that looks at two visits at once; its new lesions between every two
             visits are written in the place of those that following found (``run.pairs``).
         truth: known lesions of each visit on its scan's grid; scored and shown.
+        series: part of the description of the DICOM series that is meant.
+        dicom_seg: write DICOM segmentations of visits that came from DICOM.
+        also_judged: further notes for the page.
 
     Raises:
-        InputError: If there are fewer than two scans, names say that they are of different
-            subjects, or a scan is at fault.
+        InputError: If there are fewer than two scans, two of one session, names or headers say
+            that they are of different subjects, a scan is at fault, or visits do not overlap.
     """
+    named = _scans(visits)
     check_writable(output)
-    scans = [as_nifti(scan, output) for scan in _scans(visits)]
+    opened = [open_scan(scan, output, series) for scan in named]
+    scans = [scan for scan, _ in opened]
+    check_one_patient(named, [one for _, one in opened])
     loaded = load_model(model, device=device)
     pair_model = None if new_lesions is None else load_model(new_lesions, device=device)
     if pair_model is not None and pair_model.recipe.visits != 2:
@@ -117,6 +134,20 @@ def compare(
         to_common.append(
             rigid(first, _image(visit), fixed_mask=found[0].brain, moving_mask=visit.brain)
         )
+    channel = loaded.recipe.scans[0]
+    notes = [
+        scan_note(scan, visit.visit, visit.brain, channel)
+        for scan, visit in zip(scans, found, strict=True)
+    ]
+    changed_notes = change_notes(
+        scans,
+        [visit.visit for visit in found],
+        [visit.brain for visit in found],
+        notes,
+        to_common,
+        channel,
+        [one for _, one in opened],
+    )
     progress("follow lesions", total, total)
     common = found[0].prepared_maps.grid
     shared = [
@@ -127,11 +158,24 @@ def compare(
     progress("write", total, total)
     for number, (scan, visit) in enumerate(zip(scans, found, strict=True)):
         settings = settings_of(scan.path, loaded, options, None)
-        _, lesions = write_found(visit, output, scan, loaded, settings, page=False)
+        origin = opened[number][1] if dicom_seg else None
+        _, lesions = write_found(
+            visit,
+            output,
+            scan,
+            loaded,
+            settings,
+            page=False,
+            note=notes[number],
+            series=origin,
+            known=truth[number] if truth else None,
+        )
         tables.append(_with_states(lesions, visit.main[0], tracks, number))
         if number:
             changed = change_map(shared, tracks, number)
-            _write_changes(output, scan, visit, tracks, number, changed, mask=pair_model is None)
+            _write_changes(
+                output, scan, visit, tracks, number, changed, mask=pair_model is None, series=origin
+            )
     both = pd.concat(tables, ignore_index=True)
     write_table(output / "lesions.tsv", both)
     names = [scan.session for scan in scans]
@@ -149,10 +193,12 @@ def compare(
             "Options": asdict(options),
             "TrackingRules": asdict(rules),
             "FirstVisitToVisitMm": [matrix.tolist() for matrix in to_common],
+            "Quality": [note.written() for note in (*changed_notes, *also_judged)],
             "Seconds": [dict(visit.seconds) for visit in found],
+            "Truth": bool(truth),
         },
     )
-    summary = _summary(scans, found, tracks)
+    summary = _summary(scans, found, tracks, notes)
     if pair_model is not None:
         rows = []
         for number, pair in enumerate(pairwise(scans), start=1):
@@ -163,8 +209,10 @@ def compare(
     scores = score_visits(found, truth) if truth else None
     if scores is not None:
         write_table(output / "scores.tsv", scores)
-    page = write_page(output, scans, found, tracks, to_common, both, loaded, options, truth, scores)
-    return Comparison(summary, tracks, tuple(found), tuple(to_common), scores, page)
+    quality = (*notes, *changed_notes, *also_judged)
+    page = write_comparison_page(output)
+    shown = summary.drop(columns="quality_reasons")
+    return Comparison(shown, tracks, tuple(found), tuple(to_common), scores, page, quality)
 
 
 def score_visits(found: Sequence[Found], truth: Sequence[Instances]) -> pd.DataFrame:
@@ -196,62 +244,34 @@ def labels_on(instances: Instances, grid: Grid, world: Matrix) -> Instances:
     return Instances(moved.array.astype(np.int32, copy=False), grid)
 
 
-def write_page(
-    output: Path,
-    scans: Sequence[FoundScan],
-    found: Sequence[Found],
-    tracks: Tracks,
-    to_common: Sequence[Matrix],
-    lesions: pd.DataFrame,
-    model: LoadedModel,
-    options: FindOptions,
-    truth: Sequence[Instances] = (),
-    scores: pd.DataFrame | None = None,
-) -> Path:
-    """The page of a comparison, with linked visits."""
-    views = tuple(
-        view_of(
-            visit,
-            scan.path.name,
-            to_common=np.linalg.inv(world),
-            truth=truth[number] if truth else None,
-        )
-        for number, (scan, visit, world) in enumerate(zip(scans, found, to_common, strict=True))
-    )
-    seconds: dict[str, float] = {}
-    for visit in found:
-        for stage, time in visit.seconds.items():
-            seconds[stage] = seconds.get(stage, 0.0) + time
-    return write_study_page(
-        StudyPage(
-            title=f"Lesions of sub-{scans[0].subject} through {len(scans)} visits",
-            subject=scans[0].subject,
-            visits=views,
-            lesions=lesions,
-            method=found[-1].main[0],
-            changes=_changes(tracks),
-            scores=scores,
-            provenance=provenance_of(model, asdict(options), seconds),
-        ),
-        output / "index.html",
-    )
-
-
 def _scans(paths: Sequence[Path]) -> list[FoundScan]:
     scans = find_scans(paths)
     if len(scans) < 2:
         raise InputError("compare: two or more scans are needed, baseline first")
     sessions = [scan.session for scan in scans]
+    stated = [scan for scan in scans if scan.session or parse_name(scan.path) is not None]
+    subjects = {_subject(scan) for scan in stated}
+    if len(subjects) > 1:
+        names = ", ".join(f"sub-{subject}" for subject in sorted(subjects))
+        raise InputError(f"compare: the scans are of different subjects ({names})")
     if all(sessions):
-        if len({scan.subject for scan in scans}) > 1:
-            names = ", ".join(sorted({f"sub-{scan.subject}" for scan in scans}))
-            raise InputError(f"compare: the scans are of different subjects ({names})")
-        if len(set(sessions)) == len(sessions):
-            return scans
+        for number, session in enumerate(sessions):
+            if session in sessions[:number]:
+                first = scans[sessions.index(session)].path.name
+                raise InputError(
+                    f"{scans[number].path}: of the same session as {first}; name one scan a visit"
+                )
+        return scans
     return [
         replace(scan, entities=replace(scan.entities, sub=scans[0].subject, ses=f"{number:02d}"))
         for number, scan in enumerate(scans, start=1)
     ]
+
+
+def _subject(scan: FoundScan) -> str:
+    """As the file's name states it: two scans that would be named alike were told apart."""
+    entities = parse_name(scan.path)
+    return scan.subject if entities is None else entities.sub
 
 
 def _image(found: Found) -> Volume:
@@ -275,6 +295,7 @@ def _write_changes(
     common: Volume,
     *,
     mask: bool,
+    series: Series | None = None,
 ) -> None:
     rows = tracks.lineages[(tracks.lineages["visit"] == visit) & (tracks.lineages["label"] > 0)]
     lesions = found.main[1]
@@ -291,47 +312,33 @@ def _write_changes(
 
     if mask:
         write_volume(path("mask", desc="new"), Volume(new, lesions.grid), grid=grid)
+        if series is not None:
+            new_lesions = Volume(new, lesions.grid)
+            write_dicom(path("mask", ".dcm", desc="new"), new_lesions, series, "new lesions")
     write_volume(path("dseg", desc="change"), Volume(states, lesions.grid), grid=grid)
     write_json(path("dseg", ".json", desc="change"), about)
     write_volume(path("dseg", desc="change", space="baseline"), common)
     write_json(path("dseg", ".json", desc="change", space="baseline"), about)
 
 
-def _changes(tracks: Tracks) -> pd.DataFrame:
-    """A row a lesion of the last visit, and one for each that is gone by then."""
-    last = int(tracks.lineages["visit"].max())
-    rows = tracks.lineages[tracks.lineages["visit"] == last]
-    before = tracks.lineages[tracks.lineages["visit"] == last - 1].set_index("label")["volume_mm3"]
-
-    def volume_before(parents: str) -> float:
-        labels = [int(label) for label in parents.split(",") if label]
-        return float(before.reindex(labels).sum()) if labels else np.nan
-
-    return pd.DataFrame(
-        {
-            "state": rows["state"].to_numpy(),
-            "lineage": rows["lineage"].to_numpy(),
-            "baseline": rows["parents"].to_numpy(),
-            "followup": [str(label) if label else "" for label in rows["label"]],
-            "baseline_mm3": [volume_before(parents) for parents in rows["parents"]],
-            "followup_mm3": np.where(rows["label"] > 0, rows["volume_mm3"], np.nan),
-            "confidence": rows["confidence"].to_numpy(),
-            "note": rows["note"].to_numpy(),
-        }
-    )
-
-
-def _summary(scans: Sequence[FoundScan], found: Sequence[Found], tracks: Tracks) -> pd.DataFrame:
+def _summary(
+    scans: Sequence[FoundScan],
+    found: Sequence[Found],
+    tracks: Tracks,
+    notes: Sequence[QualityNote],
+) -> pd.DataFrame:
     counts = tracks.counts()
     rows = []
     for number, (scan, visit) in enumerate(zip(scans, found, strict=True)):
         row: dict[str, object] = {
             "visit": scan.session,
+            "quality": notes[number].grade,
             "lesions": len(np.unique(visit.main[1].labels)) - 1,
             "volume_ml": float(visit.mask.array.sum() * visit.mask.grid.voxel_volume_mm3 / 1000),
         }
         for state in STATES:
             if state != "baseline":
                 row[state] = int(counts[state].get(number, 0))
+        row["quality_reasons"] = "; ".join(notes[number].reasons) or None
         rows.append(row)
     return pd.DataFrame(rows)

@@ -12,11 +12,18 @@ import pandas as pd
 import lesionwise
 from lesionwise.io.bids import Entities, derivative_path
 from lesionwise.io.files import write_json
-from lesionwise.io.nifti import read_labels
+from lesionwise.io.names import parse_name
+from lesionwise.io.nifti import read_labels, read_volume, write_volume
+from lesionwise.preprocess.brain import brain_mask
+from lesionwise.preprocess.quality import scan_quality
+from lesionwise.report.page import QualityNote
 from lesionwise.run.compare import compare
 from lesionwise.run.find import FindOptions
 from lesionwise.run.simulate import simulate
-from lesionwise.types import Instances, Progress, silent
+from lesionwise.simulate.artifacts import spoiled
+from lesionwise.types import InputError, Instances, Progress, silent
+
+SPOILT = "a spoilt copy of the first scan, made to be noticed"
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,10 +33,12 @@ class Demo:
     Attributes:
         tables: short tables by title.
         page: the page to open.
+        quality: how fit each scan is, and what is wrong with the spoilt one.
     """
 
     tables: Mapping[str, pd.DataFrame]
     page: Path
+    quality: tuple[QualityNote, ...] = ()
 
 
 def demo(
@@ -45,6 +54,9 @@ def demo(
     The patient is made by the same simulator as part of the model's training data, from a seed
     that was not among them: so this shows that the parts work together, and says nothing about
     how good the model is on a real scan. That stands in ``docs/results.md``.
+
+    A spoilt copy of the first scan, with ghosts, noise and its top cut off, is graded too: it
+    shows what the check of the input says, and nothing is searched in it.
     """
     patient = simulate(output / "patient", 1, 2, seed, progress=progress)
     scans = sorted(patient.glob("sub-*/ses-*/anat/*_FLAIR.nii.gz"))
@@ -56,8 +68,17 @@ def demo(
         labels = read_labels(path)
         truth.append(Instances(labels.array.astype(np.int32, copy=False), labels.grid))
     options = FindOptions(also=("offsets", "acls", "cc"))
+    progress("grade a spoilt scan", 0, 1)
+    spoilt = _spoilt_note(scans[0], truth_root.parent / "spoilt", seed)
     found = compare(
-        scans, output, model=model, options=options, device=device, truth=truth, progress=progress
+        scans,
+        output,
+        model=model,
+        options=options,
+        device=device,
+        truth=truth,
+        also_judged=(spoilt,),
+        progress=progress,
     )
     write_json(
         output / "demo.json",
@@ -71,4 +92,19 @@ def demo(
         "Lesions by visit": found.summary,
         "Against the known truth (lesions from 14 mm³ and 3 mm, both sides)": found.scores,
     }
-    return Demo(tables, found.page)
+    return Demo(tables, found.page, found.quality)
+
+
+def _spoilt_note(scan: Path, folder: Path, seed: int) -> QualityNote:
+    """What the check of the input says of a spoilt copy of a scan, which is kept."""
+    entities = parse_name(scan)
+    assert entities is not None
+    bad = spoiled(read_volume(scan), seed, ghost=0.15, noise=0.12, keep=0.7)
+    path = derivative_path(folder, entities, "FLAIR", space="", desc="spoilt")
+    write_volume(path, bad)
+    try:
+        brain = brain_mask(bad, name=path.name)
+    except InputError as fault:
+        return QualityNote(SPOILT, "poor", (str(fault),))
+    found = scan_quality(bad, brain)
+    return QualityNote(SPOILT, found.grade, found.reasons, found.measures)

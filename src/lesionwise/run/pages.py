@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pandas as pd
 from lesionwise.io.bids import FoundScan
 from lesionwise.report.page import (
     CohortPage,
+    QualityNote,
     StudyPage,
     VisitView,
     write_index_page,
@@ -52,27 +55,10 @@ def provenance_of(
     }
 
 
-def write_segment_page(
-    output: Path,
-    scan: FoundScan,
-    found: Found,
-    lesions: pd.DataFrame,
-    model: LoadedModel,
-    options: Mapping[str, Any],
-) -> Path:
-    """The page of one scan."""
-    title = " ".join(f"{key}-{value}" for key, value in scan.entities.pairs().items())
-    return write_study_page(
-        StudyPage(
-            title=f"Lesions of {title}",
-            subject=scan.subject,
-            visits=(view_of(found, scan.path.name),),
-            lesions=lesions,
-            method=found.main[0],
-            provenance=provenance_of(model, options, found.seconds),
-        ),
-        page_of(output, scan),
-    )
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that decide the numbers."""
+    packages = ("torch", "numpy", "scipy", "simpleitk")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
 def write_index(

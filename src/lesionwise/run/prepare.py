@@ -74,7 +74,7 @@ def prepare(
 
     Args:
         recipe: name or file.
-        dataset: BIDS folder; or a prepared folder, which is returned as it is.
+        dataset: BIDS or nnU-Net raw folder; or a prepared folder, which is returned as it is.
         folder: for the results.
         overrides: values of the recipe to set.
         workers: processes; 0 works in this one.
@@ -96,9 +96,9 @@ def prepare(
     if folder == dataset:
         fingerprint = _check_settings(folder, how, None)
         return _read(folder, fingerprint)
-    from lesionwise.io.bids import read_dataset
+    from lesionwise.io.bids import open_dataset
 
-    studies = read_dataset(dataset, scans=found.scans)
+    studies = open_dataset(dataset, found.scans, found.visits)
     fingerprint = fingerprint_of(dataset)
     folder.mkdir(parents=True, exist_ok=True)
     _check_settings(folder, how, fingerprint)
@@ -143,10 +143,10 @@ def _run(jobs: list[tuple[Any, ...]], workers: int) -> Iterator[None]:
 def _prepare_subject(
     recipe: str, overrides: tuple[str, ...], dataset: str, index: int, folder: str
 ) -> None:
-    from lesionwise.io.bids import read_dataset
+    from lesionwise.io.bids import open_dataset
 
     found = find_recipe(recipe, overrides)
-    studies = read_dataset(Path(dataset), scans=found.scans)
+    studies = open_dataset(Path(dataset), found.scans, found.visits)
     subject = studies.subjects[index]
     target = Path(folder) / f"sub-{subject}"
     shutil.rmtree(target, ignore_errors=True)
@@ -179,11 +179,16 @@ def _prepare_subject(
 
 def parts_of(study: Study, recipe: Recipe) -> Iterator[tuple[str, Study]]:
     """The visits a recipe takes at a time: name and study of each run of visits that follow."""
+    return visits_of(study, recipe.visits)
+
+
+def visits_of(study: Study, count: int) -> Iterator[tuple[str, Study]]:
+    """``count`` visits at a time with the changes to their last: name and study of each run."""
     visits = study.visits
-    for first in range(len(visits) - recipe.visits + 1):
-        part = visits[first : first + recipe.visits]
+    for first in range(len(visits) - count + 1):
+        part = visits[first : first + count]
         sessions = [f"ses-{visit.session}" if visit.session else "visit" for visit in part]
-        last = first + recipe.visits == len(visits)
+        last = first + count == len(visits)
         marked = f"@{part[-1].session}"
         changes = {
             name.removesuffix(marked): volume

@@ -25,11 +25,12 @@ from lesionwise.io.bids import (
 from lesionwise.io.files import check_writable, read_json, read_table, write_json, write_table
 from lesionwise.io.nifti import read_grid, read_mask, read_volume, write_volume
 from lesionwise.io.space import on_grid
+from lesionwise.report.folder import write_scan_page
 from lesionwise.report.page import QualityNote
 from lesionwise.run.find import FindOptions, Found, find_lesions
 from lesionwise.run.gate import scan_note
 from lesionwise.run.locations import add_locations
-from lesionwise.run.pages import page_of, write_index, write_segment_page
+from lesionwise.run.pages import page_of, versions, write_index
 from lesionwise.run.predict import LoadedModel, load_model
 from lesionwise.types import InputError, Progress, Study, Visit, Volume, silent
 
@@ -215,6 +216,8 @@ def _one(
     if not overwrite and sidecar.exists():
         before = read_json(sidecar)
         if before.get("Settings") == settings:
+            if not page_of(output, scan).exists():
+                write_scan_page(output, scan.entities)
             table = _lesion_table(output, scan.entities, before["Methods"])
             return before["Summary"], table, QualityNote.read(before["Quality"][0])
     told("read")
@@ -239,13 +242,15 @@ def write_found(
     page: bool = True,
     note: QualityNote | None = None,
     series: Series | None = None,
+    known: Instances | None = None,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Write the results of one scan and, if asked, its page; the mask's sidecar comes last.
+    """Write the results of one scan, the mask's sidecar last, and then its page, if asked.
 
     Args:
         note: how fit the scan is; judged here if not given.
         series: the DICOM series that the scan came from; then mask and main instances are
             written as DICOM segmentations too.
+        known: lesions of the truth on the scan's grid, kept beside the others as ``seg-truth``.
     """
     if note is None:
         note = scan_note(scan, found.visit, found.brain, model.recipe.scans[0])
@@ -271,7 +276,14 @@ def write_found(
         name: describe_lesions(instances, image, found.probability.array)
         for name, instances in found.instances.items()
     }
-    found, measured = add_locations(found, measured)
+    if known is not None:
+        measured["truth"] = describe_lesions(known, image).drop(columns="confidence")
+    found, measured = add_locations(found, measured, known)
+    if known is not None:
+        write_volume(path("dseg", seg="truth"), Volume(known.labels, known.grid), grid=grid)
+        truth = measured["truth"]
+        named = dseg_table(truth["label"]).join(truth.drop(columns="label"))
+        write_table(path("dseg", ".tsv", seg="truth"), named)
     tables, counts = [], {}
     for name, instances in found.instances.items():
         table = measured[name]
@@ -308,8 +320,6 @@ def write_found(
         "quality_reasons": "; ".join(note.reasons) or None,
         "page": page_of(output, scan).name,
     }
-    if page:
-        write_segment_page(output, scan, found, lesions, model, settings, (note,))
     write_json(
         path("mask", ".json", label="L"),
         {
@@ -322,8 +332,11 @@ def write_found(
             "Seconds": {stage: round(time, 2) for stage, time in found.seconds.items()},
             "Settings": settings,
             "Summary": summary,
+            "Versions": versions(),
         },
     )
+    if page:
+        write_scan_page(output, scan.entities)
     return summary, lesions[list(LESION_COLUMNS)]
 
 

@@ -1,0 +1,116 @@
+"""What stands beside a scan: its JSON sidecars, and the day and time it was acquired."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lesionwise.io.files import read_json, read_table
+from lesionwise.io.names import BidsFile, parse_name
+from lesionwise.types import InputError
+
+_ROOT = "dataset_description.json"
+
+
+def read_sidecar(path: str | Path) -> dict[str, Any]:
+    """All that JSON files say about a scan, by key; empty where there are none.
+
+    The file of the same name counts, and by the inheritance principle of BIDS every one in the
+    scan's folder and the folders above, up to the data set's root, whose suffix is the scan's and
+    whose entities the scan all has. What stands nearer to the scan wins.
+
+    Raises:
+        InputError: If a sidecar is no JSON, or holds no mapping.
+    """
+    found: dict[str, Any] = {}
+    for sidecar in _sidecars(Path(path)):
+        content = read_json(sidecar)
+        if not isinstance(content, dict):
+            raise InputError(f"{sidecar}: holds no keys, so it is no sidecar")
+        found |= content
+    return found
+
+
+def acquired(path: str | Path) -> datetime | None:
+    """When a scan was acquired, without time zone; None where nothing says it.
+
+    By its sidecars (``AcquisitionDateTime``, or ``AcquisitionDate`` with ``AcquisitionTime``),
+    else by ``acq_time`` in the session's ``*_scans.tsv`` or in ``*_sessions.tsv``.
+
+    Raises:
+        InputError: If a sidecar or a table is malformed.
+    """
+    path = Path(path)
+    about = read_sidecar(path)
+    date = str(about.get("AcquisitionDate") or "")
+    stated = str(about.get("AcquisitionDateTime") or "") or (
+        f"{date} {about.get('AcquisitionTime') or ''}".strip() if date else ""
+    )
+    return _time(stated) or _time(_listed(path))
+
+
+def _sidecars(path: Path) -> Iterator[Path]:
+    """From the farthest to the nearest."""
+    stem = path.name
+    for extension in (".nii.gz", ".nii"):
+        if stem.lower().endswith(extension):
+            stem = stem[: -len(extension)]
+    own = path.with_name(f"{stem}.json")
+    entities = parse_name(path)
+    if entities is not None:
+        for folder in reversed(_folders(path)):
+            found = []
+            for sidecar in sorted(folder.glob(f"*{entities.suffix}.json")):
+                # a sidecar above the subject states none, which makes it no BIDS name by itself
+                stated = parse_name(sidecar) or parse_name(f"sub-{entities.sub}_{sidecar.name}")
+                if stated is None or sidecar == own or stated.suffix != entities.suffix:
+                    continue
+                if stated.pairs().items() <= entities.pairs().items():
+                    found.append(BidsFile(sidecar, stated))
+            yield from (f.path for f in sorted(found, key=lambda f: len(f.entities.pairs())))
+    if own.is_file():
+        yield own
+
+
+def _folders(path: Path) -> list[Path]:
+    """The scan's folder and those above, to the data set's root; without a root the first alone."""
+    folders = list(path.absolute().parents)[:4]
+    for count, folder in enumerate(folders, start=1):
+        if (folder / _ROOT).is_file():
+            return folders[:count]
+    return folders[:1]
+
+
+def _listed(path: Path) -> str:
+    """``acq_time`` of a scan in the tables of its data set; empty where they do not say it."""
+    entities = parse_name(path)
+    if entities is None:
+        return ""
+    subject, session = f"sub-{entities.sub}", f"ses-{entities.ses}"
+    for folder in _folders(path):
+        scans = folder / (
+            f"{subject}_{session}_scans.tsv" if entities.ses else f"{subject}_scans.tsv"
+        )
+        sessions = folder / f"{subject}_sessions.tsv"
+        for table, key, wanted in (
+            (scans, "filename", path.absolute().relative_to(folder).as_posix()),
+            (sessions, "session_id", session),
+        ):
+            if table.is_file():
+                rows = read_table(table)
+                if {key, "acq_time"} <= set(rows):
+                    times = rows.loc[rows[key] == wanted, "acq_time"].dropna()
+                    if len(times):
+                        return str(times.iloc[0])
+    return ""
+
+
+def _time(text: str) -> datetime | None:
+    parsed = pd.to_datetime(text, errors="coerce") if text else pd.NaT
+    if pd.isna(parsed):
+        return None
+    return parsed.tz_localize(None).to_pydatetime()  # type: ignore[no-any-return]

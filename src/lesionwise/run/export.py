@@ -1,0 +1,162 @@
+"""The command ``export``: a BIDS data set in the form that other tools train on."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from lesionwise.io.bids import read_dataset
+from lesionwise.io.files import check_writable
+from lesionwise.io.nnunet import DATASET_NAME, describe_nnunet, write_nnunet
+from lesionwise.io.space import same_space
+from lesionwise.preprocess.geometry import resample_to
+from lesionwise.preprocess.registration import rigid
+from lesionwise.run.prepare import visits_of
+from lesionwise.types import Finds, InputError, Progress, Study, Visit, Volume, silent
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What ``export`` wrote.
+
+    Attributes:
+        folder: the data set.
+        training, test: names of the cases with and without labels.
+        failures: what was left out, and why.
+    """
+
+    folder: Path
+    training: tuple[str, ...]
+    test: tuple[str, ...]
+    failures: dict[str, str]
+
+
+def export(
+    dataset: Path,
+    output: Path,
+    *,
+    form: Literal["nnunet"] = "nnunet",
+    scans: Sequence[str] = ("flair",),
+    visits: int = 1,
+    finds: Finds = "lesions",
+    progress: Progress = silent,
+) -> Exported:
+    """Write a BIDS data set as an nnU-Net raw data set, which appears complete or not at all.
+
+    Cases whose lesions (or new lesions) are known go to ``imagesTr`` and ``labelsTr``, the others
+    to ``imagesTs``. nnU-Net wants all channels of a case on one grid, so scans that lie on
+    another grid than the first scan of the last visit are registered to it rigidly and resampled
+    linearly; labels are never resampled.
+
+    Args:
+        output: a folder called like ``Dataset001_Lesions``, as nnU-Net wants it; not there yet.
+        scans: channels of a visit, in order.
+        visits: 1, or 2 for every two visits that follow each other.
+        finds: what the labels are of; ``new`` needs two visits.
+
+    Raises:
+        InputError: If the settings do not fit together, the folder is there or misnamed, the data
+            set cannot be read, or nothing in it can be written. A fault of one study is listed,
+            and the others go on.
+    """
+    if visits not in (1, 2) or (finds == "new" and visits != 2):
+        raise InputError(f"export: {finds} lesions with {visits} visits a case is not possible")
+    if not DATASET_NAME.fullmatch(output.name):
+        raise InputError(f"{output}: nnU-Net wants a folder called like Dataset001_Lesions")
+    if output.exists():
+        raise InputError(f"{output}: is there already; remove it or choose another number")
+    studies = read_dataset(dataset, scans=scans)
+    check_writable(output.parent)
+    partial = output.with_name(f".{secrets.token_hex(4)}-{output.name}")
+    names: dict[Literal["Tr", "Ts"], list[str]] = {"Tr": [], "Ts": []}
+    failures: dict[str, str] = {}
+    try:
+        for done, subject in enumerate(studies.subjects):
+            progress(f"sub-{subject}", done, len(studies))
+            try:
+                parts = list(visits_of(studies[done], visits))
+                if not parts:
+                    failures[f"sub-{subject}"] = f"fewer than {visits} visits"
+                for _, study in parts:
+                    known = study.changes if finds == "new" else study.followup.labels
+                    labeled = "new" in known or bool({"lesions", "instances"} & set(known))
+                    part: Literal["Tr", "Ts"] = "Tr" if labeled else "Ts"
+                    names[part] += _write_one(study, partial, scans, part, visits, finds)
+            except InputError as fault:
+                failures[f"sub-{subject}"] = str(fault)
+        if not names["Tr"] and not names["Ts"]:
+            reasons = "; ".join(f"{name}: {fault}" for name, fault in list(failures.items())[:3])
+            raise InputError(f"{dataset}: nothing to export ({reasons})")
+        describe_nnunet(partial, len(names["Tr"]), scans, visits, finds)
+        partial.replace(output)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    progress("done", len(studies), len(studies))
+    return Exported(output, tuple(names["Tr"]), tuple(names["Ts"]), failures)
+
+
+def _write_one(
+    study: Study,
+    folder: Path,
+    scans: Sequence[str],
+    part: Literal["Tr", "Ts"],
+    visits: int,
+    finds: Finds,
+) -> tuple[str, ...]:
+    """Write one case whole: scratch first, so that a fault leaves nothing of it behind."""
+    scratch = folder / f".case-{secrets.token_hex(4)}"
+    try:
+        written = write_nnunet(
+            [on_one_grid(study, scans)], scratch, scans, part=part, visits=visits, finds=finds
+        )
+        for path in sorted(scratch.glob("*/*.nii*")):
+            target = folder / path.relative_to(scratch)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return written
+
+
+def on_one_grid(study: Study, scans: Sequence[str]) -> Study:
+    """All scans on the grid of the last visit's first one, registered where they lie elsewhere.
+
+    Labels and changes stay as they are: they lie on the last visit's grid.
+
+    Raises:
+        InputError: If a visit lacks its first scan.
+    """
+    for visit in study.visits:
+        if scans[0] not in visit.scans:
+            raise InputError(f"sub-{study.subject}: no {scans[0]} scan")
+    target = study.followup.scans[scans[0]]
+    visits: list[Visit] = []
+    for visit in study.visits:
+        first = visit.scans[scans[0]]
+        to_visit = _found_by(target, first)
+        moved = {}
+        for name, volume in visit.scans.items():
+            if name in scans:
+                moved[name] = _moved(target, volume, _found_by(first, volume) @ to_visit)
+        visits.append(replace(visit, scans=moved))
+    return replace(study, visits=tuple(visits))
+
+
+def _found_by(fixed: Volume, moving: Volume) -> np.ndarray:
+    """World mm of one scan to world mm of another; scans on one grid count as aligned."""
+    if same_space(fixed.grid, moving.grid).same:
+        return np.eye(4)
+    return rigid(fixed, moving)
+
+
+def _moved(target: Volume, volume: Volume, world: np.ndarray) -> Volume:
+    if same_space(target.grid, volume.grid).same and np.array_equal(world, np.eye(4)):
+        return volume
+    as_float = Volume(np.asarray(volume.array, dtype=np.float32), volume.grid)
+    return resample_to(as_float, target.grid, order=1, world=world)

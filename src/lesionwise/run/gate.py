@@ -1,0 +1,228 @@
+"""Before any result is believed: how fit the scans are, and whether the visits belong together."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lesionwise.io.bids import FoundScan
+from lesionwise.io.names import parse_name
+from lesionwise.io.sidecar import acquired, read_sidecar
+from lesionwise.preprocess.geometry import resample_to, respaced
+from lesionwise.preprocess.quality import (
+    Grade,
+    Quality,
+    graded,
+    protocol_changes,
+    scan_quality,
+)
+from lesionwise.report.page import QualityNote
+from lesionwise.types import InputError, Matrix, Visit, Volume
+
+if TYPE_CHECKING:
+    from lesionwise.io.dicom_series import Series
+
+SHORTEST_FLAIR_ECHO_S = 0.05
+"""T2-weighted FLAIR has echo times of 0.07 s and more, T1-weighted scans of 0.03 s and less."""
+OTHER_KINDS = ("T1w", "T2w", "PDw", "PD", "T2star", "T2starw", "bold", "dwi", "inplaneT1")
+LEAST_SHARED, WELL_SHARED = 0.3, 0.85
+"""Share of the smaller brain that lies in the other; 0.97 to 0.99 in the real pairs at hand."""
+WORKING_MM = 4.0
+SAME_WITHIN = 0.1
+"""Times of two protocols that differ by less than this share count as one."""
+
+_SCANNER = ("Manufacturer", "ManufacturersModelName", "MagneticFieldStrength")
+_TIMES = ("EchoTime", "InversionTime", "RepetitionTime")
+
+
+def scan_note(scan: FoundScan, visit: Visit, brain: Volume | None, name: str) -> QualityNote:
+    """How fit one scan is, from its voxels, its name and what stands beside it.
+
+    Args:
+        visit: as read.
+        brain: its mask; one that holds every voxel says nothing and is not used.
+        name: of the scan within the visit; a FLAIR is held against what a FLAIR looks like.
+    """
+    if brain is not None and brain.array.all():
+        brain = None
+    found = scan_quality(visit.scans[name], brain, flair=name == "flair")
+    faults = [(True, reason) for reason in _wrong_kind(scan.path, name)]
+    if faults:
+        first = graded(faults, {})
+        found = Quality("poor", (*first.reasons, *found.reasons), found.measures)
+    title = " ".join(f"{key}-{value}" for key, value in scan.entities.pairs().items())
+    return QualityNote(f"{name} of {title}", found.grade, found.reasons, found.measures)
+
+
+def _wrong_kind(path: Path, name: str) -> list[str]:
+    if name != "flair":
+        return []
+    reasons = []
+    entities = parse_name(path)
+    if entities is not None and entities.suffix in OTHER_KINDS:
+        reasons.append(f"its name says {entities.suffix}, not FLAIR")
+    try:
+        echo_s = read_sidecar(path).get("EchoTime")
+    except InputError as fault:
+        return [*reasons, str(fault)]
+    if isinstance(echo_s, int | float) and 0 < echo_s < SHORTEST_FLAIR_ECHO_S:
+        reasons.append(
+            f"its sidecar states an echo time of {1000 * echo_s:.0f} ms, too short for a FLAIR"
+        )
+    return reasons
+
+
+def change_notes(
+    scans: Sequence[FoundScan],
+    visits: Sequence[Visit],
+    brains: Sequence[Volume],
+    notes: Sequence[QualityNote],
+    to_first: Sequence[Matrix],
+    name: str,
+    series: Sequence[Series | None] = (),
+) -> tuple[QualityNote, ...]:
+    """What changed between consecutive visits that no lesion is to blame for, a note a pair.
+
+    Voxel size, contrast, noise; scanner and times of the sequence, where sidecars state them; the
+    part of the brain that both visits show; the order of the visits, where dates are stated; and
+    whether both visits are one scan. Only pairs with a reason get a note.
+
+    Args:
+        notes: of each scan, as ``scan_note`` gave them.
+        to_first: world mm of the first visit to world mm of each visit.
+        series: of each scan where it came from DICOM.
+
+    Raises:
+        InputError: If two visits share less than ``LEAST_SHARED`` of a brain.
+    """
+    found = []
+    for one, two in pairwise(range(len(scans))):
+        before, after = scans[one], scans[two]
+        names = f"{before.session} and {after.session}"
+        pair = (visits[one], visits[two])
+        judged = [Quality(n.grade, (), n.measures) for n in (notes[one], notes[two])]
+        reasons = list(protocol_changes(pair, name, judged))
+        reasons += [f"{what} between {names}" for what in _header_changes(before.path, after.path)]
+        shared = shared_share(
+            brains[one], brains[two], to_first[two] @ np.linalg.inv(to_first[one])
+        )
+        if shared < LEAST_SHARED:
+            raise InputError(
+                f"{after.path}: only {100 * shared:.0f} % of the brain lies where that of "
+                f"{before.path.name} does; the visits do not overlap or cannot be registered"
+            )
+        if shared < WELL_SHARED:
+            reasons.append(
+                f"{names} share {100 * shared:.0f} % of the brain: "
+                "what only one of them shows counts as new or gone"
+            )
+        grave = []
+        if _swapped(before, after, series[one : two + 1]):
+            grave.append(
+                f"{after.session} was acquired before {before.session}: the order is wrong"
+            )
+        same = [np.asarray(visit.scans[name].array) for visit in pair]
+        if same[0].shape == same[1].shape and np.array_equal(same[0], same[1]):
+            grave.append(f"{names} hold the same scan")
+        grade: Grade = "poor" if grave else "fair"
+        if grave or reasons:
+            found.append(
+                QualityNote(
+                    f"{before.session} to {after.session}",
+                    grade,
+                    (*grave, *reasons),
+                    {"shared_share": shared},
+                )
+            )
+    return tuple(found)
+
+
+def shared_share(one: Volume, two: Volume, world: Matrix) -> float:
+    """Share of the smaller of two brains that lies in the other; 0 where a mask is empty.
+
+    Args:
+        world: (4, 4), world mm of ``one`` to world mm of ``two``.
+    """
+    coarse = [resample_to(v, respaced(v.grid, WORKING_MM), order=0) for v in (one, two)]
+    moved = resample_to(two, coarse[0].grid, order=0, world=world)
+    here = coarse[0].array.astype(bool)
+    counts = [int(np.count_nonzero(v.array)) for v in coarse]
+    if not min(counts):
+        return 0.0
+    both = int(np.count_nonzero(here & moved.array.astype(bool)))
+    return min(1.0, both / min(counts))
+
+
+def _header_changes(before: Path, after: Path) -> list[str]:
+    try:
+        one, two = read_sidecar(before), read_sidecar(after)
+    except InputError:
+        return []  # the scan's own note has it
+    changes = []
+    stated = [(str(one[key]), str(two[key])) for key in _SCANNER if key in one and key in two]
+    if any(a.strip().lower() != b.strip().lower() for a, b in stated):
+        changes.append("the scanner changed")
+    for key in _TIMES:
+        a, b = one.get(key), two.get(key)
+        known = isinstance(a, int | float) and isinstance(b, int | float) and min(a, b) > 0
+        if known and max(a, b) / min(a, b) > 1 + SAME_WITHIN:
+            words = key.removesuffix("Time").lower()
+            changes.append(f"{words} times differ ({a:g} s and {b:g} s)")
+    return changes
+
+
+def _swapped(before: FoundScan, after: FoundScan, series: Sequence[Series | None]) -> bool:
+    if len(series) == 2 and series[0] is not None and series[1] is not None:
+        dates = [each.acquired for each in series if each is not None]
+        return all(len(date) > 8 for date in dates) and dates[1] < dates[0]
+    times: list[datetime | None] = []
+    for scan in (before, after):
+        try:
+            times.append(acquired(scan.path))
+        except InputError:
+            times.append(None)  # a malformed sidecar is named in the scan's own note
+    return times[0] is not None and times[1] is not None and times[1] < times[0]
+
+
+def check_one_patient(scans: Sequence[FoundScan], series: Sequence[Series | None]) -> None:
+    """Pass unless headers or sidecars of two visits state different patients.
+
+    Raises:
+        InputError: If they do; the error names files, never people.
+    """
+    known: list[tuple[str, str]] = []
+    for scan, one in zip(scans, series, strict=True):
+        who = one.patient if one is not None else _stated_patient(read_sidecar(scan.path))
+        if who:
+            known.append((str(scan.path), who))
+    for path, who in known[1:]:
+        if who != known[0][1]:
+            raise InputError(f"{path}: by its header another patient than in {known[0][0]}")
+
+
+def _stated_patient(about: Mapping[str, Any]) -> str:
+    who = str(about.get("PatientID") or "")
+    return hashlib.sha256(who.encode()).hexdigest() if who else ""
+
+
+def lines(notes: Sequence[QualityNote]) -> list[str]:
+    """What a terminal shows before results: a line for each note, at most twenty.
+
+    Of many notes, those without a fault are counted instead.
+    """
+    shown = list(notes) if len(notes) <= 20 else [note for note in notes if note.grade != "good"]
+    told = [
+        f"{note.about}: {note.grade}" + (f" ({'; '.join(note.reasons)})" if note.reasons else "")
+        for note in shown[:20]
+    ]
+    if len(shown) > 20:
+        told.append(f"… and {len(shown) - 20} more that are not good; scans.tsv lists them")
+    if len(shown) < len(notes):
+        told.append(f"{len(notes) - len(shown)} of {len(notes)} are good")
+    return told
