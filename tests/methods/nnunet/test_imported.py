@@ -110,3 +110,14 @@ def test_missing_parts_are_named(model, missing):
     with pytest.raises(InputError, match=missing[:5]) as fault:
         load_nnunet_model(model, "cpu")
     assert "\n" not in str(fault.value)
+
+
+def test_commands_take_the_folder_as_a_model(trained):
+    from lesionwise.run.find import find_lesions
+    from lesionwise.run.predict import load_model
+
+    loaded = load_model(f"nnunet:{trained[2]}", "cpu")
+    assert len(loaded.sha256) == 64
+    found = find_lesions(study(2), loaded)
+    assert list(found.instances) == ["cc"]
+    assert found.probability.grid is GRID

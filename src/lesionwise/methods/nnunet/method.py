@@ -52,7 +52,8 @@ class NnunetMethod:
         within_brain: scans are set to 0 outside the visit's brain, where it is known.
         mirroring: average mirrored views in prediction, over the axes that training mirrored.
         overlap: of neighboring windows in prediction.
-        precision: of prediction; "bfloat16" takes effect where the processor computes it.
+        precision: of prediction; "bfloat16" takes effect where the processor computes it natively
+            and there are no heads. On a GPU "float32" is nnU-Net's own mixed precision.
     """
 
     scans: tuple[str, ...]

@@ -76,7 +76,7 @@ class Windows(nnUNetPredictor):  # type: ignore[misc]
         weight = torch.zeros(data.shape[1:], device=device)
         for done, box in enumerate(slicers):
             self.told(done, len(slicers))
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.low):
+            with self._precision():
                 window = data[box][None].to(self.device)
                 seen = self._internal_maybe_mirror_and_predict(window)[0].to(device)
             if total is None:
@@ -86,6 +86,15 @@ class Windows(nnUNetPredictor):  # type: ignore[misc]
         if total is None:
             raise InputError("nothing in the scans to predict from")
         return total / weight.clamp(min=1e-12)
+
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        """bfloat16 where asked for; heatmaps in float32, since rounded ones have no peaks; else
+        what nnU-Net does."""
+        if self.low:
+            return torch.autocast(self.device.type, torch.bfloat16)
+        if self.offsets is not None:
+            return torch.autocast(self.device.type, enabled=False)
+        return contextlib.nullcontext()
 
     def _padded_like(self, data: torch.Tensor) -> BoolArray:
         """``inside`` as nnU-Net pads the data: on both sides, one more at the end."""
@@ -111,7 +120,8 @@ class NnunetPredictor:
         heads: whether a heatmap and offsets follow the segmentation's channels.
         overlap: of neighboring windows.
         device: to compute on.
-        precision: "bfloat16" takes effect where the processor computes it natively.
+        precision: "bfloat16" takes effect where the processor computes it natively and there are
+            no heads.
         progress: told of each window.
     """
 
@@ -173,7 +183,8 @@ class NnunetPredictor:
             allow_tqdm=False,
         )
         windows.inside = np.asarray(outside[0] >= 0)
-        windows.low = self.precision == "bfloat16" and computes_bfloat16(self.device)
+        low = self.precision == "bfloat16" and not self.heads
+        windows.low = low and computes_bfloat16(self.device)
         windows.told = lambda done, total: self.progress("windows", done, total)
         labels = manager.get_label_manager(self.dataset)
         segments = labels.num_segmentation_heads
