@@ -55,12 +55,18 @@ RECIPE = Recipe(
     departures=(
         "the Gaussian's width, printed as ±2mm pixels, is read as 2 mm",
         "the least height of a center is not stated: 0.1",
-        "the window of max-pooling is not stated: 5 voxels; all peaks are kept (of 3, 5 and 7 with "
-        "heights of 0.1 to 0.4 the best PQ on four simulated validation patients)",
-        "a region of the mask without a center within 3 voxels of its votes becomes one lesion, "
-        "not a part of a far one",
-        "lesions are 26-connected, the authors' code takes 6; what votes leave apart from its "
-        "lesion joins a neighbor below 14 mm³ and is a lesion above",
+        (
+            "the window of max-pooling is not stated: 5 voxels; all peaks are kept (of 3, 5 and 7 with "
+            "heights of 0.1 to 0.4 the best PQ on four simulated validation patients)"
+        ),
+        (
+            "a region of the mask without a center within 3 voxels of its votes becomes one lesion, "
+            "not a part of a far one"
+        ),
+        (
+            "lesions are 26-connected, the authors' code takes 6; what votes leave apart from its "
+            "lesion joins a neighbor below 14 mm³ and is a lesion above"
+        ),
         "normalization is not stated: batch normalization, as its reference [15]",
         "widths are not stated: 32, 64, 128",
         "optimizer is not stated: Adam, its rate falling to 0 along half a cosine",
