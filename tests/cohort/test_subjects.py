@@ -56,6 +56,28 @@ def test_visits_are_compared_only_where_each_session_has_one_scan(dataset):
     assert [subject.comparable for subject in find_subjects(root)] == [True, False, False]
 
 
+def sessions_table(root, *rows):
+    lines = ["session_id\tacq_time", *("\t".join(row) for row in rows)]
+    (root / "sub-01" / "sub-01_sessions.tsv").write_text("\n".join(lines) + "\n")
+
+
+def test_stated_times_order_the_visits(dataset):
+    root = dataset(("01", "post"), ("01", "pre"), ("01", "later"))
+    order = ["later", "post", "pre"]
+    assert [scan.session for scan in find_subjects(root)[0].scans] == order
+    sessions_table(root, ("ses-pre", "2019-01-01T10:00:00"), ("ses-post", "2019-06-01T09:00:00"))
+    assert [scan.session for scan in find_subjects(root)[0].scans] == order  # one time is missing
+    sessions_table(
+        root,
+        ("ses-later", "2020-01-01"),
+        ("ses-pre", "2019-01-01T10:00:00"),
+        ("ses-post", "2019-06-01T09:00:00"),
+    )
+    assert [scan.session for scan in find_subjects(root)[0].scans] == ["pre", "post", "later"]
+    sessions_table(root, ("ses-pre", "soon"))
+    assert "'soon' is no time" in find_subjects(root)[0].fault
+
+
 def test_a_folder_without_subjects_is_one_line(tmp_path):
     with pytest.raises(InputError, match="not a BIDS data set"):
         find_subjects(tmp_path)

@@ -53,6 +53,7 @@ class Record:
         files: size in bytes of each result but the pages, by its path below the subject's folder.
         faults: why a part (a scan, the comparison) gave nothing, by its name.
         seconds: wall time.
+        cpu_seconds: processor time of the worker process, all threads.
         peak_mib: the most memory its process had held by its end.
         attempts: how often it was begun in the run that ended it.
         host: where it was computed.
@@ -65,6 +66,7 @@ class Record:
     files: Mapping[str, int]
     faults: Mapping[str, str]
     seconds: float
+    cpu_seconds: float
     peak_mib: int
     attempts: int
     host: str

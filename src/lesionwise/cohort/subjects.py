@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from lesionwise.io.bids import FoundScan
+from lesionwise.io.files import read_table
 from lesionwise.io.names import natural
 from lesionwise.io.scans import subject_scans
 from lesionwise.types import InputError
@@ -18,7 +20,7 @@ class CohortSubject:
 
     Attributes:
         label: without ``sub-``.
-        scans: its FLAIR scans, sessions in natural order.
+        scans: its FLAIR scans, sessions in time order as far as that is known.
         fault: why there is nothing to work on; empty where there is.
     """
 
@@ -78,9 +80,37 @@ def find_subjects(
     return subjects
 
 
+def in_time_order(dataset: Path, label: str, scans: list[FoundScan]) -> list[FoundScan]:
+    """The scans by the time of their sessions, where ``sub-…_sessions.tsv`` states it for each.
+
+    Scans of one time, and all scans where a time is missing, stay in the order given.
+
+    Raises:
+        InputError: If the table cannot be read or a time in it is none.
+    """
+    path = dataset / f"sub-{label}" / f"sub-{label}_sessions.tsv"
+    if len(scans) < 2 or not path.is_file():
+        return scans
+    table = read_table(path)
+    if not {"session_id", "acq_time"} <= set(table.columns):
+        return scans
+    times = {}
+    for name, time in zip(table["session_id"], table["acq_time"], strict=True):
+        if isinstance(time, str):
+            try:
+                times[str(name).removeprefix("ses-")] = datetime.fromisoformat(time)
+            except ValueError as error:
+                raise InputError(f"{path}: {time!r} is no time") from error
+    if any(scan.session not in times for scan in scans):
+        return scans
+    if len({time.tzinfo is None for time in times.values()}) > 1:
+        raise InputError(f"{path}: some times have a time zone and some have none")
+    return sorted(scans, key=lambda scan: times[scan.session])
+
+
 def _subject(dataset: Path, label: str, sessions: set[str]) -> CohortSubject:
     try:
-        found = subject_scans(dataset, label)
+        found = in_time_order(dataset, label, subject_scans(dataset, label))
     except InputError as fault:
         return CohortSubject(label, (), str(fault))
     scans = tuple(scan for scan in found if not sessions or scan.session in sessions)

@@ -176,6 +176,7 @@ def _done(subject: CohortSubject, order: Order, job: Job, start: float) -> Recor
     there = read_record(target)
     if there is not None and _is_of(there, order, inputs) and is_whole(target, there):
         return there  # done by a worker that died before it could say so
+    busy = time.process_time()
     folder, attempts = _claim(subject, order, inputs)
     claim = read_json(folder / _CLAIM)["token"]
     results = folder / subject.name
@@ -197,6 +198,7 @@ def _done(subject: CohortSubject, order: Order, job: Job, start: float) -> Recor
             },
             faults=dict(faults),
             seconds=round(time.perf_counter() - start, 2),
+            cpu_seconds=round(time.process_time() - busy, 2),
             peak_mib=_peak_mib(),
             attempts=attempts,
             host=socket.gethostname(),
