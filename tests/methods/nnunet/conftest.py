@@ -3,8 +3,4 @@
 import sys
 from pathlib import Path
 
-import pytest
-
 sys.path.insert(0, str(Path(__file__).parent))  # for boxes.py, beside the tests that use it
-
-pytest.importorskip("nnunetv2", reason="nnunetv2 is not installed (the extra nnunet)")

@@ -5,6 +5,9 @@ import shutil
 
 import numpy as np
 import pytest
+
+pytest.importorskip("nnunetv2", reason="nnunetv2 is not installed (the extra nnunet)")
+
 from boxes import GRID, SHORT, method, study
 
 from lesionwise.methods.nnunet.checkpoints import read_checkpoint

@@ -3,6 +3,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
+pytest.importorskip("nnunetv2", reason="nnunetv2 is not installed (the extra nnunet)")
+
 import torch
 from boxes import GRID, SHORT, method, study
 

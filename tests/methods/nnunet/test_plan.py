@@ -2,6 +2,9 @@ import json
 
 import numpy as np
 import pytest
+
+pytest.importorskip("nnunetv2", reason="nnunetv2 is not installed (the extra nnunet)")
+
 from boxes import SMALL, study
 
 from lesionwise.methods.nnunet import arrays, plan

@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+
+pytest.importorskip("nnunetv2", reason="nnunetv2 is not installed (the extra nnunet)")
+
 import torch
 from boxes import GRID, SHAPE, study
 from scipy import ndimage

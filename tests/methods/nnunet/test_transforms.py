@@ -1,5 +1,8 @@
 import numpy as np
 import pytest
+
+pytest.importorskip("nnunetv2", reason="nnunetv2 is not installed (the extra nnunet)")
+
 import torch
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
