@@ -56,12 +56,12 @@ RECIPE = Recipe(
         "the Gaussian's width, printed as ±2mm pixels, is read as 2 mm",
         "the least height of a center is not stated: 0.1",
         (
-            "the window of max-pooling is not stated: 5 voxels; all peaks are kept (of 3, 5 and 7 with "
-            "heights of 0.1 to 0.4 the best PQ on four simulated validation patients)"
+            "the window of max-pooling is not stated: 5 voxels; all peaks are kept (of 3, 5 and "
+            "7 with heights of 0.1 to 0.4 the best PQ on four simulated validation patients)"
         ),
         (
-            "a region of the mask without a center within 3 voxels of its votes becomes one lesion, "
-            "not a part of a far one"
+            "a region of the mask without a center within 3 voxels of its votes becomes one "
+            "lesion, not a part of a far one"
         ),
         (
             "lesions are 26-connected, the authors' code takes 6; what votes leave apart from its "
