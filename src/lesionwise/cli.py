@@ -412,6 +412,10 @@ def evaluate(
         Literal["majority", "staple"], typer.Option(help="Of several raters.")
     ] = "majority",
     slices: Annotated[bool, typer.Option(help="Score slices too.")] = False,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="The scans, to show the best, median and worst case over them."),
+    ] = None,
     seed: Seed = 0,
     workers: Annotated[
         int | None, typer.Option(help="Processes; one per core if not given.", min=1)
@@ -445,6 +449,7 @@ def evaluate(
             consensus=consensus,
             slices=SliceOptions() if slices else None,
             names=name or (),
+            images=images,
             workers=workers,
             seed=seed,
             progress=progress,
@@ -658,9 +663,7 @@ def cohort(
         if len(gathered.participants) > 20:
             results.print(f"… {len(gathered.participants)} in participants.tsv")
         results.print(f"\nThe page: {gathered.page}", soft_wrap=True)
-        _exit_on_failures(
-            {row["file"] or row["subject"]: row["fault"] for _, row in gathered.failures.iterrows()}
-        )
+        _exit_on_failures({line: line for line in gathered.failed})
         return
     from lesionwise.cohort.cluster import Workers as Pool
     from lesionwise.cohort.participant import participant
@@ -691,7 +694,7 @@ def cohort(
         markup=False,
         soft_wrap=True,
     )
-    _exit_on_failures(dict(done.failed))
+    _exit_on_failures({line: line for line in done.failed})
 
 
 @app.command()

@@ -13,7 +13,7 @@ from lesionwise.types import Grid, Instances, Volume
 
 KNOWN_MM = {
     1: ((-22, -30, 27), "periventricular"),
-    2: ((24, 32, 8), "periventricular"),
+    2: ((20, 28, 6), "periventricular"),
     3: ((20, -62, -34), "infratentorial"),
     4: ((0, -26, -34), "infratentorial"),
     5: ((-38, 0, 52), "juxtacortical"),

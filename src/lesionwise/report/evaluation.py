@@ -18,7 +18,7 @@ from lesionwise.metrics.slices import balance, threshold_curves
 from lesionwise.report import figures
 from lesionwise.report.overlay import BOTH, FALSE, MISSED, css, overlay_png
 from lesionwise.report.render import data_uri, number, shown, write_page
-from lesionwise.types import Instances
+from lesionwise.types import Instances, Volume
 
 STRIPS = ("dsc", "lesion_f1", "lesion_precision", "lesion_recall", "pq", "hd95_mm")
 """The metrics whose spread over cases is drawn."""
@@ -31,11 +31,12 @@ COMPARED_COLUMNS = (
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A case to show: both sides on one grid."""
+    """A case to show: both sides, and the scan where it is known, on one grid."""
 
     title: str
     reference: Instances
     prediction: Instances
+    image: Volume | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def sections(evaluation: Evaluation, pictures: Sequence[Picture] = ()) -> Iterat
     if pictures:
         yield Section(
             "Cases",
-            "Lesion voxels on the slices that show most of them.",
+            "Slices that show most lesion voxels; the patient's right is on the left.",
             key={
                 "on both sides": css(BOTH),
                 "only in the reference: missed": css(MISSED),
@@ -128,7 +129,8 @@ def sections(evaluation: Evaluation, pictures: Sequence[Picture] = ()) -> Iterat
             },
             pictures=tuple(
                 Overlay(
-                    data_uri(overlay_png(each.reference, each.prediction), "image/png"), each.title
+                    data_uri(overlay_png(each.reference, each.prediction, each.image), "image/png"),
+                    each.title,
                 )
                 for each in pictures
             ),

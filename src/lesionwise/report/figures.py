@@ -63,16 +63,22 @@ def bland_altman(
     axes.axhline(0, color=INK, linewidth=0.8, alpha=0.5)
     if len(difference) > 1:
         bias, spread = float(difference.mean()), 1.96 * float(difference.std(ddof=1))
-        for value, style, name in (
+        lines = (
+            (bias - spread, "--", "\N{MINUS SIGN}1.96 SD"),
             (bias, "-", "bias"),
             (bias + spread, "--", "+1.96 SD"),
-            (bias - spread, "--", "\N{MINUS SIGN}1.96 SD"),
-        ):
+        )
+        for value, style, _ in lines:
             axes.axhline(value, color=SERIES[1], linewidth=1.2, linestyle=style)
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high)
+        # three lines of text need this share of the height each
+        gap = max(spread / (high - low), 0.07)
+        for number, (value, _, name) in enumerate(lines):
             axes.annotate(
                 f"{name} {value:+.2f}",
-                (1, value),
-                xycoords=("axes fraction", "data"),
+                (1, (bias - low) / (high - low) + (number - 1) * gap),
+                xycoords="axes fraction",
                 xytext=(4, 0),
                 textcoords="offset points",
                 va="center",

@@ -21,6 +21,7 @@ from lesionwise.report.page import (
     write_index_page,
     write_study_page,
 )
+from lesionwise.report.study import TRUTH
 from lesionwise.types import InputError, Instances, Progress, silent
 
 TEXT_COLUMNS = {
@@ -28,6 +29,10 @@ TEXT_COLUMNS = {
     *("parents", "children", "lesions by", "name", "abbreviation", "color", "mapping"),
 }
 """Columns of the tables that stay text; a session called 01 is no number."""
+
+
+NO_OPTIONS = {"scan", "model", "recipe", "version"}
+"""Settings that a page states elsewhere, or that only tell whether a scan is done."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,7 @@ def rebuild_pages(output: str | Path, progress: Progress = silent, *, subject: s
     """Write the pages of ``segment`` or ``compare`` again; nothing is computed anew.
 
     A folder with ``compare.json`` gets one page with all visits, any other a page per scan and
-    an index. The scans themselves are read where the sidecars say they lie. Known lesions are
-    not kept beside results, so the page of a demonstration shows its scores only.
+    an index. The scans themselves are read where the sidecars say they lie.
 
     Args:
         subject: of a cohort's folder, the one whose pages are made (without ``sub-``); they lie
@@ -64,22 +68,61 @@ def rebuild_pages(output: str | Path, progress: Progress = silent, *, subject: s
         raise InputError(f"{output}: holds no results of segment or compare")
     if (place / "compare.json").exists():
         progress("page", 0, 1)
-        page = write_study_page(_comparison(output, place, done), place / "index.html")
-        return Rebuilt((page,), {})
+        return Rebuilt((write_comparison_page(output, place),), {})
     pages, failures = [], {}
-    for number, (entities, about) in enumerate(done):
+    for number, (entities, _) in enumerate(done):
         name = "_".join(f"{key}-{value}" for key, value in _scan_of(entities).items())
         progress(name, number, len(done))
         try:
-            pages.append(
-                write_study_page(_scan_page(output, entities, about), place / f"{name}.html")
-            )
+            pages.append(write_scan_page(output, entities, place))
         except InputError as fault:
             failures[name] = str(fault)
     if not pages:
         raise InputError(next(iter(failures.values())))
     pages.append(write_index_page(_index(place, done, failures), place / "index.html"))
     return Rebuilt(tuple(pages), failures)
+
+
+def write_scan_page(output: Path, entities: Entities, place: Path | None = None) -> Path:
+    """Write the page of one scan from what ``segment`` wrote about it; returns where it lies.
+
+    Args:
+        place: the folder for the page; None is ``output``.
+
+    Raises:
+        InputError: If a file is missing or cannot be read.
+    """
+    scan = _scan_of(entities)
+    about = read_json(derivative_path(output, entities, "mask", ".json", label="L"))
+    name = "_".join(f"{key}-{value}" for key, value in scan.items())
+    return write_study_page(
+        StudyPage(
+            title="Lesions of " + " ".join(f"{key}-{value}" for key, value in scan.items()),
+            subject=entities.sub,
+            visits=(_view(output, entities, about),),
+            lesions=_lesions(output, entities, about["Methods"]),
+            method=about["Methods"][0],
+            quality=_quality(about),
+            provenance=_provenance(about),
+        ),
+        (place or output) / f"{name}.html",
+    )
+
+
+def write_comparison_page(output: Path, place: Path | None = None) -> Path:
+    """Write ``index.html`` from what ``compare`` wrote; returns where it lies.
+
+    Args:
+        output: holds the results of each visit.
+        place: the folder of the tables and the page; None is ``output``.
+
+    Raises:
+        InputError: If a file is missing or cannot be read.
+    """
+    place = place or output
+    subject = place.name.removeprefix("sub-") if place != output else ""
+    page = _comparison(output, place, list(_finished(output, subject)))
+    return write_study_page(page, place / "index.html")
 
 
 def changes_of(lineages: pd.DataFrame, before: str, after: str) -> pd.DataFrame:
@@ -129,23 +172,31 @@ def _scan_of(entities: Entities) -> dict[str, str]:
     return {key: value for key, value in pairs.items() if key not in ("space", "label")}
 
 
-def _view(output: Path, entities: Entities, about: Mapping[str, Any], **further: Any) -> VisitView:
+def _view(
+    output: Path,
+    entities: Entities,
+    about: Mapping[str, Any],
+    *,
+    known: bool = False,
+    **further: Any,
+) -> VisitView:
     source = Path(about["Sources"][0])
 
     def path(suffix: str, **stated: str) -> Path:
         return derivative_path(output, entities, suffix, **{"label": "", **stated})
 
-    image = read_volume(source)
-    instances = {}
-    for method in about["Methods"]:
+    def lesions(method: str) -> Instances:
         labels = read_labels(path("dseg", seg=method))
-        instances[method] = Instances(labels.array.astype(np.int32, copy=False), labels.grid)
         if not labels.grid.matches(image.grid):
             raise InputError(f"{source}: is not the scan these results were made from")
+        return Instances(labels.array.astype(np.int32, copy=False), labels.grid)
+
+    image = read_volume(source)
     return VisitView(
         session=entities.ses,
         image=image,
-        instances=instances,
+        instances={method: lesions(method) for method in about["Methods"]},
+        truth=lesions(TRUTH) if known else None,
         brain=read_mask(path("mask", desc="brain")),
         warnings=tuple(about.get("Warnings", ())),
         source=source.name,
@@ -168,26 +219,15 @@ def _provenance(about: Mapping[str, Any]) -> dict[str, Any]:
         "recipe": about["Recipe"],
         "source": about["Source"],
         "model": about["ModelHash"][:12],
-        "lesionwise": about["GeneratedBy"]["Version"],
+        "versions": {"lesionwise": about["GeneratedBy"]["Version"], **about.get("Versions", {})},
         "departures": about["Departures"],
         "options": {
-            name: value for name, value in about.get("Settings", {}).items() if value is not None
+            name: value
+            for name, value in about.get("Settings", {}).items()
+            if value is not None and name not in NO_OPTIONS
         },
         "seconds": about.get("Seconds", {}),
     }
-
-
-def _scan_page(output: Path, entities: Entities, about: Mapping[str, Any]) -> StudyPage:
-    title = " ".join(f"{key}-{value}" for key, value in _scan_of(entities).items())
-    return StudyPage(
-        title=f"Lesions of {title}",
-        subject=entities.sub,
-        visits=(_view(output, entities, about),),
-        lesions=_lesions(output, entities, about["Methods"]),
-        method=about["Methods"][0],
-        quality=_quality(about),
-        provenance=_provenance(about),
-    )
 
 
 def _quality(about: Mapping[str, Any]) -> tuple[QualityNote, ...]:
@@ -205,11 +245,19 @@ def _comparison(
     if missing:
         raise InputError(f"{output}: holds no results of {missing[0]}")
     visits = [
-        _view(output, *by_source[source], to_common=np.linalg.inv(np.array(move)))
+        _view(
+            output,
+            *by_source[source],
+            known=bool(compared.get("Truth")),
+            to_common=np.linalg.inv(np.array(move)),
+        )
         for source, move in zip(order, moves, strict=True)
     ]
     about = by_source[order[-1]][1]
     lesions = _table(place / "lesions.tsv")
+    if compared.get("Truth"):
+        known = [_lesions(output, by_source[source][0], [TRUTH]) for source in order]
+        lesions = pd.concat([lesions, *known], ignore_index=True)
     lineages = _table(place / "lineages.tsv")
     scores = place / "scores.tsv"
     return StudyPage(
@@ -224,8 +272,17 @@ def _comparison(
             *(note for source in order for note in _quality(by_source[source][1])),
             *_quality(compared),
         ),
-        provenance=_provenance(about),
+        provenance={
+            **_provenance(about),
+            "seconds": _added([by_source[source][1].get("Seconds", {}) for source in order]),
+        },
     )
+
+
+def _added(seconds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Times of the same stage added up over visits."""
+    stages = dict.fromkeys(stage for visit in seconds for stage in visit)
+    return {stage: round(sum(v.get(stage, 0.0) for v in seconds), 1) for stage in stages}
 
 
 def _index(

@@ -22,10 +22,10 @@ from lesionwise.io.nifti import read_grid, write_volume
 from lesionwise.metrics.case import Options, evaluate_case
 from lesionwise.preprocess.geometry import resample_to
 from lesionwise.preprocess.registration import Matrix, rigid
-from lesionwise.report.page import QualityNote, StudyPage, write_study_page
+from lesionwise.report.folder import write_comparison_page
+from lesionwise.report.page import QualityNote
 from lesionwise.run.find import FindOptions, Found, find_lesions
 from lesionwise.run.gate import change_notes, check_one_patient, scan_note
-from lesionwise.run.pages import provenance_of, view_of
 from lesionwise.run.pairs import ScanPair, predict_pair
 from lesionwise.run.predict import LoadedModel, load_model
 from lesionwise.run.segment import open_scan, read_scan, settings_of, write_dicom, write_found

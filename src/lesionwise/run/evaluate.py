@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from lesionwise.instances.components import connected_components
 from lesionwise.io.files import check_writable
-from lesionwise.io.nifti import read_grid, read_labels, write_volume
+from lesionwise.io.nifti import read_grid, read_labels, read_volume, write_volume
 from lesionwise.io.space import on_grid, same_space
 from lesionwise.metrics.case import Options, evaluate_case
 from lesionwise.metrics.evaluation import Evaluation, ScoredCase
 from lesionwise.metrics.raters import cohen_kappa, fleiss_kappa, majority, staple
 from lesionwise.metrics.slices import Overlap, Plane, SliceTable, slice_table
 from lesionwise.report.evaluation_tables import write_evaluation_tables
+from lesionwise.run.images import find_images
 from lesionwise.run.pairing import Kind, method_names, pair_files, stem
 from lesionwise.types import InputError, Instances, Progress, Volume, silent
 
@@ -72,6 +73,7 @@ def evaluate(
     consensus: Consensus = "majority",
     slices: SliceOptions | None = None,
     names: Sequence[str] = (),
+    images: Path | None = None,
     workers: int | None = None,
     seed: int = 0,
     progress: Progress = silent,
@@ -98,6 +100,8 @@ def evaluate(
         consensus: of several raters: ``majority`` (ties are background) or ``staple`` (> 0.5);
             its lesions are connected components.
         slices: also score slices, as document 003 does; None leaves them out.
+        images: the scans, a file, folder or pattern (``run.images``): the page then shows the
+            best, the median and the worst case over them.
         names: of the methods, in the order of the predictions; by default from their paths.
         workers: processes; None takes one per core, 1 stays in this process. More than one
             needs a script that guards its start with ``if __name__ == "__main__"``.
@@ -117,6 +121,7 @@ def evaluate(
     if output is not None:
         check_writable(output)
     tasks, failures = _plan(references, methods, options, kind, consensus, slices, output)
+    scans = find_images(images, [task.case for task in tasks]) if images is not None else {}
     done = _run(tasks, workers, progress)
     for result in done:
         failures |= result.failures
@@ -138,7 +143,7 @@ def evaluate(
         return evaluation
     progress("writing", 0, 1)
     write_evaluation_tables(evaluation, output)
-    page = _write_page(evaluation, output, {task.case: task for task in tasks})
+    page = _write_page(evaluation, output, {task.case: task for task in tasks}, scans)
     progress("writing", 1, 1)
     return replace(evaluation, page=page)
 
@@ -419,16 +424,27 @@ def _gathered(scored: Sequence[ScoredCase]) -> tuple[str, ...]:
     return tuple(gathered)
 
 
-def _write_page(evaluation: Evaluation, folder: Path, tasks: Mapping[str, _Task]) -> Path:
+def _write_page(
+    evaluation: Evaluation, folder: Path, tasks: Mapping[str, _Task], scans: Mapping[str, Path]
+) -> Path:
     from lesionwise.report.evaluation import Picture, write_evaluation_page
 
     pictures = []
+    notes = list(evaluation.notes)
     for title, case in _telling_cases(evaluation):
         task = tasks[case.case]
         truth = _read_reference(task)[0]
         found = _read_prediction(task, case.prediction, truth)[0]
-        pictures.append(Picture(title, truth, found))
-    return write_evaluation_page(evaluation, folder / "evaluation.html", pictures)
+        scan = None
+        if case.case in scans:
+            path = scans[case.case]
+            try:
+                scan = on_grid(read_volume(path), truth.grid, str(path))
+            except InputError as fault:
+                notes.append(f"{case.case}: shown without its scan ({fault})")
+        pictures.append(Picture(title, truth, found, scan))
+    shown = replace(evaluation, notes=tuple(notes))
+    return write_evaluation_page(shown, folder / "evaluation.html", pictures)
 
 
 def _telling_cases(evaluation: Evaluation) -> Iterator[tuple[str, ScoredCase]]:

@@ -13,11 +13,8 @@ import pandas as pd
 from lesionwise.io.bids import FoundScan
 from lesionwise.report.page import (
     CohortPage,
-    QualityNote,
-    StudyPage,
     VisitView,
     write_index_page,
-    write_study_page,
 )
 from lesionwise.run.find import Found
 from lesionwise.run.predict import LoadedModel

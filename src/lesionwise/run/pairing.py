@@ -133,6 +133,15 @@ def method_names(predictions: Iterable[Path]) -> dict[str, Path]:
     raise InputError(f"{twice}: given twice")
 
 
+def listed_files(path: Path) -> list[Path]:
+    """The NIfTI files that a file, a folder or a pattern names, sorted.
+
+    Raises:
+        InputError: If there are none.
+    """
+    return _listed(path)[1]
+
+
 def _plain_name(path: Path) -> str:
     """The last part of a path without extension and without the signs of a pattern."""
     return re.sub(r"[*?]", "", stem(path)).strip("_-.") or stem(path)

@@ -32,7 +32,7 @@ from lesionwise.run.gate import scan_note
 from lesionwise.run.locations import add_locations
 from lesionwise.run.pages import page_of, versions, write_index
 from lesionwise.run.predict import LoadedModel, load_model
-from lesionwise.types import InputError, Progress, Study, Visit, Volume, silent
+from lesionwise.types import InputError, Instances, Progress, Study, Visit, Volume, silent
 
 if TYPE_CHECKING:
     from lesionwise.io.dicom_series import Series
