@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from lesionwise.learning.losses import InstanceLoss, SegmentationLoss, soft_dice_loss
+from lesionwise.learning.losses import (
+    CrossEntropy,
+    DeepSupervision,
+    Dice,
+    Focal,
+    InstanceLoss,
+    SegmentationLoss,
+    WeightedSum,
+    soft_dice_loss,
+)
 
 
 def _vectors(shared, case):
@@ -77,3 +86,78 @@ def test_extreme_logits_stay_finite():
     assert torch.isfinite(parts["total"])
     assert output.grad is not None
     assert torch.isfinite(output.grad).all()
+
+
+@pytest.fixture
+def logits_and_mask():
+    generator = torch.Generator().manual_seed(0)
+    output = torch.randn((2, 2, 4, 5, 6), generator=generator, requires_grad=True)
+    mask = (torch.rand((2, 1, 4, 5, 6), generator=generator) < 0.2).float()
+    return output, {"mask": mask}
+
+
+def test_cross_entropy_is_torchs(logits_and_mask):
+    output, targets = logits_and_mask
+    expected = torch.nn.functional.cross_entropy(output, targets["mask"][:, 0].long())
+    torch.testing.assert_close(CrossEntropy()(output, targets)["total"], expected)
+
+
+def test_the_lesion_weight_multiplies_lesion_voxels_alone(logits_and_mask):
+    output, targets = logits_and_mask
+    each = torch.nn.functional.cross_entropy(output, targets["mask"][:, 0].long(), reduction="none")
+    expected = torch.where(targets["mask"][:, 0] > 0, 7 * each, each).mean()
+    torch.testing.assert_close(CrossEntropy(lesion_weight=7.0)(output, targets)["total"], expected)
+
+
+def test_a_focal_loss_without_focus_is_the_cross_entropy(logits_and_mask):
+    output, targets = logits_and_mask
+    torch.testing.assert_close(
+        Focal(gamma=0.0)(output, targets)["total"], CrossEntropy()(output, targets)["total"]
+    )
+
+
+@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize("background", [False, True])
+def test_dice_and_focal_are_monais(logits_and_mask, squared, background):
+    losses = pytest.importorskip("monai.losses")
+    output, targets = logits_and_mask
+    both = torch.cat([1 - targets["mask"], targets["mask"]], dim=1)
+    theirs = losses.DiceLoss(
+        include_background=background, softmax=True, squared_pred=squared, smooth_nr=1e-5
+    )
+    ours = Dice(background=background, squared=squared)
+    torch.testing.assert_close(ours(output, targets)["total"], theirs(output, both))
+
+
+def test_dice_of_a_batch_takes_its_sums_over_all_samples():
+    output = torch.zeros((2, 2, 1, 1, 2))
+    mask = torch.tensor([[1.0, 1.0], [0.0, 0.0]]).reshape(2, 1, 1, 1, 2)
+    total = Dice(over="batch", smooth=0.0)(output, {"mask": mask})["total"]
+    assert float(total) == pytest.approx(1 - 2 * 1.0 / (2 + 2))  # p is 0.5 everywhere
+
+
+def test_a_weighted_sum_adds_its_terms_up_and_names_them(logits_and_mask):
+    output, targets = logits_and_mask
+    parts = WeightedSum(((0.5, CrossEntropy()), (2.0, Dice())))(output, targets)
+    expected = 0.5 * parts["crossentropy"] + 2.0 * parts["dice"]
+    torch.testing.assert_close(parts["total"], expected)
+
+
+def test_deep_supervision_weighs_resolutions_against_smaller_targets():
+    mask = torch.zeros((1, 1, 4, 4, 4))
+    mask[..., :2] = 1
+    targets = {"mask": mask}
+    full = torch.zeros((1, 2, 4, 4, 4))
+    half = torch.zeros((1, 2, 2, 2, 2))
+    half[:, 1, ..., :1] = 50
+    half[:, 0, ..., 1:] = 50  # right everywhere
+    loss = DeepSupervision(CrossEntropy(), weights=(1.0, 0.5))
+    total = loss((full, half), targets)["total"]
+    assert float(total) == pytest.approx(np.log(2) * 1.0 / 1.5)
+    assert float(loss(full, targets)["total"]) == pytest.approx(np.log(2))
+
+
+def test_deep_supervision_names_a_missing_weight():
+    output = (torch.zeros((1, 2, 2, 2, 2)),) * 3
+    with pytest.raises(ValueError, match="3 outputs, 2 weights"):
+        DeepSupervision(Dice(), weights=(1.0, 0.5))(output, {"mask": torch.zeros((1, 1, 2, 2, 2))})

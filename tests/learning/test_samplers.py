@@ -1,10 +1,11 @@
 """Where patches lie and in which order they come."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lesionwise.learning.samplers import EpochSampler, PatchSampling
+from lesionwise.learning.samplers import EpochSampler, PatchSampling, WeightedSampling
 
 NONE = np.empty((0, 3))
 
@@ -50,3 +51,52 @@ def test_epochs_continue_where_the_last_one_ended():
     sampler.set_epoch(2)
     assert first == [0, 1, 2]
     assert list(sampler) == [6, 7, 8]
+
+
+class _Place:
+    """A volume of 10 × 10 × 10 with a brain and one lesion."""
+
+    def __init__(self, shape=(10, 10, 10)):
+        self.shape = shape
+        self.instances = np.zeros(shape, int)
+        self.brain = np.zeros(shape, bool)
+        self.brain[2:8, 2:8, 2:8] = True
+        self.instances[5, 5, 5] = 1
+        self.centers_vox = np.array([[5.0, 5.0, 5.0]])
+
+
+def test_a_middle_is_drawn_by_its_weight():
+    rng = np.random.default_rng(0)
+    place = _Place()
+    middles = [
+        tuple(np.add(WeightedSampling(0, 1, 100).start(place, (3, 3, 3), rng), 1))
+        for _ in range(2000)
+    ]
+    assert all(place.brain[m] for m in middles)
+    share = np.mean([m == (5, 5, 5) for m in middles])
+    assert share == pytest.approx(100 / (100 + 6**3 - 1), abs=0.04)
+
+
+def test_a_weighted_patch_never_leaves_the_volume():
+    rng = np.random.default_rng(1)
+    place = _Place()
+    place.brain[:] = True
+    for size in [(4, 5, 6), (10, 9, 1)]:
+        starts = np.array([WeightedSampling().start(place, size, rng) for _ in range(300)])
+        assert (starts >= 0).all()
+        assert (starts + size <= 10).all()
+        assert (starts.min(axis=0) == 0).all()
+
+
+def test_a_weighted_patch_larger_than_the_volume_is_centered():
+    start = WeightedSampling().start(_Place(), (14, 10, 4), np.random.default_rng(2))
+    assert start[:2] == (-2, 0)
+
+
+def test_without_any_weight_a_weighted_patch_lies_anywhere():
+    place = _Place()
+    place.brain[:] = False
+    place.instances[:] = 0
+    rng = np.random.default_rng(3)
+    starts = {WeightedSampling().start(place, (3, 3, 3), rng) for _ in range(50)}
+    assert len(starts) > 20

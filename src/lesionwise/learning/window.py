@@ -30,12 +30,15 @@ class SlidingWindow:
         windows_per_batch: computed together.
         precision: "float32", or "bfloat16" where the processor computes it natively and
             float32 elsewhere.
+        engine: what computes the network on a processor: "torch", or "openvino" where that is
+            installed and torch elsewhere; None is "torch". A GPU always takes torch.
     """
 
     overlap: float = 0.5
     mirror_axes: tuple[int, ...] = ()
     windows_per_batch: int = 1
     precision: Literal["float32", "bfloat16"] = "bfloat16"
+    engine: Literal["torch", "openvino"] | None = None
 
 
 def gaussian_weights(size: Shape) -> NDArray[np.float32]:

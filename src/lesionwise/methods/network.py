@@ -25,6 +25,7 @@ from lesionwise.learning.augment import (
     SpatialAugmentation,
 )
 from lesionwise.learning.dataset import PatchDataset, channels
+from lesionwise.learning.engine import Compiled, has_openvino
 from lesionwise.learning.losses import Loss
 from lesionwise.learning.optimizers import AdamW, Optimizer
 from lesionwise.learning.samplers import EpochSampler, PatchSampling, Sampling
@@ -49,6 +50,7 @@ from lesionwise.types import (
 WEIGHTS = "model.safetensors"
 INITIAL = "initial.safetensors"
 """Weights to begin with, where they lie in the run folder; else the network's own start."""
+Computes = Callable[[torch.Tensor], torch.Tensor]
 UNSEEN_LOGIT = np.float32(-16.0)
 """A probability of 1e-7, where no window looked."""
 
@@ -251,7 +253,11 @@ class NetworkMethod:
         read_weights(network, weights)
         chosen = device_of(device)
         network = network.to(chosen, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
-        return NetworkPredictor(self, network, chosen, self.window, progress)
+        computes: Computes = network
+        if self.window.engine == "openvino" and chosen.type == "cpu" and has_openvino():
+            low = self.window.precision == "bfloat16" and computes_bfloat16(chosen)
+            computes = Compiled(network, low=low)
+        return NetworkPredictor(self, network, chosen, self.window, progress, computes)
 
     def _choose(
         self,
@@ -284,13 +290,17 @@ class NetworkMethod:
 
 @dataclass(frozen=True, eq=False)
 class NetworkPredictor:
-    """A trained network, ready for prepared studies."""
+    """A trained network, ready for prepared studies.
+
+    ``computes`` takes the network's place in computing; None is the network itself.
+    """
 
     method: NetworkMethod
     network: nn.Module
     device: torch.device
     window: SlidingWindow
     progress: Progress = lambda stage, done, total: None
+    computes: Computes | None = None
 
     def __call__(self, study: Study) -> LesionMaps:
         """Lesion maps on the grid of the study's last visit.
@@ -303,8 +313,9 @@ class NetworkPredictor:
         if method.whole_volume is not None:
             images = [method.whole_volume.normalize(image) for image in images]
         visit = study.followup
+        computes = self.computes or self.network
         maps = slide(
-            lambda patches: method.targets.activate(self.network(patches)),
+            lambda patches: method.targets.activate(computes(patches)),
             images,
             None if visit.brain is None else visit.brain.array,
             method.patch_size_vox,

@@ -53,7 +53,7 @@ class PreUNet(nn.Module):
         out_channels: what the heads need.
         features: channels per level; with the default, 26.3 million parameters, the number
             that the source states.
-        supervised: resolutions with a head.
+        supervised: resolutions with a head; at most one less than there are levels.
 
     Source: p1296 (B12), sections 3.1 and 3.2. It names kernel sizes, the number of levels,
     that of parameters, group size and activation, not widths nor the number of blocks.
@@ -84,7 +84,7 @@ class PreUNet(nn.Module):
             for before, after in zip(below, above, strict=True)
         )
         self.up = nn.ModuleList(PreActivationBlock(2 * width, width) for width in above)
-        self.heads = nn.ModuleList(Head(width, out_channels) for width in widths[:supervised])
+        self.heads = nn.ModuleList(Head(width, out_channels) for width in widths[:-1][:supervised])
 
     def forward(self, image: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         x = self.stem(image)
