@@ -4,13 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from lesionwise.io.nifti import read_volume
 from lesionwise.preprocess.quality import (
+    air_levels,
     cut_share,
     noise_level,
     protocol_changes,
     scan_quality,
+    tissue_order,
 )
 from lesionwise.types import Grid, Visit, Volume
 
@@ -59,6 +62,52 @@ def test_each_fault_is_named(spoil, grade, reason):
     assert any(reason in each for each in quality.reasons)
 
 
+def test_ghosts_beside_the_head_are_motion():
+    scan, brain = brainlike()
+    clean = scan_quality(scan, brain)
+    assert clean.measures["ghost_share"] < 0.002
+    for axis in (0, 1):
+        for strength, grade in ((0.004, "good"), (0.03, "fair"), (0.1, "poor")):
+            array = scan.array + strength * np.roll(scan.array, scan.array.shape[axis] // 2, axis)
+            found = scan_quality(changed(scan, array), brain)
+            assert found.grade == grade, (axis, strength, found)
+            assert any("motion" in r for r in found.reasons) == (grade != "good")
+
+
+def test_noise_alike_in_neighbors_is_seen_in_the_air():
+    scan, brain = brainlike()
+    rng = np.random.default_rng(0)
+    one, two = (ndimage.gaussian_filter(rng.normal(0, 1, scan.array.shape), 1.5) for _ in "ab")
+    scale = 12 / one.std()
+    array = np.hypot(scan.array - 5 + scale * one, scale * two)
+    assert noise_level(array, brain.array) < 4
+    reasons = scan_quality(changed(scan, array), brain).reasons
+    assert any("noisy" in reason for reason in reasons)
+
+
+def test_a_head_that_fills_the_picture_has_no_air():
+    scan, brain = brainlike()
+    box = np.s_[25:85, 25:85, 20:70]
+    assert air_levels(scan.array[box], brain.array[box], (2.0, 2.0, 2.0)) is None
+
+
+def test_gray_matter_darker_than_white_is_no_flair():
+    scan, brain = brainlike()
+    depth = ndimage.distance_transform_edt(brain.array, sampling=2.0)
+    cortex = (depth > 0) & (depth < 9)
+    spread = np.random.default_rng(0).normal(0, 7, scan.array.shape)  # folds differ, white less
+    t1w = np.where(cortex, 72 + spread, scan.array)
+    flair = np.where(cortex, 118 + spread, scan.array)
+    for array, is_t1w in ((t1w, True), (flair, False)):
+        reasons = scan_quality(changed(scan, array), brain).reasons
+        assert any("T1-weighted" in reason for reason in reasons) == is_t1w
+    assert scan_quality(changed(scan, t1w), brain, flair=False).grade == "good"
+
+
+def test_tissue_order_of_nothing_is_zero():
+    assert tissue_order(np.zeros((4, 4, 4)), np.zeros((4, 4, 4), bool), (1.0, 1.0, 1.0)) == 0
+
+
 def test_thick_slices_are_fair_and_very_thick_ones_poor():
     for thickness, grade in ((4.0, "good"), (5.0, "fair"), (8.0, "poor")):
         scan, _ = brainlike((2.0, 2.0, thickness), (80, 80, 40))
@@ -104,7 +153,7 @@ def test_protocol_changes_are_told_by_visit():
     assert protocol_changes((first, second)) == ("voxel sizes differ between M00 and M12",)
 
 
-def test_a_real_scan_is_good_and_t2w_is_not_taken_for_flair(shared, supplied_mask):
+def test_a_real_scan_is_good_and_others_are_not_taken_for_flair(shared, supplied_mask):
     flair = read_volume(
         shared("data/sub-openlong01/ses-02/anat/sub-openlong01_ses-02_FLAIR.nii.gz")
     )
@@ -115,4 +164,6 @@ def test_a_real_scan_is_good_and_t2w_is_not_taken_for_flair(shared, supplied_mas
     mask = read_volume(shared(f"{common}/anat/sub-openlong12_space-common_desc-brain_mask.nii.gz"))
     reasons = scan_quality(t2w, mask).reasons
     assert any("fluid is brighter" in reason for reason in reasons)
+    t1w = read_volume(shared(f"{common}/ses-01/anat/sub-openlong12_ses-01_space-common_T1w.nii.gz"))
+    assert any("T1-weighted" in reason for reason in scan_quality(t1w, mask).reasons)
     assert not any("fluid" in r for r in scan_quality(t2w, mask, flair=False).reasons)

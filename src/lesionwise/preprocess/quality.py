@@ -33,6 +33,8 @@ CHANGED_SPACING = 1.25
 CHANGED_NOISE = 2.0
 CHANGED_TAIL = 0.2
 LEAST_AIR_VOX = 200
+RICIAN_MEAN = 1.2533
+"""Mean of the magnitude of noise alone, over its SD in each of the two channels."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,10 @@ def _judge_brain(
             (measures["cut_share"] > TOO_CUT_SHARE, "the field of view cuts through the brain")
         )
     low, middle, high = np.percentile(values[inside], [5, 50, 95])
+    air = air_levels(values, inside, spacing_mm)
     noise = noise_level(values, inside)
+    if air is not None:  # noise whose neighbors are alike is plain to see in the air alone
+        noise = max(noise, air.corners * float(middle) / RICIAN_MEAN)
     measures["signal_to_noise"] = float(middle / noise) if noise > 0 else np.inf
     if measures["signal_to_noise"] < NOISY:
         faults.append(
@@ -118,7 +123,7 @@ def _judge_brain(
     measures["contrast"] = float((high - low) / abs(middle)) if middle else np.inf
     if measures["contrast"] < FLAT:
         faults.append((True, "hardly any contrast within the brain"))
-    ghost = ghost_share(values, inside, spacing_mm)
+    ghost = None if air is None else ghost_share(air)
     if ghost is not None:
         measures["ghost_share"] = ghost
         if ghost > GHOSTED:
@@ -189,16 +194,24 @@ def tissue_order(
     return float(np.median(outer) - np.median(deep)) + (middle - mode) / middle
 
 
-def ghost_share(
-    values: FloatArray, inside: BoolArray, spacing_mm: tuple[float, float, float]
-) -> float | None:
-    """How much brighter the air beside the head is than the air at the corners, brain = 1.
+@dataclass(frozen=True)
+class AirLevels:
+    """Mean signal of the air beside the head along i, along j, and at the corners; brain = 1."""
 
-    A patient who moves, and blood that flows, leave copies of the head along the direction of
-    phase encoding: in the air beside the head along i or along j, never in the corners, where
-    noise alone is. The larger of the two directions counts; slices whose brain section is below
-    0.4 of the largest do not. 0 in a scan whose air was set to 0; None where the head fills the
-    picture. Ghosts along k are not seen.
+    beside_i: float
+    beside_j: float
+    corners: float
+
+
+def air_levels(
+    values: FloatArray, inside: BoolArray, spacing_mm: tuple[float, float, float]
+) -> AirLevels | None:
+    """How bright the air is around a head; None where the head fills the picture.
+
+    Air lies 8 mm and more outside the head, which is the connected part of what is a quarter as
+    bright as the brain. Beside along i means: the head lies further along i, nothing of it along
+    j; at the corners neither. Slices whose brain section is below 0.4 of the largest are left
+    out. All are 0 in a scan whose air was set to 0.
     """
     sections = inside.sum(axis=(0, 1))
     middle = float(np.median(values[inside]))
@@ -216,12 +229,21 @@ def ghost_share(
     head = ndimage.binary_dilation(regions == counts.argmax(), cross, iterations=margin)
     beside_i = ~head & head.any(axis=0, keepdims=True)
     beside_j = ~head & head.any(axis=1, keepdims=True)
-    corners = ~head & ~beside_i & ~beside_j
-    regions_of_air = (beside_i & ~beside_j, beside_j & ~beside_i, corners)
-    if min(int(region.sum()) for region in regions_of_air) < LEAST_AIR_VOX:
+    found = (beside_i & ~beside_j, beside_j & ~beside_i, ~head & ~beside_i & ~beside_j)
+    if min(int(region.sum()) for region in found) < LEAST_AIR_VOX:
         return None
-    one, other, noise = (float(air_and_head[region].mean()) for region in regions_of_air)
-    return max(one - noise, other - noise, 0.0) / middle
+    return AirLevels(*(float(air_and_head[region].mean()) / middle for region in found))
+
+
+def ghost_share(air: AirLevels) -> float:
+    """How much brighter the air beside the head is than that at the corners, brain = 1.
+
+    A patient who moves, and blood that flows, leave copies of the head along the direction of
+    phase encoding: in the air beside the head along i or along j, never at the corners, where
+    noise alone is. The larger of the two directions counts. Ghosts along k are not seen, and none
+    in a scan whose air was set to 0.
+    """
+    return max(air.beside_i - air.corners, air.beside_j - air.corners, 0.0)
 
 
 def cut_share(inside: BoolArray) -> float:
