@@ -61,7 +61,7 @@ def main() -> None:
         )
         wall = time.perf_counter() - start
         if done.failed:
-            raise SystemExit(f"failed: {dict(done.failed)}")
+            raise SystemExit("\n".join(done.failed))
         records = [read_record(folder) for folder in sorted(output.glob("sub-*"))]
         wall_each = [record.seconds for record in records if record is not None]
         busy_each = [record.cpu_seconds for record in records if record is not None]

@@ -14,6 +14,7 @@ from lesionwise.cohort.records import (
     RECORD,
     Record,
     failures_of,
+    fault_lines,
     read_record,
     subject_folders,
     write_failures,
@@ -39,12 +40,14 @@ class Group:
             each way, what changed since the visit before, quality, seconds, page.
         participants: a row a subject: visits, and counts, volume and quality of the last one.
         failures: rows of subject, file and fault.
+        failed: the same, a line each.
         page: the page over all.
     """
 
     scans: pd.DataFrame
     participants: pd.DataFrame
     failures: pd.DataFrame
+    failed: tuple[str, ...]
     page: Path
 
 
@@ -91,7 +94,7 @@ def group(output: Path, progress: Progress = silent) -> Group:
     write_failures(output, faults)
     progress("page", len(records), len(records))
     page = write_cohort_page(output, tables[0], tables[2], records)
-    return Group(*tables, page)
+    return Group(*tables, fault_lines(faults), page)
 
 
 def write_cohort_page(

@@ -19,6 +19,7 @@ from lesionwise.cohort.records import (
     STATE,
     check_settings,
     failures_of,
+    fault_lines,
     forget_fault,
     is_whole,
     read_record,
@@ -55,8 +56,8 @@ class Participants:
     Attributes:
         done: subjects computed by this call.
         kept: subjects whose results were there already.
-        failed: by subject (and file, where others of the subject went well), why there is
-            nothing; only of the subjects that were asked for.
+        failed: a line for each subject, scan or comparison that gave nothing, of the subjects
+            that were asked for.
         seconds: wall time of the work.
         peak_mib: the most memory any worker had held.
         notes: what else happened, a line each.
@@ -64,7 +65,7 @@ class Participants:
 
     done: tuple[str, ...]
     kept: tuple[str, ...]
-    failed: Mapping[str, str]
+    failed: tuple[str, ...]
     seconds: float
     peak_mib: int
     notes: tuple[str, ...]
@@ -178,11 +179,7 @@ def run_subjects(
     return Participants(
         done=tuple(worked.subject for worked in done if not worked.fault),
         kept=tuple(subject.label for subject in kept),
-        failed={
-            row["file"] or row["subject"]: row["fault"]
-            for row in failures
-            if row["subject"] in asked
-        },
+        failed=fault_lines([row for row in failures if row["subject"] in asked]),
         seconds=time.perf_counter() - start,
         peak_mib=max((worked.peak_mib for worked in done), default=0),
         notes=tuple(notes),
@@ -272,7 +269,7 @@ def _submit(
         key = f"{subject.name}-{secrets.token_hex(4)}"
         return client.submit(work_on, subject, order, job, key=key, pure=False)
 
-    progress(f"{_workers(client)}; the first subjects", 0, len(waiting))
+    progress(f"{_workers(client, order.threads)}; the first subjects", 0, len(waiting))
     subjects = {submitted(subject): subject for subject in waiting}
     running = as_completed(list(subjects))
     try:
@@ -310,9 +307,14 @@ def _submit(
     return done
 
 
-def _workers(client: Client) -> str:
+def _workers(client: Client, threads: int) -> str:
     number = len(client.scheduler_info(n_workers=-1)["workers"])
-    return f"{number} worker{'' if number == 1 else 's'}"
+    each = f" with {_counted(threads, 'thread')} each" if threads else ""
+    return _counted(number, "worker") + each
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _stage(worked: Worked, done: int, total: int, failed: int, seconds: float) -> str:

@@ -225,6 +225,14 @@ def _row(label: str, part: str, fault: str) -> dict[str, str]:
     return {"subject": f"sub-{label}", "file": part, "fault": fault}
 
 
+def fault_lines(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
+    """Each fault as one line that names its subject."""
+    return tuple(
+        row["fault"] if row["subject"] in row["fault"] else f"{row['subject']}: {row['fault']}"
+        for row in rows
+    )
+
+
 def write_failures(output: Path, rows: Sequence[Mapping[str, str]]) -> None:
     """Write ``failures.tsv``, or remove it where nothing failed."""
     path = output / "failures.tsv"

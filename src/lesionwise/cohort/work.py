@@ -127,7 +127,7 @@ def segment_or_compare(
         try:
             compare(scans, folder, model=model, options=options, device=device)
         except InputError as fault:
-            faults["comparison"] = str(fault)
+            faults["comparison"] = f"visits not compared: {fault}"
             _empty(folder)
         else:
             return {}
