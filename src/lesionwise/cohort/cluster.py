@@ -16,7 +16,7 @@ from lesionwise.types import InputError
 if TYPE_CHECKING:
     from distributed import Client
 
-MEMORY_GIB = 4.0
+MEMORY_GIB = 3.0
 """Memory that one worker is given where the number of workers is not said."""
 CONNECT_S = 30.0
 """How long a running scheduler may take to answer."""
