@@ -55,7 +55,7 @@ def main() -> None:
         done = participant(
             dataset,
             output,
-            sessions=("M00",) if arguments.baseline_only else (),
+            sessions=("01",) if arguments.baseline_only else (),
             device="cpu",
             workers=Workers(number, arguments.threads),
         )

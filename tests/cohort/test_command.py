@@ -113,7 +113,7 @@ def test_the_real_model_on_two_workers_one_of_them_killed(tmp_path):
     assert not (output / "failures.tsv").exists()
     assert not (output / ".cohort" / "making").exists()
 
-    name = "sub-sim0001/ses-M00/anat/sub-sim0001_ses-M00_space-orig_label-L_probseg.nii.gz"
+    name = "sub-sim0001/ses-01/anat/sub-sim0001_ses-01_space-orig_label-L_probseg.nii.gz"
     from lesionwise.run.find import FindOptions
 
     scan = next((root / "sub-sim0001").rglob("*_FLAIR.nii.gz"))
