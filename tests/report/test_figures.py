@@ -98,6 +98,13 @@ def test_bland_altman_writes_bias_and_limits() -> None:
     assert f"+1.96 SD {2 + spread:+.2f}" in svg
 
 
+def test_names_of_limits_that_coincide_stand_apart() -> None:
+    figure = figures.bland_altman([1, 2, 3], [1, 2, 3])
+    heights = sorted(text.xy[1] for text in figure.axes[0].texts)
+    assert len(heights) == 3
+    assert min(np.diff(heights)) > 0.06
+
+
 def test_detection_counts_lesions_per_bin() -> None:
     svg = figures.to_svg(
         figures.detection_by_volume([14, 15, 16, 5000], [1, 0, 1, 1], edges_mm3=(0, 15, np.inf))

@@ -9,6 +9,7 @@ from lesionwise.io.files import write_json, write_table
 from lesionwise.io.names import Entities, derivative_path
 from lesionwise.io.nifti import write_volume
 from lesionwise.report.folder import changes_of, rebuild_pages
+from lesionwise.report.leaderboard import Leaderboard, write_leaderboard
 from lesionwise.report.page import StudyPage
 from lesionwise.types import InputError, Volume
 
@@ -125,6 +126,42 @@ def test_visits_are_shown_together_with_what_changed(study: StudyPage, tmp_path:
     page = rebuild_pages(output).pages[-1].read_text()
     assert 'id="canvas-1"' in page
     assert "growing, +20" in page
+
+
+def test_known_lesions_come_back(study: StudyPage, tmp_path: Path) -> None:
+    sources = []
+    for session in ("M00", "M12"):
+        output, source = _results(study, tmp_path, session=session)
+        sources.append(str(source))
+        known = study.visits[0].instances["cc"]
+        scan = Entities(sub="01", ses=session)
+        write_volume(
+            derivative_path(output, scan, "dseg", seg="truth"), Volume(known.labels, known.grid)
+        )
+        table = pd.DataFrame({"volume_mm3": [480.0, 1680.0], "location": "juxtacortical"})
+        write_table(
+            derivative_path(output, scan, "dseg", ".tsv", seg="truth"),
+            dseg_table([3, 7]).join(table),
+        )
+    compared = {"Sources": sources, "FirstVisitToVisitMm": [np.eye(4).tolist()] * 2}
+    write_table(output / "lesions.tsv", study.lesions)
+    columns = ["lineage", "visit", "label", "state", "volume_mm3", "parents", "confidence", "note"]
+    write_table(output / "lineages.tsv", pd.DataFrame(columns=columns))
+    write_json(output / "compare.json", {**compared, "Truth": True})
+    page = rebuild_pages(output).pages[-1].read_text()
+    assert page.count('data-method="truth"') == 4
+    write_json(output / "compare.json", {**compared, "Truth": False})
+    page = rebuild_pages(output).pages[-1].read_text()
+    assert 'data-method="truth"' not in page
+
+
+def test_the_page_of_a_leaderboard_comes_back(tmp_path: Path) -> None:
+    scores = pd.DataFrame({"recipe": ["a", "b"], "case": ["01", "01"], "dsc": [0.5, 0.6]})
+    page = write_leaderboard(Leaderboard("Board", scores, ("dsc",)), tmp_path)
+    before = page.read_bytes()
+    page.unlink()
+    assert rebuild_pages(tmp_path).pages == (page,)
+    assert page.read_bytes() == before
 
 
 def test_changes_add_up_the_lesions_that_merged() -> None:

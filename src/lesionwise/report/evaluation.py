@@ -16,6 +16,7 @@ from lesionwise.metrics.agreement import BlandAltman
 from lesionwise.metrics.evaluation import SHORT, Evaluation
 from lesionwise.metrics.slices import balance, threshold_curves
 from lesionwise.report import figures
+from lesionwise.report.contents import heading
 from lesionwise.report.overlay import BOTH, FALSE, MISSED, css, overlay_png
 from lesionwise.report.render import data_uri, number, shown, write_page
 from lesionwise.types import Instances, Volume
@@ -150,7 +151,7 @@ def grid(table: pd.DataFrame) -> dict[str, Any]:
     numeric = [not any(isinstance(cell, str) for cell in table[name]) for name in table.columns]
     return {
         "columns": [
-            {"name": str(name), "kind": "number" if numbers else "text"}
+            {"name": heading(str(name)), "kind": "number" if numbers else "text"}
             for name, numbers in zip(table.columns, numeric, strict=True)
         ],
         "rows": [
@@ -190,8 +191,8 @@ def _spread(evaluation: Evaluation) -> Section:
         }
         if any(np.isfinite(column).any() for column in values.values()):
             limits = None if key.endswith("_mm") else (0.0, 1.0)
-            drawn = figures.strips(values, label=key, limits=limits)
-            charts.append(_chart(drawn, f"{key} by method, one point a case"))
+            drawn = figures.strips(values, label=heading(key), limits=limits)
+            charts.append(_chart(drawn, f"{heading(key)} by method, one point a case"))
     return Section("Spread over cases", "One point a case.", charts=tuple(charts))
 
 
@@ -206,7 +207,7 @@ def _compared(evaluation: Evaluation) -> Section:
             frame = pd.DataFrame.from_dict(
                 rows, orient="index", columns=["estimate", "low", "high"], dtype=np.float64
             )
-            drawn = figures.forest(frame, label=f"difference in {key}")
+            drawn = figures.forest(frame, label=f"difference in {heading(key)}")
             charts.append(_chart(drawn, f"Differences in {key} between methods with intervals"))
         ranks = evaluation.ranks.get(key)
         if ranks is not None:
@@ -262,7 +263,7 @@ def _agreement_row(method: str, quantity: str, found: BlandAltman | None) -> dic
         "quantity": quantity,
         "n": found.n,
         "bias": found.bias,
-        "95 % CI": f"{found.bias_ci[0]:.3g} to {found.bias_ci[1]:.3g}",
+        "95 % CI": f"{_text(found.bias_ci[0])} to {_text(found.bias_ci[1])}",
         "lower limit": found.lower,
         "upper limit": found.upper,
         "slope": found.slope,

@@ -13,6 +13,11 @@ import pandas as pd
 from lesionwise.io.files import read_json, read_table
 from lesionwise.io.names import Entities, derivative_path, parse_name
 from lesionwise.io.nifti import read_labels, read_mask, read_volume
+from lesionwise.report.leaderboard import (
+    LEADERBOARD,
+    read_leaderboard,
+    write_leaderboard_page,
+)
 from lesionwise.report.page import (
     CohortPage,
     QualityNote,
@@ -49,7 +54,9 @@ class Rebuilt:
 
 
 def rebuild_pages(output: str | Path, progress: Progress = silent, *, subject: str = "") -> Rebuilt:
-    """Write the pages of ``segment`` or ``compare`` again; nothing is computed anew.
+    """Write the pages of ``segment``, ``compare``, ``demo`` or ``benchmark`` again.
+
+    Nothing is computed anew.
 
     A folder with ``compare.json`` gets one page with all visits, any other a page per scan and
     an index. The scans themselves are read where the sidecars say they lie.
@@ -62,6 +69,10 @@ def rebuild_pages(output: str | Path, progress: Progress = silent, *, subject: s
         InputError: If the folder holds no results, or no page could be made.
     """
     output = Path(output)
+    if (output / LEADERBOARD).exists():
+        progress("page", 0, 1)
+        page = write_leaderboard_page(read_leaderboard(output), output / "leaderboard.html")
+        return Rebuilt((page,), {})
     place = output / f"sub-{subject}" if subject else output
     done = list(_finished(output, subject))
     if not done:

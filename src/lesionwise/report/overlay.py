@@ -29,7 +29,7 @@ def overlay_png(
     image: Volume | None = None,
     *,
     slices: int = 6,
-    height_px: int = 220,
+    height_px: int = 260,
 ) -> bytes:
     """Axial slices side by side, patient's right on the left, as a PNG.
 
