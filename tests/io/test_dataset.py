@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from lesionwise.io.dataset import read_dataset
+from lesionwise.io.dataset import open_dataset, read_dataset
 from lesionwise.io.nifti import write_volume
+from lesionwise.io.nnunet import describe_nnunet, write_nnunet
 from lesionwise.types import Grid, InputError, Volume
 
 SHAPE = (3, 4, 5)
@@ -237,3 +240,42 @@ def test_the_real_data_sets_are_read(shared):
     assert [visit.session for visit in study.visits] == ["01", "02"]
     assert set(study.changes) == {"change", "changesign", "plausiblenew"}
     assert study.baseline.brain is not None
+
+
+def test_copies_in_another_space_and_phase_images_are_not_the_scan(root):
+    put(root, "sub-02_space-MNI152_FLAIR")
+    put(root, "sub-02_part-phase_FLAIR")
+    assert read_dataset(root).files(1)[0]["flair"].path.name == "sub-02_FLAIR.nii.gz"
+
+
+def test_a_scan_that_the_data_set_ignores_is_not_there(root):
+    (root / ".bidsignore").write_text("sub-01/ses-M6/\n")
+    assert [visit.session for visit in read_dataset(root)[0].visits] == ["M0", "M12"]
+
+
+def test_either_kind_of_data_set_is_opened(root, tmp_path):
+    assert open_dataset(root).subjects == ("01", "02")
+    export = tmp_path / "Dataset001_X"
+    visits = [replace(study, visits=study.visits[:1]) for study in read_dataset(root)]
+    write_nnunet(visits, export, part="Ts")
+    describe_nnunet(export, 0)
+    with pytest.raises(InputError, match="imagesTr: no such folder"):
+        open_dataset(export)
+    labeled = [
+        replace(
+            study,
+            visits=tuple(
+                replace(v, labels={"lesions": Volume(lesion(1, 1, 1), v.scans["flair"].grid)})
+                for v in study.visits
+            ),
+        )
+        for study in visits
+    ]
+    write_nnunet(labeled, export)
+    found = open_dataset(export)
+    assert found.subjects == ("01M0", "02")
+    assert found.select(["02"]).cases == ("02",)
+    with pytest.raises(InputError, match=r"no t1w among its channels \(flair\)"):
+        open_dataset(export, ("t1w",))
+    with pytest.raises(InputError, match="no case 77"):
+        found.select(["77"])

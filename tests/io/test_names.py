@@ -150,3 +150,25 @@ def test_a_file_in_the_wrong_folder_is_named(tmp_path, name):
     touch(tmp_path, name)
     with pytest.raises(InputError, match="name different visits"):
         list(walk(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "left"),
+    [
+        ("# nothing\n\n", ["1_FLAIR", "1_T1w", "2_FLAIR"]),
+        ("*_T1w.nii", ["1_FLAIR", "2_FLAIR"]),
+        ("sub-2/", ["1_FLAIR", "1_T1w"]),
+        ("sub-1/*/*_FLAIR.nii", ["1_T1w", "2_FLAIR"]),
+        ("**/*_FLAIR.nii", ["1_T1w"]),
+        ("/anat", ["1_FLAIR", "1_T1w", "2_FLAIR"]),
+        ("anat/", []),
+        ("sub-?_FLAIR.nii\nsub-1_T1w.nii\n", []),
+    ],
+)
+def test_a_data_set_names_what_is_no_part_of_it(tmp_path, pattern, left):
+    for name in ("1_FLAIR", "1_T1w", "2_FLAIR"):
+        path = tmp_path / f"sub-{name[0]}" / "anat" / f"sub-{name}.nii"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / ".bidsignore").write_text(pattern)
+    assert [f.path.name[4:-4] for f in walk(tmp_path)] == left

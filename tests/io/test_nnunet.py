@@ -160,3 +160,48 @@ def test_what_cannot_be_written_is_named(tmp_path):
     with pytest.raises(InputError, match="no visit to write"):
         write_nnunet([], tmp_path)
     assert not (tmp_path / "dataset.json").exists()
+
+
+def pair(**changes):
+    found = study("01", ("M0", "M6"))
+    shifted = Visit({"flair": Volume(RAMP + 5, GRID)}, found.followup.labels, session="M6")
+    new = {name: Volume(array, GRID) for name, array in changes.items()}
+    return Study("01", (found.baseline, shifted), new)
+
+
+def test_two_visits_are_channels_of_one_case(tmp_path):
+    assert write_nnunet([pair()], tmp_path, visits=2) == ("01_M0_M6",)
+    (found,) = read_nnunet(tmp_path)
+    assert [visit.session for visit in found.visits] == ["baseline", "followup"]
+    assert np.array_equal(found.baseline.scans["flair"].array, RAMP)
+    assert np.array_equal(found.followup.scans["flair"].array, RAMP + 5)
+    assert np.array_equal(found.followup.labels["lesions"].array, mask((0, 1, 2)))
+    assert not found.baseline.labels
+
+
+def test_new_lesions_keep_their_instances(tmp_path):
+    new = np.where(mask((0, 1, 2)), 1, 0) + np.where(mask((2, 2, 2)), 2, 0)
+    write_nnunet([pair(new=new)], tmp_path, visits=2, finds="new")
+    studies = read_nnunet(tmp_path)
+    assert (studies.visits, studies.finds) == (2, "new")
+    assert np.array_equal(studies[0].changes["new"].array, new)
+    assert not studies[0].followup.labels
+
+
+def test_a_pair_without_new_lesions_has_an_empty_label(tmp_path):
+    write_nnunet([pair(new=mask())], tmp_path, visits=2, finds="new")
+    assert read_nnunet(tmp_path)[0].changes["new"].array.sum() == 0
+
+
+def test_pairs_that_are_none_or_do_not_say_what_is_new_are_refused(tmp_path):
+    with pytest.raises(InputError, match="1 visits, but a case holds two"):
+        write_nnunet([study()], tmp_path, visits=2)
+    with pytest.raises(InputError, match="no map of new lesions"):
+        write_nnunet([pair()], tmp_path, visits=2, finds="new")
+
+
+def test_channels_of_visits_in_another_order_are_refused(tmp_path):
+    write_nnunet([pair()], tmp_path, visits=2)
+    edit(tmp_path, channel_names={"0": "FLAIR_followup", "1": "FLAIR_baseline"})
+    with pytest.raises(InputError, match="not those of a baseline and then"):
+        read_nnunet(tmp_path)

@@ -83,3 +83,18 @@ def test_folders_without_scans_are_refused(tmp_path):
         find_scans([tmp_path])
     with pytest.raises(InputError, match="no scan was named"):
         find_scans([])
+
+
+def test_cases_of_an_nnunet_data_set_are_their_flair_channels(tmp_path):
+    root = tmp_path / "Dataset001_X"
+    for part, case in (("imagesTs", "b"), ("imagesTr", "a")):
+        for number in range(2):
+            path = root / part / f"{case}_000{number}.nii.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    (root / "dataset.json").write_text('{"channel_names": {"0": "T1w", "1": "FLAIR"}}')
+    assert [scan.path.name for scan in find_scans([root])] == ["b_0001.nii.gz"]
+    (found,) = find_scans([root / "imagesTr"])
+    assert (found.path.name, found.subject) == ("a_0001.nii.gz", "a")
+    (root / "dataset.json").unlink()
+    assert [scan.path.name for scan in find_scans([root / "imagesTs"])] == ["b_0000.nii.gz"]

@@ -149,7 +149,8 @@ def walk(
 ) -> Iterator[BidsFile]:
     """Every file with a BIDS name in the subject folders of a data set, in the order of names.
 
-    Hidden files and folders are passed over, and so is everything outside ``sub-*``.
+    Hidden files and folders are passed over, and so are everything outside ``sub-*`` and what the
+    data set's ``.bidsignore`` names (patterns as in ``.gitignore``, without exceptions).
 
     Args:
         subject: the only one whose folder is read, without ``sub-``; all if empty.
@@ -162,6 +163,7 @@ def walk(
     except OSError as error:
         raise InputError(f"{root}: cannot be read ({error.strerror})") from error
     found = [p for p in found if p.name.startswith("sub-") and p.is_dir()]
+    ignored = _ignored(root)
     for top in sorted(found, key=lambda p: natural(p.name)):
         for folder, folders, names in os.walk(top):
             folders[:] = sorted((f for f in folders if not f.startswith(".")), key=natural)
@@ -173,10 +175,33 @@ def walk(
                     continue
                 path = Path(folder) / name
                 parts = path.relative_to(root).parts
+                if ignored is not None and ignored.search("/".join(parts)):
+                    continue
                 session = next((part[4:] for part in parts[:-1] if part.startswith("ses-")), "")
                 if f"sub-{entities.sub}" != parts[0] or (session and entities.ses != session):
                     raise InputError(f"{path}: the name and the folder name different visits")
                 yield BidsFile(path, entities)
+
+
+def _ignored(root: Path) -> re.Pattern[str] | None:
+    """Matches paths below a data set's root that its ``.bidsignore`` names; None without one."""
+    try:
+        lines = (root / ".bidsignore").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{root / '.bidsignore'}: cannot be read ({error})") from error
+    patterns = []
+    for line in map(str.strip, lines):
+        if not line or line[0] in "#!":
+            continue
+        folder_only, line = line.endswith("/"), line.rstrip("/")
+        start = "^" if "/" in line else "(?:^|/)"  # a slash ties a pattern to the root
+        pieces = re.split(r"(\*\*/?|\*|\?)", line.lstrip("/"))
+        glob = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+        body = "".join(glob.get(piece, re.escape(piece)) for piece in pieces)
+        patterns.append(f"{start}{body}{'/' if folder_only else '(?:/|$)'}")
+    return re.compile("|".join(patterns)) if patterns else None
 
 
 def natural(text: str) -> tuple[tuple[int, int, str], ...]:

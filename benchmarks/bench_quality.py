@@ -1,0 +1,115 @@
+"""Grades of real scans as they are, of spoilt copies of them, and of simulated scans.
+
+    python benchmarks/bench_quality.py ../shared/data [--simulated 3]
+
+Prints one line per scan: name, what was done to it, grade, measures, reasons.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from lesionwise.io.nifti import read_volume
+from lesionwise.preprocess.brain import brain_mask
+from lesionwise.preprocess.quality import scan_quality
+from lesionwise.simulate.artifacts import spoiled
+from lesionwise.types import Volume
+
+SHOWN = ("cut_share", "signal_to_noise", "ghost_share", "bright_tail", "tissue_order")
+
+
+def moved(scan: Volume, axis: int, shift_mm: float, seed: int) -> Volume:
+    """The scan as if the patient had moved eight times, along ``axis``, while k-space was read.
+
+    Positions are drawn with an SD of ``shift_mm``; lines along ``axis`` are read in order.
+    """
+    rng = np.random.default_rng(seed)
+    lines = scan.grid.shape[axis]
+    shift_vox = np.zeros(lines)
+    for start in np.sort(rng.integers(0, lines, 8)):
+        shift_vox[start:] = rng.normal(0, shift_mm / scan.grid.spacing_mm[axis])
+    shift_vox -= shift_vox[lines // 2]
+    shape = [lines if a == axis else 1 for a in range(3)]
+    phase = np.exp(-2j * np.pi * (np.arange(lines) - lines // 2) * shift_vox / lines).reshape(shape)
+    lines_read = np.fft.fftshift(np.fft.fft(scan.array, axis=axis), axes=axis) * phase
+    array = np.abs(np.fft.ifft(np.fft.ifftshift(lines_read, axes=axis), axis=axis))
+    return Volume(array.astype(np.float32), scan.grid)
+
+
+def real(data: Path) -> Iterator[tuple[str, str, Volume, Volume]]:
+    """Name, change, scan and brain of every real scan and of spoilt copies of the raw FLAIR."""
+    common = data / "derivatives" / "coregistered"
+    others = [*data.glob("sub-*/*/anat/*_T[12]w.nii.gz"), *common.glob("*/*/anat/*_T[12]w.nii.gz")]
+    for path in [*sorted(data.glob("sub-*/*/anat/*_FLAIR.nii.gz")), *sorted(others)]:
+        scan = read_volume(path)
+        name = path.name.removesuffix(".nii.gz")
+        brain = brain_mask(scan, name=name)
+        yield name, "as it is", scan, brain
+        if "openlong" not in name or "FLAIR" not in name:
+            continue
+        for axis in (0, 1):
+            for shift_mm in (2.0, 4.0):
+                yield (
+                    name,
+                    f"moved {shift_mm:g} mm, {'ij'[axis]}",
+                    moved(scan, axis, shift_mm, 1),
+                    brain,
+                )
+        yield name, "noise of 12 %", spoiled(scan, 0, noise=0.12), brain
+        inverted = Volume(float(scan.array.max()) - scan.array, scan.grid)
+        yield name, "inverted", inverted, brain
+        keep = max(1, round(0.8 * scan.grid.shape[2]))
+        short = spoiled(scan, 0, keep=0.8)
+        yield name, "upper fifth left out", short, Volume(brain.array[:, :, :keep], short.grid)
+
+
+def simulated(patients: int) -> Iterator[tuple[str, str, Volume, Volume]]:
+    """The same of simulated scans with ghosts and noise of known strength, and as T1-weighted."""
+    from lesionwise.simulate.anatomy import compose, make_head
+    from lesionwise.simulate.lesions import LesionSettings, paint, plant
+    from lesionwise.simulate.scanner import acquire, contrast_image, draw_contrast, draw_protocol
+
+    for seed in range(900, 900 + patients):
+        streams = np.random.SeedSequence(seed).spawn(4)
+        body, growth, machine, _ = (np.random.default_rng(stream) for stream in streams)
+        anatomy = compose(make_head(body))
+        lesions = paint(plant(growth, anatomy, 1, LesionSettings()), 0, anatomy.white.shape, 0.6)
+        contrast = draw_contrast(machine, "realistic")
+        protocol = replace(draw_protocol(machine, "realistic"), ghost=0.0)
+        t1w = replace(contrast, gray=0.72, deep_gray=0.85, fluid=0.25, lesion=0.75, flow=0.0)
+        ghosts = [
+            (f"ghost {100 * g:.0f} %", replace(protocol, ghost=g)) for g in (0.02, 0.04, 0.08, 0.15)
+        ]
+        noises = [(f"noise {100 * n:.0f} %", replace(protocol, noise=n)) for n in (0.08, 0.15)]
+        for change, way in [("as it is", protocol), *ghosts, *noises, ("T1-weighted", protocol)]:
+            wanted = t1w if change == "T1-weighted" else contrast
+            image = contrast_image(anatomy, lesions, wanted, seed)
+            scan = acquire(image, anatomy, lesions, way, np.random.default_rng(seed))
+            yield (
+                f"simulated {seed}",
+                change,
+                Volume(scan.image, scan.grid),
+                Volume(scan.brain, scan.grid),
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--simulated", type=int, default=0, help="patients")
+    given = parser.parse_args()
+    for source in (real(given.data), simulated(given.simulated)):
+        for name, change, scan, brain in source:
+            found = scan_quality(scan, brain)
+            numbers = " ".join(f"{key}={found.measures.get(key, np.nan):.3g}" for key in SHOWN)
+            reasons = "; ".join(found.reasons)
+            print(f"{name} | {change} | {found.grade} | {numbers} | {reasons}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
