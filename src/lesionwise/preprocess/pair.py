@@ -31,7 +31,8 @@ class DifferentialBias:
     within the brains' overlap, filtered by a median over a cube, and its exponential divided
     out: with two visits each takes half of the difference. So smooth differences go, and one of the
     whole level goes too, while what fills less than half the cube stays: lesions. One as large as
-    the cube would be lost.
+    the cube is lost: a real new lesion of 2.5 ml kept F / B of 1.15 of its 1.54, and 1.48 with
+    ``width_mm=41, working_mm=4``.
 
     The median is taken on a copy of about ``working_mm`` and interpolated back (linear), which
     costs a few percent of the full size. Outside the overlap the nearest voxel of it counts.
