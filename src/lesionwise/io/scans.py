@@ -160,9 +160,9 @@ def _named(path: Path) -> Entities:
 
 
 def _told_apart(scans: list[FoundScan]) -> list[FoundScan]:
-    unique: dict[Path, FoundScan] = {}
+    unique: dict[str, FoundScan] = {}
     for scan in scans:
-        unique.setdefault(scan.path.resolve(), scan)
+        unique.setdefault(os.path.realpath(scan.path), scan)  # a loop of links has a name too
     taken: set[tuple[tuple[str, str], ...]] = set()
     result = []
     for scan in unique.values():

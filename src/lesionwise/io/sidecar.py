@@ -113,4 +113,4 @@ def _time(text: str) -> datetime | None:
     parsed = pd.to_datetime(text, errors="coerce") if text else pd.NaT
     if pd.isna(parsed):
         return None
-    return parsed.tz_localize(None).to_pydatetime()  # type: ignore[no-any-return]
+    return parsed.tz_localize(None).to_pydatetime()

@@ -116,7 +116,6 @@ def compare(
     pair_model = None if new_lesions is None else load_model(new_lesions, device=device)
     if pair_model is not None and pair_model.recipe.visits != 2:
         raise InputError(f"{pair_model.name}: this model looks at one visit, not at two")
-    write_dataset_description(output, "lesionwise compare")
     total = len(scans)
     found, tables = [], []
     for done, scan in enumerate(scans):
@@ -154,8 +153,13 @@ def compare(
         labels_on(visit.main[1], common, world)
         for visit, world in zip(found, to_common, strict=True)
     ]
-    tracks = track_lesions(shared, rules)
+    seen = [
+        resample_to(visit.probability, common, order=1, world=world).array
+        for visit, world in zip(found, to_common, strict=True)
+    ]
+    tracks = track_lesions(shared, rules, seen)
     progress("write", total, total)
+    write_dataset_description(output, "lesionwise compare")
     for number, (scan, visit) in enumerate(zip(scans, found, strict=True)):
         settings = settings_of(scan.path, loaded, options, None)
         origin = opened[number][1] if dicom_seg else None

@@ -170,8 +170,9 @@ def _header_changes(before: Path, after: Path) -> list[str]:
         changes.append("the scanner changed")
     for key in _TIMES:
         a, b = one.get(key), two.get(key)
-        known = isinstance(a, int | float) and isinstance(b, int | float) and min(a, b) > 0
-        if known and max(a, b) / min(a, b) > 1 + SAME_WITHIN:
+        if not (isinstance(a, int | float) and isinstance(b, int | float) and min(a, b) > 0):
+            continue
+        if max(a, b) / min(a, b) > 1 + SAME_WITHIN:
             words = key.removesuffix("Time").lower()
             changes.append(f"{words} times differ ({a:g} s and {b:g} s)")
     return changes

@@ -122,9 +122,9 @@ def segment(
                 raise InputError(f"{scan.path}: a DICOM segmentation needs a DICOM series")
     check_writable(output)
     loaded = load_model(model, device=device)
-    write_dataset_description(output, "lesionwise segment")
     failures: dict[str, str] = {}
-    rows, tables, notes = [], [], []
+    rows: list[dict[str, Any]] = []
+    tables, notes = [], []
     for done, scan in enumerate(found):
         name = scan.entities.pairs()
         title = " ".join(f"{key}-{value}" for key, value in name.items())
@@ -143,6 +143,8 @@ def segment(
                 raise
             failures[str(scan.path)] = str(fault)
             continue
+        if not rows:
+            write_dataset_description(output, "lesionwise segment")
         rows.append(row)
         tables.append(table)
         notes.append(note)
