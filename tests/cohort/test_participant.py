@@ -42,8 +42,9 @@ def go(dataset, settings, tmp_path):
 
 @pytest.fixture
 def one_process(monkeypatch, client_in_this_process):
-    """Where nothing dies, workers need no process of their own."""
-    monkeypatch.setattr("lesionwise.cohort.participant.dask_client", client_in_this_process)
+    """Called where from then on nothing dies, so that workers need no process of their own."""
+    name = "lesionwise.cohort.participant.dask_client"
+    return lambda: monkeypatch.setattr(name, client_in_this_process)
 
 
 def test_a_subject_whose_worker_is_killed_is_begun_again_and_the_others_are_not(
@@ -66,7 +67,9 @@ def test_a_subject_whose_worker_is_killed_is_begun_again_and_the_others_are_not(
     assert snapshot(tmp_path / "out" / "sub-01") == before
 
 
-def test_a_subject_that_kills_every_worker_is_listed_with_one_that_fails(go, fake_job, tmp_path):
+def test_a_subject_that_kills_every_worker_is_listed_with_one_that_fails(
+    go, fake_job, tmp_path, one_process
+):
     job, begun = fake_job(fails={"05": "sub-05: no brain found", "06": "bug"}, dies="02", times=99)
     done = go(job)
     assert sorted(done.done) == ["01", "03", "04"]
@@ -81,8 +84,8 @@ def test_a_subject_that_kills_every_worker_is_listed_with_one_that_fails(go, fak
     details = json.loads((tmp_path / "out/.cohort/failed/sub-06.json").read_text())["details"]
     assert "raise KeyError" in details
 
-    healed, begun = fake_job()
-    again = go(healed)
+    one_process()
+    again = go(fake_job()[0])
     assert sorted(again.done) == ["02", "05", "06"]
     assert not again.failed
     assert not (tmp_path / "out" / "failures.tsv").exists()
@@ -118,7 +121,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
 def test_a_call_that_is_killed_leaves_what_is_done_and_nothing_half(
-    go, dataset, fake_job, tmp_path, sign
+    go, dataset, fake_job, tmp_path, sign, one_process
 ):
     script, log, out = tmp_path / "call.py", tmp_path / "log", tmp_path / "out"
     script.write_text(SCRIPT)
@@ -141,6 +144,7 @@ def test_a_call_that_is_killed_leaves_what_is_done_and_nothing_half(
     _, said = call.communicate(timeout=60)
     assert said.count("Traceback") <= 1, said  # that of the script, not those of workers
     assert sorted(p.name for p in out.glob("sub-*")) == ["sub-01", "sub-02"]
+    one_process()
     job, begun = fake_job()
     done = go(job)
     assert begun() == {"03": 1, "04": 1, "05": 1, "06": 1}
@@ -151,6 +155,7 @@ def test_a_call_that_is_killed_leaves_what_is_done_and_nothing_half(
 def test_damaged_records_changed_scans_and_lost_results_are_done_again(
     go, dataset, fake_job, tmp_path, one_process
 ):
+    one_process()
     job, begun = fake_job()
     go(job)
     out, scans = tmp_path / "out", dataset()
@@ -177,6 +182,7 @@ def test_damaged_records_changed_scans_and_lost_results_are_done_again(
 def test_calls_that_share_a_folder_leave_each_others_work_alone(
     go, fake_job, tmp_path, one_process
 ):
+    one_process()
     other = tmp_path / "out" / ".cohort" / "making" / "sub-99@1234"
     ours = other.with_name("sub-01@1234")
     for folder in (other, ours):
@@ -214,6 +220,7 @@ def test_a_worker_that_was_taken_for_dead_puts_nothing_in_place(dataset, setting
 def test_other_settings_are_refused_in_one_line_before_anything_is_begun(
     go, fake_job, tmp_path, one_process
 ):
+    one_process()
     job, _ = fake_job()
     go(job)
     before = snapshot(tmp_path / "out")
