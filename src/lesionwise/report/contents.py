@@ -318,8 +318,8 @@ def outliers(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """Values further than 1.5 interquartile ranges outside the middle half (Tukey's fences).
 
     Returns:
-        One row each: the first column of the table, quantity, value, middle half; none where
-        fewer than eight values are known.
+        One row each: the first column of the table, quantity, value, middle half, and the page
+        where the table has one; none where fewer than eight values are known.
     """
     first = table.columns[0] if len(table.columns) else ""
     rows = []
@@ -338,9 +338,11 @@ def outliers(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
                     "quantity": heading(name),
                     "value": shown(float(values.iloc[place])),
                     "middle half": f"{shown(float(low))} to {shown(float(high))}",
+                    **({"page": table["page"].iloc[place]} if "page" in table else {}),
                 }
             )
-    return pd.DataFrame(rows, columns=[str(first), "quantity", "value", "middle half"])
+    columns = [str(first), "quantity", "value", "middle half"]
+    return pd.DataFrame(rows, columns=[*columns, *(["page"] if "page" in table else [])])
 
 
 def p_value(value: Any) -> str:

@@ -383,16 +383,18 @@ def named_points(
 
 @in_our_look
 def histogram(
-    values: ArrayLike, *, label: str, bins: int = 20, logarithmic: bool = False
+    values: ArrayLike, *, label: str, bins: int | None = None, logarithmic: bool = False
 ) -> Figure:
     """How often a value occurs over cases; values that are not finite are left out.
 
     Args:
+        bins: their number; None takes twice the cube root of the number of values, 5 to 30.
         logarithmic: bins of equal ratio; values of 0 and below are then left out too.
     """
     array = np.asarray(values, dtype=np.float64)
     array = array[np.isfinite(array)]
     figure, axes = chart(4.6, 2.9)
+    bins = bins or int(np.clip(np.ceil(2 * np.cbrt(len(array))), 5, 30))
     edges: Any = bins
     if logarithmic:
         array = array[array > 0]
@@ -402,6 +404,7 @@ def histogram(
     axes.hist(array, bins=edges, color=SERIES[0], alpha=0.85, rwidth=0.92)
     axes.set_xlabel(label)
     axes.set_ylabel("number")
+    axes.yaxis.get_major_locator().set_params(integer=True)
     axes.grid(axis="y")
     return figure
 

@@ -237,7 +237,7 @@ def _provenance(about: Mapping[str, Any]) -> dict[str, Any]:
             for name, value in about.get("Settings", {}).items()
             if value is not None and name not in NO_OPTIONS
         },
-        "seconds": about.get("Seconds", {}),
+        "seconds": _added([about.get("Seconds", {})]),
     }
 
 

@@ -44,6 +44,7 @@ def write_index_page(page: CohortPage, path: str | Path) -> Path:
     Raises:
         InputError: If the file cannot be written.
     """
+    unusual = outliers(page.scans, page.distributions)
     charts = [
         (to_svg(histogram(page.scans[name], label=heading(name))), name)
         for name in page.distributions
@@ -56,7 +57,7 @@ def write_index_page(page: CohortPage, path: str | Path) -> Path:
         page=page,
         scans=free_table(page.scans, links=_links(page.scans)),
         failures=free_table(page.failures),
-        outliers=free_table(outliers(page.scans, page.distributions)),
+        outliers=free_table(unusual, links=_links(unusual)),
         charts=[(Markup(svg), heading(name)) for svg, name in charts],
     )
 

@@ -43,6 +43,7 @@ CHANGES: dict[str, ChangeLook] = {
     "too small": ChangeLook(
         "~", "#B9BFC9", "without a partner, too small to be called new or gone"
     ),
+    "faint": ChangeLook("≈", "#B9BFC9", "without a partner, but faintly seen at the other visit"),
     "baseline": ChangeLook("\N{MIDDLE DOT}", "#E4E8EE", "first visit, nothing to compare with"),
 }
 UNKNOWN_CHANGE = ChangeLook("?", "#C9CED6", "not followed")
