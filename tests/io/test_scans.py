@@ -1,7 +1,9 @@
+import os
+
 import numpy as np
 import pytest
 
-from lesionwise.io.nifti import write_volume
+from lesionwise.io.nifti import read_grid, write_volume
 from lesionwise.io.scans import find_scans
 from lesionwise.types import Grid, InputError, Volume
 
@@ -98,3 +100,17 @@ def test_cases_of_an_nnunet_data_set_are_their_flair_channels(tmp_path):
     assert (found.path.name, found.subject) == ("a_0001.nii.gz", "a")
     (root / "dataset.json").unlink()
     assert [scan.path.name for scan in find_scans([root / "imagesTs"])] == ["b_0000.nii.gz"]
+
+
+def test_pipes_and_links_that_lead_nowhere_are_no_scans(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "gone.dcm").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="holds no NIfTI file"):
+        find_scans([tmp_path])
+    loop = tmp_path / "loop.nii.gz"
+    loop.symlink_to(loop)
+    assert len(find_scans([loop])) == 1
+    with pytest.raises(InputError, match="no such file"):
+        read_grid(loop)
+    with pytest.raises(InputError, match="a pipe or a device"):
+        read_grid(tmp_path / "pipe")

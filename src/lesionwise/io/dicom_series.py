@@ -153,14 +153,19 @@ def _files(folder: Path) -> Iterator[Path]:
     for place, folders, names in os.walk(folder):
         folders[:] = sorted((f for f in folders if not f.startswith(".")), key=natural)
         for name in sorted(names, key=natural):
-            if not name.startswith(".") and name.upper() != "DICOMDIR":
-                yield Path(place) / name
+            path = Path(place) / name
+            if not name.startswith(".") and name.upper() != "DICOMDIR" and path.is_file():
+                yield path
 
 
 def image_header(path: Path) -> Any | None:
     """What ``_TAGS`` names of a DICOM image; None for a file that is none."""
     pydicom = module("pydicom")
-    with path.open("rb") as file:
+    try:
+        opened = path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    with opened as file:
         marked = file.read(132)[128:] == b"DICM"
         file.seek(0)
         try:

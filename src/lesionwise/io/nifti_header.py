@@ -38,6 +38,8 @@ def _file(path: Path) -> Path:
         raise InputError(f"{path}: is a folder, not a NIfTI file")
     if not path.exists():
         raise InputError(f"{path}: no such file")
+    if not path.is_file():
+        raise InputError(f"{path}: a pipe or a device, not a file")
     return path
 
 

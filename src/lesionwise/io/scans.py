@@ -141,9 +141,15 @@ def _holds_dicom(folder: Path) -> bool:
     for place, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
-            with (Path(place) / name).open("rb") as file:
-                if file.read(132)[128:] == b"DICM":
-                    return True
+            path = Path(place) / name
+            if not path.is_file():
+                continue  # a pipe would be waited for, a link may lead nowhere
+            try:
+                with path.open("rb") as file:
+                    if file.read(132)[128:] == b"DICM":
+                        return True
+            except OSError as error:
+                raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     return False
 
 

@@ -355,6 +355,9 @@ def settings_of(
     """All that decides the results of one scan, as it reads back from JSON."""
     settings = asdict(options)
     settings["also"] = list(options.also)
+    for given in filter(None, (path, brain_mask)):
+        if given.is_dir() or (given.exists() and not given.is_file()):
+            raise InputError(f"{given}: not a file")
     try:
         settings["scan"] = hashlib.sha256(path.read_bytes()).hexdigest()
         settings["brain_mask"] = (
