@@ -110,6 +110,13 @@ def test_a_missing_scan_is_named():
         images_of(study(0), ("flair", "t1w"), within_brain=True)
 
 
+def test_voxels_that_are_not_finite_are_refused():
+    one = study(0)
+    one.followup.scans["flair"].array[3, 3, 3] = np.inf
+    with pytest.raises(InputError, match="flair has voxels that are not finite"):
+        images_of(one, ("flair",), within_brain=True)
+
+
 def test_visits_on_different_grids_are_refused():
     two = study(0, visits=2)
     grid = type(two.baseline.scans["flair"].grid)((2, 2, 2), np.eye(4))

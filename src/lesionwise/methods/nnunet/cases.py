@@ -43,7 +43,8 @@ def images_of(study: Study, scans: tuple[str, ...], within_brain: bool) -> Float
         within_brain: set each visit's scans to 0 outside its brain, where that is known.
 
     Raises:
-        InputError: If a visit lacks a scan, or the arrays do not share a shape.
+        InputError: If a visit lacks a scan, a voxel is not finite, or the arrays do not share a
+            shape.
     """
     arrays = []
     for visit in study.visits:
@@ -51,6 +52,8 @@ def images_of(study: Study, scans: tuple[str, ...], within_brain: bool) -> Float
             if name not in visit.scans:
                 raise InputError(f"sub-{study.subject}: no {name} scan")
             array = np.asarray(visit.scans[name].array, dtype=np.float32)
+            if not np.isfinite(array).all():
+                raise InputError(f"sub-{study.subject}: {name} has voxels that are not finite")
             if within_brain and visit.brain is not None:
                 array = array * np.asarray(visit.brain.array, dtype=bool)
             arrays.append(array)
