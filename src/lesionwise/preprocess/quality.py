@@ -25,9 +25,9 @@ FLAT = 0.08
 BRIGHT_TAIL = 0.5
 """Above the median, share of the range: 0.26 to 0.36 in FLAIR, 0.64 to 0.73 in T2w."""
 GRAY_ABOVE_WHITE = -0.085
-"""Of ``tissue_order``: -0.05 to 0.16 in FLAIR and T2w, -0.24 to -0.12 in T1w."""
+"""Of ``tissue_order``: -0.04 to 0.15 in FLAIR, -0.32 to -0.13 in T1w."""
 GHOSTED, TOO_GHOSTED = 0.004, 0.04
-"""Of ``ghost_share``: at most 0.0014 in the real scans; measured in docs/preprocessing.md."""
+"""Of ``ghost_share``: at most 0.0014 in the real scans; measured in docs/quality.md."""
 SATURATED_SHARE = 0.02
 CHANGED_SPACING = 1.25
 CHANGED_NOISE = 2.0
