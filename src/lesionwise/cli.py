@@ -659,9 +659,11 @@ def cohort(
 
         with progress_shown() as progress:
             gathered = group(output_dir, progress)
-        show(gathered.participants.head(20))
-        if len(gathered.participants) > 20:
-            results.print(f"… {len(gathered.participants)} in participants.tsv")
+        names = ("participant_id", "visits", "lesions", "volume_ml", "new", "quality", "failures")
+        table = gathered.participants
+        show(table[[name for name in names if name in table]].head(20))
+        if len(table) > 20:
+            results.print(f"… {len(table)} patients in participants.tsv")
         results.print(f"\nThe page: {gathered.page}", soft_wrap=True)
         _exit_on_failures({line: line for line in gathered.failed})
         return
@@ -689,8 +691,8 @@ def cohort(
     for note in done.notes:
         console.print(note, markup=False, soft_wrap=True)
     results.print(
-        f"{len(done.done)} subjects done in {done.seconds:.0f} s, {len(done.kept)} were done "
-        f"before, {len(done.failed)} faults; results in {output_dir}",
+        f"subjects done: {len(done.done)} in {done.seconds:.0f} s; done before: "
+        f"{len(done.kept)}; faults: {len(done.failed)}; results in {output_dir}",
         markup=False,
         soft_wrap=True,
     )

@@ -55,12 +55,13 @@ def test_failures_are_lines_and_status_2_and_the_line_before_counts(
     status, shown, said = call(root, tmp_path / "out", "participant", "--skip_bids_validator")
     assert status == 2
     assert said.splitlines()[-1] == "lesionwise: sub-02: no brain found"
-    assert shown.startswith("2 subjects done in ")
-    assert "subjects/h, 0 min left, 1 failed" in said or "left, 1 failed" in said
+    assert shown.startswith("subjects done: 2 in ")
+    assert "faults: 1" in shown
+    assert "subjects/h, 0 min left, 1 failed" in said
     status, shown, _ = call(root, tmp_path / "out", "participant", "--participant-label", "01")
     assert status == 0
-    assert "0 subjects done" in shown
-    assert "1 were done before" in shown
+    assert "subjects done: 0" in shown
+    assert "done before: 1" in shown
 
 
 def test_other_settings_and_double_schedulers_are_refused(call, dataset, fake_job, tmp_path,
@@ -91,7 +92,7 @@ def begun(output):
 
 @pytest.mark.slow
 def test_the_real_model_on_two_workers_one_of_them_killed(tmp_path):
-    root = simulate(tmp_path / "bids", 3, 1, seed=5, with_skull=False, spacing_mm=(3, 3, 3))
+    root = simulate(tmp_path / "bids", 2, 1, seed=5, with_skull=False, spacing_mm=(3, 3, 3))
     output = tmp_path / "out"
     command = [
         *(sys.executable, "-m", "lesionwise.cli", "cohort", str(root), str(output)),
@@ -108,7 +109,7 @@ def test_the_real_model_on_two_workers_one_of_them_killed(tmp_path):
     assert running.returncode == 0, said
     records = {p.name: read_json(p / "cohort.json") for p in output.glob("sub-*")}
     assert {name: record["attempts"] for name, record in records.items()} == {
-        "sub-sim0001": 2, "sub-sim0002": 1, "sub-sim0003": 1,
+        "sub-sim0001": 2, "sub-sim0002": 1,
     }  # fmt: skip
     assert not (output / "failures.tsv").exists()
     assert not (output / ".cohort" / "making").exists()
@@ -124,5 +125,5 @@ def test_the_real_model_on_two_workers_one_of_them_killed(tmp_path):
 
     times = {p: p.stat().st_mtime_ns for p in output.glob("sub-*/**/*")}
     again = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    assert again.stdout.startswith("0 subjects done")
+    assert again.stdout.startswith("subjects done: 0")
     assert {p: p.stat().st_mtime_ns for p in output.glob("sub-*/**/*")} == times
