@@ -7,6 +7,7 @@ import pytest
 from heads import LESIONS, bright_model, head, pair_model, save
 
 from lesionwise.preprocess.registration import RegisterToFirst
+from lesionwise.report.folder import rebuild_pages
 from lesionwise.run.compare import compare
 from lesionwise.types import InputError, Instances
 
@@ -53,6 +54,11 @@ def test_known_lesions_are_scored(tmp_path, model):
     done = compare(scans, tmp_path / "out", truth=truth)
     assert done.scores is not None
     assert (done.scores[["DSC", "lesion F1", "PQ"]] == 1).all(axis=None)
+    page = done.page.read_bytes()
+    assert page.count(b'data-method="truth"') == 4
+    done.page.unlink()
+    assert rebuild_pages(tmp_path / "out").pages == (done.page,)
+    assert done.page.read_bytes() == page
 
 
 def test_visits_of_different_subjects_are_refused(tmp_path, model):
@@ -64,6 +70,8 @@ def test_visits_of_different_subjects_are_refused(tmp_path, model):
 def test_one_visit_is_not_enough(tmp_path, model):
     with pytest.raises(InputError, match="two or more"):
         compare([save(tmp_path / "a.nii.gz", head())], tmp_path / "out")
+    with pytest.raises(InputError, match=r"a\.nii\.gz: named twice"):
+        compare([tmp_path / "a.nii.gz"] * 2, tmp_path / "out")
 
 
 def test_a_model_of_two_visits_may_say_what_is_new(tmp_path):

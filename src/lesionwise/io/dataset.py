@@ -139,7 +139,8 @@ def read_dataset(
     """
     root = Path(root)
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder")
+        what = "a file, not the folder of a data set" if root.exists() else "no such folder"
+        raise InputError(f"{root}: {what}")
     unknown = [name for name in scans if name not in SUFFIXES]
     if unknown or not scans:
         raise InputError(f"scans: {unknown or 'none'} given; known are {', '.join(SUFFIXES)}")

@@ -250,6 +250,8 @@ def labels_on(instances: Instances, grid: Grid, world: Matrix) -> Instances:
 
 def _scans(paths: Sequence[Path]) -> list[FoundScan]:
     scans = find_scans(paths)
+    if len(paths) > len(scans) == 1:
+        raise InputError(f"{scans[0].path}: named twice, but visits need a scan each")
     if len(scans) < 2:
         raise InputError("compare: two or more scans are needed, baseline first")
     sessions = [scan.session for scan in scans]
