@@ -179,6 +179,25 @@ def test_damaged_records_changed_scans_and_lost_results_are_done_again(
     assert go(job).done == ()
 
 
+def test_a_session_that_is_renamed_is_done_again_under_its_new_name(
+    dataset, settings, fake_job, tmp_path, one_process
+):
+    one_process()
+    root, job = dataset(("01", "A")), fake_job()[0]
+
+    def run():
+        return run_subjects(find_subjects(root), root, tmp_path / "out", settings, job)
+
+    run()
+    anat = root / "sub-01" / "ses-B" / "anat"
+    (root / "sub-01" / "ses-A").rename(anat.parent)
+    (anat / "sub-01_ses-A_FLAIR.nii.gz").rename(anat / "sub-01_ses-B_FLAIR.nii.gz")
+    assert run().done == ("01",)
+    record = json.loads((tmp_path / "out/sub-01/cohort.json").read_text())
+    assert record["inputs"][0]["path"] == "sub-01/ses-B/anat/sub-01_ses-B_FLAIR.nii.gz"
+    assert run().kept == ("01",)
+
+
 def test_calls_that_share_a_folder_leave_each_others_work_alone(
     go, fake_job, tmp_path, one_process
 ):

@@ -209,8 +209,12 @@ def _done(subject: CohortSubject, order: Order, job: Job, start: float) -> Recor
 
 
 def _is_of(record: Record, order: Order, inputs: tuple[Input, ...]) -> bool:
-    same = [known.sha256 for known in record.inputs] == [now.sha256 for now in inputs]
+    same = _contents(record.inputs) == _contents(inputs)
     return same and dict(record.settings) == dict(order.settings)
+
+
+def _contents(inputs: tuple[Input, ...]) -> dict[str, str]:
+    return {known.path: known.sha256 for known in inputs}
 
 
 def _claim(subject: CohortSubject, order: Order, inputs: tuple[Input, ...]) -> tuple[Path, int]:
@@ -225,7 +229,7 @@ def _claim(subject: CohortSubject, order: Order, inputs: tuple[Input, ...]) -> t
     folder = making / f"{subject.name}@{token}"
     purpose = {
         "settings": dict(order.settings),
-        "inputs": [known.sha256 for known in inputs],
+        "inputs": _contents(inputs),
     }
     attempts = 0
     for left in sorted(making.glob(f"{subject.name}@*")):
