@@ -7,9 +7,12 @@ from dataclasses import replace
 
 import pandas as pd
 
-from lesionwise.preprocess.location import find_landmarks, locate_lesions
+from lesionwise.preprocess.location import Landmarks, find_landmarks, locate_lesions
 from lesionwise.run.find import Found, Stopwatch
 from lesionwise.types import InputError, Instances
+
+LEAST_BRAIN_ML = 500.0
+"""A part of a brain smaller than this cannot be laid onto the template with confidence."""
 
 
 def add_locations(
@@ -17,7 +20,8 @@ def add_locations(
 ) -> tuple[Found, dict[str, pd.DataFrame]]:
     """The tables with a column ``location``, and what was found with the time that took.
 
-    Where the scan cannot be laid onto the template, no lesion has a location and a warning says so.
+    Where the scan cannot be laid onto the template, or shows less than ``LEAST_BRAIN_ML`` of a
+    brain, no lesion has a location and a warning says so.
 
     Args:
         tables: lesions by the way they were told apart, each with a column ``label``; a table
@@ -30,9 +34,8 @@ def add_locations(
     instances = {**found.instances, **({} if known is None else {"truth": known})}
     with watch.stage("location"):
         if any(len(table) for table in tables.values()):
-            scan = next(iter(found.visit.scans.values()))
             try:
-                landmarks = find_landmarks(scan, found.brain)
+                landmarks = _landmarks(found)
             except InputError as fault:
                 warnings = (*warnings, f"lesions have no location: {fault}")
             else:
@@ -44,3 +47,11 @@ def add_locations(
         for name, table in tables.items()
     }
     return replace(found, warnings=warnings, seconds={**found.seconds, **watch.seconds}), located
+
+
+def _landmarks(found: Found) -> Landmarks:
+    scan = next(iter(found.visit.scans.values()))
+    brain_ml = float(found.brain.array.sum() * found.brain.grid.voxel_volume_mm3 / 1000)
+    if brain_ml < LEAST_BRAIN_ML:
+        raise InputError(f"{brain_ml:.0f} ml of brain are too little")
+    return find_landmarks(scan, found.brain)

@@ -286,6 +286,8 @@ def write_found(
         truth = measured["truth"]
         named = dseg_table(truth["label"]).join(truth.drop(columns="label"))
         write_table(path("dseg", ".tsv", seg="truth"), named)
+        about = {"Sources": [str(scan.path)], "Description": "known lesions, as they were given"}
+        write_json(path("dseg", ".json", seg="truth"), about)
     tables, counts = [], {}
     for name, instances in found.instances.items():
         table = measured[name]
