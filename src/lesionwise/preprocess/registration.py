@@ -359,12 +359,12 @@ def to_image(volume: Volume) -> SimpleITK.Image:
 
 def _coarse(volume: Volume, spacing_mm: float) -> Volume:
     """A copy with voxels no smaller than ``spacing_mm`` and axes at right angles."""
-    straight = _straightened(volume.grid)
+    straight = straightened(volume.grid)
     spacing = [max(spacing_mm, s) for s in straight.spacing_mm]
     return resample_to(volume, respaced(straight, spacing), order=1)
 
 
-def _straightened(grid: Grid) -> Grid:
+def straightened(grid: Grid) -> Grid:
     """The grid itself, or the nearest one with right angles where a header carries shear."""
     spacing = np.array(grid.spacing_mm)
     axes = grid.affine[:3, :3] / spacing
