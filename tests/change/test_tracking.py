@@ -363,3 +363,28 @@ def test_names_of_labels_decide_nothing(visits: list[Instances], names: list[int
     there = track_lesions(renamed).lineages
     seen = {(r.visit, int(table[r.label])): r.state for r in here.itertuples() if r.label}
     assert seen == {(r.visit, r.label): r.state for r in there.itertuples() if r.label}
+
+
+def test_a_lesion_that_the_other_visit_shows_faintly_is_neither_new_nor_gone() -> None:
+    before, after = visit(box(1, 2)), visit(box(1, 20), box(2, 30))
+    earlier, later = np.zeros(SHAPE, np.float32), np.zeros(SHAPE, np.float32)
+    earlier[after.labels == 1] = 0.3
+    earlier[after.labels == 2] = 0.2  # on the limit
+    later[before.labels == 1] = 0.4
+    tracks = track_lesions([before, after], probabilities=[earlier, later])
+    assert states(tracks.lineages, 1) == {1: "faint", 2: "new"}
+    assert row_of(tracks.lineages, 0, 1).becomes == "faint"
+    off = TrackingRules(faint_probability=1.0)
+    tracks = track_lesions([before, after], off, [earlier, later])
+    assert states(tracks.lineages, 1) == {1: "new", 2: "new", 0: "gone"}
+
+
+def test_a_small_lesion_stays_too_small_however_faint() -> None:
+    seen = np.ones(SHAPE, np.float32)
+    tracks = track_lesions([visit(), visit(box(1, 2, (2, 2, 2)))], probabilities=[seen, seen])
+    assert states(tracks.lineages, 1) == {1: "too small"}
+
+
+def test_a_map_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match="one probability map per visit"):
+        track_lesions([visit(), visit()], probabilities=[np.zeros((2, 2, 2), np.float32)] * 2)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lesionwise.change.links import LINK_COLUMNS, Lesions
 from lesionwise.change.transitions import STATES, TrackingRules, Transition
-from lesionwise.types import Instances, Volume
+from lesionwise.types import FloatArray, Instances, Volume
 
 LINEAGE_COLUMNS = (
     "lineage",
@@ -70,13 +70,15 @@ class Tracks:
 def track_lesions(
     visits: Sequence[Instances],
     rules: TrackingRules = TrackingRules(),  # noqa: B008  (frozen)
+    probabilities: Sequence[FloatArray] | None = None,
 ) -> Tracks:
     """Follow every lesion through the visits.
 
     Consecutive visits are compared pair by pair (``links.link_lesions``). Lesions linked one to
     one are stable, growing or shrinking. Several lesions with one parent are split, a lesion
     with several parents is merged, and where both hold it is merged and ambiguous. A lesion
-    without a link is new, or gone at the next visit, when it is large enough, else too small.
+    without a link is new, or gone at the next visit, when it is large enough, else too small; with
+    ``probabilities`` it is faint where the other visit shows it below its threshold.
 
     A lesion keeps its lineage along the link of greatest overlap: of a split the largest common
     part carries it on, of a merger the parent with the largest common part. The others
@@ -90,21 +92,27 @@ def track_lesions(
     Args:
         visits: in time order, on one grid; one or more. A visit may hold no lesion.
         rules: tolerances and limits.
+        probabilities: of lesion, (I, J, K) each, on the same grid: what has no partner but shows
+            at the other visit below its threshold is then faint, not new or gone.
 
     Raises:
-        ValueError: If there is no visit, or the grids differ.
+        ValueError: If there is no visit, or the grids or numbers of maps differ.
     """
     if not visits:
         raise ValueError("tracking needs at least one visit")
     for number, visit in enumerate(visits[1:], start=2):
         if not visit.grid.matches(visits[0].grid):
             raise ValueError(f"visit {number} does not lie on the grid of visit 1")
+    if probabilities is not None and [p.shape for p in probabilities] != [
+        visit.grid.shape for visit in visits
+    ]:
+        raise ValueError("there must be one probability map per visit, on the visits' grid")
     listed = [Lesions.of(visit) for visit in visits]
     rows = [_baseline_rows(listed[0])]
     links = []
     history = _History(visits, listed, rules)
     for at in range(1, len(visits)):
-        step = Transition(at, listed[at - 1], listed[at], visits, rules)
+        step = Transition(at, listed[at - 1], listed[at], visits, rules, probabilities)
         previous = rows[-1][rows[-1]["label"] > 0].set_index("label")
         labels = rows[-1]["label"].tolist()
         rows[-1]["becomes"] = [step.becomes.get(label, "") for label in labels]
@@ -212,7 +220,7 @@ class _History:
                 lineage = self.last
             lineages.append(lineage)
         for label, state in step.becomes.items():
-            if state in ("gone", "too small"):
+            if state in ("gone", "too small", "faint"):
                 self.away[int(lineage_before[label])] = (step.at - 1, label)
         return rows.assign(
             lineage=np.array(lineages, dtype=np.int64),

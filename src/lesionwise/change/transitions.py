@@ -13,7 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from lesionwise.change.links import Lesions, link_lesions, nearest_distance_mm, overlap_table
-from lesionwise.types import Instances
+from lesionwise.types import FloatArray, Instances
 
 STATES = (
     "stable",
@@ -25,11 +25,14 @@ STATES = (
     "gone",
     "too small",
     "baseline",
+    "faint",
 )
 """What a lesion is at a visit. Their place here, counted from 1, is the code in change maps.
 
 ``too small``: without a partner, but not large enough to be called new or gone.
 ``baseline``: at the first visit, with nothing to compare it to.
+``faint``: without a partner, but the other visit's probability shows it below its threshold, so it
+may have been there, or be there still.
 """
 
 
@@ -50,6 +53,9 @@ class TrackingRules:
             the mean of the two volumes, a share of that mean, and a volume. The boundary
             decides in the usual range: 0.4 mm is 67 % of a lesion of 24 mm³, 42 % of 100 mm³
             and 19 % of 1000 mm³. ``benchmarks/bench_rescan.py`` measures it on real masks.
+        faint_probability: a lesion without a partner is faint rather than new or gone where the
+            other visit's mean probability in it exceeds this. Takes effect where probabilities
+            are given; 1 switches it off.
     """
 
     tolerance_mm: float = 2.0
@@ -58,6 +64,7 @@ class TrackingRules:
     rescan_boundary_mm: float = 0.4
     rescan_relative: float = 0.1
     rescan_mm3: float = 10.0
+    faint_probability: float = 0.2
 
     def limit_mm3(self, before_mm3: float, after_mm3: float) -> float:
         """The change of volume that growth or shrinkage must exceed."""
@@ -90,6 +97,7 @@ class Transition:
         after: Lesions,
         visits: Sequence[Instances],
         rules: TrackingRules,
+        probabilities: Sequence[FloatArray] | None = None,
     ) -> None:
         self.at, self.before, self.after, self.rules = at, before, after, rules
         overlaps = overlap_table(visits[at - 1].labels, visits[at].labels)
@@ -110,13 +118,15 @@ class Transition:
         self.mm3_after = np.bincount(self.family_after, after.volume_mm3, families)
         self.away_before = nearest_distance_mm(before, after)
         self.away_after = nearest_distance_mm(after, before)
-        large_before = before.large_enough(rules.min_across_mm)
+        earlier, later = (None, None) if probabilities is None else probabilities[at - 1 : at + 1]
+        names_before = _alone("gone", before, later, rules)
+        self.names_after = _alone("new", after, earlier, rules)
         self.becomes = {
             label: self._state(
                 len(children),
                 max((len(self.parents_of[child]) for child in children), default=0),
                 self.family_before[row],
-                ("split", "merged", "gone" if large_before[row] else "too small"),
+                ("split", "merged", names_before[row]),
             )
             for row, (label, children) in enumerate(
                 zip(before.label.tolist(), self.children_of, strict=True)
@@ -143,13 +153,12 @@ class Transition:
 
     def rows(self) -> pd.DataFrame:
         """Rows of the later visit, without lineages: its lesions, then those gone."""
-        large = self.after.large_enough(self.rules.min_across_mm)
         rows = []
         for row, label in enumerate(self.after.label.tolist()):
             parents = self.parents_of[row]
             family = int(self.family_after[row])
             theirs = max((len(self.children_of[parent]) for parent in parents), default=0)
-            names = ("merged", "split", "new" if large[row] else "too small")
+            names = ("merged", "split", self.names_after[row])
             state = self._state(len(parents), theirs, family, names)
             link = self.links[self.links["label_after"] == label]
             loose = self.loose[self.loose["label_after"] == label]
@@ -210,10 +219,10 @@ class Transition:
 
     def _confidence(self, state: str, link: pd.DataFrame, family: int, away_mm: float) -> float:
         rules = self.rules
-        if state in ("new", "gone", "too small"):
+        if state in ("new", "gone", "too small", "faint"):
             beyond = away_mm / rules.tolerance_mm if rules.tolerance_mm > 0 else np.inf
             apart = 0.5 * min(beyond, 2.0)
-            return min(apart, 0.5) if state == "too small" else apart
+            return apart if state in ("new", "gone") else min(apart, 0.5)
         least, share = rules.min_overlap_share, float(link["share_of_smaller"].max())
         if share < least:
             return float(0.5 * share / least)
@@ -225,6 +234,19 @@ class Transition:
         if state in ("growing", "shrinking"):
             return min(linked, 1 - 0.5 / ratio)
         return linked
+
+
+def _alone(
+    name: str, lesions: Lesions, other_visit: FloatArray | None, rules: TrackingRules
+) -> list[str]:
+    """What each lesion is called if it has no partner: ``name``, faint, or too small."""
+    names = np.where(lesions.large_enough(rules.min_across_mm), name, "too small").astype(object)
+    if other_visit is not None and len(lesions.label):
+        seen = other_visit[tuple(lesions.index.T)].astype(np.float64)
+        count = np.bincount(lesions.row, minlength=len(lesions.label))
+        mean = np.bincount(lesions.row, seen, len(lesions.label)) / np.maximum(count, 1)
+        names[(names == name) & (mean > rules.faint_probability * (1 + 1e-6))] = "faint"
+    return [str(each) for each in names]
 
 
 def _joined(labels: NDArray[Any]) -> str:
