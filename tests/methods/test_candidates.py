@@ -141,21 +141,34 @@ def test_other_features_are_refused(tmp_path):
         LEARNER.load(RunContext(tmp_path))(table(x=[1.0]))
 
 
-def test_sampling_keeps_what_matters_and_weighs_the_rest():
+def sampled(candidates):
     candidate = np.zeros(1000)
-    candidate[:20] = 1
+    candidate[:candidates] = 1
     truth = np.zeros(1000)
     truth[10:30] = 1
     described = Described("a", table(candidate=candidate, other=np.arange(1000)), truth)
     learner = replace(LEARNER, rows_per_study=100)
-    rows, positive, weight = learner._sampled(described, np.random.default_rng(0))
+    return learner._sampled(described, np.random.default_rng(0))
+
+
+def test_sampling_keeps_what_matters_and_weighs_the_rest():
+    rows, positive, weight = sampled(20)
     assert len(rows) == 100
     assert set(range(30)) <= set(rows[:, 1].astype(int))
     assert positive.sum() == 20
-    assert weight[positive].tolist() == [1] * 20
-    # 70 of the 970 others stand for all of them
+    # 20 positive and 10 more candidates; 70 of the 970 others stand for all of them
+    assert sorted(set(weight)) == [1, pytest.approx(970 / 70)]
     np.testing.assert_allclose(weight.sum(), 1000)
-    np.testing.assert_allclose(weight.max(), 970 / 70)
+
+
+def test_many_candidates_leave_room_for_the_others():
+    rows, positive, weight = sampled(900)
+    on = rows[:, 0] > 0
+    assert positive.sum() == 20
+    assert (on & ~positive).sum() == 30
+    assert (~on).sum() == 50
+    np.testing.assert_allclose(weight[on & ~positive], 880 / 30)
+    np.testing.assert_allclose(weight[~on], 2)
 
 
 @dataclass(frozen=True)

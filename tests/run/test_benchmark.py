@@ -10,7 +10,8 @@ import pytest
 
 from lesionwise.io.files import read_json, read_table
 from lesionwise.metrics.case import KEYS
-from lesionwise.run.benchmark import _entries, benchmark
+from lesionwise.run.benchmark import benchmark
+from lesionwise.run.entries import find_entries
 from lesionwise.types import InputError
 
 SIDE = 16
@@ -288,6 +289,7 @@ def test_a_case_that_cannot_be_predicted_is_listed_and_the_others_are_scored(
     assert row(done, "choosy")["cases"] == 3
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_tells_its_peak_memory(dataset, files, tmp_path):
     done = benchmark(dataset, [files["difference"]], tmp_path / "out", folds=2)
     assert row(done, "difference")["dsc"] == 1
@@ -296,7 +298,7 @@ def test_a_process_of_its_own_tells_its_peak_memory(dataset, files, tmp_path):
 
 def test_values_are_set_where_they_exist(files):
     values = ["method.decide.most_trees=2", "difference:method.propose.min_vox=3"]
-    first, second = _entries([files["difference"], files["trees"]], values)
+    first, second = find_entries([files["difference"], files["trees"]], values)
     assert first.overrides == ("method.propose.min_vox=3",)
     assert second.overrides == ("method.decide.most_trees=2",)
     assert second.found.method.decide.most_trees == 2

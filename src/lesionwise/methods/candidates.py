@@ -164,9 +164,10 @@ class LightGbm:
     that many. With a single subject there is nothing to validate on, and ``most_trees`` are
     grown. A row counts as positive where more than half of its voxels are in the reference.
 
-    Where a study has more than ``rows_per_study`` rows, all positive rows and all rows on
-    candidates (a feature named ``candidate`` above 0) stay, and of the others so many, at
-    random, that the number is kept; those then weigh as much as all they stand for, so that
+    Where a study has more than ``rows_per_study`` rows, all positive rows stay. Of the rows on
+    candidates (a feature named ``candidate`` above 0) so many are drawn that, with those, half
+    the number is reached, and of the others what is left of it; at least a quarter of the number
+    each, where there are so many. What was drawn weighs as much as all it stands for, so that
     scores remain probabilities.
 
     The model is LightGBM's text format in ``model.txt``; nothing is pickled. Rows are shuffled
@@ -174,10 +175,13 @@ class LightGbm:
 
     Attributes:
         learning_rate, leaves, least_rows: of the trees; LightGBM's own defaults.
+        least_hessian: least sum of second derivatives in a leaf. LightGBM's default of 0.001
+            lets leaves without a positive row take values without bound where positive rows
+            are one in a thousand; growing then stops after a tree or two.
         most_trees: upper limit.
         patience: trees.
         folds: of the cross-validation; fewer where there are fewer subjects.
-        rows_per_study: upper limit.
+        rows_per_study: limit, as above; the positive rows can exceed it.
 
     Used by B1.
     """
@@ -185,6 +189,7 @@ class LightGbm:
     learning_rate: float = 0.1
     leaves: int = 31
     least_rows: int = 20
+    least_hessian: float = 1.0
     most_trees: int = 1000
     patience: int = 50
     folds: int = 5
@@ -215,6 +220,7 @@ class LightGbm:
             "learning_rate": self.learning_rate,
             "num_leaves": self.leaves,
             "min_data_in_leaf": self.least_rows,
+            "min_sum_hessian_in_leaf": self.least_hessian,
             "seed": run.seed,
             "deterministic": True,
             "force_row_wise": True,
@@ -272,14 +278,19 @@ class LightGbm:
         weight = np.ones(len(positive))
         if len(positive) <= self.rows_per_study:
             return features.values, positive, weight
-        kept = positive.copy()
+        candidate = np.zeros(len(positive), dtype=np.bool_)
         if "candidate" in features.names:
-            kept |= features.column("candidate") > 0
-        others = np.flatnonzero(~kept)
-        wanted = min(len(others), max(self.rows_per_study - int(kept.sum()), 1))
-        chosen = np.sort(rng.choice(others, wanted, replace=False))
-        weight[chosen] = len(others) / wanted
-        kept[chosen] = True
+            candidate = (features.column("candidate") > 0) & ~positive
+        kept = positive.copy()
+        for group, most in (
+            (candidate, self.rows_per_study // 2),
+            (~candidate & ~positive, self.rows_per_study),
+        ):
+            rows = np.flatnonzero(group)
+            wanted = min(len(rows), max(most - int(kept.sum()), self.rows_per_study // 4))
+            chosen = rng.choice(rows, wanted, replace=False)
+            kept[chosen] = True
+            weight[chosen] = len(rows) / max(1, wanted)
         return features.values[kept], positive[kept], weight[kept]
 
     def _count_trees(

@@ -49,6 +49,7 @@ RECIPE = Recipe(
         "leave-one-out is the benchmark's --folds, one a patient",
         "the nested cross-validation is by patient and says how many trees all patients train",
         "LightGBM's other settings are not stated: its defaults, at most 1000 trees",
+        "leaves have a sum of Hessians of 1 or more, not 0.001: else trees diverge on rare lesions",
         "of a study at most 100,000 voxels train: positive, candidates, others drawn and weighted",
         "what a patch is before binarization is not stated: a component of probability > 0.1",
         "a patch's minor axis is that of the ellipsoid with the same second moments",

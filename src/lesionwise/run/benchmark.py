@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,12 @@ from typing import Any
 import pandas as pd
 
 from lesionwise.io.bids import BidsStudies, read_dataset
-from lesionwise.io.files import check_writable, read_json, write_json, write_table, write_text
+from lesionwise.io.files import check_writable, read_json, write_json, write_text
 from lesionwise.io.nifti import write_volume
 from lesionwise.learning.dataset import reference_of
 from lesionwise.metrics.case import Options
-from lesionwise.metrics.evaluation import SHORT, Evaluation
-from lesionwise.metrics.statistics import RankComparison
+from lesionwise.metrics.evaluation import Evaluation
 from lesionwise.recipe import Recipe
-from lesionwise.report.leaderboard import Leaderboard, write_leaderboard
 from lesionwise.run.crossvalidate import (
     FoldJob,
     PrepareJob,
@@ -30,38 +27,17 @@ from lesionwise.run.crossvalidate import (
     prepare_data,
     run_fold,
 )
+from lesionwise.run.entries import Entry, find_entries, groups, scans_of
 from lesionwise.run.evaluate import evaluate
 from lesionwise.run.isolated import Outcome, run_here, run_isolated
 from lesionwise.run.prepare import fingerprint_of, parts_of
-from lesionwise.run.recipes import find_recipe, override, settings
+from lesionwise.run.recipes import settings
+from lesionwise.run.standings import write_standings
 from lesionwise.run.steps import shared_steps
-from lesionwise.run.train import versions
-from lesionwise.types import Finds, InputError, Progress, Volume, silent
+from lesionwise.types import InputError, Progress, Volume, silent
 
 BENCHMARK = "benchmark.json"
 RESULT = "result.json"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One recipe of a benchmark.
-
-    Attributes:
-        name: of its row.
-        recipe: name or file.
-        overrides: those of the values to set that it has.
-        found: the recipe itself.
-    """
-
-    name: str
-    recipe: str
-    overrides: tuple[str, ...]
-    found: Recipe
-
-    @property
-    def group(self) -> str:
-        """Entries of one group are scored on the same cases."""
-        return f"{self.found.finds}-{self.found.visits}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,8 +107,8 @@ def benchmark(
             fails later is listed and the others go on.
     """
     dataset, output = Path(dataset), Path(output)
-    entries = _entries(recipes, overrides)
-    studies = read_dataset(dataset, scans=_scans(entries))
+    entries = find_entries(recipes, overrides)
+    studies = read_dataset(dataset, scans=scans_of(entries))
     check_writable(output)
     counts = _references(studies, entries, output, dataset, progress)
     split = folds_of(_balance(counts), folds, seed, dataset)
@@ -161,41 +137,8 @@ def benchmark(
             done[entry.name] = results
     progress("score", 0, 0)
     evaluations = _evaluated(entries, done, output, options, seed, workers, failures)
-    return _written(entries, done, evaluations, failures, made, dataset, output, len(split))
-
-
-def _entries(recipes: Sequence[str], overrides: Sequence[str]) -> list[Entry]:
-    names = [Path(r).stem if r.endswith(".py") else r for r in recipes]
-    if not names:
-        raise InputError("benchmark: name at least one recipe")
-    if len(set(names)) < len(names):
-        raise InputError(f"benchmark: a recipe is named twice in {', '.join(names)}")
-    plain = [find_recipe(recipe) for recipe in recipes]
-    chosen: list[list[str]] = [[] for _ in recipes]
-    for text in overrides:
-        owner, colon, own = text.partition(":")
-        addressed = bool(colon) and owner in names
-        faults = []
-        for index, name in enumerate(names):
-            if addressed and name != owner:
-                continue
-            wanted = own if addressed else text
-            try:
-                plain[index] = override(plain[index], wanted)
-            except InputError as fault:
-                faults.append(str(fault))
-            else:
-                chosen[index].append(wanted)
-        if len(faults) == (1 if addressed else len(names)):
-            raise InputError(faults[0])
-    return [
-        Entry(name, recipe, tuple(texts), found)
-        for name, recipe, texts, found in zip(names, recipes, chosen, plain, strict=True)
-    ]
-
-
-def _scans(entries: Sequence[Entry]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(scan for entry in entries for scan in entry.found.scans))
+    table, page = write_standings(entries, done, evaluations, failures, made, dataset, output)
+    return BenchmarkResult(table, failures, page)
 
 
 def _references(
@@ -208,7 +151,7 @@ def _references(
     """Lesions to find by group and subject; the references are written once."""
     path = output / "references" / "lesions.json"
     known: dict[str, dict[str, int]] = read_json(path) if path.is_file() else {}
-    for group, finds, recipe in _groups(entries):
+    for group, finds, recipe in groups(entries):
         if group in known:
             continue
         counts: dict[str, int] = {}
@@ -233,15 +176,7 @@ def _references(
             raise InputError(f"{dataset}: no case has a {what}; there is nothing to learn")
         known[group] = counts
         write_json(path, known)
-    return {group: known[group] for group, _, _ in _groups(entries)}
-
-
-def _groups(entries: Sequence[Entry]) -> Iterator[tuple[str, Finds, Recipe]]:
-    seen: set[str] = set()
-    for entry in entries:
-        if entry.group not in seen:
-            seen.add(entry.group)
-            yield entry.group, entry.found.finds, entry.found
+    return {group: known[group] for group, _, _ in groups(entries)}
 
 
 def _balance(counts: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
@@ -387,7 +322,7 @@ def _evaluated(
 ) -> dict[str, Evaluation]:
     """One evaluation per group of recipes that have results; cases without go to ``failures``."""
     evaluations = {}
-    for group, _, _ in _groups(entries):
+    for group, _, _ in groups(entries):
         members = [e.name for e in entries if e.group == group and e.name in done]
         for name in list(members):
             faults = {k: v for result in done[name] for k, v in result["faults"].items()}
@@ -410,123 +345,3 @@ def _evaluated(
             seed=seed,
         )
     return evaluations
-
-
-def _written(
-    entries: Sequence[Entry],
-    done: Mapping[str, Sequence[Mapping[str, Any]]],
-    evaluations: Mapping[str, Evaluation],
-    failures: Mapping[str, str],
-    made: Mapping[str, Any],
-    dataset: Path,
-    output: Path,
-    folds: int,
-) -> BenchmarkResult:
-    scores, comparisons = [], []
-    ranks: RankComparison | None = None
-    for evaluation in evaluations.values():
-        scores += [{"recipe": row.pop("method"), **row} for row in map(_flat, evaluation.cases)]
-        comparisons += evaluation.comparison_rows
-        ranks = ranks or evaluation.ranks.get(SHORT[0])
-    about = [
-        {
-            "recipe": entry.name,
-            "finds": "new lesions" if entry.found.finds == "new" else "all lesions",
-            "visits": str(entry.found.visits),
-            "source": entry.found.source,
-            "result": failures.get(entry.name, "done"),
-            "page": f"evaluation-{entry.group}/evaluation.html"
-            if entry.group in evaluations and entry.name not in failures
-            else "",
-        }
-        for entry in entries
-    ]
-    costs = [_costs(entry.name, done[entry.name]) for entry in entries if entry.name in done]
-    continued = [
-        f"{name}, fold {result['fold'] + 1}: was interrupted; its times are of the last call"
-        for name, results in done.items()
-        for result in results
-        if result["continued"]
-    ]
-    budget = made["max_minutes"]
-    board = Leaderboard(
-        title=f"Leaderboard on {dataset.resolve().name}",
-        scores=pd.DataFrame(scores),
-        metrics=SHORT,
-        recipes=pd.DataFrame(about),
-        costs=pd.DataFrame(costs),
-        comparisons=pd.DataFrame(comparisons),
-        failures=pd.DataFrame(_failure_rows(entries, failures)),
-        ranks=ranks if len(evaluations) == 1 else None,
-        lead=f"Cross-validation by patient in {folds} folds; "
-        + (f"each training at most {budget:g} min" if budget else "trainings as long as set"),
-        provenance={
-            "data": str(dataset),
-            "folds": folds,
-            "seed": made["seed"],
-            "minutes per training": budget,
-            "rules": next((e.rules for e in evaluations.values()), ""),
-            "machine": f"{platform.machine()}, {platform.system()}",
-            **versions(),
-        },
-        warnings=tuple(continued),
-    )
-    table = _short(board)
-    write_table(output / "leaderboard.tsv", table)
-    page = write_leaderboard(board, output)
-    return BenchmarkResult(table, dict(failures), page)
-
-
-def _flat(case: Any) -> dict[str, Any]:
-    row: dict[str, Any] = case.flat()
-    return row
-
-
-def _costs(name: str, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means over folds and cases; the greatest memory; parameters of one fold's run."""
-
-    def greatest(key: str) -> float | None:
-        known = [result[key] for result in results if result[key] is not None]
-        return max(known) if known else None
-
-    seconds = [case["predict_s"] for result in results for case in result["cases"]]
-    return {
-        "recipe": name,
-        "prepare_s": results[0]["prepare_s"],
-        "train_s": sum(result["train_s"] for result in results) / len(results),
-        "predict_s": sum(seconds) / len(seconds) if seconds else None,
-        "peak_gb": greatest("peak_gb"),
-        "gpu_gb": greatest("gpu_gb"),
-        "parameters": results[0]["parameters"],
-    }
-
-
-def _failure_rows(entries: Sequence[Entry], failures: Mapping[str, str]) -> list[dict[str, str]]:
-    names = {entry.name for entry in entries}
-    rows = []
-    for key, fault in failures.items():
-        recipe, _, case = (key, "", "") if key in names else key.rpartition(" ")
-        rows.append({"recipe": recipe, "case": case, "fault": fault})
-    return rows
-
-
-def _short(board: Leaderboard) -> pd.DataFrame:
-    """One row per recipe: what it is, mean and SD of the short table's metrics, costs."""
-    rows = []
-    for about in board.recipes.to_dict("records"):
-        name = about["recipe"]
-        row = {key: about[key] for key in ("recipe", "finds", "visits", "result")}
-        own = board.scores[board.scores["recipe"] == name] if len(board.scores) else board.scores
-        row["cases"] = len(own)
-        for metric in board.metrics:
-            values = pd.to_numeric(own[metric], errors="coerce").dropna() if len(own) else own
-            row[metric] = values.mean() if len(values) else None
-            row[f"{metric}_sd"] = values.std() if len(values) > 1 else None
-        if len(board.costs) and name in set(board.costs["recipe"]):
-            cost = board.costs[board.costs["recipe"] == name].iloc[0].to_dict()
-            row |= {key: value for key, value in cost.items() if key != "recipe"}
-        rows.append(row)
-    table = pd.DataFrame(rows)
-    return table.sort_values(
-        ["finds", board.metrics[0]], ascending=[True, False], kind="stable", ignore_index=True
-    )

@@ -1,0 +1,82 @@
+"""The recipes of a benchmark, with the values that are set in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lesionwise.recipe import Recipe
+from lesionwise.run.recipes import find_recipe, override
+from lesionwise.types import Finds, InputError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One recipe of a benchmark.
+
+    Attributes:
+        name: of its row.
+        recipe: name or file.
+        overrides: those of the values to set that it has.
+        found: the recipe itself.
+    """
+
+    name: str
+    recipe: str
+    overrides: tuple[str, ...]
+    found: Recipe
+
+    @property
+    def group(self) -> str:
+        """Entries of one group are scored on the same cases."""
+        return f"{self.found.finds}-{self.found.visits}"
+
+
+def find_entries(recipes: Sequence[str], overrides: Sequence[str]) -> list[Entry]:
+    """The recipes by name or file, with ``overrides`` as ``benchmark`` takes them.
+
+    Raises:
+        InputError: If there is none, one is named twice or not known, or a value fits none.
+    """
+    names = [Path(r).stem if r.endswith(".py") else r for r in recipes]
+    if not names:
+        raise InputError("benchmark: name at least one recipe")
+    if len(set(names)) < len(names):
+        raise InputError(f"benchmark: a recipe is named twice in {', '.join(names)}")
+    plain = [find_recipe(recipe) for recipe in recipes]
+    chosen: list[list[str]] = [[] for _ in recipes]
+    for text in overrides:
+        owner, colon, own = text.partition(":")
+        addressed = bool(colon) and owner in names
+        faults = []
+        for index, name in enumerate(names):
+            if addressed and name != owner:
+                continue
+            wanted = own if addressed else text
+            try:
+                plain[index] = override(plain[index], wanted)
+            except InputError as fault:
+                faults.append(str(fault))
+            else:
+                chosen[index].append(wanted)
+        if len(faults) == (1 if addressed else len(names)):
+            raise InputError(faults[0])
+    return [
+        Entry(name, recipe, tuple(texts), found)
+        for name, recipe, texts, found in zip(names, recipes, chosen, plain, strict=True)
+    ]
+
+
+def scans_of(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """Every scan that any of them needs, each once."""
+    return tuple(dict.fromkeys(scan for entry in entries for scan in entry.found.scans))
+
+
+def groups(entries: Sequence[Entry]) -> Iterator[tuple[str, Finds, Recipe]]:
+    """Each group once: its name, what is found, and one of its recipes."""
+    seen: set[str] = set()
+    for entry in entries:
+        if entry.group not in seen:
+            seen.add(entry.group)
+            yield entry.group, entry.found.finds, entry.found
