@@ -8,6 +8,7 @@ import pytest
 
 from lesionwise.io.bids import open_dataset
 from lesionwise.run.export import export
+from lesionwise.run.prepare import prepare
 from lesionwise.types import InputError
 
 SHAPE = (8, 9, 10)
@@ -119,3 +120,16 @@ def test_a_faulty_study_is_listed_and_leaves_nothing(bids, tmp_path):
     assert "not a NIfTI file" in done.failures["sub-01"]
     assert done.training == ()
     assert not list(done.folder.glob("imagesTr/01*"))
+
+
+def test_an_exported_data_set_is_prepared_for_training(bids, tmp_path):
+    recipe = tmp_path / "bare.py"
+    recipe.write_text(
+        "from dataclasses import replace\n"
+        "from lesionwise.recipes.conflunet import RECIPE as BASE\n"
+        "RECIPE = replace(BASE, preprocess=())\n"
+    )
+    done = export(bids, tmp_path / "Dataset003_MS")
+    prepared = prepare(recipe, done.folder, tmp_path / "prepared")
+    assert prepared.subjects == ("011", "012")
+    assert prepared.lesions == (2, 2)
