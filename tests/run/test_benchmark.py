@@ -270,6 +270,19 @@ def test_other_settings_in_the_same_folder_are_refused(compared, dataset, files)
         )
 
 
+def test_a_recipe_whose_scans_are_missing_is_a_row(dataset, files, tmp_path):
+    other = tmp_path / "other.py"
+    text = FILES["broken"].replace('scans=("flair",)', 'scans=("flair", "t1w")')
+    other.write_text(text)
+    done = benchmark(
+        dataset, [str(other), files["broken"]], tmp_path / "out", folds=2, isolate=False
+    )
+    assert "t1w" in done.failures["other"].lower()
+    assert "ArithmeticError" in done.failures["broken"]
+    with pytest.raises(InputError, match=r"(?i)t1w"):
+        benchmark(dataset, [str(other)], tmp_path / "alone", folds=2, isolate=False)
+
+
 def test_what_failed_is_tried_again_on_request(compared, dataset, files, tmp_path):
     output = tmp_path / "out"
     shutil.copytree(compared[0], output, symlinks=True)

@@ -108,9 +108,13 @@ def benchmark(
     """
     dataset, output = Path(dataset), Path(output)
     entries = find_entries(recipes, overrides)
-    studies = read_dataset(dataset, scans=scans_of(entries))
+    failures = _without_scans(entries, dataset)
+    usable = [entry for entry in entries if entry.name not in failures]
+    if not usable:
+        raise InputError(next(iter(failures.values())))
+    studies = read_dataset(dataset, scans=scans_of(usable))
     check_writable(output)
-    counts = _references(studies, entries, output, dataset, progress)
+    counts = _references(studies, usable, output, dataset, progress)
     split = folds_of(_balance(counts), folds, seed, dataset)
     made = {
         "data": fingerprint_of(dataset),
@@ -121,8 +125,9 @@ def benchmark(
     _begin(output, made, entries)
     run = run_isolated if isolate else run_here
     done: dict[str, list[dict[str, Any]]] = {}
-    failures: dict[str, str] = {}
     for number, entry in enumerate(entries):
+        if entry.name in failures:
+            continue
 
         def told(stage: str, part: int, total: int, number: int = number) -> None:
             name = entries[number].name
@@ -139,6 +144,17 @@ def benchmark(
     evaluations = _evaluated(entries, done, output, options, seed, workers, failures)
     table, page = write_standings(entries, done, evaluations, failures, made, dataset, output)
     return BenchmarkResult(table, failures, page)
+
+
+def _without_scans(entries: Sequence[Entry], dataset: Path) -> dict[str, str]:
+    """Recipes for whose scans the data set has no patient, and the reason."""
+    faults = {}
+    for entry in entries:
+        try:
+            read_dataset(dataset, scans=entry.found.scans)
+        except InputError as fault:
+            faults[entry.name] = str(fault)
+    return faults
 
 
 def _references(
