@@ -88,7 +88,7 @@ def measure(folder: Path, told: argparse.Namespace) -> list[str]:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     from lesionwise.methods.nnunet import arrays, plan
-    from lesionwise.methods.nnunet.predictor import Windows
+    from lesionwise.methods.nnunet.predictor import OnOpenvino, Windows
     from lesionwise.methods.nnunet.trainer import LesionTrainer
 
     rows = []
@@ -134,30 +134,35 @@ def measure(folder: Path, told: argparse.Namespace) -> list[str]:
         ).load_case("train_0000")
         image = torch.from_numpy(np.array(data))
         reference = None
-        kinds: list[tuple[str, Any, bool, Any]] = [
-            ("nnU-Net's predictor", nnUNetPredictor, False, None),
-            ("ours, float32", Windows, False, np.asarray(labels[0] >= 0)),
-            ("ours, bfloat16", Windows, True, np.asarray(labels[0] >= 0)),
+        brain = np.asarray(labels[0] >= 0)
+        kinds: list[tuple[str, Any, Any, bool]] = [
+            ("nnU-Net's predictor", nnUNetPredictor, network, False),
+            ("ours, float32", Windows, network, False),
+            ("ours, bfloat16", Windows, network, True),
+            ("ours, OpenVINO float32", Windows, OnOpenvino(network, low=False), False),
+            ("ours, OpenVINO bfloat16", Windows, OnOpenvino(network, low=True), False),
         ]
-        for name, kind, low, inside in kinds:
+        for name, kind, computes, low in kinds:
             predictor = kind(
                 device=device,
                 use_mirroring=False,
                 perform_everything_on_device=False,
                 allow_tqdm=False,
             )
-            predictor.inside, predictor.low = inside, low
+            predictor.inside, predictor.low = brain, low
             predictor.manual_initialization(
-                network, manager, configuration, None, described, "", None
+                computes, manager, configuration, None, described, "", None
             )
+            with torch.inference_mode():
+                computes(image[None, :, : told.patch, : told.patch, : told.patch])  # compiles
             seconds, logits = timed(
                 lambda predictor=predictor: predictor.predict_sliding_window_return_logits(image)
             )
-            mask = (logits[1] > logits[0]).numpy() & np.asarray(labels[0] >= 0)
+            mask = (logits[1] > logits[0]).numpy() & brain
             reference = mask if reference is None else reference
             differing = int((mask != reference).sum())
             rows.append(
-                f"{name}: {seconds:.1f} s, {differing} of {int(mask.sum())} mask voxels differ"
+                f"{name}: {seconds:.1f} s, {differing} of {int(reference.sum())} mask voxels differ"
             )
     return rows
 

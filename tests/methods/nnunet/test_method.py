@@ -89,6 +89,17 @@ def test_two_visits_in_two_dimensions_with_a_sigmoid(tmp_path):
         made.load(run)(study(1))
 
 
+def test_openvino_computes_what_torch_does(trained):
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    made, folder = trained
+    maps = [
+        replace(made, engine=engine).load(RunContext(folder, device="cpu"))(study(2))
+        for engine in ("torch", "openvino")
+    ]
+    np.testing.assert_allclose(maps[0].probability, maps[1].probability, atol=1e-4)
+    np.testing.assert_allclose(maps[0].offsets_vox, maps[1].offsets_vox, atol=1e-3)
+
+
 def test_a_run_without_weights_is_refused(trained, tmp_path):
     made, folder = trained
     (tmp_path / "nnunet.json").write_bytes((folder / "nnunet.json").read_bytes())

@@ -54,6 +54,8 @@ class NnunetMethod:
         overlap: of neighboring windows in prediction.
         precision: of prediction; "bfloat16" takes effect where the processor computes it natively
             and there are no heads. On a GPU "float32" is nnU-Net's own mixed precision.
+        engine: what computes the network on a processor: "openvino" where it is installed, else
+            torch.
     """
 
     scans: tuple[str, ...]
@@ -68,6 +70,7 @@ class NnunetMethod:
     mirroring: bool = True
     overlap: float = 0.5
     precision: Literal["float32", "bfloat16"] = "float32"
+    engine: Literal["torch", "openvino"] | None = None
 
     def __post_init__(self) -> None:
         if self.heads is not None and self.configuration == "2d":
@@ -120,7 +123,7 @@ class NnunetMethod:
 
         from lesionwise.methods.network import device_of
         from lesionwise.methods.nnunet.checkpoints import load_network
-        from lesionwise.methods.nnunet.predictor import NnunetPredictor
+        from lesionwise.methods.nnunet.predictor import NnunetPredictor, computed_by
         from lesionwise.methods.nnunet.trainer import HEADS, network_of
 
         path = run.folder / DESCRIPTION
@@ -139,17 +142,18 @@ class NnunetMethod:
             raise InputError(f"{path}: missing or malformed ({error})") from error
         load_network(network, run.folder / WEIGHTS)
         device = device_of(run.device)
+        heads = self.heads is not None
         return NnunetPredictor(
             plans=plans,
             dataset=dataset,
             configuration=self.configuration,
-            networks=(network.to(device).eval(),),
+            networks=(computed_by(network, self.engine, self.precision, heads, device),),
             scans=self.scans,
             mirror_axes=tuple(told["mirror_axes"] or ()) if self.mirroring else (),
             lesion_labels=(1,),
             within_brain=self.within_brain,
             keep_voxels=self.plans.keep_voxels,
-            heads=self.heads is not None,
+            heads=heads,
             overlap=self.overlap,
             device=device,
             precision=self.precision,

@@ -17,6 +17,7 @@ from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPre
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from numpy.typing import NDArray
 
+from lesionwise.learning.engine import Compiled, has_openvino
 from lesionwise.learning.window import computes_bfloat16
 from lesionwise.methods.nnunet.cases import images_of, spacing_told
 from lesionwise.methods.nnunet.workspace import quiet
@@ -102,6 +103,28 @@ class Windows(nnUNetPredictor):  # type: ignore[misc]
         extra = [n - m for n, m in zip(data.shape[1:], self.inside.shape, strict=True)]
         padded: BoolArray = np.pad(self.inside, [(n // 2, n - n // 2) for n in extra])
         return padded
+
+
+class OnOpenvino(torch.nn.Module):
+    """A network that OpenVINO computes; nnU-Net's predictor takes nothing but modules."""
+
+    def __init__(self, network: torch.nn.Module, *, low: bool) -> None:
+        super().__init__()
+        self.compiled = Compiled(network, low=low)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.compiled(x)
+
+
+def computed_by(
+    network: torch.nn.Module, engine: str | None, precision: str, heads: bool, device: torch.device
+) -> torch.nn.Module:
+    """The network on ``device``, computed by ``engine``; by torch where that is not there."""
+    network = network.to(device).eval()
+    if engine != "openvino" or device.type != "cpu" or not has_openvino():
+        return network
+    low = precision == "bfloat16" and not heads and computes_bfloat16(device)
+    return OnOpenvino(network, low=low).eval()
 
 
 @dataclass(frozen=True, eq=False)
