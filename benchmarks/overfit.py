@@ -23,6 +23,7 @@ import torch
 
 from lesionwise.learning.dataset import read_prepared, write_prepared
 from lesionwise.learning.samplers import PatchSampling
+from lesionwise.learning.targets import instances_of
 from lesionwise.learning.window import SlidingWindow
 from lesionwise.methods.cascade import AddMaps
 from lesionwise.methods.combine import Ensemble, SegmentThenCompare
@@ -267,16 +268,34 @@ def patient_of(seed: int, folder: Path) -> Study:
     return read_prepared(folder)
 
 
+def cut(patient: Study, side: int) -> Study:
+    """Both scans within a cube around the largest component of what is to be found."""
+    parts = instances_of(truth_of(patient))
+    largest = int(np.argmax(np.bincount(parts.ravel())[1:])) + 1
+    middle = np.argwhere(parts == largest).mean(axis=0).astype(int)
+    start = [
+        int(np.clip(m - side // 2, 0, max(0, n - side)))
+        for m, n in zip(middle, parts.shape, strict=True)
+    ]
+    i, j, k = start
+    return Box((i, j, k), (i + side, j + side, k + side))(patient)
+
+
 def main() -> None:
     """Print one line per recipe."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipes", nargs="+", choices=sorted(REDUCTIONS))
     parser.add_argument("--minutes", type=float, default=3.0, help="of learning, for each")
     parser.add_argument("--seed", type=int, default=3)
+    parser.add_argument("--field-vox", type=int, default=0, help="0 keeps the whole scan")
     parser.add_argument("--work", type=Path, default=Path("overfit"))
     arguments = parser.parse_args()
     work = arguments.work / str(arguments.seed)
     patient = patient_of(arguments.seed, work / "patient")
+    if arguments.field_vox:
+        patient = cut(patient, arguments.field_vox)
+        work = work / f"field-{arguments.field_vox}"
+        print(f"the scans are cut to {arguments.field_vox} voxels around the largest new lesion")
     new = np.unique(patient.changes["new"].array, return_counts=True)
     print(f"threads {torch.get_num_threads()}; new lesions and their voxels: {new}", flush=True)
     for name in arguments.recipes:

@@ -135,7 +135,7 @@ def test_a_row_learns_predicts_and_is_scored(row, dataset, tmp_path):
     assert nibabel.load(mask).shape == (SIDE,) * 3
     truth = dataset / "sub-d" / "ses-02" / "anat" / "sub-d_ses-02_label-L_desc-new_mask.nii.gz"
     scored = evaluate(truth, mask)
-    assert 0 <= scored.cases[0].values["dsc"] <= 1
+    assert 0 <= scored.cases[0].result.values["dsc"] <= 1
 
 
 def test_a_killed_row_goes_on(dataset, tmp_path):

@@ -69,7 +69,8 @@ def common_grid(grids: Sequence[Grid], worlds: Sequence[Matrix]) -> Grid:
         worlds: one for each grid, common mm to mm of that grid, as ``halfway`` gives them.
 
     Its axes are the mean turn of the grids' axes as they lie in the common space, its voxels
-    as small along each axis as the smallest, and its box the least that holds all of them.
+    as small along each axis as the smallest, and its box the least that holds all of them but for
+    a tenth of a voxel along each axis: one voxel more for a hair would shift all by half a voxel.
     """
     placed = [np.linalg.inv(w) @ g.affine for g, w in zip(grids, worlds, strict=True)]
     turns = []
@@ -88,8 +89,8 @@ def common_grid(grids: Sequence[Grid], worlds: Sequence[Matrix]) -> Grid:
         low.append(along.min(axis=0))
         high.append(along.max(axis=0))
     extent = np.max(high, axis=0) - np.min(low, axis=0)
-    # 1e-6: extents that are whole but for rounding need no further voxel
-    i, j, k = np.maximum(np.ceil(extent / spacing - 1e-6).astype(int), 1)
+    # visits that lie on each other but for a hair keep their voxels, and small lesions their shape
+    i, j, k = np.maximum(np.ceil(extent / spacing - 0.1).astype(int), 1)
     middle = (np.max(high, axis=0) + np.min(low, axis=0)) / 2
     affine = np.eye(4)
     affine[:3, :3] = mean * spacing
