@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from lesionwise.report.charts import (
@@ -404,7 +405,7 @@ def histogram(
     axes.hist(array, bins=edges, color=SERIES[0], alpha=0.85, rwidth=0.92)
     axes.set_xlabel(label)
     axes.set_ylabel("number")
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y")
     return figure
 

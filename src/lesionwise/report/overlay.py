@@ -53,18 +53,17 @@ def overlay_png(
     either = truth | found
     chosen = _telling_slices(either, slices)
     spacing = grid.spacing_mm
-    box = tuple(_range(either, axis, spacing[axis]) for axis in (0, 1))
+    rows, across = (_range(either, axis, spacing[axis]) for axis in (0, 1))
     columns = []
     for at in chosen:
-        here = (*box, at)
-        a, b = _upright(truth[here]), _upright(found[here])
+        a, b = _upright(truth[rows, across, at]), _upright(found[rows, across, at])
         wide, tall = a.shape[1] * spacing[0], a.shape[0] * spacing[1]
         size = (max(1, round(height_px * wide / tall)), height_px)
         marks = [(a & b, BOTH), (a & ~b, MISSED), (b & ~a, FALSE)]
         if gray is None:
             tiles = [_flat(marks, size)]
         else:
-            plain = _enlarged(_upright(gray[here]), size, Image.Resampling.BICUBIC)
+            plain = _enlarged(_upright(gray[rows, across, at]), size, Image.Resampling.BICUBIC)
             plain = np.repeat(plain[..., None], 3, axis=2)
             tiles = [plain, _over(plain, marks, size)]
         columns.append(_joined(tiles, axis=0))

@@ -41,9 +41,7 @@ def add_locations(
             else:
                 places = {name: locate_lesions(instances[name], landmarks) for name in tables}
     located = {
-        name: table.assign(
-            location=[places.get(name, {}).get(int(label)) for label in table["label"]]
-        )
+        name: table.assign(location=table["label"].map(dict(places.get(name, {}))))
         for name, table in tables.items()
     }
     return replace(found, warnings=warnings, seconds={**found.seconds, **watch.seconds}), located
