@@ -60,7 +60,8 @@ class Compiled:
         import openvino
 
         heads = [module for module in self.network.modules() if isinstance(module, Head)]
-        body = copy.deepcopy(self.network).to(memory_format=torch.contiguous_format).eval()
+        body = copy.deepcopy(self.network).eval()
+        body.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         for name, module in list(body.named_modules()):
             if isinstance(module, Head):
                 parent, _, own = name.rpartition(".")
