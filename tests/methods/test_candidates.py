@@ -108,9 +108,12 @@ def test_patience_limits_the_trees(tmp_path):
     assert 0 < text.count("Tree=") < 200
 
 
-def test_a_single_subject_grows_all_trees(tmp_path):
-    method(LEARNER, VoxelNeighborhood()).fit(TrainingData([pair("a", 0)]), RunContext(tmp_path))
-    assert (tmp_path / MODEL).read_text().count("Tree=") == 15
+@pytest.mark.parametrize("subjects", ["a", "ab", "abc"])
+def test_few_subjects_are_enough_to_count_trees(tmp_path, subjects):
+    data = TrainingData([pair(name, seed) for seed, name in enumerate(subjects)])
+    learner = replace(LEARNER, folds=3)
+    method(learner, VoxelNeighborhood()).fit(data, RunContext(tmp_path))
+    assert 0 < (tmp_path / MODEL).read_text().count("Tree=") <= 15
 
 
 def test_nothing_to_find_is_nothing_to_learn(tmp_path):

@@ -161,8 +161,9 @@ class LightGbm:
 
     The number of trees is the one with the least cross-entropy in a cross-validation by
     subject: growing stops once that has not fallen for ``patience`` trees. Then all rows train
-    that many. With a single subject there is nothing to validate on, and ``most_trees`` are
-    grown. A row counts as positive where more than half of its voxels are in the reference.
+    that many. With fewer subjects than ``folds``, rows are dealt into the folds at random, which
+    lets more trees grow than new subjects would ask for. A row counts as positive where more than
+    half of its voxels are in the reference.
 
     Where a study has more than ``rows_per_study`` rows, all positive rows stay. Of the rows on
     candidates (a feature named ``candidate`` above 0) so many are drawn that, with those, half
@@ -180,7 +181,7 @@ class LightGbm:
             are one in a thousand; growing then stops after a tree or two.
         most_trees: upper limit.
         patience: trees.
-        folds: of the cross-validation; fewer where there are fewer subjects.
+        folds: of the cross-validation, 2 or more.
         rows_per_study: limit, as above; the positive rows can exceed it.
 
     Used by B1.
@@ -300,15 +301,17 @@ class LightGbm:
         data: Any,
         subjects: NDArray[np.str_],
         seed: int,
-    ) -> tuple[int, float | None]:
-        """How many trees do best on subjects they have not seen, and the cross-entropy there."""
-        part_of = deal([Study(str(name), ()) for name in np.unique(subjects)], self.folds, seed)
-        if not part_of:
-            return self.most_trees, None
-        part = np.array([part_of[name] for name in subjects])
+    ) -> tuple[int, float]:
+        """How many trees do best on rows they have not seen, and the cross-entropy there."""
+        names = np.unique(subjects)
+        if len(names) >= self.folds:
+            part_of = deal([Study(str(name), ()) for name in names], self.folds, seed)
+            part = np.array([part_of[name] for name in subjects])
+        else:
+            part = np.random.default_rng(seed).permutation(len(subjects)) % self.folds
         splits = [
             (np.flatnonzero(part != number), np.flatnonzero(part == number))
-            for number in range(part.max() + 1)
+            for number in range(self.folds)
         ]
         found = lightgbm.cv(
             settings,

@@ -47,7 +47,7 @@ RECIPE = Recipe(
     departures=(
         "registration to MNI space is not described: affine, through the baseline",
         "leave-one-out is the benchmark's --folds, one a patient",
-        "the nested cross-validation is by patient and says how many trees all patients train",
+        "the nested folds are of patients (of voxels below 5) and say how many trees all train",
         "LightGBM's other settings are not stated: its defaults, at most 1000 trees",
         "leaves have a sum of Hessians of 1 or more, not 0.001: else trees diverge on rare lesions",
         "of a study at most 100,000 voxels train: positive, candidates, others drawn and weighted",
