@@ -34,7 +34,9 @@ from lesionwise.run.predict import LoadedModel, load_model
 from lesionwise.types import Instances, Study, Volume
 
 CLASSES = ("new", "gone", "growing", "shrinking", "stable")
-COMMON_MM = 1.0
+WAYS = ("known", "found", "found, no faint")
+"""Known instances; the model's; the model's without the rule that a lesion that the other visit shows
+below its threshold is faint rather than new or gone."""
 
 
 def scans_of(root: Path, subject: str) -> list[Path]:
@@ -96,6 +98,16 @@ def count(
     return counts
 
 
+def without_faint(done: Comparison) -> Tracks:
+    """The same lesions followed without looking at the other visit's probability."""
+    common = done.found[0].prepared_maps.grid
+    shared = [
+        labels_on(visit.main[1], common, world)
+        for visit, world in zip(done.found, done.to_common, strict=True)
+    ]
+    return track_lesions(shared)
+
+
 def on_first(study: Study, labels: list[Instances]) -> list[Instances]:
     """Both visits' lesions on the first visit's grid, by registration of the scans."""
     a, b = study.visits
@@ -105,7 +117,7 @@ def on_first(study: Study, labels: list[Instances]) -> list[Instances]:
 
 def changing(root: Path, output: Path, model: LoadedModel) -> pd.DataFrame:
     """Precision and recall of each class, over all lesions of all patients."""
-    totals = {way: {name: np.zeros(3, int) for name in CLASSES} for way in ("known", "found")}
+    totals = {way: {name: np.zeros(3, int) for name in CLASSES} for way in WAYS}
     for study in read_dataset(root):
         states, gone = known_states(root, study)
         known = known_instances(study)
@@ -114,9 +126,11 @@ def changing(root: Path, output: Path, model: LoadedModel) -> pd.DataFrame:
         done = compare(scans_of(root, study.subject), output / study.subject, model=model)
         found = [visit.main[1] for visit in done.found]
         by_model = count(done.tracks, known, found, states, gone)
+        without = count(without_faint(done), known, found, states, gone)
         for name in CLASSES:
             totals["known"][name] += by_truth[name]
             totals["found"][name] += by_model[name]
+            totals["found, no faint"][name] += without[name]
         print(study.subject, {name: by_model[name].tolist() for name in CLASSES}, flush=True)
     rows = []
     for way, counted in totals.items():
@@ -142,10 +156,12 @@ def stable(root: Path, output: Path, model: LoadedModel) -> pd.DataFrame:
         truth = track_lesions(shared).counts().loc[1]
         done = compare(scans_of(root, study.subject), output / study.subject, model=model)
         said = done.tracks.counts().loc[1]
+        plain = without_faint(done).counts().loc[1]
         row = {"patient": study.subject, "lesions": int(done.summary["lesions"].iloc[-1])}
         for name in ("new", "gone", "growing", "shrinking"):
             row[f"{name} (known instances)"] = int(truth[name])
             row[name] = int(said[name])
+            row[f"{name} (no faint)"] = int(plain[name])
         rows.append(row)
         print(row, flush=True)
     return pd.DataFrame(rows)
