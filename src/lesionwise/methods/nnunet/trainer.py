@@ -108,7 +108,7 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
             self.label_manager.num_segmentation_heads + (HEADS if self.heads else 0),
             deep_supervision=self.enable_deep_supervision,
         ).to(self.device)
-        self.network = torch.compile(network) if self._do_i_compile() else network
+        self.network: Any = torch.compile(network) if self._do_i_compile() else network
         self.optimizer, self.lr_scheduler = self.configure_optimizers()
         self.loss = self._build_loss()
         self.dataset_class = Arrays
