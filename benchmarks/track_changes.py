@@ -35,8 +35,8 @@ from lesionwise.types import Instances, Study, Volume
 
 CLASSES = ("new", "gone", "growing", "shrinking", "stable")
 WAYS = ("known", "found", "found, no faint")
-"""Known instances; the model's; the model's without the rule that a lesion that the other visit shows
-below its threshold is faint rather than new or gone."""
+"""Known instances; the model's; the model's without the rules that call a lesion faint rather than
+new or gone."""
 
 
 def scans_of(root: Path, subject: str) -> list[Path]:
@@ -108,11 +108,23 @@ def without_faint(done: Comparison) -> Tracks:
     return track_lesions(shared)
 
 
-def on_first(study: Study, labels: list[Instances]) -> list[Instances]:
-    """Both visits' lesions on the first visit's grid, by registration of the scans."""
+def followed(study: Study) -> tuple[Tracks, list[Instances]]:
+    """The known lesions followed, and what was followed: both visits on the first one's grid, by
+    registration of the scans. Lesions too small to count are seen faintly."""
     a, b = study.visits
     world = rigid(a.scans["flair"], b.scans["flair"], fixed_mask=a.brain, moving_mask=b.brain)
-    return [labels[0], labels_on(labels[1], labels[0].grid, world)]
+    grid = a.labels["instances"].grid
+
+    def laid(labels: list[Instances]) -> list[Instances]:
+        return [labels[0], labels_on(labels[1], grid, world)]
+
+    shared = laid(known_instances(study))
+    everything = [
+        Instances(v.labels["instances"].array.astype(np.int32), v.labels["instances"].grid)
+        for v in study.visits
+    ]
+    seen = [(visit.labels > 0).astype(np.float32) for visit in laid(everything)]
+    return track_lesions(shared, probabilities=seen), shared
 
 
 def changing(root: Path, output: Path, model: LoadedModel) -> pd.DataFrame:
@@ -121,8 +133,8 @@ def changing(root: Path, output: Path, model: LoadedModel) -> pd.DataFrame:
     for study in read_dataset(root):
         states, gone = known_states(root, study)
         known = known_instances(study)
-        shared = on_first(study, known)
-        by_truth = count(track_lesions(shared), shared, shared, states, gone)
+        tracks, shared = followed(study)
+        by_truth = count(tracks, shared, shared, states, gone)
         done = compare(scans_of(root, study.subject), output / study.subject, model=model)
         found = [visit.main[1] for visit in done.found]
         by_model = count(done.tracks, known, found, states, gone)
@@ -152,8 +164,7 @@ def stable(root: Path, output: Path, model: LoadedModel) -> pd.DataFrame:
     """Lesions falsely called new or gone in patients in whom nothing changed."""
     rows = []
     for study in read_dataset(root):
-        shared = on_first(study, known_instances(study))
-        truth = track_lesions(shared).counts().loc[1]
+        truth = followed(study)[0].counts().loc[1]
         done = compare(scans_of(root, study.subject), output / study.subject, model=model)
         said = done.tracks.counts().loc[1]
         plain = without_faint(done).counts().loc[1]

@@ -368,6 +368,7 @@ def test_names_of_labels_decide_nothing(visits: list[Instances], names: list[int
 def test_a_lesion_that_the_other_visit_shows_faintly_is_neither_new_nor_gone() -> None:
     before, after = visit(box(1, 2)), visit(box(1, 20), box(2, 30))
     earlier, later = np.zeros(SHAPE, np.float32), np.zeros(SHAPE, np.float32)
+    earlier[before.labels == 1] = later[after.labels > 0] = 0.9
     earlier[after.labels == 1] = 0.3
     earlier[after.labels == 2] = 0.2  # on the limit
     later[before.labels == 1] = 0.4
@@ -377,6 +378,15 @@ def test_a_lesion_that_the_other_visit_shows_faintly_is_neither_new_nor_gone() -
     off = TrackingRules(faint_probability=1.0)
     tracks = track_lesions([before, after], off, [earlier, later])
     assert states(tracks.lineages, 1) == {1: "new", 2: "new", 0: "gone"}
+
+
+def test_a_lesion_that_is_hardly_believed_is_not_new() -> None:
+    later = np.zeros(SHAPE, np.float32)
+    later[visit(box(1, 2)).labels > 0] = 0.6  # on the limit
+    later[visit(box(1, 20)).labels > 0] = 0.55
+    maps = [np.zeros(SHAPE, np.float32), later]
+    tracks = track_lesions([visit(), visit(box(1, 2), box(2, 20))], probabilities=maps)
+    assert states(tracks.lineages, 1) == {1: "new", 2: "faint"}
 
 
 def test_a_small_lesion_stays_too_small_however_faint() -> None:

@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from lesionwise.instances.filters import SIZE_ROUNDING
 from lesionwise.instances.voxels import Indices, list_voxels
-from lesionwise.types import Grid, Instances, LabelArray
+from lesionwise.types import FloatArray, Grid, Instances, LabelArray
 
 Kind = Literal["overlap", "weak", "near"]
 _LABELS = ["label_before", "label_after"]
@@ -77,6 +77,12 @@ class Lesions:
             np.ravel_multi_index(tuple(index[first].T), grid.shape).astype(np.int64),
             grid,
         )
+
+    def mean_of(self, image: FloatArray) -> NDArray[np.float64]:
+        """(m,) the mean of an (I, J, K) image over each lesion."""
+        count = np.bincount(self.row, minlength=len(self.label))
+        values = image[tuple(self.index.T)].astype(np.float64)
+        return np.bincount(self.row, values, len(self.label)) / np.maximum(count, 1)
 
     def large_enough(self, min_across_mm: float) -> NDArray[np.bool_]:
         """(m,) True where a lesion measures at least that much across, up to rounding."""

@@ -32,7 +32,7 @@ STATES = (
 ``too small``: without a partner, but not large enough to be called new or gone.
 ``baseline``: at the first visit, with nothing to compare it to.
 ``faint``: without a partner, but the other visit's probability shows it below its threshold, so it
-may have been there, or be there still.
+may have been there, or be there still; or hardly believed at its own visit.
 """
 
 
@@ -54,8 +54,10 @@ class TrackingRules:
             decides in the usual range: 0.4 mm is 67 % of a lesion of 24 mm³, 42 % of 100 mm³
             and 19 % of 1000 mm³. ``benchmarks/bench_rescan.py`` measures it on real masks.
         faint_probability: a lesion without a partner is faint rather than new or gone where the
-            other visit's mean probability in it exceeds this. Takes effect where probabilities
-            are given; 1 switches it off.
+            other visit's mean probability in it exceeds this, and
+        sure_probability: where its own visit's mean probability does not reach this. Both take
+            effect where probabilities are given; 1 and 0 switch them off.
+            ``benchmarks/track_changes.py`` shows what they do.
     """
 
     tolerance_mm: float = 2.0
@@ -65,6 +67,7 @@ class TrackingRules:
     rescan_relative: float = 0.1
     rescan_mm3: float = 10.0
     faint_probability: float = 0.2
+    sure_probability: float = 0.6
 
     def limit_mm3(self, before_mm3: float, after_mm3: float) -> float:
         """The change of volume that growth or shrinkage must exceed."""
@@ -119,8 +122,8 @@ class Transition:
         self.away_before = nearest_distance_mm(before, after)
         self.away_after = nearest_distance_mm(after, before)
         earlier, later = (None, None) if probabilities is None else probabilities[at - 1 : at + 1]
-        names_before = _alone("gone", before, later, rules)
-        self.names_after = _alone("new", after, earlier, rules)
+        names_before = _alone("gone", before, earlier, later, rules)
+        self.names_after = _alone("new", after, later, earlier, rules)
         self.becomes = {
             label: self._state(
                 len(children),
@@ -237,15 +240,19 @@ class Transition:
 
 
 def _alone(
-    name: str, lesions: Lesions, other_visit: FloatArray | None, rules: TrackingRules
+    name: str,
+    lesions: Lesions,
+    own_visit: FloatArray | None,
+    other_visit: FloatArray | None,
+    rules: TrackingRules,
 ) -> list[str]:
     """What each lesion is called if it has no partner: ``name``, faint, or too small."""
     names = np.where(lesions.large_enough(rules.min_across_mm), name, "too small").astype(object)
-    if other_visit is not None and len(lesions.label):
-        seen = other_visit[tuple(lesions.index.T)].astype(np.float64)
-        count = np.bincount(lesions.row, minlength=len(lesions.label))
-        mean = np.bincount(lesions.row, seen, len(lesions.label)) / np.maximum(count, 1)
-        names[(names == name) & (mean > rules.faint_probability * (1 + 1e-6))] = "faint"
+    if own_visit is not None and other_visit is not None:
+        # means are sums of float32: what only rounding puts beyond a limit stays within
+        seen = lesions.mean_of(other_visit) > rules.faint_probability * (1 + 1e-6)
+        unsure = lesions.mean_of(own_visit) < rules.sure_probability * (1 - 1e-6)
+        names[(names == name) & (seen | unsure)] = "faint"
     return [str(each) for each in names]
 
 
