@@ -82,8 +82,9 @@ class Lesions:
         """(m,) the mean of an (I, J, K) image over each lesion."""
         count = np.bincount(self.row, minlength=len(self.label))
         values = image[tuple(self.index.T)].astype(np.float64)
-        total: NDArray[np.float64] = np.bincount(self.row, values, len(self.label))
-        return np.divide(total, np.maximum(count, 1), dtype=np.float64)
+        total = np.bincount(self.row, values, len(self.label))
+        mean: NDArray[np.float64] = total / np.maximum(count, 1)
+        return mean
 
     def large_enough(self, min_across_mm: float) -> NDArray[np.bool_]:
         """(m,) True where a lesion measures at least that much across, up to rounding."""
