@@ -132,7 +132,7 @@ def test_a_call_that_is_killed_leaves_what_is_done_and_nothing_half(
         text=True,
         start_new_session=True,
     )
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180
     while not ((log / "03").exists() and (log / "04").exists()):
         assert call.poll() is None
         assert time.monotonic() < end
@@ -141,7 +141,7 @@ def test_a_call_that_is_killed_leaves_what_is_done_and_nothing_half(
         os.killpg(call.pid, sign)  # as a terminal does: to the workers too
     else:
         os.kill(call.pid, sign)
-    _, said = call.communicate(timeout=60)
+    _, said = call.communicate(timeout=240)
     assert said.count("Traceback") <= 1, said  # that of the script, not those of workers
     assert sorted(p.name for p in out.glob("sub-*")) == ["sub-01", "sub-02"]
     one_process()

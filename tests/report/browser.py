@@ -68,7 +68,7 @@ class Browser:
             "POST", f"{self.address}/execute/sync", {"script": script, "args": list(arguments)}
         )
 
-    def wait(self, script: str, seconds: float = 60) -> Any:
+    def wait(self, script: str, seconds: float = 180) -> Any:
         """What an expression gives once it is true.
 
         Raises:
