@@ -92,7 +92,9 @@ def progress_shown() -> Iterator[types.Progress]:
 
 
 def show(table: pd.DataFrame, title: str = "") -> None:
-    """Print a small table on standard output."""
+    """Print a small table on standard output; of a wide one no column that is 0 throughout."""
+    if len(table.columns) > 8:
+        table = table.loc[:, [bool((table[name] != 0).any()) for name in table.columns]]
     if title:
         results.print(f"\n{title}", markup=False, soft_wrap=True)
     shown = Table(header_style="bold")
