@@ -11,7 +11,9 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.random import Generator
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lesionwise.learning.augment import along, gaussian_matrix, spline_field
 
@@ -19,11 +21,22 @@ Range = tuple[float, float]
 
 
 class Effect(Protocol):
-    """One change of an image (I, J, K) whose voxels within the brain are ``inside``."""
+    """One change of an image (I, J, K) whose voxels within the brain are ``inside``.
 
-    def __call__(
-        self, image: torch.Tensor, inside: torch.Tensor, rng: np.random.Generator
-    ) -> torch.Tensor: ...
+    A call always changes the image; how often it is called lies with `applied`.
+    """
+
+    @property
+    def probability(self) -> float:
+        """Of being applied to an image."""
+
+    def __call__(self, image: Tensor, inside: Tensor, rng: Generator) -> Tensor:
+        """The changed image (I, J, K), float; the input stays as it is."""
+
+
+def applied(effect: Effect, image: Tensor, inside: Tensor, rng: Generator) -> Tensor:
+    """The image after the effect, or with the complement of its probability as it was."""
+    return effect(image, inside, rng) if rng.random() < effect.probability else image
 
 
 @dataclass(frozen=True)
@@ -32,14 +45,14 @@ class Effects:
 
     effects: tuple[Effect, ...]
 
-    def __call__(self, image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    def __call__(self, image: NDArray[np.float32], rng: Generator) -> NDArray[np.float32]:
         """A changed copy, float32."""
         changed = []
         for channel in image:
             x = torch.from_numpy(np.ascontiguousarray(channel, dtype=np.float32))
             inside = x != 0
             for effect in self.effects:
-                x = effect(x, inside, rng)
+                x = applied(effect, x, inside, rng)
             changed.append(torch.where(inside, x.float(), torch.zeros(())).numpy())
         return np.stack(changed)
 
@@ -56,12 +69,8 @@ class OneOf:
     effects: tuple[Effect, ...]
     probability: float = 1.0
 
-    def __call__(
-        self, image: torch.Tensor, inside: torch.Tensor, rng: np.random.Generator
-    ) -> torch.Tensor:
-        if rng.random() >= self.probability:
-            return image
-        return self.effects[rng.integers(len(self.effects))](image, inside, rng)
+    def __call__(self, image: Tensor, inside: Tensor, rng: Generator) -> Tensor:
+        return applied(self.effects[rng.integers(len(self.effects))], image, inside, rng)
 
 
 @dataclass(frozen=True)
@@ -71,11 +80,7 @@ class Blur:
     sigma_vox: Range
     probability: float = 1.0
 
-    def __call__(
-        self, image: torch.Tensor, inside: torch.Tensor, rng: np.random.Generator
-    ) -> torch.Tensor:
-        if rng.random() >= self.probability:
-            return image
+    def __call__(self, image: Tensor, inside: Tensor, rng: Generator) -> Tensor:
         return blurred(image, rng.uniform(*self.sigma_vox))
 
 
@@ -86,11 +91,7 @@ class Sharpen:
     sigma_vox: Range
     probability: float = 1.0
 
-    def __call__(
-        self, image: torch.Tensor, inside: torch.Tensor, rng: np.random.Generator
-    ) -> torch.Tensor:
-        if rng.random() >= self.probability:
-            return image
+    def __call__(self, image: Tensor, inside: Tensor, rng: Generator) -> Tensor:
         return 2 * image - blurred(image, rng.uniform(*self.sigma_vox))
 
 
@@ -104,11 +105,7 @@ class AxialMean:
     sizes_vox: tuple[int, ...] = (2, 3, 4)
     probability: float = 1.0
 
-    def __call__(
-        self, image: torch.Tensor, inside: torch.Tensor, rng: np.random.Generator
-    ) -> torch.Tensor:
-        if rng.random() >= self.probability:
-            return image
+    def __call__(self, image: Tensor, inside: Tensor, rng: Generator) -> Tensor:
         size = int(rng.choice(self.sizes_vox))
         n = image.shape[2]
         apart = torch.arange(n)[:, None] - torch.arange(n)[None, :]
@@ -132,11 +129,7 @@ class BiasField:
     zero: float = 0.0
     points: int = 4
 
-    def __call__(
-        self, image: torch.Tensor, inside: torch.Tensor, rng: np.random.Generator
-    ) -> torch.Tensor:
-        if rng.random() >= self.probability:
-            return image
+    def __call__(self, image: Tensor, inside: Tensor, rng: Generator) -> Tensor:
         i, j, k = image.shape
         lattice = rng.normal(0.0, rng.uniform(*self.log_deviation), (1, *(self.points,) * 3))
         gain = torch.from_numpy(np.exp(spline_field(lattice, (i, j, k))[0]))
@@ -156,11 +149,7 @@ class Gamma:
     probability: float = 1.0
     keep_moments: bool = False
 
-    def __call__(
-        self, image: torch.Tensor, inside: torch.Tensor, rng: np.random.Generator
-    ) -> torch.Tensor:
-        if rng.random() >= self.probability:
-            return image
+    def __call__(self, image: Tensor, inside: Tensor, rng: Generator) -> Tensor:
         power = float(np.exp(rng.uniform(*np.log(self.exponent))))
         values = image[inside]
         if values.numel() < 2:
@@ -180,10 +169,8 @@ class Contrast:
     factor: Range
     probability: float = 1.0
 
-    def __call__(
-        self, image: torch.Tensor, inside: torch.Tensor, rng: np.random.Generator
-    ) -> torch.Tensor:
-        if rng.random() >= self.probability or not bool(inside.any()):
+    def __call__(self, image: Tensor, inside: Tensor, rng: Generator) -> Tensor:
+        if not bool(inside.any()):
             return image
         mean = image[inside].mean()
         return (image - mean) * rng.uniform(*self.factor) + mean
@@ -196,10 +183,8 @@ class Gain:
     factor: Range
     probability: float = 1.0
 
-    def __call__(
-        self, image: torch.Tensor, inside: torch.Tensor, rng: np.random.Generator
-    ) -> torch.Tensor:
-        return image if rng.random() >= self.probability else image * rng.uniform(*self.factor)
+    def __call__(self, image: Tensor, inside: Tensor, rng: Generator) -> Tensor:
+        return image * rng.uniform(*self.factor)
 
 
 @dataclass(frozen=True)
@@ -209,11 +194,7 @@ class Shift:
     deviations: Range
     probability: float = 1.0
 
-    def __call__(
-        self, image: torch.Tensor, inside: torch.Tensor, rng: np.random.Generator
-    ) -> torch.Tensor:
-        if rng.random() >= self.probability:
-            return image
+    def __call__(self, image: Tensor, inside: Tensor, rng: Generator) -> Tensor:
         return image + rng.uniform(*self.deviations) * deviation(image, inside)
 
 
@@ -224,17 +205,13 @@ class Noise:
     deviations: Range
     probability: float = 1.0
 
-    def __call__(
-        self, image: torch.Tensor, inside: torch.Tensor, rng: np.random.Generator
-    ) -> torch.Tensor:
-        if rng.random() >= self.probability:
-            return image
+    def __call__(self, image: Tensor, inside: Tensor, rng: Generator) -> Tensor:
         sigma = rng.uniform(*self.deviations) * deviation(image, inside)
         noise = rng.standard_normal(tuple(image.shape), dtype=np.float32)
         return image + torch.from_numpy(noise) * sigma
 
 
-def blurred(image: torch.Tensor, sigma_vox: float) -> torch.Tensor:
+def blurred(image: Tensor, sigma_vox: float) -> Tensor:
     """A Gaussian blur of (I, J, K); ends keep their brightness. σ 0 changes nothing."""
     if sigma_vox <= 0:
         return image
@@ -243,7 +220,7 @@ def blurred(image: torch.Tensor, sigma_vox: float) -> torch.Tensor:
     return image
 
 
-def deviation(image: torch.Tensor, inside: torch.Tensor) -> float:
+def deviation(image: Tensor, inside: Tensor) -> float:
     """The standard deviation within the brain; 0 where fewer than two voxels lie in it."""
     values = image[inside]
     return float(values.std()) if values.numel() > 1 else 0.0
