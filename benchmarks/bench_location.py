@@ -23,7 +23,7 @@ import pandas as pd
 from lesionwise.io.nifti import read_labels, read_mask, read_volume
 from lesionwise.preprocess.brain import brain_mask
 from lesionwise.preprocess.location import find_landmarks, locate_lesions
-from lesionwise.simulate.patient import simulate_with_truth
+from lesionwise.simulate.patient import simulate_patient
 from lesionwise.types import Instances, Volume
 
 ORDER = ("periventricular", "juxtacortical", "infratentorial", "deep white matter")
@@ -31,7 +31,7 @@ ORDER = ("periventricular", "juxtacortical", "infratentorial", "deep white matte
 
 def simulated(seed: int) -> pd.DataFrame:
     """Rows of a new patient."""
-    patient = simulate_with_truth(seed)
+    patient = simulate_patient(seed)
     visit = patient.study.visits[0]
     scan = visit.scans["flair"]
     brain = brain_mask(scan, name=f"seed {seed}")

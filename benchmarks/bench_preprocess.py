@@ -299,7 +299,7 @@ def heads(seeds: tuple[int, ...] = (11, 12, 13)) -> None:
     from lesionwise.simulate.patient import simulate_patient
 
     for seed in seeds:
-        scan = simulate_patient(seed).visits[0].scans["flair"]
+        scan = simulate_patient(seed).study.baseline.scans["flair"]
         found = template_matrix(Volume(scan.array.astype(np.float32), scan.grid))
         # the simulator draws the head from the first of the seed's four streams
         head = make_head(np.random.default_rng(np.random.SeedSequence(seed).spawn(4)[0]))
@@ -370,7 +370,7 @@ def tissue(seeds: tuple[int, ...] = (21, 22, 23)) -> None:
     from lesionwise.simulate.patient import simulate_patient
 
     for seed in seeds:
-        study = N4()(Resample(1.5)(simulate_patient(seed, with_skull=False)))
+        study = N4()(Resample(1.5)(simulate_patient(seed, with_skull=False).study))
         visit = study.visits[0]
         truth = visit.labels["tissue"].array
         lesions = truth == 4

@@ -39,7 +39,7 @@ def main() -> None:
         stripped = np.mean(array[array.shape[0] // 2, :, -3:] != 0) < 0.5 and spacing[2] < 1.5
         visit = simulate_patient(
             seed, style=a.style, spacing_mm=spacing, with_skull=not stripped
-        ).baseline
+        ).study.baseline
         scan = visit.scans["flair"]
         labels = visit.labels["instances"].array
         rows.append((f"simulated {seed}", scan.array, labels, scan.grid.spacing_mm))

@@ -259,7 +259,7 @@ def test_n4_takes_thin_scans(shape):
 @pytest.fixture(scope="module")
 def biased_patient():
     """A simulated patient under a known field: study, its white matter."""
-    patient = simulate_patient(7, spacing_mm=(3.0, 3.0, 3.0), with_skull=False)
+    patient = simulate_patient(7, spacing_mm=(3.0, 3.0, 3.0), with_skull=False).study
     visit = patient.visits[0]
     where = visit.scans["flair"].grid
     at = where.world_mm(np.argwhere(np.ones(where.shape, bool)))

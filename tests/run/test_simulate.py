@@ -51,7 +51,7 @@ def made(monkeypatch):
         study = Study(subject, tuple(visit), changes)
         return Patient(study, (rows,) * visits, ((), (9,))[:visits])
 
-    monkeypatch.setattr(module, "simulate_with_truth", tiny)
+    monkeypatch.setattr(module, "simulate_patient", tiny)
     return seeds
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lesionwise.simulate.anatomy import Anatomy
-from lesionwise.simulate.patient import Patient, simulate_with_truth
+from lesionwise.simulate.patient import Patient, simulate_patient
 
 SIDE = 72
 
@@ -40,4 +40,4 @@ def toy() -> Anatomy:
 @pytest.fixture(scope="session")
 def patient() -> Patient:
     """Two visits, 2 mm voxels in plane and 4 mm slices, unregistered."""
-    return simulate_with_truth(5, 2, spacing_mm=(2.0, 2.0, 4.0))
+    return simulate_patient(5, 2, spacing_mm=(2.0, 2.0, 4.0))

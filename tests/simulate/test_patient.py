@@ -2,7 +2,7 @@ import cc3d
 import numpy as np
 import pytest
 
-from lesionwise.simulate.patient import simulate_patient, simulate_with_truth, state
+from lesionwise.simulate.patient import simulate_patient, state
 
 
 def _arrays(patient, visit):
@@ -102,7 +102,7 @@ def test_a_patient_has_a_visit():
 
 @pytest.mark.slow
 def test_same_seed_same_patient(patient):
-    again = simulate_with_truth(5, 2, spacing_mm=(2.0, 2.0, 4.0))
+    again = simulate_patient(5, 2, spacing_mm=(2.0, 2.0, 4.0))
     for a, b in zip(patient.study.visits, again.study.visits, strict=True):
         np.testing.assert_array_equal(a.scans["flair"].array, b.scans["flair"].array)
         np.testing.assert_array_equal(a.labels["instances"].array, b.labels["instances"].array)
@@ -111,7 +111,7 @@ def test_same_seed_same_patient(patient):
 @pytest.mark.slow
 def test_registered_visits_share_a_grid_and_lesions_that_touch_none_keep_their_place():
     """Inside a confluent group a growing unit may win voxels from its neighbor; elsewhere not."""
-    patient = simulate_with_truth(6, 2, spacing_mm=(1.0, 1.0, 1.0), registered=True)
+    patient = simulate_patient(6, 2, spacing_mm=(1.0, 1.0, 1.0), registered=True)
     a, b = patient.study.visits
     assert a.scans["flair"].grid.matches(b.scans["flair"].grid)
     before, after = a.labels["instances"].array, b.labels["instances"].array
@@ -130,7 +130,7 @@ def test_distributions_stay_near_the_fitted_ones():
     quantiles = lesion_statistics()["patient_quantiles"]
     counts, loads = [], []
     for seed in range(10):
-        visit = simulate_patient(seed, spacing_mm=(1.0, 1.0, 1.0)).baseline
+        visit = simulate_patient(seed, spacing_mm=(1.0, 1.0, 1.0)).study.baseline
         labels = visit.labels["instances"].array
         counts.append(cc3d.connected_components(labels > 0, connectivity=26).max())
         loads.append((labels > 0).sum() / 1000)
@@ -140,7 +140,7 @@ def test_distributions_stay_near_the_fitted_ones():
 
 @pytest.mark.slow
 def test_a_stable_patient_has_the_same_lesions_on_another_scanner():
-    patient = simulate_with_truth(8, 2, lesion_change=0, new_scanner=True)
+    patient = simulate_patient(8, 2, lesion_change=0, new_scanner=True)
     study = patient.study
     assert not any(volume.array.any() for volume in study.changes.values())
     assert {row["change"] for row in patient.lesions[1]} == {"stable"}

@@ -17,7 +17,7 @@ from lesionwise.io.files import check_writable, read_json, write_json, write_tab
 from lesionwise.io.names import Entities, derivative_path
 from lesionwise.io.nifti import write_volume
 from lesionwise.simulate.masks import find_masks, read_lesion_mask
-from lesionwise.simulate.patient import Patient, simulate_with_truth
+from lesionwise.simulate.patient import Patient, simulate_patient
 from lesionwise.simulate.scanner import Style
 from lesionwise.types import Grid, InputError, Progress, Volume, silent
 
@@ -189,7 +189,7 @@ def _write_frame(output: Path, orders: list[_Order], real_lesions: bool) -> None
 
 def _write_patient(output: Path, order: _Order) -> None:
     mask = read_lesion_mask(Path(order.lesion_mask)) if order.lesion_mask else None
-    patient = simulate_with_truth(
+    patient = simulate_patient(
         order.seed,
         order.visits,
         style=order.style,

@@ -31,7 +31,13 @@ class Patient:
     """A simulated study and its lesions as rows.
 
     Attributes:
-        study: what `simulate_patient` returns.
+        study: with scan ``flair`` (uint16) per visit, the brain, and labels ``lesions``
+            (uint8, exactly where instances > 0), ``instances`` (int32, a lesion keeps its label
+            through all visits) and ``tissue`` (uint8: 0 outside, 1 fluid, 2 gray, 3 white matter,
+            4 lesion), all on the visit's own grid. With two or more visits, ``changes`` between
+            the first and the last on the last one's grid, uint8: ``new`` and ``gone`` hold
+            whole lesions, ``growing`` and ``shrinking`` the voxels won or lost by lesions that
+            are in both; ``gone`` and ``shrinking`` lie where the lesion was.
         lesions: per visit, one row per lesion that has voxels in that visit's scan: index,
             volume_mm3 (on the scan's grid), location, confluent_group (0 for a lesion that
             touches no other), units_in_group, change (since the visit before; "" at the first).
@@ -56,7 +62,7 @@ def simulate_patient(
     new_scanner: bool = False,
     lesion_mask: Volume | None = None,
     subject: str | None = None,
-) -> Study:
+) -> Patient:
     """A patient whose truth is known to the voxel.
 
     Args:
@@ -78,45 +84,9 @@ def simulate_patient(
             the mask's shape (`split_at_maxima`).
         subject: its name; by default made from the seed.
 
-    Returns:
-        A study with scan ``flair`` (uint16) per visit, the brain, and labels ``lesions``
-        (uint8, exactly where instances > 0), ``instances`` (int32, a lesion keeps its label
-        through all visits) and ``tissue`` (uint8: 0 outside, 1 fluid, 2 gray, 3 white matter,
-        4 lesion), all on the visit's own grid. With two or more visits, ``changes`` between
-        the first and the last on the last one's grid, uint8: ``new`` and ``gone`` hold
-        whole lesions, ``growing`` and ``shrinking`` the voxels won or lost by lesions that
-        are in both; ``gone`` and ``shrinking`` lie where the lesion was.
+    Raises:
+        ValueError: If a patient would have no visit.
     """
-    return simulate_with_truth(
-        seed,
-        visits,
-        style=style,
-        lesion_load=lesion_load,
-        spacing_mm=spacing_mm,
-        with_skull=with_skull,
-        registered=registered,
-        lesion_change=lesion_change,
-        new_scanner=new_scanner,
-        lesion_mask=lesion_mask,
-        subject=subject,
-    ).study
-
-
-def simulate_with_truth(
-    seed: int,
-    visits: int = 1,
-    *,
-    style: Style = "realistic",
-    lesion_load: float = 1.0,
-    spacing_mm: tuple[float, float, float] | None = None,
-    with_skull: bool = True,
-    registered: bool = False,
-    lesion_change: float = 1.0,
-    new_scanner: bool = False,
-    lesion_mask: Volume | None = None,
-    subject: str | None = None,
-) -> Patient:
-    """As `simulate_patient`, with the table of lesions of every visit."""
     if visits < 1:
         raise ValueError(f"a patient has at least one visit, got {visits}")
     streams = np.random.SeedSequence(seed).spawn(4)
