@@ -1,10 +1,13 @@
 """What every test may use."""
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "helpers"))  # modules that several tests share
 
 SHARED = Path(__file__).parents[1] / ".." / "shared"
 
@@ -26,3 +29,22 @@ def shared() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture
+def call(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line in this process: exit status, standard output, standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        from lesionwise.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["lesionwise", *map(str, arguments)])
+        try:
+            main()
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+        shown = capsys.readouterr()
+        return status, shown.out, shown.err
+
+    return run

@@ -5,27 +5,8 @@ import sys
 
 import nibabel as nib
 import numpy as np
-import pytest
 
 import lesionwise
-from lesionwise.cli import main
-
-
-def run(monkeypatch, capsys, *arguments):
-    """Exit status, standard output, standard error."""
-    monkeypatch.setattr(sys, "argv", ["lesionwise", *map(str, arguments)])
-    try:
-        main()
-        status = 0
-    except SystemExit as end:
-        status = int(end.code or 0)
-    shown = capsys.readouterr()
-    return status, shown.out, shown.err
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    return lambda *arguments: run(monkeypatch, capsys, *arguments)
 
 
 def save(path, array, affine=None):

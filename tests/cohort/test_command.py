@@ -13,7 +13,6 @@ import pytest
 
 pytest.importorskip("distributed")
 
-from lesionwise.cli import main
 from lesionwise.cohort import participant
 from lesionwise.io.files import read_json
 from lesionwise.run.segment import segment
@@ -21,21 +20,10 @@ from lesionwise.run.simulate import simulate
 
 
 @pytest.fixture
-def call(monkeypatch, capsys, client_in_this_process):
-    """Run the command line in this process: exit status, standard output, standard error."""
+def call(call, monkeypatch, client_in_this_process):
+    """The command line, its subcommand named, with a worker in this process."""
     monkeypatch.setattr(participant, "dask_client", client_in_this_process)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["lesionwise", "cohort", *map(str, arguments)])
-        try:
-            main()
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
-        shown = capsys.readouterr()
-        return status, shown.out, shown.err
-
-    return run
+    return lambda *arguments: call("cohort", *arguments)
 
 
 def test_an_unknown_participant_is_one_line_and_status_2(call, dataset, tmp_path):

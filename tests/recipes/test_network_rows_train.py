@@ -10,6 +10,7 @@ import shutil
 import nibabel
 import numpy as np
 import pytest
+from bids import begin, save_visit
 
 from lesionwise.run.evaluate import evaluate
 from lesionwise.run.pairs import predict_pairs
@@ -81,8 +82,7 @@ ROWS = {
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     """Four patients with two visits each; what is new lies beside what was there."""
-    root = tmp_path_factory.mktemp("pairs")
-    (root / "dataset_description.json").write_text('{"Name": "t", "BIDSVersion": "1.10.0"}')
+    root = begin(tmp_path_factory.mktemp("pairs"))
     where = np.indices((SIDE,) * 3) - (SIDE - 1) / 2
     brain = (where**2).sum(axis=0) < 14**2
     for number, subject in enumerate("abcd"):
@@ -93,18 +93,14 @@ def dataset(tmp_path_factory):
         new[18:23, 15 + number : 20 + number, 14:19] = 1
         for session, lesions in (("01", old), ("02", old | (new > 0))):
             image = brain * (100 + 10 * rng.standard_normal(brain.shape)) + 60 * lesions
-            folder = root / f"sub-{subject}" / f"ses-{session}" / "anat"
-            folder.mkdir(parents=True)
             volumes = {
                 "FLAIR": image.astype(np.float32),
-                "desc-brain_mask": brain.astype(np.uint8),
-                "label-L_mask": lesions.astype(np.uint8),
+                "desc-brain_mask": brain,
+                "label-L_mask": lesions,
             }
             if session == "02":
-                volumes["label-L_desc-new_mask"] = new.astype(np.uint8)
-            for name, array in volumes.items():
-                stem = folder / f"sub-{subject}_ses-{session}_{name}.nii.gz"
-                nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), stem)
+                volumes["label-L_desc-new_mask"] = new > 0
+            save_visit(root, subject, session, volumes)
     return root
 
 

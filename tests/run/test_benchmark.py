@@ -3,10 +3,10 @@
 import json
 import shutil
 
-import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from bids import begin, save_visit
 
 from lesionwise.io.files import read_json, read_table
 from lesionwise.metrics.case import KEYS
@@ -103,17 +103,12 @@ RECIPE = Recipe(
 }
 
 
-def save(folder, stem, arrays):
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, array in arrays.items():
-        image = nibabel.Nifti1Image(array, np.diag([1.0, 1.0, 2.0, 1.0]))
-        nibabel.save(image, folder / f"{stem}_{name}.nii.gz")
+AFFINE = np.diag([1.0, 1.0, 2.0, 1.0])
 
 
 def write_dataset(root, *, new=True):
     """Four patients with an old lesion in both visits and, in three, a new one in the second."""
-    root.mkdir()
-    (root / "dataset_description.json").write_text('{"Name": "t", "BIDSVersion": "1.10.0"}')
+    begin(root)
     brain = np.zeros((SIDE,) * 3, dtype=np.uint8)
     brain[2:14, 2:14, 2:14] = 1
     for seed, subject in enumerate("abcd"):
@@ -129,8 +124,7 @@ def write_dataset(root, *, new=True):
             arrays["label-L_mask"] = marked
             if visit == "02":
                 arrays["desc-new_label-L_mask"] = appeared
-            folder = root / f"sub-{subject}" / f"ses-{visit}" / "anat"
-            save(folder, f"sub-{subject}_ses-{visit}", arrays)
+            save_visit(root, subject, visit, arrays, AFFINE)
     return root
 
 

@@ -2,9 +2,9 @@
 
 import json
 
-import nibabel
 import numpy as np
 import pytest
+from bids import begin, save_visit
 from safetensors.numpy import load_file
 
 import lesionwise.run.train as train_module
@@ -28,8 +28,7 @@ SMALL = (
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     """Three patients, one with two visits: a ball of brain with two lesions."""
-    root = tmp_path_factory.mktemp("bids")
-    (root / "dataset_description.json").write_text('{"Name": "t", "BIDSVersion": "1.10.0"}')
+    root = begin(tmp_path_factory.mktemp("bids"))
     where = np.indices((SIDE,) * 3) - (SIDE - 1) / 2
     brain = (where**2).sum(axis=0) < 10**2
     for seed, (subject, session) in enumerate([("a", "01"), ("a", "02"), ("b", ""), ("c", "")]):
@@ -38,16 +37,13 @@ def dataset(tmp_path_factory):
         lesions[7:11, 7:11, 7:11] = 1
         lesions[13:17, 12:16, 12:16] = 2
         image = brain * (100 + 10 * rng.standard_normal(brain.shape)) + 60 * (lesions > 0)
-        stem = f"sub-{subject}" + (f"_ses-{session}" if session else "")
-        folder = root / f"sub-{subject}" / (f"ses-{session}" if session else "") / "anat"
-        folder.mkdir(parents=True)
-        for name, array in {
+        volumes = {
             "FLAIR": image.astype(np.float32),
-            "desc-brain_mask": brain.astype(np.uint8),
-            "label-L_mask": (lesions > 0).astype(np.uint8),
+            "desc-brain_mask": brain,
+            "label-L_mask": lesions > 0,
             "seg-truth_dseg": lesions,
-        }.items():
-            nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), folder / f"{stem}_{name}.nii.gz")
+        }
+        save_visit(root, subject, session, volumes)
     return root
 
 

@@ -5,6 +5,7 @@ import json
 import nibabel
 import numpy as np
 import pytest
+from bids import begin, save_visit
 
 pytest.importorskip("nnunetv2", reason="nnunetv2 is not installed (the extra nnunet)")
 
@@ -38,20 +39,17 @@ ROWS = {
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     """Two patients with brain masks and lesions told apart."""
-    root = tmp_path_factory.mktemp("bids")
-    (root / "dataset_description.json").write_text('{"Name": "t", "BIDSVersion": "1.10.0"}')
+    root = begin(tmp_path_factory.mktemp("bids"))
     for seed, subject in enumerate("ab"):
         visit = study(seed).followup
-        folder = root / f"sub-{subject}" / "anat"
-        folder.mkdir(parents=True)
-        for name, array in {
+        lesions = visit.labels["instances"].array
+        volumes = {
             "FLAIR": visit.scans["flair"].array,
-            "desc-brain_mask": visit.brain.array.astype(np.uint8),
-            "label-L_mask": (visit.labels["instances"].array > 0).astype(np.uint8),
-            "seg-truth_dseg": visit.labels["instances"].array.astype(np.int16),
-        }.items():
-            image = nibabel.Nifti1Image(array, GRID.affine)
-            nibabel.save(image, folder / f"sub-{subject}_{name}.nii.gz")
+            "desc-brain_mask": visit.brain.array,
+            "label-L_mask": lesions > 0,
+            "seg-truth_dseg": lesions.astype(np.int16),
+        }
+        save_visit(root, subject, "", volumes, GRID.affine)
     return root
 
 
