@@ -1,6 +1,7 @@
 """What a raw pair of visits costs before a network sees it: ours, ANTsPy and SimpleITK in one run.
 
     python benchmarks/bench_pair.py DATA [--subject openlong12] [--systems ours,antspy,simpleitk]
+        [--threads N]
 
 DATA is the folder with the real scans. Each system does the same to the two raw FLAIR scans: rigid
 registration of the second to the first, a brain mask of both, N4 of both, z-score. Ours are the
@@ -10,7 +11,9 @@ N4 on a copy shrunk by 4 in plane. Neither ships a brain extraction that works o
 both lay the template's brain onto the scan by their own affine registration. Each system runs
 in a process of its own, so that peak memory is its own. Prints a Markdown table: wall and processor
 seconds of each stage, peak memory, and what was reached: the median error of registration at brain
-points against the supplied transform, and Dice with the supplied brain masks. One thread each.
+points against the supplied transform, and Dice with the supplied brain masks. Every system
+gets the same number of threads, 1 or N: ours treat the visits side by side, the peers compute each
+of their calls in N threads.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ from bench_preprocess import (
 )
 
 SYSTEMS = ("ours", "antspy", "simpleitk")
+THREADS = "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"
 STAGES = ("registration", "brain", "N4", "normalization")
 
 
@@ -107,7 +111,8 @@ def simpleitk(scans: list[Any], clock: Clock) -> tuple[np.ndarray, list[np.ndarr
     from lesionwise.preprocess.template import template_maps
     from lesionwise.types import Volume
 
-    SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    threads = int(os.environ[THREADS])
+    SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
     maps = template_maps()
     template = to_image(maps.t1)
     brain = to_image(Volume(maps.brain.array.astype(np.uint8), maps.brain.grid))
@@ -163,16 +168,17 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--subject", default="openlong12")
     parser.add_argument("--systems", default=",".join(SYSTEMS))
+    parser.add_argument("--threads", type=int, default=1, help="of each system")
     parser.add_argument("--one", choices=SYSTEMS, help="this system alone, as JSON")
     arguments = parser.parse_args()
     if arguments.one:
         print(json.dumps(one(arguments.one, arguments.data, arguments.subject)))
         return
     head = " | ".join(STAGES)
-    print(f"load of the machine before: {os.getloadavg()[0]:.1f}\n")
+    print(f"threads: {arguments.threads}; load of the machine before: {os.getloadavg()[0]:.1f}\n")
     print(f"| system | {head} | in all | peak memory | registration | brain Dice |")
     print("| --- " * (len(STAGES) + 5) + "|")
-    single = {"ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    threads = dict.fromkeys((THREADS, "OMP_NUM_THREADS"), str(arguments.threads))
     for system in arguments.systems.split(","):
         command = [sys.executable, __file__, str(arguments.data), "--one", system]
         done = subprocess.run(
@@ -180,7 +186,7 @@ def main() -> None:
             capture_output=True,
             text=True,
             check=False,
-            env={**os.environ, **single},
+            env={**os.environ, **threads},
         )
         if done.returncode:
             sys.exit(done.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,11 +14,12 @@ import numpy as np
 from lesionwise.types import InputError, Volume
 
 THREADS = "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"
+_ONE_BY_ONE = threading.RLock()
 
 
 @contextmanager
 def ants_alone(what: str) -> Iterator[Any]:
-    """The module ``ants``; what was set before is put back.
+    """The module ``ants``; what was set before is put back. Threads come in one by one.
 
     Args:
         what: needs it, for the message.
@@ -25,9 +27,7 @@ def ants_alone(what: str) -> Iterator[Any]:
     Raises:
         InputError: If it is not installed.
     """
-    before = os.environ.get(THREADS)
-    os.environ[THREADS] = "1"  # read once, when the package first computes
-    try:
+    with _ONE_BY_ONE, _on_one_thread():
         try:
             import ants
         except ImportError as error:
@@ -42,6 +42,14 @@ def ants_alone(what: str) -> Iterator[Any]:
                 yield ants
             finally:
                 ants.config._random_seed, tempfile.tempdir = seed, temporary
+
+
+@contextmanager
+def _on_one_thread() -> Iterator[None]:
+    before = os.environ.get(THREADS)
+    os.environ[THREADS] = "1"  # read once, when the package first computes
+    try:
+        yield
     finally:
         if before is None:
             del os.environ[THREADS]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import cc3d
 import edt
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from lesionwise.preprocess.geometry import resample_to, respaced
 from lesionwise.preprocess.registration import Matrix, register, turned
+from lesionwise.preprocess.visits import each_visit, once
 from lesionwise.types import BoolArray, Grid, InputError, Study, Visit, Volume
 
 WORKING_MM = 2.0
@@ -44,10 +44,15 @@ class ExtractBrain:
         return mask_where_missing(study, lambda scan, name: brain_mask(scan, name=name))
 
 
-def mask_where_missing(study: Study, find: Callable[[Volume, str], Volume]) -> Study:
+def mask_where_missing(
+    study: Study, find: Callable[[Volume, str], Volume], *, threads: int | None = None
+) -> Study:
     """The study with ``find(scan, name)`` as the brain of every visit that has none.
 
     It is asked for the visit's FLAIR, or its first scan; the name is for messages.
+
+    Args:
+        threads: as for ``each_visit``.
     """
 
     def with_brain(visit: Visit) -> Visit:
@@ -57,7 +62,7 @@ def mask_where_missing(study: Study, find: Callable[[Volume, str], Volume]) -> S
         name = " ".join(part for part in (study.subject, visit.session, key) if part)
         return replace(visit, brain=find(visit.scans[key], name))
 
-    return replace(study, visits=tuple(with_brain(visit) for visit in study.visits))
+    return each_visit(study, with_brain, threads=threads)
 
 
 def brain_mask(scan: Volume, *, name: str = "scan") -> Volume:
@@ -221,7 +226,7 @@ def dilated(mask: BoolArray, by_mm: float, grid: Grid) -> BoolArray:
     return np.asarray(_distance(~mask, grid) <= by_mm)
 
 
-@lru_cache(maxsize=1)
+@once
 def head_template() -> tuple[Volume, Volume, Volume]:
     """Head, brain and where heads are compared, at 4 mm around nilearn's MNI152 brain.
 

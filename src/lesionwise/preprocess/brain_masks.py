@@ -29,6 +29,7 @@ from lesionwise.preprocess.brain import (
 )
 from lesionwise.preprocess.geometry import resample_to, respaced
 from lesionwise.preprocess.template import template_maps, template_matrix
+from lesionwise.preprocess.visits import each_visit
 from lesionwise.types import BoolArray, InputError, Matrix, Study, Visit, Volume
 
 
@@ -152,7 +153,8 @@ class BetBrain:
             back = resample_to(laid, scan.grid, order=1, antialias=False)
             return Volume(largest_filled(back.array > 0.5), scan.grid)
 
-        return mask_where_missing(study, find)
+        # standard output, kept quiet here, is one for all threads
+        return mask_where_missing(study, find, threads=1)
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,8 @@ class ExternalBrain:
                 )
             return Volume(brain, scan.grid)
 
-        return mask_where_missing(study, find)
+        # the program may take all cores and much memory for one scan
+        return mask_where_missing(study, find, threads=1)
 
     def _program(self) -> str:
         return shlex.split(self.command)[0]
@@ -283,7 +286,7 @@ class GrowBrain:
                 raise InputError(f"{_name(study, visit)}: nothing is left of the brain mask")
             return replace(visit, brain=Volume(moved, mask.grid))
 
-        return replace(study, visits=tuple(grown(visit) for visit in study.visits))
+        return each_visit(study, grown)
 
 
 @dataclass(frozen=True)
@@ -308,7 +311,7 @@ class MaskToBrain:
 
             return replace(visit, scans={name: cut(v) for name, v in visit.scans.items()})
 
-        return replace(study, visits=tuple(masked(visit) for visit in study.visits))
+        return each_visit(study, masked)
 
 
 def _brain(study: Study, visit: Visit) -> Volume:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionwise.preprocess.each_scan import mask_of, scan_name
+from lesionwise.preprocess.visits import each_visit
 from lesionwise.types import BoolArray, Grid, InputError, Study, Visit, Volume
 
 DEPTH, DOWN, FORWARD = "depth", "vertex_neck", "occiput_nose"
@@ -56,7 +57,7 @@ class DistanceMaps:
             added = {key: Volume(array, volume.grid) for key, array in maps.items()}
             return replace(visit, scans={**visit.scans, **added})
 
-        return replace(study, visits=tuple(with_maps(visit) for visit in study.visits))
+        return each_visit(study, with_maps)
 
 
 def _depth_mm(brain: BoolArray, grid: Grid) -> NDArray[Any]:

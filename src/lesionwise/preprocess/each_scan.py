@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionwise.preprocess.geometry import resample_to
+from lesionwise.preprocess.visits import each_visit
 from lesionwise.types import BoolArray, InputError, Study, Visit, Volume
 
 Within = Literal["brain", "tissue", "nonzero", "all"]
@@ -50,7 +51,7 @@ def on_scans(
             scans[key] = Volume(change(volume, mask, name), volume.grid)
         return replace(visit, scans=scans)
 
-    return replace(study, visits=tuple(visit_with(visit) for visit in study.visits))
+    return each_visit(study, visit_with)
 
 
 def scan_name(study: Study, visit: Visit, key: str) -> str:

@@ -6,6 +6,7 @@ of s mm covers n * s mm, and the values of its outermost voxels reach to the fac
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from lesionwise.preprocess.visits import each_visit
 from lesionwise.types import Grid, InputError, Instances, Study, Visit, Volume
 
 Order = Literal[0, 1, 3]
@@ -123,17 +125,17 @@ def map_volumes(
     study: Study, scan: Callable[[Volume], Volume], label: Callable[[Volume], Volume]
 ) -> Study:
     """The study with ``scan`` applied to every scan, ``label`` to labels, brains and changes."""
-    visits = tuple(
-        replace(
+
+    def visit_with(visit: Visit) -> Visit:
+        return replace(
             visit,
             scans={name: scan(volume) for name, volume in visit.scans.items()},
             labels={name: label(volume) for name, volume in visit.labels.items()},
             brain=None if visit.brain is None else label(visit.brain),
         )
-        for visit in study.visits
-    )
+
     changes = {name: label(volume) for name, volume in study.changes.items()}
-    return replace(study, visits=visits, changes=changes)
+    return replace(each_visit(study, visit_with), changes=changes)
 
 
 def respaced(grid: Grid, spacing_mm: float | Sequence[float]) -> Grid:
@@ -199,13 +201,36 @@ def resample_array_stack(
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """SimpleITK on one thread, so that sums run in one order and results repeat to the last bit."""
-    before = SimpleITK.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    """SimpleITK on one thread, so that sums run in one order and results repeat to the last bit.
+
+    The setting is one for all of the process. Blocks may overlap, in one thread or in several:
+    the last to end puts back what was set before the first.
+    """
+    default = SimpleITK.ProcessObject
+    with _ALONE.changing:
+        if _ALONE.blocks == 0:
+            _ALONE.before = default.GetGlobalDefaultNumberOfThreads()
+            default.SetGlobalDefaultNumberOfThreads(1)
+        _ALONE.blocks += 1
     try:
         yield
     finally:
-        SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+        with _ALONE.changing:
+            _ALONE.blocks -= 1
+            if _ALONE.blocks == 0:
+                default.SetGlobalDefaultNumberOfThreads(_ALONE.before)
+
+
+class _Alone:
+    """How many blocks of ``one_thread`` are open, and what was set before them."""
+
+    def __init__(self) -> None:
+        self.changing = threading.Lock()
+        self.blocks = 0
+        self.before = 0
+
+
+_ALONE = _Alone()
 
 
 def instances_to_grid(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionwise.preprocess.geometry import one_thread, resample_to, respaced
+from lesionwise.preprocess.visits import side_by_side
 from lesionwise.types import BoolArray, Grid, InputError, Study, Visit, Volume
 
 Matrix = NDArray[np.float64]
@@ -115,7 +116,7 @@ def register_visits(
             moving_mask=moving.brain,
         )
 
-    return tuple(found(visit) for visit in study.visits)
+    return side_by_side(found, study.visits)
 
 
 def move_visits(
@@ -152,7 +153,7 @@ def move_visits(
             as_read=visit.as_read @ world,
         )
 
-    visits = tuple(moved(v, m) for v, m in zip(study.visits, matrices, strict=True))
+    visits = side_by_side(moved, study.visits, matrices)
     last = matrices[-1]
     changes = (
         study.changes

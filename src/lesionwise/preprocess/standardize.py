@@ -19,6 +19,7 @@ from lesionwise.preprocess.each_scan import (
     values_of,
 )
 from lesionwise.preprocess.pair import piecewise_linear
+from lesionwise.preprocess.visits import each_visit
 from lesionwise.types import (
     BoolArray,
     InputError,
@@ -67,11 +68,11 @@ class ToLandmarks:
             out = piecewise_linear(volume.array, own, targets[key])
             return Volume(outside(out, mask, self.zero_outside), volume.grid)
 
-        visits = tuple(
-            replace(visit, scans={k: standardized(visit, k, v) for k, v in visit.scans.items()})
-            for visit in study.visits
-        )
-        return replace(study, visits=visits)
+        def visit_with(visit: Visit) -> Visit:
+            scans = {k: standardized(visit, k, v) for k, v in visit.scans.items()}
+            return replace(visit, scans=scans)
+
+        return each_visit(study, visit_with)
 
 
 @dataclass(frozen=True)

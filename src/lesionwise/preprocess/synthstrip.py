@@ -51,7 +51,8 @@ class SynthStripBrain:
                 raise InputError(f"{name}: every voxel has the same value")
             return strip(scan, network, self.border_mm)
 
-        return mask_where_missing(study, find)
+        # the network takes all threads and gigabytes for one scan
+        return mask_where_missing(study, find, threads=1)
 
 
 class Convolution(nn.Module):

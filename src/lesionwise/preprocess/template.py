@@ -7,7 +7,6 @@ white matter, brain. Nothing is downloaded.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import cc3d
 import edt
@@ -22,6 +21,7 @@ from lesionwise.preprocess.registration import (
     register_visits,
     turned,
 )
+from lesionwise.preprocess.visits import once
 from lesionwise.types import BoolArray, Grid, InputError, Matrix, Study, Volume
 
 LEVELS_MM = (8.0, 4.0, 2.0)
@@ -49,7 +49,7 @@ class TemplateMaps:
     ventricles: Volume
 
 
-@lru_cache(maxsize=1)
+@once
 def template_maps() -> TemplateMaps:
     """The maps, read once; do not write into their arrays."""
     from nilearn import datasets

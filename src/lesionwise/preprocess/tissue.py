@@ -12,6 +12,7 @@ from scipy import ndimage
 from lesionwise.preprocess.ants_door import ants_alone, to_ants
 from lesionwise.preprocess.geometry import resample_to
 from lesionwise.preprocess.template import template_maps, template_matrix
+from lesionwise.preprocess.visits import each_visit
 from lesionwise.types import Grid, InputError, Study, Visit, Volume
 
 FLUID, GRAY, WHITE = 1, 2, 3
@@ -60,7 +61,7 @@ class ClassifyTissue:
             found = self.classes(visit.scans[key], visit.brain, name)
             return replace(visit, labels={**visit.labels, "tissue": found})
 
-        return replace(study, visits=tuple(classified(visit) for visit in study.visits))
+        return each_visit(study, classified)
 
     def classes(self, scan: Volume, brain: Volume, name: str = "scan") -> Volume:
         """The classes of one scan on its grid."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from lesionwise.preprocess.geometry import resample_to
 from lesionwise.preprocess.template import template_maps
+from lesionwise.preprocess.visits import each_visit
 from lesionwise.types import Study, Visit, Volume
 
 
@@ -27,4 +28,4 @@ class LabelVentricles:
             found = resample_to(ventricles, grid, order=0).array > 0
             return replace(visit, labels={**visit.labels, "ventricles": Volume(found, grid)})
 
-        return replace(study, visits=tuple(labeled(visit) for visit in study.visits))
+        return each_visit(study, labeled)

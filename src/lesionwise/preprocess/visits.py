@@ -1,0 +1,80 @@
+"""The visits of a study treated side by side."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import wraps
+from typing import TypeVar
+
+from lesionwise.types import Study, Visit
+
+T = TypeVar("T")
+
+
+def each_visit(
+    study: Study, work: Callable[[Visit], Visit], *, threads: int | None = None
+) -> Study:
+    """The study with ``work`` applied to every visit, as ``side_by_side``; its changes stay."""
+    return replace(study, visits=side_by_side(work, study.visits, threads=threads))
+
+
+def side_by_side(
+    work: Callable[..., T], *of: Iterable[object], threads: int | None = None
+) -> tuple[T, ...]:
+    """What ``map(work, *of)`` gives, computed in threads.
+
+    The numerical libraries let go of the interpreter while they compute. ``work`` must change
+    nothing that its calls share; then the result is that of one call after the other, to the last
+    bit. Where several calls fail, the exception of the earliest is raised.
+
+    Args:
+        of: of one length.
+        threads: at most so many calls at once; None means ``own_threads()``. 1 is for work that
+            changes what all threads share, or that needs much memory.
+    """
+    calls = list(zip(*of, strict=True))
+    at_once = min(own_threads() if threads is None else threads, len(calls))
+    if at_once < 2:
+        return tuple(work(*call) for call in calls)
+    with ThreadPoolExecutor(at_once) as pool:
+        return tuple(pool.map(lambda call: work(*call), calls))
+
+
+def own_threads() -> int:
+    """How many threads this process may compute in.
+
+    OMP_NUM_THREADS where it is set, as for the numerical libraries and for workers of a cohort.
+    Else the cores that the process may run on; one in a process that another one started to work
+    beside it, since that one has shared out the cores by processes.
+    """
+    stated = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if stated.isdigit() and int(stated) > 0:
+        return int(stated)
+    if multiprocessing.parent_process() is not None:
+        return 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def once(load: Callable[[], T]) -> Callable[[], T]:
+    """A function that calls ``load`` the first time and keeps what it gave.
+
+    Threads that ask at one time wait for the first; a call that fails is tried again.
+    """
+    found: list[T] = []
+    loading = threading.Lock()
+
+    @wraps(load)
+    def loaded() -> T:
+        with loading:
+            if not found:
+                found.append(load())
+        return found[0]
+
+    return loaded
