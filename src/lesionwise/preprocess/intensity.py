@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import SimpleITK
 from numpy.typing import NDArray
 
-from lesionwise.preprocess.bias_field import log_bias_field
 from lesionwise.preprocess.each_scan import (
     Within,
     above_otsu,
@@ -18,7 +18,7 @@ from lesionwise.preprocess.each_scan import (
     outside,
     values_of,
 )
-from lesionwise.preprocess.geometry import resample_to, respaced
+from lesionwise.preprocess.geometry import one_thread, resample_to, respaced
 from lesionwise.types import BoolArray, FloatArray, InputError, Study, Volume
 
 
@@ -27,9 +27,9 @@ class N4:
     """Every scan divided by its bias field, estimated within the brain.
 
     The field is smooth, so it is estimated on a copy with voxels of about ``working_mm``
-    (``bias_field.log_bias_field``), and its logarithm is interpolated back (cubic). The scan keeps
-    its mean within the mask. Where a visit has no brain mask, the voxels above Otsu's threshold
-    are used.
+    and its logarithm is interpolated back (cubic), which costs a fiftieth of the full
+    size. The scan keeps its mean within the mask. Where a visit has no brain mask, the
+    voxels above Otsu's threshold are used.
 
     Attributes:
         working_mm: voxel size of the copy; 4 shrinks a 1 mm scan by 4. An axis whose
@@ -82,17 +82,20 @@ class N4:
         for axis in range(3):
             if grid.shape[axis] == 1:
                 small, small_mask = (np.repeat(a, 4, axis=axis) for a in (small, small_mask))
-        log_field = log_bias_field(
-            small,
-            small_mask,
-            levels=self.levels,
-            iterations=self.iterations,
-            tolerance=self.tolerance,
-            patches=self.patches,
-            fwhm=self.fwhm,
-        )
+        image = SimpleITK.GetImageFromArray(small)
+        mask_image = SimpleITK.GetImageFromArray(small_mask.astype(np.uint8))
+        for each in (image, mask_image):
+            each.SetSpacing(grid.spacing_mm[::-1])
+        filter_ = SimpleITK.N4BiasFieldCorrectionImageFilter()
+        filter_.SetMaximumNumberOfIterations([self.iterations] * self.levels)
+        filter_.SetConvergenceThreshold(self.tolerance)
+        filter_.SetNumberOfControlPoints([self.patches + 3] * 3)
+        filter_.SetBiasFieldFullWidthAtHalfMaximum(self.fwhm)
+        with one_thread():
+            filter_.Execute(image, mask_image)
+            log_field = SimpleITK.GetArrayFromImage(filter_.GetLogBiasFieldAsImage(image))
         i, j, k = grid.shape
-        log_field = log_field[:i, :j, :k].astype(np.float32)
+        log_field = log_field[:i, :j, :k].astype(np.float32, copy=False)
         full = resample_to(Volume(log_field, grid), volume.grid, order=3)
         return Volume(np.exp(full.array), volume.grid)
 
