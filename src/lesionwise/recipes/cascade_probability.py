@@ -1,5 +1,6 @@
 """A cascade: how the probability of lesions changed, and the follow-up, show what is new."""
 
+from dataclasses import replace
 from functools import partial
 
 from lesionwise.instances.components import ConnectedComponents
@@ -23,13 +24,11 @@ from lesionwise.preprocess.intensity import ZScore
 from lesionwise.recipe import Recipe
 
 FOLDS = 4
-SPATIAL = SpatialAugmentation(flip=0.5, affine=0.3, rotation_deg=20.0, elastic=0.15)
+FEATURES = (32, 64, 128, 256, 320, 320)
 INTENSITY = (Gain((0.75, 1.25), probability=0.15), Contrast((0.75, 1.25), probability=0.15))
 
 STAGE_ONE = NetworkMethod(
-    network=partial(
-        InstanceUNet, in_channels=1, out_channels=2, features=(32, 64, 128, 256, 320, 320)
-    ),
+    network=partial(InstanceUNet, in_channels=1, out_channels=2, features=FEATURES),
     scans=("flair",),
     finds="lesions",
     targets=LesionMask(),
@@ -42,30 +41,17 @@ STAGE_ONE = NetworkMethod(
     batch_size=2,
     patches_per_epoch=16,
     sampling=PatchSampling(lesion_share=0.5),
-    spatial=SPATIAL,
+    spatial=SpatialAugmentation(flip=0.5, affine=0.3, rotation_deg=20.0, elastic=0.15),
     intensity=Effects((*INTENSITY, Gamma((0.7, 1.5), probability=0.3, keep_moments=True))),
     validate_every=50,
 )
 
-STAGE_TWO = NetworkMethod(
-    network=partial(
-        InstanceUNet, in_channels=2, out_channels=2, features=(32, 64, 128, 256, 320, 320)
-    ),
+STAGE_TWO = replace(
+    STAGE_ONE,
+    network=partial(InstanceUNet, in_channels=2, out_channels=2, features=FEATURES),
     scans=("probability_change", "flair"),
     finds="new",
-    targets=LesionMask(),
-    loss=CrossEntropy(),
-    optimizer=Adam(),
-    learning_rate=1e-4,
-    schedule=Constant(),
-    epochs=5000,
-    patch_size_vox=(128, 128, 128),
-    batch_size=2,
-    patches_per_epoch=16,
-    sampling=PatchSampling(lesion_share=0.5),
-    spatial=SPATIAL,
     intensity=Effects(INTENSITY),
-    validate_every=50,
 )
 
 RECIPE = Recipe(

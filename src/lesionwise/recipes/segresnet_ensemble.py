@@ -1,5 +1,6 @@
 """Five shallow and five deep SegResNets, one of each for every fold."""
 
+from dataclasses import replace
 from functools import partial
 
 from lesionwise.instances.components import ConnectedComponents
@@ -19,29 +20,6 @@ from lesionwise.preprocess.intensity import ZScore
 from lesionwise.recipe import Recipe
 
 FOLDS = 5
-FLIPS = AffineAugmentation(flip=0.5, probability=0.0)
-INTENSITY = Effects((Contrast((0.7, 1.3), probability=0.3), Gain((0.9, 1.1), probability=0.3)))
-
-SHALLOW = NetworkMethod(
-    network=partial(seg_resnet, in_channels=2, out_channels=2, features=64, blocks=(4, 4)),
-    scans=("flair",),
-    finds="new",
-    targets=LesionMask(),
-    loss=Dice(),
-    optimizer=AdamW(decays="kernels"),
-    learning_rate=2e-4,
-    weight_decay=1e-5,
-    schedule=HalfCosine(end=0.0),
-    sync_batch_norm=True,
-    epochs=200,
-    patch_size_vox=(16, 16, 16),
-    batch_size=512,
-    patches_per_epoch=2048,
-    sampling=PatchSampling(lesion_share=0.5),
-    spatial=FLIPS,
-    intensity=INTENSITY,
-    window=SlidingWindow(windows_per_batch=64),
-)
 
 DEEP = NetworkMethod(
     network=partial(seg_resnet, in_channels=2, out_channels=2, features=32, blocks=(1, 2, 2, 4)),
@@ -59,8 +37,16 @@ DEEP = NetworkMethod(
     batch_size=1,
     patches_per_epoch=32,
     sampling=PatchSampling(lesion_share=0.5),
-    spatial=FLIPS,
-    intensity=INTENSITY,
+    spatial=AffineAugmentation(flip=0.5, probability=0.0),
+    intensity=Effects((Contrast((0.7, 1.3), probability=0.3), Gain((0.9, 1.1), probability=0.3))),
+)
+SHALLOW = replace(
+    DEEP,
+    network=partial(seg_resnet, in_channels=2, out_channels=2, features=64, blocks=(4, 4)),
+    patch_size_vox=(16, 16, 16),
+    batch_size=512,
+    patches_per_epoch=2048,
+    window=SlidingWindow(windows_per_batch=64),
 )
 
 RECIPE = Recipe(
