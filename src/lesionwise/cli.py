@@ -114,6 +114,11 @@ def show_quality(notes: Sequence[QualityNote]) -> None:
         results.print(line, markup=False, soft_wrap=True)
 
 
+def show_page(page: Path) -> None:
+    """Say where the page lies."""
+    results.print(f"\nThe page: {page}", soft_wrap=True)
+
+
 def _cell(value: object) -> str:
     if value is None or value != value:
         return "–"  # noqa: RUF001
@@ -149,6 +154,23 @@ SeriesName = Annotated[
     str | None, typer.Option(help="Part of the description of the DICOM series that is meant.")
 ]
 Workers = Annotated[int, typer.Option(help="Processes.", min=1)]
+LoaderWorkers = Annotated[int, typer.Option("--workers", help="Processes.", min=0)]
+Scans = Annotated[list[Path], typer.Argument(help="NIfTI files, folders or BIDS data sets.")]
+Instances = Annotated[
+    Separation | None,
+    typer.Option(help="How lesions are told apart; the model's own way if not given."),
+]
+BrainExtraction = Annotated[bool, typer.Option(help="Off for scans that hold nothing but brain.")]
+Connectivity = Annotated[
+    int | None,
+    typer.Option(
+        help="6, 18 or 26 neighbors make voxels a lesion; the project's default if not given."
+    ),
+]
+MaxMinutes = Annotated[
+    float | None,
+    typer.Option(help="Wall time of each training; the schedule is fitted into it."),
+]
 
 
 @app.command()
@@ -166,24 +188,19 @@ def demo(
     show_quality(done.quality)
     for title, table in done.tables.items():
         show(table, title)
-    results.print(f"\nThe page: {done.page}", soft_wrap=True)
+    show_page(done.page)
 
 
 @app.command()
 def segment(
-    scans: Annotated[list[Path], typer.Argument(help="NIfTI files, folders or BIDS data sets.")],
+    scans: Scans,
     output: Output,
     model: Model = "conflunet",
-    instances: Annotated[
-        Separation | None,
-        typer.Option(help="How lesions are told apart; the model's own way if not given."),
-    ] = None,
+    instances: Instances = None,
     brain_mask: Annotated[
         Path | None, typer.Option(help="A brain mask on the scan's grid (one scan only).")
     ] = None,
-    brain_extraction: Annotated[
-        bool, typer.Option(help="Off for scans that hold nothing but brain.")
-    ] = True,
+    brain_extraction: BrainExtraction = True,
     threshold: Annotated[
         float | None, typer.Option(help="The mask is probability > threshold.", min=0, max=1)
     ] = None,
@@ -228,7 +245,7 @@ def segment(
         )
     show_quality(done.quality)
     show(done.summary)
-    results.print(f"\nThe page: {done.page}", soft_wrap=True)
+    show_page(done.page)
     _exit_on_failures(done.failures)
 
 
@@ -239,12 +256,8 @@ def compare(
     ],
     output: Output,
     model: Model = "conflunet",
-    instances: Annotated[
-        Separation | None, typer.Option(help="How lesions are told apart.")
-    ] = None,
-    brain_extraction: Annotated[
-        bool, typer.Option(help="Off for scans that hold nothing but brain.")
-    ] = True,
+    instances: Instances = None,
+    brain_extraction: BrainExtraction = True,
     new_lesions: Annotated[
         str | None,
         typer.Option(help="A trained two-visit run that says what is new, such as pre-unet's."),
@@ -278,7 +291,7 @@ def compare(
         )
     show_quality(done.quality)
     show(done.summary)
-    results.print(f"\nThe page: {done.page}", soft_wrap=True)
+    show_page(done.page)
 
 
 @app.command()
@@ -287,9 +300,7 @@ def split(
     output: Output,
     method: Annotated[Separation, typer.Option(help="acls or cc.")] = "acls",
     threshold: Annotated[float, typer.Option(help="For probability maps.", min=0, max=1)] = 0.5,
-    connectivity: Annotated[
-        int | None, typer.Option(help="6, 18 or 26 neighbors; the project's default if not given.")
-    ] = None,
+    connectivity: Connectivity = None,
     min_volume: Annotated[float, typer.Option(help="Drop lesions below (mm³).", min=0)] = 14.0,
     min_extent: Annotated[float, typer.Option(help="Drop lesions shorter (mm).", min=0)] = 3.0,
 ) -> None:
@@ -392,9 +403,7 @@ def evaluate(
     iou_threshold: Annotated[
         float, typer.Option(help="A pair above it is a hit.", min=0, max=1)
     ] = 0.1,
-    connectivity: Annotated[
-        int | None, typer.Option(help="6, 18 or 26: makes masks into lesions.")
-    ] = None,
+    connectivity: Connectivity = None,
     min_volume: Annotated[
         float, typer.Option(help="Lesions below (mm³) do not count, on either side.", min=0)
     ] = 0.0,
@@ -461,7 +470,7 @@ def evaluate(
     for note in done.notes:
         results.print(note, markup=False, soft_wrap=True)
     if done.page is not None:
-        results.print(f"\nThe page: {done.page}", soft_wrap=True)
+        show_page(done.page)
     _exit_on_failures(done.failures)
 
 
@@ -482,10 +491,8 @@ def train(
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
-    workers: Annotated[int, typer.Option(help="Processes.", min=0)] = 0,
-    max_minutes: Annotated[
-        float | None, typer.Option(help="Wall time for learning; the schedule is fitted into it.")
-    ] = None,
+    workers: LoaderWorkers = 0,
+    max_minutes: MaxMinutes = None,
     prepared: Annotated[
         Path | None, typer.Option(help="Folder of prepared arrays that several runs share.")
     ] = None,
@@ -536,10 +543,10 @@ def benchmark(
             "--set", help="method.epochs=5 for every recipe that has it, conflunet:… for one."
         ),
     ] = None,
-    max_minutes: Annotated[float | None, typer.Option(help="Wall time of each training.")] = None,
+    max_minutes: MaxMinutes = None,
     seed: Seed = 0,
     device: Device = "auto",
-    workers: Annotated[int, typer.Option(help="Processes.", min=0)] = 0,
+    workers: LoaderWorkers = 0,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed before.")
     ] = False,
@@ -550,7 +557,7 @@ def benchmark(
     with progress_shown() as progress:
         done = run(
             dataset,
-            [name.strip() for name in recipes.split(",") if name.strip()],
+            _listed(recipes),
             output,
             folds=folds,
             overrides=setting or (),
@@ -563,14 +570,14 @@ def benchmark(
         )
     columns = ("recipe", "finds", "cases", "dsc", "lesion_f1", "train_s", "predict_s", "peak_gb")
     show(done.table[[name for name in columns if name in done.table]])
-    results.print(f"\nThe page: {done.page}", soft_wrap=True)
+    show_page(done.page)
     _exit_on_failures(done.failures)
 
 
 @app.command()
 def predict(
     run: Annotated[str, typer.Argument(help="A run folder of `train`, or a shipped model.")],
-    scans: Annotated[list[Path], typer.Argument(help="NIfTI files, folders or BIDS data sets.")],
+    scans: Scans,
     output: Output,
     device: Device = "auto",
 ) -> None:
@@ -614,15 +621,11 @@ def cohort(
         typer.Option("--session-label", "--session_label", help="Only these visits (several)."),
     ] = None,
     model: Model = "conflunet",
-    instances: Annotated[
-        Separation | None, typer.Option(help="How lesions are told apart.")
-    ] = None,
+    instances: Instances = None,
     longitudinal: Annotated[
         bool, typer.Option(help="Off segments each visit and compares none.")
     ] = True,
-    brain_extraction: Annotated[
-        bool, typer.Option(help="Off for scans that hold nothing but brain.")
-    ] = True,
+    brain_extraction: BrainExtraction = True,
     device: Device = "auto",
     workers: Annotated[
         int | None,
@@ -666,7 +669,7 @@ def cohort(
         show(table[[name for name in names if name in table]].head(20))
         if len(table) > 20:
             results.print(f"… {len(table)} patients in participants.tsv")
-        results.print(f"\nThe page: {gathered.page}", soft_wrap=True)
+        show_page(gathered.page)
         _exit_on_failures({line: line for line in gathered.failed})
         return
     from lesionwise.cohort.cluster import Workers as Pool
@@ -719,10 +722,15 @@ def export(
     """Write a data set in the form that another tool trains on."""
     from lesionwise.run.export import export as run
 
-    names = tuple(name.strip() for name in scans.split(",") if name.strip())
     with progress_shown() as progress:
         done = run(
-            dataset, output, form=form, scans=names, visits=visits, finds=finds, progress=progress
+            dataset,
+            output,
+            form=form,
+            scans=_listed(scans),
+            visits=visits,
+            finds=finds,
+            progress=progress,
         )
     counts = f"{len(done.training)} training and {len(done.test)} test cases"
     results.print(f"{counts} in {done.folder}", markup=False, soft_wrap=True)
@@ -762,6 +770,11 @@ def recipes(
         results.print(f"{key} = {value}", markup=False, soft_wrap=True)
     for departure in recipe.departures:
         results.print(f"departure: {departure}", markup=False, soft_wrap=True)
+
+
+def _listed(names: str) -> tuple[str, ...]:
+    """What stands between commas."""
+    return tuple(name.strip() for name in names.split(",") if name.strip())
 
 
 def _exit_on_failures(failures: dict[str, str]) -> None:
