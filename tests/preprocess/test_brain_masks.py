@@ -175,18 +175,11 @@ def test_given_masks_are_left_alone():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("step", "least"), [(TemplateMaskBrain(), 0.94), (OtsuBrain(), 0.85)])
+@pytest.mark.parametrize(
+    ("step", "least"), [(TemplateMaskBrain(), 0.94), (OtsuBrain(), 0.85), (BetBrain(), 0.9)]
+)
 def test_real_scans(shared, supplied_mask, step, least):
     path = "data/sub-openlong12/ses-01/anat/sub-openlong12_ses-01_FLAIR.nii.gz"
     scan = read_volume(shared(path))
     brain = step(Study("01", (visit(scan),))).visits[0].brain
     assert dice(brain.array, supplied_mask("openlong12", "01", scan.grid)) > least
-
-
-@pytest.mark.slow
-def test_bet_on_a_real_scan(shared, supplied_mask):
-    pytest.importorskip("brainextractor", reason="the extra bet is not installed")
-    path = "data/sub-openlong12/ses-02/anat/sub-openlong12_ses-02_FLAIR.nii.gz"
-    scan = read_volume(shared(path))
-    brain = BetBrain()(Study("01", (visit(scan),))).visits[0].brain
-    assert dice(brain.array, supplied_mask("openlong12", "02", scan.grid)) > 0.9

@@ -5,20 +5,18 @@ A step that finds masks leaves a visit alone that has one.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import shlex
 import subprocess
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import nibabel as nib
 import numpy as np
 from skimage.filters import threshold_otsu
 
 from lesionwise.io.nifti import read_mask, write_volume
+from lesionwise.preprocess.bet import bet_mask
 from lesionwise.preprocess.brain import (
     NoBrainFound,
     dilated,
@@ -27,6 +25,7 @@ from lesionwise.preprocess.brain import (
     lay_head,
     mask_where_missing,
 )
+from lesionwise.preprocess.each_scan import check_finite
 from lesionwise.preprocess.geometry import resample_to, respaced
 from lesionwise.preprocess.template import template_maps, template_matrix
 from lesionwise.preprocess.visits import each_visit
@@ -114,11 +113,10 @@ def _above_otsu(scan: Volume) -> Volume:
 
 @dataclass(frozen=True)
 class BetBrain:
-    """Every visit with a brain mask by BET, as the package brainextractor computes it.
+    """Every visit with a brain mask by BET, as this project computes it (``bet.bet_mask``).
 
     A surface is blown up from the middle of the head until it meets the brain's border, on a
-    copy with voxels of ``working_mm``. Needs ``pip install lesionwise[bet]``. Raises InputError
-    where the package is missing, NoBrainFound where it fails.
+    copy with voxels of ``working_mm``. Raises NoBrainFound where less than 0.1 l is found.
 
     Attributes:
         fraction: BET's fractional intensity threshold; smaller values give larger brains.
@@ -131,30 +129,15 @@ class BetBrain:
 
     def __call__(self, study: Study) -> Study:
         def find(scan: Volume, name: str) -> Volume:
-            try:
-                from brainextractor import BrainExtractor
-            except ImportError as error:
-                raise InputError(
-                    "BetBrain: the package brainextractor is missing (pip install lesionwise[bet])"
-                ) from error
-            make_image: Any = nib.Nifti1Image
-
+            check_finite(scan, name)
             small = resample_to(scan, respaced(scan.grid, self.working_mm), order=1)
-            # BET asks for equal voxels; those of a respaced grid differ in the third decimal
-            image: Any = make_image(small.array, np.diag([self.working_mm] * 3 + [1.0]))
-            with contextlib.redirect_stdout(io.StringIO()):
-                try:
-                    found = BrainExtractor(img=image, bt=self.fraction)
-                    found.run()
-                    mask = np.asarray(found.compute_mask()) > 0
-                except (ValueError, IndexError, ZeroDivisionError) as error:
-                    raise NoBrainFound(f"{name}: no brain found ({error})") from error
-            laid = Volume(mask.astype(np.float32), small.grid)
-            back = resample_to(laid, scan.grid, order=1, antialias=False)
-            return Volume(largest_filled(back.array > 0.5), scan.grid)
+            brain = bet_mask(small, self.fraction, on=scan.grid)
+            liters = brain.sum() * scan.grid.voxel_volume_mm3 * 1e-6
+            if liters < 0.1:
+                raise NoBrainFound(f"{name}: no brain found ({liters:.2f} l by BET)")
+            return Volume(brain, scan.grid)
 
-        # standard output, kept quiet here, is one for all threads
-        return mask_where_missing(study, find, threads=1)
+        return mask_where_missing(study, find)
 
 
 @dataclass(frozen=True)
