@@ -16,6 +16,7 @@ from lesionwise.preprocess.intensity import (
     ZScore,
     ZScoreSlices,
 )
+from lesionwise.preprocess.pair import Quantize
 from lesionwise.simulate.patient import simulate_patient
 from lesionwise.types import Grid, InputError, Study, Visit, Volume
 
@@ -300,3 +301,17 @@ def test_n4_steadies_the_bright_half_of_a_real_scan(shared, supplied_mask):
         return tissue.std() / tissue.mean()
 
     assert spread(scan(N4(working_mm=8)(small))) < 0.9 * spread(scan(small))
+
+
+@pytest.mark.parametrize(
+    "step",
+    [ZScore(), Rescale01(), ClipPercentiles(), N4(), Quantize()],
+    ids=lambda s: type(s).__name__,
+)
+def test_a_scan_of_truth_values_counts_as_0_and_1(step):
+    values = np.random.default_rng(0).random((8, 9, 10)) > 0.5
+    as_numbers = study(values, np.ones(values.shape, bool))
+    visit = as_numbers.visits[0]
+    as_truth = replace(visit, scans={"flair": Volume(values, visit.brain.grid)})
+    expected = scan(step(as_numbers))
+    np.testing.assert_array_equal(scan(step(replace(as_numbers, visits=(as_truth,)))), expected)

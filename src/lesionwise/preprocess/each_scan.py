@@ -47,11 +47,19 @@ def on_scans(
         scans = {}
         for key, volume in visit.scans.items():
             name = scan_name(study, visit, key)
+            volume = as_numbers(volume)
             mask = mask_of(visit, volume, within, name, otherwise)
             scans[key] = Volume(change(volume, mask, name), volume.grid)
         return replace(visit, scans=scans)
 
     return each_visit(study, visit_with)
+
+
+def as_numbers(volume: Volume) -> Volume:
+    """The scan itself, or 0 and 1 as float32 where it holds truth values."""
+    if volume.array.dtype != np.bool_:
+        return volume
+    return Volume(volume.array.astype(np.float32), volume.grid)
 
 
 def scan_name(study: Study, visit: Visit, key: str) -> str:

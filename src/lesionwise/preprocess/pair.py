@@ -16,7 +16,7 @@ import SimpleITK
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionwise.preprocess.each_scan import linear, mask_of, scan_name
+from lesionwise.preprocess.each_scan import as_numbers, linear, mask_of, scan_name
 from lesionwise.preprocess.geometry import one_thread, resample_to, respaced
 from lesionwise.types import BoolArray, FloatArray, Grid, InputError, Study, Volume
 
@@ -280,7 +280,7 @@ def _on_common_scans(
     for key in study.baseline.scans:
         if not all(key in visit.scans for visit in study.visits):
             continue
-        volumes = [visit.scans[key] for visit in study.visits]
+        volumes = [as_numbers(visit.scans[key]) for visit in study.visits]
         names = [scan_name(study, visit, key) for visit in study.visits]
         if one_grid:
             require_one_grid(names, volumes)
