@@ -1,6 +1,7 @@
 """Time, memory and quality of preprocessing on the real scans.
 
     python benchmarks/bench_preprocess.py DATA [--part PART] [--scan openlong01/02]
+        [--subjects openlong01,openlong12]
 
 DATA is the folder with the real scans (raw FLAIR, supplied brain masks and transforms). Parts:
 
@@ -24,7 +25,7 @@ from __future__ import annotations
 import argparse
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +122,8 @@ def middle_spread(values: np.ndarray) -> float:
     return float(middle.std() / middle.mean())
 
 
-def quality(data: Path) -> None:
-    for subject in SUBJECTS:
+def quality(data: Path, subjects: Sequence[str]) -> None:
+    for subject in subjects:
         scans = {session: raw(data, subject, session) for session in ("01", "02")}
         brains = {s: supplied_brain(data, subject, s, scan) for s, scan in scans.items()}
         for number, (session, scan) in enumerate(scans.items()):
@@ -153,12 +154,12 @@ def quality(data: Path) -> None:
         )
 
 
-def registration(data: Path) -> None:
+def registration(data: Path, subjects: Sequence[str]) -> None:
     """Median and largest error in mm at brain points, and processor seconds, of three programs."""
     print("| pair | movement | ours | ANTsPy | SimpleITK |")
     print("| --- | --- | --- | --- | --- |")
     programs = (_ours, _antspy, _simpleitk)
-    for subject in SUBJECTS:
+    for subject in subjects:
         scans = {session: raw(data, subject, session) for session in ("01", "02")}
         brains = {s: supplied_brain(data, subject, s, scan) for s, scan in scans.items()}
         true = common_to_raw(data, subject, "02") @ np.linalg.inv(
@@ -236,36 +237,53 @@ def dice(one: np.ndarray, other: np.ndarray) -> float:
     return float(2 * (one & other).sum() / (one.sum() + other.sum()))
 
 
-def masks(data: Path) -> None:
+def masks(data: Path, subjects: Sequence[str]) -> None:
+    """Dice with the supplied mask and with our default, and what only our default holds."""
     from lesionwise.preprocess.brain_masks import BetBrain, OtsuBrain, TemplateMaskBrain
 
-    options = [ExtractBrain(), TemplateMaskBrain(), OtsuBrain()]
-    try:
-        import brainextractor  # noqa: F401
-
-        options.append(BetBrain())
-    except ImportError:
-        print("brainextractor is not installed: no BetBrain", flush=True)
-    print("| scan | " + " | ".join(type(o).__name__ for o in options) + " |")
-    print("| --- " * (len(options) + 1) + "|")
-    for subject in SUBJECTS:
+    options = [ExtractBrain(), TemplateMaskBrain(), OtsuBrain(), BetBrain()]
+    names = [type(option).__name__ for option in options]
+    print("Dice with the supplied mask (processor seconds); Dice with ExtractBrain")
+    print("| scan | " + " | ".join(names) + " | only in ExtractBrain |")
+    print("| --- " * (len(options) + 2) + "|")
+    for subject in subjects:
         for session in ("01", "02"):
             scan = raw(data, subject, session)
             supplied = supplied_brain(data, subject, session, scan).array
-            cells = []
+            found, cells = [], []
             for option in options:
                 start = time.process_time()
-                found = option(Study(subject, (Visit({"flair": scan}, session=session),)))
+                study = option(Study(subject, (Visit({"flair": scan}, session=session),)))
                 spent = time.process_time() - start
-                cells.append(f"{dice(found.visits[0].brain.array, supplied):.3f} ({spent:.1f} s)")
+                found.append(study.visits[0].brain.array)
+                same = dice(found[-1], supplied)
+                cells.append(f"{same:.3f} ({spent:.1f} s); {dice(found[-1], found[0]):.3f}")
+            cells.append(only_in(found[0], supplied, scan))
             print(f"| {subject} {session} | {' | '.join(cells)} |", flush=True)
 
 
-def template(data: Path) -> None:
+def only_in(mask: np.ndarray, other: np.ndarray, scan: Volume) -> str:
+    """Volume of a mask that another lacks, how much of it is as bright as tissue, and where.
+
+    Tissue is brighter than 0.6 of the median that both masks share. Front and top are the foremost
+    and uppermost fifth of the mask's box.
+    """
+    only = mask & ~other
+    tissue = only & (scan.array > 0.6 * np.median(scan.array[mask & other]))
+    at = [np.flatnonzero(mask.any(axis=axes)) for axes in ((0, 2), (0, 1))]
+    front, top = (int(np.ceil(a[0] + 0.8 * (a[-1] - a[0]))) for a in at)
+    parts = only[:, front:].sum(), only[:, :, top:].sum(), (only[:, front:, top:]).sum()
+    share = (parts[0] + parts[1] - parts[2]) / max(only.sum(), 1)
+    ml = only.sum() * scan.grid.voxel_volume_mm3 / 1000
+    bright = tissue.sum() / max(only.sum(), 1)
+    return f"{ml:.0f} ml, {bright:.0%} as bright as tissue, {share:.0%} in front or at the top"
+
+
+def template(data: Path, subjects: Sequence[str]) -> None:
     from lesionwise.preprocess.template import template_maps, template_matrix
 
     maps = template_maps()
-    for subject in SUBJECTS:
+    for subject in subjects:
         found = {}
         for session in ("01", "02"):
             scan = raw(data, subject, session)
@@ -394,14 +412,18 @@ def main() -> None:
     parts = ("stages", "quality", "registration", "masks", "template", "heads", "bend", "tissue")
     parser.add_argument("--part", choices=parts, default="stages")
     parser.add_argument("--scan", default="openlong01/02", help="SUBJECT/SESSION for the timings")
+    parser.add_argument("--subjects", default=",".join(SUBJECTS))
     arguments = parser.parse_args()
     if arguments.part == "stages":
         stages(arguments.data, *arguments.scan.split("/"))
     elif arguments.part in ("heads", "tissue"):
         {"heads": heads, "tissue": tissue}[arguments.part]()
+    elif arguments.part == "bend":
+        bend(arguments.data)
     else:
-        work = (quality, registration, masks, template, bend)
-        {function.__name__: function for function in work}[arguments.part](arguments.data)
+        work = (quality, registration, masks, template)
+        part = {function.__name__: function for function in work}[arguments.part]
+        part(arguments.data, arguments.subjects.split(","))
 
 
 if __name__ == "__main__":
