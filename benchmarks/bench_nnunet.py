@@ -5,8 +5,10 @@
 Draws cases with box lesions in an ellipsoid brain, plans and preprocesses them once, and then
 times, each in this process and without worker processes:
 
-- training: patches per second, batch preparation included, of nnU-Net's ``nnUNetTrainer`` and of
-  ``LesionTrainer`` in float32 and bfloat16, all from the same plans;
+- training: patches per second, batch preparation and augmentation included, of nnU-Net's
+  ``nnUNetTrainer``, of ``LesionTrainer`` in float32 and bfloat16 from the same plans, and of
+  the recipe ``pre-unet``, its widths chosen so that it has about as many parameters, by
+  ``NetworkMethod`` on the same cases with the same patch and batch;
 - prediction: seconds for one case with the same weights and the same overlap, without mirroring,
   of nnU-Net's ``nnUNetPredictor`` and of ours, and how many voxels of the mask differ.
 """
@@ -20,18 +22,22 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
-from lesionwise.learning.window import computes_bfloat16
+from lesionwise.learning.window import SlidingWindow, computes_bfloat16
+from lesionwise.methods.network import NetworkMethod
 from lesionwise.methods.nnunet import Augmentation, Learning, Plans
 from lesionwise.methods.nnunet.cases import Case
 from lesionwise.methods.nnunet.settings import to_json
 from lesionwise.methods.nnunet.workspace import Workspace, quiet
-from lesionwise.types import silent
+from lesionwise.run.recipes import find_recipe
+from lesionwise.types import Grid, RunContext, Study, TrainingData, Visit, Volume, silent
 
 
 def draw(seed: int, shape: tuple[int, int, int]) -> Case:
@@ -57,6 +63,50 @@ def train_speed(trainer: Any, batches: int) -> float:
     for _ in range(batches):
         trainer.train_step(next(loader))
     return batches * trainer.batch_size / (time.perf_counter() - start)
+
+
+def study_of(number: int, shape: tuple[int, int, int]) -> Study:
+    """The case of that number as one visit."""
+    case = draw(number, shape)
+    grid = Grid(shape, np.eye(4))
+    brain = Volume(case.images[0] != 0, grid)
+    labels = {"instances": Volume(case.labels, grid)}
+    visit = Visit({"flair": Volume(case.images[0], grid)}, labels, brain)
+    return Study(f"{number}", (visit,))
+
+
+def pre_unet(parameters: int) -> tuple[NetworkMethod, int]:
+    """The recipe's method for one visit at the widths nearest to so many parameters, and theirs."""
+    published = find_recipe("pre-unet").method
+    assert isinstance(published, NetworkMethod)
+    options = []
+    for width in range(8, 49, 8):
+        wide = tuple(width * factor for factor in (1, 2, 4, 8))
+        network = partial(
+            published.network.func,
+            **{**published.network.keywords, "in_channels": 1, "features": wide},
+        )
+        count = sum(p.numel() for p in network().parameters())
+        options.append((abs(count - parameters), count, network))
+    _, count, network = min(options, key=lambda option: option[0])
+    return replace(published, network=network, finds="lesions", window=SlidingWindow()), count
+
+
+def own_train_speed(
+    method: NetworkMethod, studies: list[Study], patch: int, batches: int, folder: Path
+) -> float:
+    """Patches per second over ``batches`` batches of two, after an epoch that does not count."""
+    short = replace(
+        method,
+        patch_size_vox=(patch,) * 3,
+        batch_size=2,
+        patches_per_epoch=2 * batches,
+        epochs=2,
+        validate_every=10,
+    )
+    short.fit(TrainingData(studies), RunContext(folder, seed=0, device="cpu"))
+    minutes = pd.read_csv(folder / "log.csv")["minutes"]
+    return 2 * batches / (60 * float(minutes.iloc[1] - minutes.iloc[0]))
 
 
 def timed(run: Callable[[], Any]) -> tuple[float, Any]:
@@ -123,9 +173,20 @@ def measure(folder: Path, told: argparse.Namespace) -> list[str]:
             )
             speed = train_speed(ours, told.batches)
             rows.append(f"LesionTrainer, {precision}: {speed:.3f} patches/s")
+        parameters = sum(p.numel() for p in ours.network.parameters())
+        method, count = pre_unet(parameters)
+        studies = [study_of(n, shape) for n in range(2)]
+        for precision in ("float32", "bfloat16"):
+            speed = own_train_speed(
+                replace(method, precision=precision),
+                studies,
+                told.patch,
+                told.batches,
+                folder / f"pre-unet-{precision}",
+            )
+            rows.append(f"pre-unet, {count / 1e6:.2f} M, {precision}: {speed:.3f} patches/s")
         network = ours.network.eval()
         ours.set_deep_supervision_enabled(False)
-        parameters = sum(p.numel() for p in network.parameters())
         rows.append(f"parameters: {parameters / 1e6:.2f} M")
         manager = PlansManager(made)
         configuration = manager.get_configuration("3d_fullres")
