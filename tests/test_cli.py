@@ -5,6 +5,7 @@ import sys
 
 import nibabel as nib
 import numpy as np
+import pytest
 
 import lesionwise
 
@@ -108,3 +109,24 @@ def test_help_needs_no_torch():
         "assert 'torch' not in sys.modules and 'lightning' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("segment", "bad.nii.gz"),
+        ("predict", "conflunet", "bad.nii.gz"),
+        ("compare", "bad.nii.gz", "worse.nii.gz"),
+        ("evaluate", "bad.nii.gz", "worse.nii.gz"),
+        ("split", "bad.nii.gz"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_bad_input_leaves_no_folder_behind(call, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    for name in ("bad.nii.gz", "worse.nii.gz"):
+        (tmp_path / name).write_bytes(b"no image")
+    status, _, said = call(*arguments, "-o", "results/here")
+    assert status == 2
+    assert "bad.nii.gz" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.nii.gz", "worse.nii.gz"]

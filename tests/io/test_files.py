@@ -164,16 +164,17 @@ def test_read_table_refuses_what_is_no_table(tmp_path):
         read_table(tmp_path / "b.tsv")
 
 
-def test_check_writable_makes_the_folder(tmp_path):
+def test_check_writable_leaves_nothing_behind(tmp_path):
     assert check_writable(tmp_path / "a" / "b") == tmp_path / "a" / "b"
-    assert list((tmp_path / "a" / "b").iterdir()) == []
+    assert check_writable(tmp_path) == tmp_path
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_check_writable_refuses_a_file(tmp_path):
     (tmp_path / "a").write_text("")
     with pytest.raises(InputError, match="is a file"):
         check_writable(tmp_path / "a")
-    with pytest.raises(InputError, match="cannot be written here"):
+    with pytest.raises(InputError, match="a: is a file"):
         check_writable(tmp_path / "a" / "b")
 
 
@@ -182,5 +183,6 @@ def test_check_writable_names_a_read_only_place(tmp_path, monkeypatch):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
 
     monkeypatch.setattr(files.Path, "write_bytes", refuse)
-    with pytest.raises(InputError, match="Read-only file system"):
-        check_writable(tmp_path)
+    for place in (tmp_path, tmp_path / "new"):
+        with pytest.raises(InputError, match=f"{place}: .* \\(Read-only file system"):
+            check_writable(place)

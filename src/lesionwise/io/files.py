@@ -154,17 +154,20 @@ def read_table(path: str | Path) -> pd.DataFrame:
 
 
 def check_writable(folder: str | Path) -> Path:
-    """The folder, created where it is missing, after a small file was written to it and removed.
+    """The folder, after a small file was written to it and removed.
+
+    A missing folder is not created, so that a fault which comes to light later leaves none: the
+    nearest folder above it is tried. Whatever writes results creates it (``atomic_path``).
 
     Raises:
-        InputError: If it is a file, cannot be created, or takes no files.
+        InputError: If it or a folder above it is a file, or takes no files.
     """
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file, but a folder for results is needed")
-    probe = folder / f".{secrets.token_hex(4)}-probe"
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise InputError(f"{there}: is a file, but a folder for results is needed")
+    probe = there / f".{secrets.token_hex(4)}-probe"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"x")
         probe.unlink()
     except OSError as error:
