@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -115,20 +116,46 @@ def test_the_last_run_is_taken(root):
     assert read_dataset(root).files(2)[0]["flair"].path.name == "sub-03_run-10_FLAIR.nii.gz"
 
 
-def test_two_scans_of_equal_standing_are_refused_until_one_is_named(root):
+def test_a_subject_with_two_scans_of_equal_standing_is_named_and_the_others_are_read(root):
     put(root, "sub-03_acq-2D_FLAIR")
     put(root, "sub-03_acq-3D_FLAIR")
-    with pytest.raises(InputError, match=r"sub-03: more than one flair .*acq-2D.* and .*acq-3D"):
-        read_dataset(root)
-    studies = read_dataset(root, only={"acq": "3D"})
-    assert studies.subjects == ("03",)
+    studies = read_dataset(root)
+    assert studies.subjects == ("01", "02")
+    assert list(studies.faults) == ["03"]
+    fault = r"sub-03: more than one flair .*acq-2D.* and .*acq-3D"
+    assert re.match(fault, studies.faults["03"])
+    with pytest.raises(InputError, match=fault):
+        studies.select(["03"])
+    assert read_dataset(root, only={"acq": "3D"}).subjects == ("03",)
+
+
+def test_a_subject_that_is_all_there_is_is_refused_with_its_own_fault(tmp_path):
+    put(tmp_path, "sub-03_acq-2D_FLAIR")
+    put(tmp_path, "sub-03_acq-3D_FLAIR")
+    with pytest.raises(InputError, match=r"^sub-03: more than one flair"):
+        read_dataset(tmp_path)
+
+
+def test_where_all_subjects_are_at_fault_the_first_ones_are_named(tmp_path):
+    for subject in "ab":
+        put(tmp_path, f"sub-{subject}_acq-2D_FLAIR")
+        put(tmp_path, f"sub-{subject}_acq-3D_FLAIR")
+    with pytest.raises(InputError, match=r"no session has flair \(sub-a: more .*; sub-b: more "):
+        read_dataset(tmp_path)
+
+
+def test_a_subject_whose_files_lie_in_the_wrong_folder_is_named(root):
+    put(root, "sub-03_FLAIR")
+    (root / "sub-03/anat/sub-03_FLAIR.nii.gz").rename(root / "sub-03/anat/sub-04_FLAIR.nii.gz")
+    studies = read_dataset(root)
+    assert studies.subjects == ("01", "02")
+    assert "name and the folder name different visits" in studies.faults["03"]
 
 
 def test_a_scan_in_both_formats_is_a_duplicate(root):
     packed = root / "sub-02" / "anat" / "sub-02_FLAIR.nii.gz"
     packed.with_name("sub-02_FLAIR.nii").write_bytes(packed.read_bytes())
-    with pytest.raises(InputError, match="more than one flair"):
-        read_dataset(root)
+    assert "more than one flair" in read_dataset(root).faults["02"]
 
 
 def test_maps_are_found_in_derivatives_in_any_axis_order(root):

@@ -43,11 +43,19 @@ class BidsStudies(Sequence[Study]):
     Attributes:
         root: the folder.
         skipped: what was left out, and why, one phrase each.
+        faults: of the subjects whose files contradict each other, by subject.
     """
 
-    def __init__(self, root: Path, studies: Sequence[_StudyFiles], skipped: Sequence[str]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        studies: Sequence[_StudyFiles],
+        skipped: Sequence[str],
+        faults: Mapping[str, str] = NOTHING,
+    ) -> None:
         self.root = root
         self.skipped = tuple(skipped)
+        self.faults = dict(faults)
         self._studies = tuple(studies)
 
     @property
@@ -58,14 +66,16 @@ class BidsStudies(Sequence[Study]):
         """The studies of these subjects, in the data set's order.
 
         Raises:
-            InputError: If a subject is not there.
+            InputError: If a subject is not there, or at fault.
         """
         wanted = {subject.removeprefix("sub-") for subject in subjects}
+        for subject in sorted(wanted & set(self.faults)):
+            raise InputError(self.faults[subject])
         missing = sorted(wanted - set(self.subjects))
         if missing:
             raise InputError(f"{self.root}: no subject {', '.join(missing)}")
         kept = [study for study in self._studies if study.subject in wanted]
-        return BidsStudies(self.root, kept, self.skipped)
+        return BidsStudies(self.root, kept, self.skipped, self.faults)
 
     def participants(self) -> pd.DataFrame:
         """``participants.tsv`` as text, one row a subject, indexed by subject without ``sub-``.
@@ -90,7 +100,7 @@ class BidsStudies(Sequence[Study]):
     def __getitem__(self, index: slice) -> BidsStudies: ...
     def __getitem__(self, index: int | slice) -> Study | BidsStudies:
         if isinstance(index, slice):
-            return BidsStudies(self.root, self._studies[index], self.skipped)
+            return BidsStudies(self.root, self._studies[index], self.skipped, self.faults)
         return _load(self._studies[index])
 
     def files(self, index: int) -> list[dict[str, BidsFile]]:
@@ -107,6 +117,8 @@ def read_dataset(
     """The studies of a BIDS data set, by subject and then in the order of visits.
 
     A visit needs all of ``scans``; visits and subjects that lack one are listed in ``skipped``.
+    A subject with two scans or tables that contradict each other is left out and stands in
+    ``faults``, so that it does not stop the others.
     Visits go by ``acq_time`` in ``sub-*_sessions.tsv``, or the first one in each session's
     ``*_scans.tsv``, where every visit has one, and else by the numbers in their names (2 before
     10).
@@ -134,8 +146,9 @@ def read_dataset(
         only: entities that scans must have, such as ``{"acq": "3D"}``.
 
     Raises:
-        InputError: If the folder is no data set, holds no complete visit, or if two scans or
-            two maps claim the same place. Faults of a file appear when its study is read.
+        InputError: If the folder is no data set or holds no complete visit: where there is one
+            subject, with its fault. Faults of a file, and two maps that claim the same place,
+            appear when the study is read.
     """
     root = Path(root)
     if not root.is_dir():
@@ -144,32 +157,53 @@ def read_dataset(
     unknown = [name for name in scans if name not in SUFFIXES]
     if unknown or not scans:
         raise InputError(f"scans: {unknown or 'none'} given; known are {', '.join(SUFFIXES)}")
-    own = _by_subject(walk(root))
-    if not own:
+    own, faults = _own_files(root)
+    if not own and not faults:
         raise InputError(f"{root}: not a BIDS data set, it has no images in sub-* folders")
     derived = {subject: [f for f in own[subject] if _is_map(f)] for subject in own}
     for folder in _derivative_folders(root, derivatives):
         for subject, files in _by_subject(walk(folder)).items():
             derived.setdefault(subject, []).extend(file for file in files if _is_map(file))
-    studies, skipped = [], []
+    studies: list[_StudyFiles] = []
+    skipped: list[str] = []
     for subject, files in own.items():
-        visits = []
-        sessions = {file.entities.ses for file in files if not _is_map(file)}
-        for session in _in_time_order(root, subject, sessions):
-            label = f"sub-{subject}" + (f"_ses-{session}" if session else "")
-            here = [file for file in files if file.entities.ses == session]
-            chosen = {name: _choose(label, name, here, only) for name in scans}
-            complete = {name: file for name, file in chosen.items() if file is not None}
-            if len(complete) == len(chosen):
-                visits.append(_VisitFiles(session, complete))
-            else:
-                lacking = [name for name in chosen if name not in complete]
-                skipped.append(f"{label}: no {', '.join(lacking)} scan")
+        try:
+            visits, incomplete = _visits(root, subject, files, scans, only)
+        except InputError as fault:
+            faults[subject] = str(fault)
+            continue
+        skipped += incomplete
         if visits:
             studies.append(_StudyFiles(subject, tuple(visits), tuple(derived[subject])))
     if not studies:
-        raise InputError(f"{root}: no session has {' and '.join(scans)} ({_shortened(skipped)})")
-    return BidsStudies(root, studies, skipped)
+        if faults and len(own | faults) == 1:
+            raise InputError(*faults.values())
+        reasons = _shortened([*faults.values(), *skipped])
+        raise InputError(f"{root}: no session has {' and '.join(scans)} ({reasons})")
+    return BidsStudies(root, studies, skipped, faults)
+
+
+def _visits(
+    root: Path,
+    subject: str,
+    files: Sequence[BidsFile],
+    scans: Sequence[str],
+    only: Mapping[str, str],
+) -> tuple[list[_VisitFiles], list[str]]:
+    """The complete visits of a subject in the order of time, and what the others lack."""
+    visits, skipped = [], []
+    sessions = {file.entities.ses for file in files if not _is_map(file)}
+    for session in _in_time_order(root, subject, sessions):
+        label = f"sub-{subject}" + (f"_ses-{session}" if session else "")
+        here = [file for file in files if file.entities.ses == session]
+        chosen = {name: _choose(label, name, here, only) for name in scans}
+        complete = {name: file for name, file in chosen.items() if file is not None}
+        if len(complete) == len(chosen):
+            visits.append(_VisitFiles(session, complete))
+        else:
+            lacking = [name for name in chosen if name not in complete]
+            skipped.append(f"{label}: no {', '.join(lacking)} scan")
+    return visits, skipped
 
 
 def open_dataset(
@@ -196,6 +230,26 @@ def open_dataset(
     if found.visits != visits:
         raise InputError(f"{root}: its cases hold {found.visits} visits, but {visits} are needed")
     return found
+
+
+def _own_files(root: Path) -> tuple[dict[str, list[BidsFile]], dict[str, str]]:
+    """Files and faults by subject, in the order of names."""
+    try:
+        places = [p for p in root.iterdir() if p.name.startswith("sub-") and p.is_dir()]
+    except OSError as error:
+        raise InputError(f"{root}: cannot be read ({error.strerror})") from error
+    found: dict[str, list[BidsFile]] = {}
+    faults: dict[str, str] = {}
+    for place in sorted(places, key=lambda p: natural(p.name)):
+        subject = place.name.removeprefix("sub-")
+        try:
+            files = list(walk(root, subject=subject))
+        except InputError as fault:
+            faults[subject] = str(fault)
+            continue
+        if files:
+            found[subject] = files
+    return found, faults
 
 
 def _by_subject(files: Iterable[BidsFile]) -> dict[str, list[BidsFile]]:

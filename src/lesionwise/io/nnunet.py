@@ -68,6 +68,7 @@ class NnunetStudies(Sequence[Study]):
         self.finds = finds
         self.cases = tuple(case.name for case in cases)
         self.skipped: tuple[str, ...] = ()
+        self.faults: dict[str, str] = {}
         self._cases = tuple(cases)
         self._lesions = lesions
 
