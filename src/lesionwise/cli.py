@@ -41,6 +41,8 @@ app = typer.Typer(
 console = Console(stderr=True, highlight=False)
 results = Console(highlight=False)
 Separation = Literal["offsets", "acls", "cc"]
+INTERRUPTED = (130, 143)
+"""Exit status after Ctrl-C, as Typer makes it, and after SIGTERM."""
 
 
 def main() -> None:
@@ -55,9 +57,12 @@ def main() -> None:
     except types.InputError as fault:
         console.print(f"lesionwise: {fault}", markup=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        console.print("lesionwise: interrupted; the same command goes on from here", markup=False)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code in INTERRUPTED:
+            console.print(
+                "lesionwise: interrupted; the same command goes on from here", markup=False
+            )
+        raise
 
 
 @contextmanager
@@ -170,6 +175,12 @@ Connectivity = Annotated[
 MaxMinutes = Annotated[
     float | None,
     typer.Option(help="Wall time of each training; the schedule is fitted into it."),
+]
+Auxiliary = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="NAME=DATA: a further data set that a recipe learns from under that name (several)."
+    ),
 ]
 
 
@@ -502,6 +513,7 @@ def train(
     initial: Annotated[
         Path | None, typer.Option(help="A run or weights to begin with: fine-tuning.")
     ] = None,
+    auxiliary: Auxiliary = None,
 ) -> None:
     """Train a recipe; the same command goes on after an interruption."""
     from lesionwise.run.train import train as run
@@ -522,6 +534,7 @@ def train(
             prepared=prepared,
             reuse=reuse,
             initial=initial,
+            auxiliary=_data_sets(auxiliary or ()),
             progress=progress,
         )
     results.print(f"The run: {done}", soft_wrap=True)
@@ -550,6 +563,7 @@ def benchmark(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed before.")
     ] = False,
+    auxiliary: Auxiliary = None,
 ) -> None:
     """Cross-validate recipes on one data set, and compare them; goes on after a kill."""
     from lesionwise.run.benchmark import benchmark as run
@@ -566,6 +580,7 @@ def benchmark(
             device=device,
             workers=workers,
             retry_failed=retry_failed,
+            auxiliary=_data_sets(auxiliary or ()),
             progress=progress,
         )
     columns = ("recipe", "finds", "cases", "dsc", "lesion_f1", "train_s", "predict_s", "peak_gb")
@@ -674,25 +689,29 @@ def cohort(
         return
     from lesionwise.cohort.cluster import Workers as Pool
     from lesionwise.cohort.participant import participant
+    from lesionwise.cohort.stopping import Stopped
 
     if dask and scheduler_file:
         raise types.InputError("cohort: give --dask or --scheduler-file, not both")
     if (dask or scheduler_file) and workers:
         raise types.InputError("cohort: --workers are of this machine; a cluster has its own")
-    with progress_shown() as progress:
-        done = participant(
-            bids_dir,
-            output_dir,
-            participants=participant_label or (),
-            sessions=session_label or (),
-            model=model,
-            instances=instances,
-            brain_extraction=brain_extraction,
-            longitudinal=longitudinal,
-            device=device,
-            workers=Pool(workers, threads_per_worker, dask or "", scheduler_file),
-            progress=progress,
-        )
+    try:
+        with progress_shown() as progress:
+            done = participant(
+                bids_dir,
+                output_dir,
+                participants=participant_label or (),
+                sessions=session_label or (),
+                model=model,
+                instances=instances,
+                brain_extraction=brain_extraction,
+                longitudinal=longitudinal,
+                device=device,
+                workers=Pool(workers, threads_per_worker, dask or "", scheduler_file),
+                progress=progress,
+            )
+    except Stopped as stop:
+        raise typer.Exit(stop.status) from stop
     for note in done.notes:
         console.print(note, markup=False, soft_wrap=True)
     results.print(
@@ -775,6 +794,19 @@ def recipes(
 def _listed(names: str) -> tuple[str, ...]:
     """What stands between commas."""
     return tuple(name.strip() for name in names.split(",") if name.strip())
+
+
+def _data_sets(texts: Sequence[str]) -> dict[str, str]:
+    """Data sets by name, of texts NAME=DATA."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, sign, data = text.partition("=")
+        if not (name and sign and data):
+            raise types.InputError(f"--auxiliary {text}: write it as NAME=DATA")
+        if name in found:
+            raise types.InputError(f"--auxiliary {text}: {name} is given twice")
+        found[name] = data
+    return found
 
 
 def _exit_on_failures(failures: dict[str, str]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -188,6 +188,32 @@ ToInstances: TypeAlias = Callable[[LesionMaps, BoolArray], Instances]
 
 Refine: TypeAlias = Callable[[Instances], Instances]
 """A filter on lesions, such as a minimum size."""
+
+
+@dataclass(frozen=True, eq=False)
+class LazyStudies(Sequence[Study]):
+    """Studies that are made one at a time, each when it is asked for, and not kept.
+
+    Attributes:
+        sources: what each is made of.
+        make: makes a study of its source; a function that other processes can import, or a
+            ``functools.partial`` of one, where the studies travel to them.
+    """
+
+    sources: Sequence[Any]
+    make: Callable[[Any], Study]
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    @overload
+    def __getitem__(self, index: int) -> Study: ...
+    @overload
+    def __getitem__(self, index: slice) -> LazyStudies: ...
+    def __getitem__(self, index: int | slice) -> Study | LazyStudies:
+        if isinstance(index, slice):
+            return LazyStudies(self.sources[index], self.make)
+        return self.make(self.sources[index])
 
 
 @dataclass(frozen=True)

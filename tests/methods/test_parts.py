@@ -1,5 +1,6 @@
 """What methods made of methods share."""
 
+import pickle
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lesionwise.methods.parts import Chosen, deal, fit_once, hold_out, member_run, of_visits
+from lesionwise.learning.dataset import PreparedStudies, write_prepared
+from lesionwise.methods.parts import chosen, deal, fit_once, hold_out, member_run, of_visits
 from lesionwise.types import Grid, InputError, RunContext, Study, TrainingData, Visit, Volume
 
 GRID = Grid((2, 2, 2), np.eye(4))
@@ -49,9 +51,18 @@ def test_the_held_out_part_validates_and_the_others_train():
 
 
 def test_a_choice_can_be_sliced_and_reads_when_asked():
-    chosen = Chosen([study(name) for name in "abcd"], (3, 1, 0))
-    assert [each.subject for each in chosen[1:]] == ["b", "a"]
-    assert chosen[0].subject == "d"
+    some = chosen([study(name) for name in "abcd"], (3, 1, 0))
+    assert [each.subject for each in some[1:]] == ["b", "a"]
+    assert some[0].subject == "d"
+
+
+def test_parts_of_prepared_data_travel_to_other_processes(tmp_path):
+    for name in "abc":
+        write_prepared(study(name), tmp_path / name)
+    prepared = PreparedStudies(tuple(tmp_path / name for name in "abc"))
+    some = of_visits(TrainingData(chosen(prepared, (2, 0)))).training
+    there = pickle.loads(pickle.dumps(some))
+    assert [each.subject for each in there] == ["c", "a"]
 
 
 def test_labeled_visits_are_studies_without_a_past():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +28,7 @@ from lesionwise.cohort.records import (
     write_failures,
     write_fault,
 )
+from lesionwise.cohort.stopping import StopRequest, heeding_signals
 from lesionwise.cohort.subjects import CohortSubject, find_subjects
 from lesionwise.cohort.work import (
     ATTEMPTS,
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from lesionwise.run.find import Separation
+
+WAIT_S = 0.05
+"""How often it is seen whether a subject has ended or the work is to stop."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ def participant(
         InputError: If the settings cannot hold, are not those the output folder was made with,
             or the folder holds results that are not a cohort's. A subject at fault is listed in
             ``failures.tsv`` instead, and the others go on.
+        Stopped: After Ctrl-C or SIGTERM, when no worker is left; what is done stays.
     """
     from lesionwise.run.predict import load_model
 
@@ -244,9 +249,12 @@ def _compute(
     progress: Progress,
 ) -> list[Worked]:
     progress("start workers", 0, len(waiting))
-    with dask_client(workers, len(waiting)) as (client, threads):
+    with (
+        heeding_signals() as request,
+        dask_client(workers, len(waiting)) as (client, threads),
+    ):
         order = Order(order.dataset, order.output, order.settings, order.run, threads)
-        return _submit(client, waiting, order, job, progress)
+        return _submit(client, waiting, order, job, request, progress)
 
 
 def _submit(
@@ -254,6 +262,7 @@ def _submit(
     waiting: Sequence[CohortSubject],
     order: Order,
     job: Job,
+    request: StopRequest,
     progress: Progress,
 ) -> list[Worked]:
     """Every subject through the workers; one whose worker dies is begun again, but not for ever."""
@@ -273,7 +282,7 @@ def _submit(
     subjects = {submitted(subject): subject for subject in waiting}
     running = as_completed(list(subjects))
     try:
-        for future in running:
+        for future in _as_they_end(running, request):
             subject = subjects.pop(future)
             try:
                 worked = future.result()
@@ -305,6 +314,18 @@ def _submit(
         if subjects:
             client.cancel(list(subjects), force=True)
     return done
+
+
+def _as_they_end(running: Any, request: StopRequest) -> Iterator[Any]:
+    """Futures of ``as_completed`` in the order in which they end, those added meanwhile too."""
+    while running.count():
+        request.check()
+        ended = running.next_batch(block=False)
+        if not ended:
+            time.sleep(WAIT_S)
+        for future in ended:
+            request.check()
+            yield future
 
 
 def _workers(client: Client, threads: int) -> str:

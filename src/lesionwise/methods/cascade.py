@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lesionwise.methods.parts import (
-    Chosen,
+    chosen,
     deal,
     fit_once,
     mean_maps,
@@ -77,11 +77,22 @@ class AddMaps:
             seen = source
             if parts:
                 kept = [n for n, s in enumerate(data.training) if part_of[s.subject] != number]
-                seen = replace(data, training=Chosen(data.training, tuple(kept)))
+                seen = replace(data, training=chosen(data.training, kept))
             if self.per_visit:
-                seen = of_visits(seen)
+                seen = self._visits(seen)
             fit_once(self.method, seen, member_run(run, number, max(1, parts)))
         return self.load(run)
+
+    def _visits(self, seen: TrainingData) -> TrainingData:
+        try:
+            return of_visits(seen)
+        except InputError as fault:
+            if not self.auxiliary or len(seen.auxiliary.get(self.auxiliary, ())):
+                raise
+            raise InputError(
+                f"{fault}, and no auxiliary set {self.auxiliary} was given "
+                f"(--auxiliary {self.auxiliary}=DATA)"
+            ) from fault
 
     def load(self, run: RunContext) -> Step:
         """The step that ``fit`` returned.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import overload
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from lesionwise.types import (
     FloatArray,
     InputError,
+    LazyStudies,
     LesionMaps,
     Method,
     RunContext,
@@ -23,64 +25,26 @@ FITTED = "fitted"
 """An empty file in the folder of a part that has been learned."""
 
 
-@dataclass(frozen=True)
-class Chosen(Sequence[Study]):
-    """Some of a sequence of studies, each read when it is asked for."""
-
-    studies: Sequence[Study]
-    indices: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    @overload
-    def __getitem__(self, index: int) -> Study: ...
-    @overload
-    def __getitem__(self, index: slice) -> Chosen: ...
-    def __getitem__(self, index: int | slice) -> Study | Chosen:
-        if isinstance(index, slice):
-            return Chosen(self.studies, self.indices[index])
-        return self.studies[self.indices[index]]
+def chosen(studies: Sequence[Study], numbers: Iterable[int]) -> LazyStudies:
+    """Some of a sequence of studies, by number, each read when it is asked for."""
+    return LazyStudies(tuple(numbers), partial(operator.getitem, studies))
 
 
-@dataclass(frozen=True)
-class Visits(Sequence[Study]):
-    """Visits as studies of their own, each read when it is asked for.
-
-    Attributes:
-        studies: which they belong to.
-        places: of each, the number of its study and its own within it.
-    """
-
-    studies: Sequence[Study]
-    places: tuple[tuple[int, int], ...]
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    @overload
-    def __getitem__(self, index: int) -> Study: ...
-    @overload
-    def __getitem__(self, index: slice) -> Visits: ...
-    def __getitem__(self, index: int | slice) -> Study | Visits:
-        if isinstance(index, slice):
-            return Visits(self.studies, self.places[index])
-        study, visit = self.places[index]
-        found = self.studies[study]
-        return single_visit(found, found.visits[visit])
-
-
-def labeled_visits(studies: Sequence[Study]) -> Visits:
+def labeled_visits(studies: Sequence[Study]) -> LazyStudies:
     """Every visit that has a lesion mask or instances, as a study of its own."""
-    return Visits(
-        studies,
-        tuple(
-            (n, v)
-            for n, study in enumerate(studies)
-            for v, visit in enumerate(study.visits)
-            if {"lesions", "instances"} & set(visit.labels)
-        ),
+    places = tuple(
+        (number, place)
+        for number, study in enumerate(studies)
+        for place, visit in enumerate(study.visits)
+        if {"lesions", "instances"} & set(visit.labels)
     )
+    return LazyStudies(places, partial(_visit_at, studies))
+
+
+def _visit_at(studies: Sequence[Study], at: tuple[int, int]) -> Study:
+    number, place = at
+    study = studies[number]
+    return single_visit(study, study.visits[place])
 
 
 def single_visit(study: Study, visit: Visit) -> Study:
@@ -101,11 +65,17 @@ def of_visits(data: TrainingData) -> TrainingData:
 
 
 def deal(studies: Sequence[Study], folds: int, seed: int) -> dict[str, int]:
+    """The part of each subject, as ``deal_subjects`` deals them."""
+    return deal_subjects([study.subject for study in studies] if folds > 1 else [], folds, seed)
+
+
+def deal_subjects(names: Iterable[str], folds: int, seed: int) -> dict[str, int]:
     """The part of each subject, at random by the seed, parts of sizes that differ by 1 at most.
 
     There are no more parts than subjects; below two folds or two subjects the answer is empty.
+    A name may stand several times.
     """
-    subjects = sorted({study.subject for study in studies}) if folds > 1 else []
+    subjects = sorted(set(names))
     count = min(folds, len(subjects))
     if count < 2:
         return {}
@@ -118,8 +88,8 @@ def hold_out(data: TrainingData, part_of: Mapping[str, int], part: int) -> Train
     inside = [part_of[study.subject] == part for study in data.training]
     return replace(
         data,
-        training=Chosen(data.training, tuple(n for n, held in enumerate(inside) if not held)),
-        validation=Chosen(data.training, tuple(n for n, held in enumerate(inside) if held)),
+        training=chosen(data.training, (n for n, held in enumerate(inside) if not held)),
+        validation=chosen(data.training, (n for n, held in enumerate(inside) if held)),
     )
 
 

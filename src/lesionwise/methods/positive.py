@@ -6,8 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lesionwise.learning.dataset import reference_of
-from lesionwise.methods.parts import Chosen
-from lesionwise.types import Finds, InputError, Method, Predictor, RunContext, Study, TrainingData
+from lesionwise.methods.parts import chosen
+from lesionwise.types import (
+    Finds,
+    InputError,
+    LazyStudies,
+    Method,
+    Predictor,
+    RunContext,
+    Study,
+    TrainingData,
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,6 @@ class PositiveCases:
         """The method."""
         return self.method.load(run)
 
-    def _positive(self, studies: Sequence[Study]) -> Chosen:
+    def _positive(self, studies: Sequence[Study]) -> LazyStudies:
         found = [n for n, study in enumerate(studies) if reference_of(study, self.finds).any()]
-        return Chosen(studies, tuple(found))
+        return chosen(studies, found)

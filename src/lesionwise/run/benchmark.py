@@ -31,13 +31,14 @@ from lesionwise.run.entries import Entry, find_entries, groups, scans_of
 from lesionwise.run.evaluate import evaluate
 from lesionwise.run.isolated import Outcome, run_here, run_isolated
 from lesionwise.run.prepare import fingerprint_of, parts_of
-from lesionwise.run.recipes import settings
+from lesionwise.run.recipes import auxiliary_names, settings
 from lesionwise.run.standings import write_standings
 from lesionwise.run.steps import shared_steps
 from lesionwise.types import InputError, Progress, Volume, silent
 
 BENCHMARK = "benchmark.json"
 RESULT = "result.json"
+FAULTS = "faults.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,7 @@ class BenchmarkResult:
 
     Attributes:
         table: one row per recipe, as in ``leaderboard.tsv``.
-        failures: by recipe, or recipe and case, why there is no score.
+        failures: by recipe, recipe and case, or subject, why there is no score.
         page: the leaderboard.
     """
 
@@ -69,6 +70,7 @@ def benchmark(
     options: Options | None = None,
     retry_failed: bool = False,
     isolate: bool = True,
+    auxiliary: Mapping[str, str | Path] = {},
     progress: Progress = silent,
 ) -> BenchmarkResult:
     """Train every recipe in every fold, predict the held-out patients, score, compare.
@@ -99,6 +101,7 @@ def benchmark(
         retry_failed: try again what failed in an earlier call.
         isolate: run each fold in a process of its own, so that its peak memory is known and
             that it can fail alone.
+        auxiliary: as for ``train``, for the recipes that ask for a set of that name.
         progress: told of each stage.
 
     Raises:
@@ -122,6 +125,9 @@ def benchmark(
         "seed": seed,
         "max_minutes": max_minutes,
     }
+    further = _auxiliary(auxiliary, entries, dataset)
+    if further:
+        made["auxiliary"] = {name: fingerprint_of(data) for name, data in further.items()}
     _begin(output, made, entries)
     run = run_isolated if isolate else run_here
     done: dict[str, list[dict[str, Any]]] = {}
@@ -134,7 +140,7 @@ def benchmark(
             progress(f"{name} ({number + 1} of {len(entries)}): {stage}", part, total)
 
         results, fault = _cross_validated(
-            entry, dataset, output, split, made, (device, workers), run, retry_failed, told
+            entry, dataset, output, split, made, further, (device, workers), run, retry_failed, told
         )
         if fault:
             failures[entry.name] = fault
@@ -142,6 +148,9 @@ def benchmark(
             done[entry.name] = results
     progress("score", 0, 0)
     evaluations = _evaluated(entries, done, output, options, seed, workers, failures)
+    noted = output / "references" / FAULTS
+    unusable = read_json(noted) if noted.is_file() else {}
+    failures |= {f"sub-{subject}": fault for subject, fault in unusable.items()}
     table, page = write_standings(entries, done, evaluations, failures, made, dataset, output)
     return BenchmarkResult(table, failures, page)
 
@@ -157,6 +166,21 @@ def _without_scans(entries: Sequence[Entry], dataset: Path) -> dict[str, str]:
     return faults
 
 
+def _auxiliary(
+    given: Mapping[str, str | Path], entries: Sequence[Entry], dataset: Path
+) -> dict[str, Path]:
+    """The further data sets by name, each asked for by a recipe and apart from the data set."""
+    found = {name: Path(data) for name, data in given.items()}
+    for name, data in found.items():
+        if data.resolve() == dataset.resolve():
+            raise InputError(f"--auxiliary {name}: {data} is the data set itself")
+        if not data.is_dir():
+            raise InputError(f"--auxiliary {name}: {data}: no such folder")
+        if not any(name in auxiliary_names(entry.found) for entry in entries):
+            raise InputError(f"--auxiliary {name}: no recipe learns from a set of that name")
+    return found
+
+
 def _references(
     studies: BidsStudies,
     entries: Sequence[Entry],
@@ -166,6 +190,7 @@ def _references(
 ) -> dict[str, dict[str, int]]:
     """Lesions to find by group and subject; the references are written once."""
     path = output / "references" / "lesions.json"
+    faults = dict(studies.faults)
     known: dict[str, dict[str, int]] = read_json(path) if path.is_file() else {}
     for group, finds, recipe in groups(entries):
         if group in known:
@@ -174,7 +199,12 @@ def _references(
         fault = ""
         for index, subject in enumerate(studies.subjects):
             progress("references", index, len(studies))
-            for _, part in parts_of(studies[index], recipe):
+            try:
+                parts = list(parts_of(studies[index], recipe))
+            except InputError as error:
+                faults[subject] = fault = str(error)
+                continue
+            for _, part in parts:
                 try:
                     reference = reference_of(part, finds)
                 except InputError as error:
@@ -191,6 +221,7 @@ def _references(
             what = "new lesion" if finds == "new" else "lesion"
             raise InputError(f"{dataset}: no case has a {what}; there is nothing to learn")
         known[group] = counts
+        write_json(output / "references" / FAULTS, faults)
         write_json(path, known)
     return {group: known[group] for group, _, _ in groups(entries)}
 
@@ -209,10 +240,10 @@ def _begin(output: Path, made: Mapping[str, Any], entries: Sequence[Entry]) -> N
         entry.name: {"overrides": list(entry.overrides), "settings": settings(entry.found)}
         for entry in entries
     }
-    for name, value in made.items():
-        if before.get(name) != value:
+    for name in sorted({*before, *made} - {"recipes"}):
+        if before.get(name) != made.get(name):
             raise InputError(
-                f"{output}: was begun with {name} = {before.get(name)}, now {value}; "
+                f"{output}: was begun with {name} = {before.get(name)}, now {made.get(name)}; "
                 "choose another output folder"
             )
     for name, now in recipes.items():
@@ -237,6 +268,7 @@ def _cross_validated(
     output: Path,
     split: Sequence[tuple[tuple[str, ...], tuple[str, ...]]],
     made: Mapping[str, Any],
+    auxiliary: Mapping[str, Path],
     where: tuple[str, int],
     run: Callable[..., Outcome],
     retry_failed: bool,
@@ -246,11 +278,13 @@ def _cross_validated(
     device, workers = where
     folder = output / "recipes" / entry.name
     arrays = output / "prepared" / _preparation(entry.found)
+    asked = auxiliary_names(entry.found)
+    further = tuple((name, data) for name, data in auxiliary.items() if name in asked)
     prepared = _once(
         folder / "prepared.json",
         lambda: run(
             prepare_data,
-            PrepareJob(entry.recipe, entry.overrides, dataset, arrays, workers),
+            PrepareJob(entry.recipe, entry.overrides, dataset, arrays, workers, further),
             progress,
         ),
         retry_failed,
@@ -276,6 +310,7 @@ def _cross_validated(
             device=device,
             workers=workers,
             max_minutes=made["max_minutes"],
+            auxiliary=tuple(name for name, _ in further),
         )
         begun = (job.folder / "run").is_dir()
         result = _once(

@@ -21,7 +21,13 @@ from lesionwise.methods.external import ExternalMethod
 from lesionwise.methods.network import WEIGHTS
 from lesionwise.run.find import FindOptions, find_lesions
 from lesionwise.run.predict import load_model
-from lesionwise.run.prepare import SETTINGS_FILE, parts_of, prepare
+from lesionwise.run.prepare import (
+    AUXILIARY,
+    SETTINGS_FILE,
+    parts_of,
+    prepare,
+    prepare_auxiliary,
+)
 from lesionwise.run.train import train
 from lesionwise.types import InputError, Method, Progress, Study, Visit, Volume
 
@@ -36,6 +42,7 @@ class PrepareJob:
         dataset: BIDS folder.
         folder: for the arrays.
         workers: processes.
+        auxiliary: further data sets by name; their arrays go to ``folder / "auxiliary"``.
     """
 
     recipe: str
@@ -43,6 +50,7 @@ class PrepareJob:
     dataset: Path
     folder: Path
     workers: int
+    auxiliary: tuple[tuple[str, Path], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,7 @@ class FoldJob:
         folder: of this fold.
         predictions: folder for the lesions found, one file a case, shared by all folds.
         training, held_out: subjects.
+        auxiliary: names of further data sets, prepared in ``arrays / "auxiliary"``.
     """
 
     recipe: str
@@ -69,6 +78,7 @@ class FoldJob:
     device: str
     workers: int
     max_minutes: float | None
+    auxiliary: tuple[str, ...] = ()
 
 
 def prepare_data(job: PrepareJob, progress: Progress) -> dict[str, Any]:
@@ -81,7 +91,18 @@ def prepare_data(job: PrepareJob, progress: Progress) -> dict[str, Any]:
         workers=job.workers,
         progress=progress,
     )
-    return {"left_out": dict(prepared.left_out)}
+    further = prepare_auxiliary(
+        job.recipe,
+        dict(job.auxiliary),
+        job.folder / AUXILIARY,
+        overrides=job.overrides,
+        workers=job.workers,
+        progress=progress,
+    )
+    left_out = dict(prepared.left_out)
+    for name, found in further.items():
+        left_out |= {f"{name} {study}": fault for study, fault in found.left_out.items()}
+    return {"left_out": left_out}
 
 
 def run_fold(job: FoldJob, progress: Progress) -> dict[str, Any]:
@@ -112,6 +133,7 @@ def run_fold(job: FoldJob, progress: Progress) -> dict[str, Any]:
         device=job.device,
         workers=job.workers,
         max_minutes=job.max_minutes,
+        auxiliary={name: job.arrays / AUXILIARY / name for name in job.auxiliary},
         progress=progress,
     )
     train_s = time.perf_counter() - started

@@ -8,7 +8,7 @@ import multiprocessing
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ import numpy as np
 
 from lesionwise.learning.dataset import PreparedStudies, reference_of, write_prepared
 from lesionwise.recipe import Recipe
-from lesionwise.run.recipes import find_recipe, settings
+from lesionwise.run.recipes import auxiliary_names, find_recipe, settings
 from lesionwise.run.steps import shared_steps
 from lesionwise.types import InputError, Progress, Study, silent
 
 SETTINGS_FILE = "prepared.json"
+AUXILIARY = "auxiliary"
+"""Folder beside prepared subjects in which each auxiliary set has a folder of its own."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ def prepare(
     folder: Path,
     *,
     overrides: Sequence[str] = (),
+    auxiliary: bool = False,
     workers: int = 0,
     progress: Progress = silent,
 ) -> Prepared:
@@ -77,6 +80,8 @@ def prepare(
         dataset: BIDS or nnU-Net raw folder; or a prepared folder, which is returned as it is.
         folder: for the results.
         overrides: values of the recipe to set.
+        auxiliary: the data set is an auxiliary one: whatever the recipe takes and finds, every
+            visit is a study of its own and its lesions are what is to be found.
         workers: processes; 0 works in this one.
         progress: told of each subject.
 
@@ -86,7 +91,7 @@ def prepare(
     """
     if (dataset / SETTINGS_FILE).is_file():
         folder = dataset
-    found = find_recipe(recipe, overrides)
+    found = _recipe(recipe, overrides, auxiliary)
     how = {
         "scans": list(found.scans),
         "visits": found.visits,
@@ -102,13 +107,18 @@ def prepare(
     fingerprint = fingerprint_of(dataset)
     folder.mkdir(parents=True, exist_ok=True)
     _check_settings(folder, how, fingerprint)
+    for subject, fault in studies.faults.items():
+        target = folder / f"sub-{subject}"
+        target.mkdir(exist_ok=True)
+        _record(target, {"studies": [], "left_out": {f"sub-{subject}": fault}})
     subjects = studies.subjects
     waiting = [
         n for n, s in enumerate(subjects) if not (folder / f"sub-{s}" / "done.json").is_file()
     ]
     done = len(subjects) - len(waiting)
     progress("prepare", done, len(subjects))
-    jobs = [(str(recipe), tuple(overrides), str(dataset), n, str(folder)) for n in waiting]
+    how_read = (str(recipe), tuple(overrides), auxiliary, str(dataset))
+    jobs = [(*how_read, number, str(folder)) for number in waiting]
     for _ in _run(jobs, workers):
         done += 1
         progress("prepare", done, len(subjects))
@@ -117,6 +127,49 @@ def prepare(
         reasons = "; ".join(f"{k}: {v}" for k, v in list(prepared.left_out.items())[:3])
         raise InputError(f"{dataset}: no study to learn from ({reasons or 'no subjects'})")
     return prepared
+
+
+def _recipe(recipe: str | Path, overrides: Sequence[str], auxiliary: bool) -> Recipe:
+    found = find_recipe(recipe, overrides)
+    return replace(found, visits=1, finds="lesions") if auxiliary else found
+
+
+def prepare_auxiliary(
+    recipe: str | Path,
+    datasets: Mapping[str, Path],
+    folder: Path,
+    *,
+    overrides: Sequence[str] = (),
+    workers: int = 0,
+    progress: Progress = silent,
+) -> dict[str, Prepared]:
+    """Prepare the auxiliary sets of a recipe, each in a folder of its name below ``folder``.
+
+    Args:
+        datasets: BIDS, nnU-Net raw or prepared folders by the names the recipe gives them.
+
+    Raises:
+        InputError: As for ``prepare``; if the recipe asks for no set of a name.
+    """
+    asked = auxiliary_names(find_recipe(recipe, overrides))
+    for name in datasets:
+        if name not in asked:
+            raise InputError(
+                f"--auxiliary {name}: {recipe} learns from no such set"
+                + (f"; it asks for {', '.join(asked)}" if asked else ", nor from any other")
+            )
+    return {
+        name: prepare(
+            recipe,
+            dataset,
+            folder / name,
+            overrides=overrides,
+            auxiliary=True,
+            workers=workers,
+            progress=progress,
+        )
+        for name, dataset in datasets.items()
+    }
 
 
 def fingerprint_of(dataset: Path) -> str:
@@ -141,17 +194,22 @@ def _run(jobs: list[tuple[Any, ...]], workers: int) -> Iterator[None]:
 
 
 def _prepare_subject(
-    recipe: str, overrides: tuple[str, ...], dataset: str, index: int, folder: str
+    recipe: str,
+    overrides: tuple[str, ...],
+    auxiliary: bool,
+    dataset: str,
+    index: int,
+    folder: str,
 ) -> None:
     from lesionwise.io.bids import open_dataset
 
-    found = find_recipe(recipe, overrides)
+    found = _recipe(recipe, overrides, auxiliary)
     studies = open_dataset(Path(dataset), found.scans, found.visits)
     subject = studies.subjects[index]
     target = Path(folder) / f"sub-{subject}"
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
-    record: dict[str, Any] = {"subject": subject, "studies": [], "left_out": {}}
+    record: dict[str, Any] = {"studies": [], "left_out": {}}
     try:
         parts = list(parts_of(studies[index], found))
         if not parts:
@@ -172,8 +230,14 @@ def _prepare_subject(
         record["studies"].append(
             {"name": f"sub-{subject}/{name}", "lesions": int((lesions > 0).sum())}
         )
+    _record(target, record)
+
+
+def _record(target: Path, record: Mapping[str, Any]) -> None:
+    """Write down that a subject came to its end, and how."""
     partial = target / ".done.json"
-    partial.write_text(json.dumps(record), encoding="utf-8")
+    whole = {"subject": target.name.removeprefix("sub-"), **record}
+    partial.write_text(json.dumps(whole), encoding="utf-8")
     partial.replace(target / "done.json")
 
 

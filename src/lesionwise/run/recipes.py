@@ -158,6 +158,14 @@ def _fitting(old: Any, new: Any, text: str) -> Any:
     raise InputError(f"--set {text}: name a value, not a {type(old).__name__}")
 
 
+def auxiliary_names(recipe: Recipe) -> tuple[str, ...]:
+    """Names of the further training sets that parts of a recipe learn from where they are given."""
+    names = {
+        value for path, value in settings(recipe).items() if path.split(".")[-1] == "auxiliary"
+    }
+    return tuple(sorted(name for name in names if name))
+
+
 def settings(part: Any, prefix: str = "") -> dict[str, Any]:
     """Every value of a recipe, or of a part of it, by its dotted path; fit for JSON.
 

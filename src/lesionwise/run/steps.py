@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TypeGuard, overload
+from typing import TypeGuard
 
 from lesionwise.learning.dataset import PreparedStudies, write_prepared
-from lesionwise.types import LearnedStep, RunContext, Step, Study, TrainingData
+from lesionwise.types import LazyStudies, LearnedStep, RunContext, Step, Study, TrainingData
 
 FITTED = "steps"
 """Folder of a run in which each learned step has a folder of its own."""
@@ -48,8 +49,9 @@ def fit_steps(
 ) -> TrainingData:
     """Fit the steps from the first that learns, in order, and apply them to all studies.
 
-    Each is fitted on training studies as the steps before it leave them. The studies that come
-    out are kept in the run, so that a resumed call makes none of them twice.
+    Each is fitted on training studies as the steps before it leave them, and sees auxiliary sets
+    as those steps leave them too. The studies that come out are kept in the run, so that a resumed
+    call makes none of them twice; auxiliary ones are made when they are asked for.
 
     Args:
         data: studies after ``shared_steps``.
@@ -70,18 +72,29 @@ def fit_steps(
                 done.append(step.load(own))
                 continue
             own.folder.mkdir(parents=True, exist_ok=True)
-            so_far = TrainingData(
-                _Stepped(data.training, tuple(done)), _Stepped(data.validation, tuple(done))
-            )
-            done.append(step.fit(so_far, own))
+            done.append(step.fit(_stepped(data, tuple(done)), own))
             marker.write_text(json.dumps({"step": type(step).__name__}), encoding="utf-8")
         else:
             done.append(step)  # type: ignore[arg-type]
+    stepped = _stepped(data, tuple(done))
     kept = [
-        _keep(_Stepped(studies, tuple(done)), run.folder / STUDIES / part, run)
-        for part, studies in (("training", data.training), ("validation", data.validation))
+        _keep(studies, run.folder / STUDIES / part, run)
+        for part, studies in (("training", stepped.training), ("validation", stepped.validation))
     ]
-    return TrainingData(kept[0], kept[1])
+    return TrainingData(kept[0], kept[1], stepped.auxiliary)
+
+
+def _stepped(data: TrainingData, steps: tuple[Step, ...]) -> TrainingData:
+    """All studies with the steps applied when each is asked for."""
+
+    def stepped(studies: Sequence[Study]) -> LazyStudies:
+        return LazyStudies(range(len(studies)), partial(_after, steps, studies))
+
+    return TrainingData(
+        stepped(data.training),
+        stepped(data.validation),
+        {name: stepped(studies) for name, studies in data.auxiliary.items()},
+    )
 
 
 def _own(run: RunContext, number: int) -> RunContext:
@@ -100,24 +113,8 @@ def _keep(studies: Sequence[Study], folder: Path, run: RunContext) -> PreparedSt
     return PreparedStudies(tuple(folders))
 
 
-@dataclass(frozen=True, eq=False)
-class _Stepped(Sequence[Study]):
-    """Studies with steps applied when each is asked for."""
-
-    studies: Sequence[Study]
-    steps: tuple[Step, ...]
-
-    def __len__(self) -> int:
-        return len(self.studies)
-
-    @overload
-    def __getitem__(self, index: int) -> Study: ...
-    @overload
-    def __getitem__(self, index: slice) -> _Stepped: ...
-    def __getitem__(self, index: int | slice) -> Study | _Stepped:
-        if isinstance(index, slice):
-            return _Stepped(self.studies[index], self.steps)
-        study = self.studies[index]
-        for step in self.steps:
-            study = step(study)
-        return study
+def _after(steps: tuple[Step, ...], studies: Sequence[Study], number: int) -> Study:
+    study = studies[number]
+    for step in steps:
+        study = step(study)
+    return study

@@ -16,7 +16,7 @@ import lesionwise
 from lesionwise.methods.network import INITIAL, WEIGHTS
 from lesionwise.recipe import Recipe
 from lesionwise.run.predict import RUN_FILE, read_run, sha256_of
-from lesionwise.run.prepare import Prepared, prepare
+from lesionwise.run.prepare import AUXILIARY, Prepared, prepare, prepare_auxiliary
 from lesionwise.run.recipes import find_recipe, settings
 from lesionwise.run.steps import FITTED, fit_steps
 from lesionwise.types import InputError, Progress, RunContext, TrainingData, silent
@@ -38,6 +38,7 @@ def train(
     prepared: str | Path | None = None,
     reuse: str | Path | None = None,
     initial: str | Path | None = None,
+    auxiliary: Mapping[str, str | Path] = {},
     progress: Progress = silent,
 ) -> Path:
     """Train a recipe on a BIDS data set; the same call again goes on where it stopped.
@@ -64,6 +65,9 @@ def train(
             weights are taken over and nothing is trained.
         initial: a run or a safetensors file of the same network to begin with (fine-tuning); its
             SHA-256 is written down.
+        auxiliary: further data sets by the names that parts of the recipe give them, such as
+            ``lesions`` of ``cascade-probability``; every visit with a lesion mask is learned
+            from. Their patients must be others than those of ``dataset``.
         progress: told of each stage.
 
     Returns:
@@ -83,6 +87,18 @@ def train(
         workers=workers,
         progress=progress,
     )
+    further = {name: Path(data) for name, data in auxiliary.items()}
+    for name, data in further.items():
+        if data.resolve() == dataset.resolve():
+            raise InputError(f"--auxiliary {name}: {data} is the data set itself")
+    sets = prepare_auxiliary(
+        recipe,
+        further,
+        (Path(prepared) if prepared is not None else output / "prepared") / AUXILIARY,
+        overrides=overrides,
+        workers=workers,
+        progress=progress,
+    )
     training, validation = split_subjects(arrays, fold or 0, folds, seed, validation_subjects)
     folder = output if fold is None else output / f"fold-{fold}"
     begun = {
@@ -98,6 +114,8 @@ def train(
         "settings": settings(found),
         "versions": versions(),
     }
+    if sets:
+        begun["auxiliary"] = {name: found_set.fingerprint for name, found_set in sets.items()}
     if initial is not None:
         start = Path(initial) / WEIGHTS if Path(initial).is_dir() else Path(initial)
         if not start.is_file():
@@ -112,7 +130,11 @@ def train(
         begun |= _reused(Path(reuse), found, folder)
     else:
         run = RunContext(folder, seed, device, workers, True, max_minutes, progress)
-        data = TrainingData(arrays.studies(training), arrays.studies(validation))
+        data = TrainingData(
+            arrays.studies(training),
+            arrays.studies(validation),
+            {name: found_set.studies(found_set.subjects) for name, found_set in sets.items()},
+        )
         found.method.fit(fit_steps(found.preprocess, data, run), run)
     weights = folder / WEIGHTS
     summary = folder / "training.json"
@@ -213,7 +235,8 @@ def _begin(folder: Path, begun: Mapping[str, Any]) -> str:
 
 def _compared(described: Mapping[str, Any]) -> dict[str, Any]:
     names = ("recipe", "seed", "max_minutes", "data", "training", "validation", "initial")
-    return {name: described.get(name) for name in names} | dict(described.get("settings", {}))
+    compared = {name: described.get(name) for name in (*names, "auxiliary")}
+    return compared | dict(described.get("settings", {}))
 
 
 def _reused(run: Path, recipe: Recipe, folder: Path) -> dict[str, Any]:

@@ -1,0 +1,146 @@
+"""A further data set reaches the part of a recipe that learns from it."""
+
+import json
+
+import numpy as np
+import pytest
+from bids import begin, save_visit
+
+from lesionwise.run.benchmark import benchmark
+from lesionwise.run.recipes import auxiliary_names, find_recipe
+from lesionwise.run.train import train
+from lesionwise.types import InputError
+
+RECIPE = """
+import json
+from dataclasses import dataclass
+
+from lesionwise.instances.components import ConnectedComponents
+from lesionwise.methods.cascade import AddMaps
+from lesionwise.recipe import Recipe
+from lesionwise.types import LesionMaps
+
+
+@dataclass(frozen=True)
+class Bright:
+    def fit(self, data, run):
+        seen = [[study.subject, len(study.visits)] for study in data.training]
+        (run.folder / "seen.json").write_text(json.dumps(seen))
+
+    def load(self, run):
+        def predict(study):
+            volume = study.followup.scans["flair"]
+            return LesionMaps((volume.array > 140).astype("float32"), volume.grid)
+        return predict
+
+
+RECIPE = Recipe(
+    source="a test", scans=("flair",), visits=2, finds="new", method=Bright(),
+    preprocess=(AddMaps(Bright(), name="map", auxiliary="lesions"),),
+    to_instances=ConnectedComponents(),
+)
+"""
+FIRST = "run/steps/0/member-0/seen.json"
+
+
+def write(root, subjects, sessions, masks=True):
+    """Patients with one lesion in every visit, which is new in the second."""
+    lesion = np.zeros((8, 8, 8), dtype=bool)
+    lesion[2:4, 2:4, 2:4] = True
+    for number, subject in enumerate(subjects):
+        noise = np.random.default_rng(number).normal(100, 5, lesion.shape)
+        volumes = {"FLAIR": (noise + 80 * lesion).astype(np.float32)}
+        volumes["desc-brain_mask"] = np.ones_like(lesion)
+        for session in sessions:
+            marked = {"label-L_mask": lesion} if masks else {}
+            if session == "02":
+                marked["desc-new_label-L_mask"] = lesion
+            save_visit(root, subject, session, {**volumes, **marked})
+    return begin(root)
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "cascade.py"
+    path.write_text(RECIPE)
+    return str(path)
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    return write(tmp_path / "pairs", "ab", ("01", "02"))
+
+
+@pytest.fixture
+def single(tmp_path):
+    return write(tmp_path / "single", "xy", ("",))
+
+
+def test_the_first_network_learns_from_the_auxiliary_set_alone(recipe, pairs, single, tmp_path):
+    train(recipe, pairs, tmp_path / "run", auxiliary={"lesions": single})
+    assert json.loads((tmp_path / FIRST).read_text()) == [["x", 1], ["y", 1]]
+    assert json.loads((tmp_path / "run/seen.json").read_text()) in ([["a", 2]], [["b", 2]])
+    described = json.loads((tmp_path / "run/run.json").read_text())
+    assert set(described["auxiliary"]) == {"lesions"}
+
+
+def test_a_run_goes_on_with_the_same_sets_only(recipe, pairs, single, tmp_path):
+    train(recipe, pairs, tmp_path / "run", auxiliary={"lesions": single})
+    train(recipe, pairs, tmp_path / "run", auxiliary={"lesions": single})
+    with pytest.raises(InputError, match="was begun with auxiliary = "):
+        train(recipe, pairs, tmp_path / "run")
+
+
+def test_without_the_set_and_without_masks_one_line_says_what_is_missing(recipe, tmp_path):
+    unmasked = write(tmp_path / "pairs", "ab", ("01", "02"), masks=False)
+    with pytest.raises(InputError) as fault:
+        train(recipe, unmasked, tmp_path / "run")
+    assert str(fault.value) == (
+        "no visit has a lesion mask to learn from, and no auxiliary set lesions was given "
+        "(--auxiliary lesions=DATA)"
+    )
+
+
+def test_a_set_that_nobody_asks_for_is_refused(recipe, pairs, single, tmp_path):
+    with pytest.raises(InputError, match="learns from no such set; it asks for lesions"):
+        train(recipe, pairs, tmp_path / "run", auxiliary={"other": single})
+    with pytest.raises(InputError, match="no recipe learns from a set of that name"):
+        benchmark(pairs, [recipe], tmp_path / "b", folds=2, auxiliary={"other": single})
+
+
+def test_the_data_set_itself_is_no_auxiliary_set(recipe, pairs, tmp_path):
+    for call in (
+        lambda: train(recipe, pairs, tmp_path / "run", auxiliary={"lesions": pairs}),
+        lambda: benchmark(
+            pairs, [recipe], tmp_path / "b", folds=2, auxiliary={"lesions": pairs / "."}
+        ),
+    ):
+        with pytest.raises(InputError, match="is the data set itself"):
+            call()
+
+
+def test_every_fold_of_a_benchmark_learns_from_the_set(recipe, pairs, single, tmp_path):
+    done = benchmark(
+        pairs, [recipe], tmp_path / "b", folds=2, isolate=False, auxiliary={"lesions": single}
+    )
+    assert not done.failures
+    for fold in range(2):
+        seen = tmp_path / f"b/recipes/cascade/fold-{fold}" / FIRST
+        assert json.loads(seen.read_text()) == [["x", 1], ["y", 1]]
+
+
+def test_a_text_without_a_name_or_a_folder_is_one_line(call, recipe, pairs, tmp_path):
+    status, _, said = call(
+        *("train", recipe, pairs, "-o", tmp_path / "run", "--auxiliary", "lesions")
+    )
+    assert status == 2
+    assert said == "lesionwise: --auxiliary lesions: write it as NAME=DATA\n"
+
+
+@pytest.mark.parametrize("name", ["cascade-probability", "nnunet-subtraction"])
+def test_recipes_that_name_a_set_ask_for_it(name):
+    assert auxiliary_names(find_recipe(name)) == ("lesions",)
+
+
+def test_other_recipes_ask_for_none():
+    assert auxiliary_names(find_recipe("conflunet")) == ()
