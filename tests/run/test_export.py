@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lesionwise.io.bids import open_dataset
-from lesionwise.run.export import export
+from lesionwise.run.export import export, splits_of
 from lesionwise.run.prepare import prepare
 from lesionwise.types import InputError
 
@@ -53,6 +53,49 @@ def test_visits_become_cases_with_labels_or_test_cases(bids, tmp_path):
         "02_2_0000.nii.gz",
     ]
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+def test_visits_of_a_patient_never_train_and_validate_in_one_split(bids, tmp_path):
+    for session in ("1", "2"):
+        stem = f"sub-02/ses-{session}/anat/sub-02_ses-{session}"
+        label = np.zeros(SHAPE, np.uint8)
+        label[2, 2, 2] = 1
+        derived = bids / "derivatives" / "truth"
+        save(derived / f"{stem}_space-orig_seg-truth_dseg.nii.gz", label)
+    done = export(bids, tmp_path / "Dataset007_MS")
+    splits = json.loads((done.folder / "splits_final.json").read_text())
+    first, second = ["01_1", "01_2"], ["02_1", "02_2"]
+    assert sorted(splits, key=lambda split: split["val"]) == [
+        {"train": second, "val": first},
+        {"train": first, "val": second},
+    ]
+
+
+def test_one_labeled_patient_cannot_be_split(bids, tmp_path):
+    assert not (export(bids, tmp_path / "Dataset007_MS").folder / "splits_final.json").exists()
+
+
+def test_splits_deal_patients_evenly_and_every_case_validates_once():
+    patients = {f"{n:02d}_{visit}": f"{n:02d}" for n in range(12) for visit in "ab"}
+    splits = splits_of(patients)
+    assert len(splits) == 5
+    assert sorted(case for split in splits for case in split["val"]) == sorted(patients)
+    for split in splits:
+        assert sorted(split["train"] + split["val"]) == sorted(patients)
+        seen = [{patients[case] for case in split[part]} for part in ("train", "val")]
+        assert not seen[0] & seen[1]
+        assert len(seen[1]) in (2, 3)
+    assert splits == splits_of(dict(reversed(patients.items())))
+
+
+def test_a_subject_with_two_scans_of_equal_standing_is_named_and_the_others_go_on(bids, tmp_path):
+    folder = bids / "sub-02" / "ses-1" / "anat"
+    (folder / "sub-02_ses-1_FLAIR.nii.gz").rename(folder / "sub-02_ses-1_acq-2D_FLAIR.nii.gz")
+    save(folder / "sub-02_ses-1_acq-3D_FLAIR.nii.gz", np.ones(SHAPE, np.float32))
+    done = export(bids, tmp_path / "Dataset007_MS")
+    assert done.training == ("01_1", "01_2")
+    assert list(done.failures) == ["sub-02"]
+    assert "more than one flair scan" in done.failures["sub-02"]
 
 
 def test_two_visits_are_the_channels_of_one_case(bids, tmp_path):

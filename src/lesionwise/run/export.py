@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -15,10 +16,13 @@ from lesionwise.io.bids import read_dataset
 from lesionwise.io.files import check_writable
 from lesionwise.io.nnunet import DATASET_NAME, describe_nnunet, write_nnunet
 from lesionwise.io.space import same_space
+from lesionwise.methods.parts import deal_subjects
 from lesionwise.preprocess.geometry import resample_to
 from lesionwise.preprocess.registration import rigid
 from lesionwise.run.prepare import visits_of
 from lesionwise.types import Finds, InputError, Progress, Study, Visit, Volume, silent
+
+SPLITS = "splits_final.json"
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,9 @@ def export(
     another grid than the first scan of the last visit are registered to it rigidly and resampled
     linearly; labels are never resampled.
 
+    nnU-Net's own splits know nothing of patients, whose visits are cases of their own. Where two
+    or more patients have labels, ``splits_final.json`` holds splits by patient (`splits_of`).
+
     Args:
         output: a folder called like ``Dataset001_Lesions``, as nnU-Net wants it; not there yet.
         scans: channels of a visit, in order.
@@ -75,7 +82,8 @@ def export(
     check_writable(output.parent)
     partial = output.with_name(f".{secrets.token_hex(4)}-{output.name}")
     names: dict[Literal["Tr", "Ts"], list[str]] = {"Tr": [], "Ts": []}
-    failures: dict[str, str] = {}
+    patients: dict[str, str] = {}
+    failures = {f"sub-{subject}": fault for subject, fault in studies.faults.items()}
     try:
         for done, subject in enumerate(studies.subjects):
             progress(f"sub-{subject}", done, len(studies))
@@ -87,18 +95,46 @@ def export(
                     known = study.changes if finds == "new" else study.followup.labels
                     labeled = "new" in known or bool({"lesions", "instances"} & set(known))
                     part: Literal["Tr", "Ts"] = "Tr" if labeled else "Ts"
-                    names[part] += _write_one(study, partial, scans, part, visits, finds)
+                    written = _write_one(study, partial, scans, part, visits, finds)
+                    names[part] += written
+                    patients |= dict.fromkeys(written, study.subject)
             except InputError as fault:
                 failures[f"sub-{subject}"] = str(fault)
         if not names["Tr"] and not names["Ts"]:
             reasons = "; ".join(f"{name}: {fault}" for name, fault in list(failures.items())[:3])
             raise InputError(f"{dataset}: nothing to export ({reasons})")
         describe_nnunet(partial, len(names["Tr"]), scans, visits, finds)
+        splits = splits_of({case: patients[case] for case in names["Tr"]})
+        if splits:
+            text = json.dumps(splits, indent=4)
+            (partial / SPLITS).write_text(text + "\n", encoding="utf-8")
         partial.replace(output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     progress("done", len(studies), len(studies))
     return Exported(output, tuple(names["Tr"]), tuple(names["Ts"]), failures)
+
+
+def splits_of(patients: Mapping[str, str], folds: int = 5) -> list[dict[str, list[str]]]:
+    """Splits in the form of nnU-Net's ``splits_final.json``: no patient trains and validates.
+
+    Patients are dealt at random by a fixed seed into ``folds`` parts, or one each where there are
+    fewer, so the same patients give the same splits. Every case validates once.
+
+    Args:
+        patients: by case.
+
+    Returns:
+        Of each fold ``train`` and ``val``, names of cases in order; no fold below two patients.
+    """
+    part_of = deal_subjects(patients.values(), folds, seed=0)
+    return [
+        {
+            "train": sorted(case for case, who in patients.items() if part_of[who] != part),
+            "val": sorted(case for case, who in patients.items() if part_of[who] == part),
+        }
+        for part in sorted(set(part_of.values()))
+    ]
 
 
 def _write_one(
