@@ -516,6 +516,7 @@ def train(
     auxiliary: Auxiliary = None,
 ) -> None:
     """Train a recipe; the same command goes on after an interruption."""
+    from lesionwise.run.predict import read_run
     from lesionwise.run.train import train as run
 
     with progress_shown() as progress:
@@ -537,6 +538,8 @@ def train(
             auxiliary=_data_sets(auxiliary or ()),
             progress=progress,
         )
+    for name, fault in read_run(done).get("left_out", {}).items():
+        console.print(f"left out: {name}: {fault}", markup=False, soft_wrap=True)
     results.print(f"The run: {done}", soft_wrap=True)
 
 

@@ -137,6 +137,18 @@ def test_a_text_without_a_name_or_a_folder_is_one_line(call, recipe, pairs, tmp_
     assert said == "lesionwise: --auxiliary lesions: write it as NAME=DATA\n"
 
 
+def test_a_subject_that_contradicts_itself_is_left_out_and_named(call, recipe, pairs, tmp_path):
+    for acquisition in ("2D", "3D"):
+        volumes = {f"acq-{acquisition}_FLAIR": np.ones((8, 8, 8), np.float32)}
+        save_visit(pairs, "z", "01", volumes)
+    status, _, said = call("train", recipe, pairs, "-o", tmp_path / "run")
+    assert status == 0
+    assert "left out: sub-z: sub-z_ses-01: more than one flair scan" in said
+    done = benchmark(pairs, [recipe], tmp_path / "b", folds=2, isolate=False)
+    assert done.failures["sub-z"].startswith("sub-z_ses-01: more than one flair scan")
+    assert list(done.failures) == ["sub-z"]
+
+
 @pytest.mark.parametrize("name", ["cascade-probability", "nnunet-subtraction"])
 def test_recipes_that_name_a_set_ask_for_it(name):
     assert auxiliary_names(find_recipe(name)) == ("lesions",)

@@ -24,6 +24,7 @@ from lesionwise.run.predict import load_model
 from lesionwise.run.prepare import (
     AUXILIARY,
     SETTINGS_FILE,
+    left_out_of,
     parts_of,
     prepare,
     prepare_auxiliary,
@@ -99,10 +100,7 @@ def prepare_data(job: PrepareJob, progress: Progress) -> dict[str, Any]:
         workers=job.workers,
         progress=progress,
     )
-    left_out = dict(prepared.left_out)
-    for name, found in further.items():
-        left_out |= {f"{name} {study}": fault for study, fault in found.left_out.items()}
-    return {"left_out": left_out}
+    return {"left_out": left_out_of(prepared, further)}
 
 
 def run_fold(job: FoldJob, progress: Progress) -> dict[str, Any]:

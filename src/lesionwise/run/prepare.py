@@ -172,6 +172,14 @@ def prepare_auxiliary(
     }
 
 
+def left_out_of(prepared: Prepared, auxiliary: Mapping[str, Prepared]) -> dict[str, str]:
+    """What could not be used, and why; studies of an auxiliary set stand behind its name."""
+    left_out = dict(prepared.left_out)
+    for name, found in auxiliary.items():
+        left_out |= {f"{name} {study}": fault for study, fault in found.left_out.items()}
+    return left_out
+
+
 def fingerprint_of(dataset: Path) -> str:
     """SHA-256 over the names and sizes of a data set's images; their voxels are not read."""
     digest = hashlib.sha256()

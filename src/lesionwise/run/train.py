@@ -16,7 +16,7 @@ import lesionwise
 from lesionwise.methods.network import INITIAL, WEIGHTS
 from lesionwise.recipe import Recipe
 from lesionwise.run.predict import RUN_FILE, read_run, sha256_of
-from lesionwise.run.prepare import AUXILIARY, Prepared, prepare, prepare_auxiliary
+from lesionwise.run.prepare import AUXILIARY, Prepared, left_out_of, prepare, prepare_auxiliary
 from lesionwise.run.recipes import find_recipe, settings
 from lesionwise.run.steps import FITTED, fit_steps
 from lesionwise.types import InputError, Progress, RunContext, TrainingData, silent
@@ -110,7 +110,7 @@ def train(
         "data": arrays.fingerprint,
         "training": training,
         "validation": validation,
-        "left_out": dict(arrays.left_out),
+        "left_out": left_out_of(arrays, sets),
         "settings": settings(found),
         "versions": versions(),
     }
