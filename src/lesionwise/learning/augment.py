@@ -73,11 +73,9 @@ class SpatialAugmentation:
         """One random motion for patches of ``size`` voxels."""
         matrix = np.eye(3)
         if rng.random() < self.affine:
-            angles = np.deg2rad(rng.uniform(-self.rotation_deg, self.rotation_deg, 3))
+            turn = random_rotation(self.rotation_deg, rng)
             scale = np.exp(rng.uniform(*np.log(self.scale))) * rng.uniform(0.95, 1.05, 3)
-            in_mm = rotation(angles) @ np.diag(1 / scale)
-            step = np.diag(spacing_mm)
-            matrix = np.linalg.inv(step) @ in_mm @ step
+            matrix = in_voxels(turn @ np.diag(1 / scale), spacing_mm)
         flips = np.where(rng.random(3) < self.flip, -1.0, 1.0)
         bend = None
         if rng.random() < self.elastic:
@@ -296,6 +294,19 @@ def rotation(angles_rad: NDArray[np.float64]) -> NDArray[np.float64]:
         turn[a, b], turn[b, a] = -np.sin(angle), np.sin(angle)
         turned = turn @ turned
     return turned
+
+
+def random_rotation(largest_deg: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """(3, 3): ``rotation`` by angles between plus and minus ``largest_deg``."""
+    return rotation(np.deg2rad(rng.uniform(-largest_deg, largest_deg, 3)))
+
+
+def in_voxels(
+    in_mm: NDArray[np.float64], spacing_mm: tuple[float, float, float]
+) -> NDArray[np.float64]:
+    """(3, 3): a linear map of mm as one of voxels of that size."""
+    step = np.diag(spacing_mm)
+    return np.asarray(np.linalg.inv(step) @ in_mm @ step)
 
 
 def spline_field(points: NDArray[np.float64], size: Shape) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionwise.learning.augment import Motion, Shape, rotation, spline_field
+from lesionwise.learning.augment import Motion, Shape, in_voxels, random_rotation, spline_field
 
 
 class Normalizer(Protocol):
@@ -97,10 +97,8 @@ class Orientations:
                 shifts = rng.uniform(-self.bend_mm, self.bend_mm, lattice) / spacing
                 bend = spline_field(shifts, size)
             else:
-                angles = np.deg2rad(rng.uniform(-self.rotation_deg, self.rotation_deg, 3))
-                in_mm = rotation(angles) @ np.diag(1 / rng.uniform(*self.scale, 3))
-                step = np.diag(spacing_mm)
-                matrix = np.linalg.inv(step) @ in_mm @ step
+                turn = random_rotation(self.rotation_deg, rng)
+                matrix = in_voxels(turn @ np.diag(1 / rng.uniform(*self.scale, 3)), spacing_mm)
         flips = np.where(rng.random(3) < 0.5, -1.0, 1.0)
         return Motion(matrix @ np.diag(flips), bend)
 
@@ -133,12 +131,11 @@ class AffineAugmentation:
         """One random motion."""
         matrix = np.eye(3)
         if rng.random() < self.probability:
-            angles = np.deg2rad(rng.uniform(-self.rotation_deg, self.rotation_deg, 3))
+            turn = random_rotation(self.rotation_deg, rng)
             sheared = np.eye(3)
             apart = ~np.eye(3, dtype=bool)
             sheared[apart] = rng.uniform(-self.shear, self.shear, 6)
-            in_mm = rotation(angles) @ sheared @ np.diag(1 / rng.uniform(*self.scale, 3))
-            step = np.diag(spacing_mm)
-            matrix = np.linalg.inv(step) @ in_mm @ step
+            scaled = np.diag(1 / rng.uniform(*self.scale, 3))
+            matrix = in_voxels(turn @ sheared @ scaled, spacing_mm)
         flips = np.where(rng.random(3) < self.flip, -1.0, 1.0)
         return Motion(matrix @ np.diag(flips))
