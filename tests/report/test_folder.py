@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lesionwise.io.bids import dseg_table
-from lesionwise.io.files import write_json, write_table
+from lesionwise.io.files import read_json, write_json, write_table
 from lesionwise.io.names import Entities, derivative_path
 from lesionwise.io.nifti import write_volume
 from lesionwise.report.folder import changes_of, rebuild_pages
@@ -75,6 +75,38 @@ def test_a_scan_that_is_gone_is_listed_and_the_others_go_on(
     rebuilt = rebuild_pages(output)
     assert list(rebuilt.failures) == ["sub-01_ses-M00"]
     assert "sub-01_ses-M00" in rebuilt.pages[-1].read_text()
+
+
+def _with_stage(output: Path) -> Path:
+    """A picture of one stage among the results, and its path."""
+    sidecar = next(output.glob("**/*_label-L_mask.json"))
+    picture = output / "sub-01/ses-M00/figures/step.webp"
+    picture.parent.mkdir()
+    picture.write_bytes(b"RIFF")
+    stage = {
+        "Step": "N4()",
+        "Picture": picture.relative_to(output).as_posix(),
+        "Black": 1.0,
+        "White": 250.0,
+        "Outlined": False,
+    }
+    write_json(sidecar, {**read_json(sidecar), "Stages": [stage]})
+    return picture
+
+
+def test_pictures_of_stages_come_back(study: StudyPage, tmp_path: Path) -> None:
+    output, _ = _results(study, tmp_path)
+    _with_stage(output)
+    page = rebuild_pages(output).pages[0].read_text()
+    assert "<code>N4()</code>" in page
+    assert "data:image/webp;base64,UklGRg==" in page
+
+
+def test_a_picture_that_is_gone_is_a_fault(study: StudyPage, tmp_path: Path) -> None:
+    output, _ = _results(study, tmp_path)
+    _with_stage(output).unlink()
+    with pytest.raises(InputError, match=r"step\.webp"):
+        rebuild_pages(output)
 
 
 def test_a_folder_without_results_is_a_fault(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,6 +14,7 @@ from lesionwise.report.page import (
     CohortPage,
     QualityNote,
     Section,
+    StageView,
     StudyPage,
     TablePage,
     VisitView,
@@ -54,6 +56,37 @@ def test_lists_every_lesion_once_per_method(study: StudyPage, tmp_path: Path) ->
     page = write_study_page(study, tmp_path / "p.html").read_text()
     assert len(re.findall(r'<tr data-row="\d+"[^>]*data-method="offsets"', page)) == 3
     assert len(re.findall(r'<tr data-row="\d+"[^>]*data-method="cc"', page)) == 2
+
+
+def test_stages_are_shown_in_order_with_the_steps_as_text(study: StudyPage, tmp_path: Path) -> None:
+    stages = (
+        StageView("as read", b"RIFF-one", 3.0, 250.0),
+        StageView(f"Mask({HOSTILE})", b"RIFF-two", 0.0, 1.0, outlined=True),
+    )
+    shown = replace(study, visits=(replace(study.visits[0], stages=stages),))
+    text = _text(write_study_page(shown, tmp_path / "p.html"))
+    assert "How the scan was prepared" in text
+    assert text.index("as read</code>") < text.index("Mask(&lt;script&gt;")
+    assert text.count("brain outlined") == 1
+    assert HOSTILE not in text
+
+
+def test_pages_without_stages_have_no_such_section(study: StudyPage, tmp_path: Path) -> None:
+    text = _text(write_study_page(study, tmp_path / "p.html"))
+    assert "was prepared" not in text
+    assert "after registration" not in text
+
+
+def test_registered_visits_are_shown_over_each_other(
+    make_study: Callable[..., StudyPage], tmp_path: Path
+) -> None:
+    two = make_study(visits=2)
+    shift = np.eye(4)
+    shift[:3, 3] = 3, 0, 4
+    later = replace(two.visits[1], to_common=shift)
+    text = _text(write_study_page(replace(two, visits=(two.visits[0], later)), tmp_path / "p.html"))
+    assert "M12 over M00: before and after registration" in text
+    assert "turned by 0.0° and moved by 5.0 mm" in text
 
 
 def test_says_once_that_it_is_no_medical_device(study: StudyPage, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
@@ -178,7 +180,7 @@ def inside_of(points_mm: Points, faces: Faces, grid: Grid) -> BoolArray:
     return np.asarray(np.cumsum(changes, axis=2)[:, :, :-1] != 0)
 
 
-def _twice_area(a: NDArray, b: NDArray, c: NDArray) -> Points:
+def _twice_area(a: NDArray[Any], b: NDArray[Any], c: NDArray[Any]) -> Points:
     """Of triangles seen along k; negative where the corners run clockwise."""
     return np.asarray(
         (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])

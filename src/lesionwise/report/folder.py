@@ -21,6 +21,7 @@ from lesionwise.report.leaderboard import (
 from lesionwise.report.page import (
     CohortPage,
     QualityNote,
+    StageView,
     StudyPage,
     VisitView,
     write_index_page,
@@ -211,7 +212,19 @@ def _view(
         brain=read_mask(path("mask", desc="brain")),
         warnings=tuple(about.get("Warnings", ())),
         source=source.name,
+        stages=tuple(_stage(output, entry) for entry in about.get("Stages", ())),
         **further,
+    )
+
+
+def _stage(output: Path, entry: Mapping[str, Any]) -> StageView:
+    path = output / entry["Picture"]
+    try:
+        picture = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    return StageView(
+        entry["Step"], picture, entry["Black"], entry["White"], bool(entry["Outlined"])
     )
 
 

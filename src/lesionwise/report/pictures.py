@@ -247,8 +247,8 @@ def _draw(
     """One panel, and where each outlined lesion lies in it: (left, top, right, bottom)."""
     axis = AXIS[plane]
     spacing = [mm for other, mm in enumerate(display.grid.spacing_mm) if other != axis]
-    gray = _upright(np.take(display.gray, at, axis=axis), plane)
-    shown = _upright(np.take(labels, at, axis=axis), plane)
+    gray = upright(np.take(display.gray, at, axis=axis))
+    shown = upright(np.take(labels, at, axis=axis))
     width, height = (
         max(round(size * mm * px_per_mm), 1)
         for size, mm in zip(gray.shape[::-1], spacing, strict=True)
@@ -277,7 +277,7 @@ def _draw(
     return np.asarray(picture), placed
 
 
-def _upright(slab: NDArray[Any], plane: Plane) -> NDArray[Any]:
+def upright(slab: NDArray[Any]) -> NDArray[Any]:
     """A slice of a RAS array as rows and columns: top of the picture first, right on the left.
 
     Sagittal slices look to the left: the front of the head is on the left.

@@ -30,6 +30,7 @@ from lesionwise.report.figures import to_svg
 from lesionwise.report.palette import CHANGES, change_look, instance_colors
 from lesionwise.report.pictures import Picture, montage_of
 from lesionwise.report.render import data_uri, safe_link, write_page
+from lesionwise.report.stages import moved_by, overlaid
 from lesionwise.report.viewer import Embedded, embed_image, embed_labels, niivue
 from lesionwise.report.views import StudyPage, VisitView
 
@@ -120,6 +121,8 @@ def write_study_page(page: StudyPage, path: str | Path) -> Path:
             }
             for session, visit in zip(sessions, visits, strict=True)
         ],
+        stages=[_stages(visit) for visit in page.visits if visit.stages],
+        registrations=_registrations(page.visits),
         links={text: safe_link(target) for text, target in page.links.items()},
         sources=[visit.source for visit in page.visits if visit.source],
         quality=[
@@ -174,6 +177,50 @@ def _show(visit: VisitView, lesions: pd.DataFrame, method: str) -> _Shown:
         },
     )
     return _Shown(looks, embed_image(display, to_common), embed_labels(display, to_common), picture)
+
+
+def _stages(visit: VisitView) -> dict[str, Any]:
+    return {
+        "session": visit.session,
+        "steps": [
+            {
+                "step": stage.step,
+                "uri": data_uri(stage.picture, "image/webp"),
+                "black": stage.black,
+                "white": stage.white,
+                "outlined": stage.outlined,
+            }
+            for stage in visit.stages
+        ],
+    }
+
+
+def _registrations(visits: Sequence[VisitView]) -> list[dict[str, Any]]:
+    """Every later visit over the first, as the scanner placed it and as it was registered."""
+    first = visits[0]
+    if first.brain is None or not first.brain.array.any():
+        return []
+    found = []
+    for visit in visits[1:]:
+        if visit.to_common is None:
+            continue
+        common = np.eye(4) if first.to_common is None else first.to_common
+        world = np.asarray(np.linalg.inv(visit.to_common) @ common, dtype=np.float64)
+        pictures = [
+            overlaid(first.image, first.brain, visit.image, each) for each in (np.eye(4), world)
+        ]
+        degrees, mm = moved_by(first.brain, world)
+        found.append(
+            {
+                "first": first.session,
+                "later": visit.session,
+                "before": data_uri(pictures[0], "image/webp"),
+                "after": data_uri(pictures[1], "image/webp"),
+                "degrees": degrees,
+                "mm": mm,
+            }
+        )
+    return found
 
 
 def _data(

@@ -59,6 +59,24 @@ class QualityNote:
         )
 
 
+@dataclass(frozen=True)
+class StageView:
+    """A picture of the scan after one preprocessing step.
+
+    Attributes:
+        step: as the recipe writes it; ``as read`` for the scan before the first.
+        picture: WebP.
+        black, white: the values shown so.
+        outlined: the brain mask is drawn.
+    """
+
+    step: str
+    picture: bytes
+    black: float
+    white: float
+    outlined: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class VisitView:
     """One visit as the page shows it; every map lies on the grid of the image.
@@ -73,6 +91,7 @@ class VisitView:
             None where they are the same.
         warnings: what the reader should know before believing the result.
         source: name of the scan that was read.
+        stages: how it was prepared, step by step.
     """
 
     session: str
@@ -83,6 +102,7 @@ class VisitView:
     to_common: NDArray[np.float64] | None = None
     warnings: tuple[str, ...] = ()
     source: str = ""
+    stages: tuple[StageView, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from lesionwise.instances.confluent import Acls
 from lesionwise.instances.filters import DropSmall
 from lesionwise.instances.offsets import OffsetVoting
 from lesionwise.preprocess.geometry import instances_to_grid, resample_to
+from lesionwise.report.stages import Stage, Stages
 from lesionwise.run.predict import LoadedModel
 from lesionwise.types import (
     Grid,
@@ -66,6 +67,7 @@ class Found:
         seconds: wall time of each stage, in order.
         prepared_maps: the maps on the grid the method saw, for those who combine visits.
         warnings: what the user should know before believing the result.
+        stages: the scan after each preprocessing step, in two slices.
     """
 
     visit: Visit
@@ -77,6 +79,7 @@ class Found:
     seconds: Mapping[str, float]
     prepared_maps: LesionMaps
     warnings: tuple[str, ...] = field(default=())
+    stages: tuple[Stage, ...] = ()
 
     @property
     def main(self) -> tuple[str, Instances]:
@@ -142,6 +145,7 @@ def find_lesions(
     reference = native.scans[recipe.scans[0]]
     prepared = study
     brain_native: Volume | None = native.brain
+    stages = Stages(native, recipe.scans[0])
     for step in model.steps:
         name = type(step).__name__
         stage = STAGES.get(name, name)
@@ -149,6 +153,7 @@ def find_lesions(
         with watch.stage(stage):
             prepared = step(prepared)
         visit = prepared.visits[which]
+        stages.add(step, visit)
         if brain_native is None and visit.brain is not None:
             brain_native = _on_scan_grid(_seen_as_read(visit.brain, visit.as_read), reference)
     told("network")
@@ -189,6 +194,7 @@ def find_lesions(
         threshold=threshold,
         seconds=watch.seconds,
         prepared_maps=maps,
+        stages=stages.all(),
     )
 
 

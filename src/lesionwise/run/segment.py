@@ -22,7 +22,14 @@ from lesionwise.io.bids import (
     find_scans,
     write_dataset_description,
 )
-from lesionwise.io.files import check_writable, read_json, read_table, write_json, write_table
+from lesionwise.io.files import (
+    atomic_path,
+    check_writable,
+    read_json,
+    read_table,
+    write_json,
+    write_table,
+)
 from lesionwise.io.nifti import read_grid, read_mask, read_volume, write_volume
 from lesionwise.io.space import on_grid
 from lesionwise.report.folder import write_scan_page
@@ -334,6 +341,7 @@ def write_found(
             "Quality": [note.written()],
             "Warnings": list(found.warnings),
             "Seconds": {stage: round(time, 2) for stage, time in found.seconds.items()},
+            "Stages": _write_stages(output, scan, found),
             "Settings": settings,
             "Summary": summary,
             "Versions": versions(),
@@ -342,6 +350,26 @@ def write_found(
     if page:
         write_scan_page(output, scan.entities)
     return summary, lesions[list(LESION_COLUMNS)]
+
+
+def _write_stages(output: Path, scan: FoundScan, found: Found) -> list[dict[str, Any]]:
+    """A picture after each preprocessing step, in ``figures`` beside ``anat``; what they show."""
+    written = []
+    for number, stage in enumerate(found.stages):
+        path = derivative_path(output, scan.entities, "FLAIR", ".webp", desc=f"step{number}")
+        path = path.parent.with_name("figures") / path.name
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(stage.webp())
+        written.append(
+            {
+                "Step": stage.step,
+                "Picture": path.relative_to(output).as_posix(),
+                "Black": float(f"{stage.window[0]:.4g}"),
+                "White": float(f"{stage.window[1]:.4g}"),
+                "Outlined": stage.brain is not None,
+            }
+        )
+    return written
 
 
 def write_dicom(path: Path, volume: Volume, series: Series, method: str) -> None:
