@@ -60,6 +60,19 @@ def test_the_sidecar_says_what_made_it(tmp_path, model):
     assert {"brain", "network", "instances"} <= set(sidecar["Seconds"])
 
 
+def test_every_step_leaves_a_picture_that_the_sidecar_names(tmp_path, model):
+    scan = save(tmp_path / "a.nii.gz", head())
+    page = segment([scan], tmp_path / "out").page.read_text()
+    sidecar = json.loads(next((tmp_path / "out").rglob("*label-L_mask.json")).read_text())
+    steps = [stage["Step"] for stage in sidecar["Stages"]]
+    assert steps[0] == "as read"
+    assert len(steps) > 1
+    pictures = [tmp_path / "out" / stage["Picture"] for stage in sidecar["Stages"]]
+    assert pictures == sorted((tmp_path / "out").rglob("figures/*.webp"))
+    for step in steps:
+        assert f"<code>{step}</code>" in page
+
+
 def test_a_bad_scan_among_several_is_listed_and_the_others_go_on(tmp_path, model):
     good = save(tmp_path / "good.nii.gz", head())
     bad = tmp_path / "bad.nii.gz"
