@@ -83,7 +83,7 @@ def test_visits_in_the_wrong_order_are_told(tmp_path, model):
 
 def test_a_series_with_a_missing_slice_leaves_nothing(tmp_path, model):
     folder = write_series(tmp_path / "scan", head("a"))
-    (folder / "3-030.dcm").unlink()
+    (folder / "S3_030.dcm").unlink()
     with pytest.raises(InputError, match="1 slices are missing"):
         segment([folder], tmp_path / "out", options=BARE)
     assert not list((tmp_path / "out").rglob("*.nii.gz"))
