@@ -7,7 +7,7 @@
 The two whole heads are prepared by the recipe's own steps, learned by the recipe's method around
 the largest new lesion and found again through the same call as ``lesionwise predict``. The truth is
 what lies in a cube around that lesion: new lesions, or all lesions for recipes of one visit.
-The Dice is that of the mask on the grid it returns, and its ceiling is that of the truth itself,
+The Dice is that of the mask on the follow-up's grid, and its ceiling is that of the truth itself,
 carried to the prepared grid and back. What was reduced, so that two cores get somewhere, is printed
 beside it. Prepared arrays are kept in FOLDER.
 """
@@ -129,7 +129,9 @@ def overfit(
         return LesionMaps(truth.astype(np.float32), grid)
 
     # the prepared study again, so that registration is not paid for twice
-    shown = replace(recipe, preprocess=(lambda _: study, box))
+    # and on the follow-up's grid, where the truth lies, whatever grid the recipe names
+    output = replace(recipe.output, grid="followup")
+    shown = replace(recipe, preprocess=(lambda _: study, box), output=output)
     best = replace(shown, to_instances=ConnectedComponents(), refine=())
     return {
         "recipe": name,

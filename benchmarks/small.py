@@ -1,6 +1,7 @@
 """The rows' methods made small enough for two processor cores: narrow networks, small patches.
 
 Loss, targets, optimizer, schedule, heads and all steps of preprocessing stay the document's.
+Prediction goes without mirrored views, by OpenVINO where that is installed.
 ``overfit.py`` uses them, and
 
     python benchmarks/small.py FOLDER
@@ -53,7 +54,7 @@ class Reduction:
             epochs=10_000,
             validate_every=10_000,
             stop=None,
-            window=SlidingWindow(overlap=0.5, windows_per_batch=4),
+            window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino"),
         )
         if not self.by_heart:
             return made
@@ -87,6 +88,8 @@ class NnunetReduction:
         """The method with published loss, optimizer, schedule, dropout and heads."""
         made = replace(
             method,
+            mirroring=False,
+            engine="openvino",
             plans=replace(
                 method.plans,
                 patch_size_vox=self.patches,

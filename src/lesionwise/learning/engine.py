@@ -66,7 +66,12 @@ class Compiled:
             if isinstance(module, Head):
                 parent, _, own = name.rpartition(".")
                 setattr(body.get_submodule(parent), own, nn.Identity())
-        with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+            torch.autocast("cpu", enabled=False),  # a caller's would be traced as casts
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")  # on tracing, which is what is wanted
             model = openvino.convert_model(body, example_input=torch.zeros(shape))
         model.reshape(list(shape))
