@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -27,7 +26,11 @@ FITTED = "fitted"
 
 def chosen(studies: Sequence[Study], numbers: Iterable[int]) -> LazyStudies:
     """Some of a sequence of studies, by number, each read when it is asked for."""
-    return LazyStudies(tuple(numbers), partial(operator.getitem, studies))
+    return LazyStudies(tuple(numbers), partial(_at, studies))
+
+
+def _at(studies: Sequence[Study], number: int) -> Study:
+    return studies[number]
 
 
 def labeled_visits(studies: Sequence[Study]) -> LazyStudies:

@@ -87,10 +87,10 @@ def train(
         workers=workers,
         progress=progress,
     )
-    further = {name: Path(data) for name, data in auxiliary.items()}
-    for name, data in further.items():
-        if data.resolve() == dataset.resolve():
-            raise InputError(f"--auxiliary {name}: {data} is the data set itself")
+    further = {name: Path(other) for name, other in auxiliary.items()}
+    for name, other in further.items():
+        if other.resolve() == dataset.resolve():
+            raise InputError(f"--auxiliary {name}: {other} is the data set itself")
     sets = prepare_auxiliary(
         recipe,
         further,
