@@ -18,8 +18,8 @@ import nibabel as nib
 import numpy as np
 from scipy.ndimage import gaussian_filter, shift
 
+from lesionwise.change.rules import TrackingRules
 from lesionwise.change.tracking import track_lesions
-from lesionwise.change.transitions import TrackingRules
 from lesionwise.instances.components import connected_components
 from lesionwise.instances.filters import DropSmall
 from lesionwise.types import Grid, Instances

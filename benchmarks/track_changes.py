@@ -1,47 +1,111 @@
-"""How well lesions are followed between two visits: on simulated patients and on real pairs.
+"""How well ``compare`` names what changed, on simulated patients and on real pairs.
 
     lesionwise simulate -o pairs --patients 10 --visits 2 --seed 77 --lesion-change 3 \\
       --spacing 1 1 1
     lesionwise simulate -o stable --patients 10 --visits 2 --seed 78 --lesion-change 0 --new-scanner
     python benchmarks/track_changes.py --changing pairs --stable stable --real ../shared/data OUT
 
+Every pair is compared by ``compare`` once; a folder in OUT that the same model made stands, and its
+lesions are followed again from its files.
+
 Changing patients: of every class (new, gone, growing, shrinking, stable) precision and recall over
-lesions of at least 14 mm³ and 3 mm, once from the known instances of both visits on their own
-grids (what following alone costs) and once from the shipped model's. A lesion found belongs to the
-known lesion it matches at IoU > 0.1. Stable patients, whose second visit is on another scanner:
-lesions falsely called new. Real pairs: against the masks of change that come with them.
+lesions of at least 14 mm³ and 3 mm. A lesion found belongs to the known lesion it matches one to
+one at IoU > 0.1. Since a lesion found in two pieces matches one of them, there is also the share of
+those called that lie on a known lesion of the class, by most common voxels, whatever its size.
+Stable patients, whose second visit is on another scanner: lesions falsely called. Real pairs:
+against the masks of change that come with them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from lesionwise.change.rules import TrackingRules
 from lesionwise.change.tracking import Tracks, track_lesions
+from lesionwise.instances.components import connected_components
 from lesionwise.instances.filters import DropSmall
 from lesionwise.instances.matching import count_overlaps, match
 from lesionwise.io.bids import read_dataset
-from lesionwise.io.files import read_table, write_table
-from lesionwise.io.nifti import read_labels, read_mask
+from lesionwise.io.files import read_json, read_table, write_table
+from lesionwise.io.nifti import read_grid, read_labels, read_mask, read_volume
 from lesionwise.preprocess.geometry import resample_to
 from lesionwise.preprocess.registration import rigid
-from lesionwise.run.compare import Comparison, compare, labels_on
+from lesionwise.run.compare import compare
+from lesionwise.run.follow import Seen, follow, labels_on
 from lesionwise.run.predict import LoadedModel, load_model
-from lesionwise.types import Instances, Study, Volume
+from lesionwise.types import Grid, Instances, Study
 
 CLASSES = ("new", "gone", "growing", "shrinking", "stable")
-WAYS = ("known", "found", "found, no faint")
-"""Known instances; the model's; the model's without the rules that call a lesion faint rather than
-new or gone."""
+CALLED = ("new", "gone", "growing", "shrinking")
+OVERLAP = TrackingRules(faint_probability=1.0, sure_probability=0.0)
 
 
-def scans_of(root: Path, subject: str) -> list[Path]:
-    """FLAIR files of a subject in the order of visits."""
-    return sorted((root / f"sub-{subject}").rglob("*_FLAIR.nii.gz"))
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """What ``compare`` made of two visits, as its files tell it."""
+
+    visits: tuple[Seen, Seen]
+    to_common: tuple[np.ndarray, np.ndarray]
+    common: Grid
+
+    def shared(self, lesions: tuple[Instances, Instances]) -> list[Instances]:
+        return [
+            labels_on(each, self.common, world)
+            for each, world in zip(lesions, self.to_common, strict=True)
+        ]
+
+    def ways(self) -> dict[str, tuple[Tracks, tuple[Instances, ...]]]:
+        """Followed with the scans as evidence, with the maps alone, and by overlap alone."""
+        followed = follow(self.visits, self.to_common, self.common)
+        found = (self.visits[0].lesions, self.visits[1].lesions)
+        shared = self.shared(found)
+        maps = [
+            resample_to(visit.probability, self.common, order=1, world=world).array
+            for visit, world in zip(self.visits, self.to_common, strict=True)
+        ]
+        return {
+            "found, scans asked": (followed.tracks, followed.lesions),
+            "found, maps asked": (track_lesions(shared, probabilities=maps), found),
+            "found, overlap alone": (track_lesions(shared, OVERLAP), found),
+        }
+
+
+def compared(root: Path, subject: str, folder: Path, model: LoadedModel) -> Pair:
+    """The pair compared by ``compare``, unless the folder holds that already."""
+    made = folder / "compare.json"
+    if not made.exists() or read_json(made)["ModelHash"] != model.sha256:
+        scans = sorted((root / f"sub-{subject}").rglob("*_FLAIR.nii.gz"))
+        compare(scans, folder, model=model)
+    about = read_json(made)
+    late = about.get("FoundByFollowing", [[], []])
+    visits = []
+    for source, added in zip(about["Sources"], late, strict=True):
+        name = Path(source).name.removesuffix("_FLAIR.nii.gz")
+        anat = next(folder.rglob(f"{name}*_label-L_probseg.nii.gz")).parent
+
+        def one(suffix: str, anat: Path = anat, name: str = name) -> Path:
+            return next(anat.glob(f"{name}*_{suffix}.nii.gz"))
+
+        labels = read_labels(one("seg-offsets_dseg"))
+        kept = np.where(np.isin(labels.array, added), 0, labels.array).astype(np.int32)
+        visits.append(
+            Seen(
+                read_volume(source),
+                read_mask(one("desc-brain_mask")),
+                read_volume(one("label-L_probseg")),
+                Instances(kept, labels.grid),
+            )
+        )
+    common = read_grid(next(folder.rglob("*_space-baseline_desc-change_dseg.nii.gz")))
+    first, second = (np.array(each) for each in about["FirstVisitToVisitMm"])
+    return Pair((visits[0], visits[1]), (first, second), common)
 
 
 def known_states(root: Path, study: Study) -> tuple[dict[int, str], set[int]]:
@@ -53,14 +117,29 @@ def known_states(root: Path, study: Study) -> tuple[dict[int, str], set[int]]:
     return dict(zip(table["index"], table["change"], strict=True)), set(gone)
 
 
-def known_instances(study: Study) -> list[Instances]:
-    """The known lesions of both visits that are large enough to count."""
-    labels = [visit.labels["instances"] for visit in study.visits]
-    return [DropSmall()(Instances(v.array.astype(np.int32), v.grid)) for v in labels]
+def known_instances(study: Study) -> tuple[Instances, Instances]:
+    """The known lesions of both visits, under their own labels."""
+    first, second = (visit.labels["instances"] for visit in study.visits)
+    return (
+        Instances(first.array.astype(np.int32), first.grid),
+        Instances(second.array.astype(np.int32), second.grid),
+    )
+
+
+def large(known: tuple[Instances, Instances]) -> tuple[Instances, Instances]:
+    """Those large enough to count; they keep their labels, by which the truth names them."""
+    keep = DropSmall(relabel=False)
+    return keep(known[0]), keep(known[1])
+
+
+def known_followed(pair: Pair, known: tuple[Instances, Instances]) -> Tracks:
+    """The known lesions followed; those too small to count are seen faintly."""
+    seen = [(visit.labels > 0).astype(np.float32) for visit in pair.shared(known)]
+    return track_lesions(pair.shared(large(known)), probabilities=seen)
 
 
 def partners(known: Instances, found: Instances) -> dict[int, int]:
-    """Known label by found label."""
+    """Known label by found label, one to one."""
     overlaps = count_overlaps(known.labels, found.labels)
     pairs = match(overlaps)
     return {
@@ -69,84 +148,59 @@ def partners(known: Instances, found: Instances) -> dict[int, int]:
     }
 
 
+def places(known: Instances, found: Instances) -> dict[int, int]:
+    """Known label by found label: the one with most common voxels, where there is one."""
+    both = (known.labels > 0) & (found.labels > 0)
+    table = pd.DataFrame({"found": found.labels[both], "known": known.labels[both]})
+    counts = table.value_counts().reset_index(name="voxels").sort_values("voxels")
+    return dict(zip(counts["found"], counts["known"], strict=True))
+
+
 def count(
     tracks: Tracks,
-    known: list[Instances],
-    found: list[Instances],
-    states: dict[int, str],
+    known: tuple[Instances, Instances],
+    found: tuple[Instances, ...],
+    states: Mapping[int, str],
     gone: set[int],
 ) -> dict[str, np.ndarray]:
-    """By class: hits, lesions found in it, lesions known in it."""
+    """By class: hits, lesions found in it, lesions known in it, those found that lie on one."""
     rows = tracks.lineages[(tracks.lineages["visit"] == 1) & (tracks.lineages["label"] > 0)]
     said = dict(zip(rows["label"], rows["state"], strict=True))
     first = tracks.lineages[tracks.lineages["visit"] == 0]
     lost = set(first.loc[first["becomes"] == "gone", "label"])
-    last_pairs = partners(known[1], found[1])
-    first_pairs = partners(known[0], found[0])
-    known_last = set(np.unique(known[1].labels)) - {0}
-    known_first = set(np.unique(known[0].labels)) - {0}
+    counted = large(known)
     counts = {}
     for name in CLASSES:
-        if name == "gone":
-            wanted, called, pairs = known_first & gone, lost, first_pairs
-        else:
-            wanted = {label for label in known_last if states.get(label) == name}
-            called = {label for label, state in said.items() if state == name}
-            pairs = last_pairs
+        at = 0 if name == "gone" else 1
+        of_class = gone if at == 0 else {label for label, state in states.items() if state == name}
+        called = lost if at == 0 else {label for label, state in said.items() if state == name}
+        wanted = (set(np.unique(counted[at].labels)) - {0}) & of_class
+        pairs, place = partners(counted[at], found[at]), places(known[at], found[at])
         hits = {pairs[label] for label in called if label in pairs} & wanted
-        counts[name] = np.array([len(hits), len(called), len(wanted)])
+        placed = sum(place.get(label) in of_class for label in called)
+        counts[name] = np.array([len(hits), len(called), len(wanted), placed])
     return counts
-
-
-def without_faint(done: Comparison) -> Tracks:
-    """The same lesions followed without looking at the other visit's probability."""
-    common = done.found[0].prepared_maps.grid
-    shared = [
-        labels_on(visit.main[1], common, world)
-        for visit, world in zip(done.found, done.to_common, strict=True)
-    ]
-    return track_lesions(shared)
-
-
-def followed(study: Study) -> tuple[Tracks, list[Instances]]:
-    """The known lesions followed, and what was followed: both visits on the first one's grid, by
-    registration of the scans. Lesions too small to count are seen faintly."""
-    a, b = study.visits
-    world = rigid(a.scans["flair"], b.scans["flair"], fixed_mask=a.brain, moving_mask=b.brain)
-    grid = a.labels["instances"].grid
-
-    def laid(labels: list[Instances]) -> list[Instances]:
-        return [labels[0], labels_on(labels[1], grid, world)]
-
-    shared = laid(known_instances(study))
-    everything = [
-        Instances(v.labels["instances"].array.astype(np.int32), v.labels["instances"].grid)
-        for v in study.visits
-    ]
-    seen = [(visit.labels > 0).astype(np.float32) for visit in laid(everything)]
-    return track_lesions(shared, probabilities=seen), shared
 
 
 def changing(root: Path, output: Path, model: LoadedModel) -> pd.DataFrame:
     """Precision and recall of each class, over all lesions of all patients."""
-    totals = {way: {name: np.zeros(3, int) for name in CLASSES} for way in WAYS}
+    totals: dict[str, dict[str, np.ndarray]] = {}
     for study in read_dataset(root):
         states, gone = known_states(root, study)
         known = known_instances(study)
-        tracks, shared = followed(study)
-        by_truth = count(tracks, shared, shared, states, gone)
-        done = compare(scans_of(root, study.subject), output / study.subject, model=model)
-        found = [visit.main[1] for visit in done.found]
-        by_model = count(done.tracks, known, found, states, gone)
-        without = count(without_faint(done), known, found, states, gone)
-        for name in CLASSES:
-            totals["known"][name] += by_truth[name]
-            totals["found"][name] += by_model[name]
-            totals["found, no faint"][name] += without[name]
-        print(study.subject, {name: by_model[name].tolist() for name in CLASSES}, flush=True)
+        pair = compared(root, study.subject, output / study.subject, model)
+        shared = pair.shared(known)
+        ways = {"known": (known_followed(pair, known), None), **pair.ways()}
+        for way, (tracks, found) in ways.items():
+            truth = known if found else (shared[0], shared[1])
+            counted = count(tracks, truth, found or large(truth), states, gone)
+            sums = totals.setdefault(way, {name: np.zeros(4, int) for name in CLASSES})
+            for name in CLASSES:
+                sums[name] += counted[name]
+        print(study.subject, {name: v.tolist() for name, v in totals[way].items()}, flush=True)
     rows = []
-    for way, counted in totals.items():
-        for name, (hits, called, wanted) in counted.items():
+    for way, sums in totals.items():
+        for name, (hits, called, wanted, placed) in sums.items():
             rows.append(
                 {
                     "instances": way,
@@ -155,26 +209,25 @@ def changing(root: Path, output: Path, model: LoadedModel) -> pd.DataFrame:
                     "called": called,
                     "precision": hits / called if called else np.nan,
                     "recall": hits / wanted if wanted else np.nan,
+                    "on one": placed / called if called else np.nan,
                 }
             )
     return pd.DataFrame(rows)
 
 
 def stable(root: Path, output: Path, model: LoadedModel) -> pd.DataFrame:
-    """Lesions falsely called new or gone in patients in whom nothing changed."""
+    """Lesions falsely called changed in patients in whom nothing changed."""
     rows = []
     for study in read_dataset(root):
-        truth = followed(study)[0].counts().loc[1]
-        done = compare(scans_of(root, study.subject), output / study.subject, model=model)
-        said = done.tracks.counts().loc[1]
-        plain = without_faint(done).counts().loc[1]
-        row = {"patient": study.subject, "lesions": int(done.summary["lesions"].iloc[-1])}
-        for name in ("new", "gone", "growing", "shrinking"):
-            row[f"{name} (known instances)"] = int(truth[name])
-            row[name] = int(said[name])
-            row[f"{name} (no faint)"] = int(plain[name])
-        rows.append(row)
-        print(row, flush=True)
+        pair = compared(root, study.subject, output / study.subject, model)
+        known = known_followed(pair, known_instances(study))
+        for way, (tracks, _) in {"known": (known, ()), **pair.ways()}.items():
+            said = tracks.counts().loc[1]
+            rows.append(
+                {"patient": study.subject, "instances": way}
+                | {name: int(said[name]) for name in CALLED}
+            )
+            print(rows[-1], flush=True)
     return pd.DataFrame(rows)
 
 
@@ -183,50 +236,34 @@ def real(root: Path, output: Path, model: LoadedModel) -> pd.DataFrame:
     rows = []
     for folder in sorted((root / "derivatives" / "coregistered").glob("sub-*")):
         subject = folder.name.removeprefix("sub-")
-        done = compare(scans_of(root, subject), output / subject, model=model)
-        rows.append({"pair": subject, **_against_masks(done, folder)})
-        print(rows[-1], flush=True)
+        pair = compared(root, subject, output / subject, model)
+        for way, (tracks, found) in pair.ways().items():
+            rows.append({"pair": subject, "way": way, **_against(pair, tracks, found[1], folder)})
+            print(rows[-1], flush=True)
     return pd.DataFrame(rows)
 
 
-def _against_masks(done: Comparison, folder: Path) -> dict[str, object]:
-    """In the common space of the masks, which is brought onto the first visit's own grid."""
+def _against(pair: Pair, tracks: Tracks, lesions: Instances, folder: Path) -> dict[str, object]:
+    """New lesions against the masks, in the common space of the masks."""
     name = folder.name
     plausible = read_mask(folder / "anat" / f"{name}_space-common_desc-plausiblenew_mask.nii.gz")
     change = read_labels(folder / "anat" / f"{name}_space-common_desc-changesign_dseg.nii.gz")
-    image = next((folder / "ses-02").rglob("*_space-common_FLAIR.nii.gz"))
-    from lesionwise.io.nifti import read_volume
-
-    common = read_volume(image)
-    last = done.found[-1]
-    scan = next(iter(last.visit.scans.values()))
-    world = rigid(common, scan, moving_mask=last.brain)
-    rows = done.tracks.lineages[done.tracks.lineages["visit"] == 1].query("label > 0")
-
-    def of(states: tuple[str, ...]) -> np.ndarray:
-        labels = rows.loc[rows["state"].isin(states), "label"].to_numpy()
-        mask = Volume(np.isin(last.main[1].labels, labels), last.mask.grid)
-        return resample_to(mask, common.grid, order=0, world=world).array
-
-    new = of(("new",))
-    reference = resample_to(plausible, common.grid, order=0).array > 0
-    grown = resample_to(change, common.grid, order=0).array > 0
-    labels, count_new = _components(new)
-    wanted, count_wanted = _components(reference)
+    image = read_volume(next((folder / "ses-02").rglob("*_space-common_FLAIR.nii.gz")))
+    last = pair.visits[1]
+    world = rigid(image, last.scan, moving_mask=last.brain)
+    rows = tracks.lineages[(tracks.lineages["visit"] == 1) & (tracks.lineages["label"] > 0)]
+    labels = rows.loc[rows["state"] == "new", "label"].to_numpy()
+    new = replace(lesions, labels=np.where(np.isin(lesions.labels, labels), lesions.labels, 0))
+    called = labels_on(new, image.grid, world).labels
+    wanted = connected_components(resample_to(plausible, image.grid, order=0).array > 0)
+    changed = resample_to(change, image.grid, order=0).array > 0
     return {
-        "plausible new": count_wanted,
-        "called new": count_new,
-        "plausible ones found": len(set(np.unique(wanted[new])) - {0}),
-        "called ones on them": len(set(np.unique(labels[reference])) - {0}),
-        "called ones on any change": len(set(np.unique(labels[grown])) - {0}),
+        "plausible new": int(wanted.max()),
+        "called new": len(labels),
+        "plausible ones found": len(set(np.unique(wanted[called > 0])) - {0}),
+        "called ones on them": len(set(np.unique(called[wanted > 0])) - {0}),
+        "called ones on any change": len(set(np.unique(called[changed])) - {0}),
     }
-
-
-def _components(mask: np.ndarray) -> tuple[np.ndarray, int]:
-    from lesionwise.instances.components import connected_components
-
-    labels = connected_components(mask)
-    return labels, int(labels.max())
 
 
 def main() -> None:
@@ -245,15 +282,9 @@ def main() -> None:
             continue
         table = measure(root, given.output / name, model)
         write_table(given.output / f"{name}.tsv", table)
-        print(table.to_markdown(index=False, floatfmt=".2f") if _tabulates() else table)
+        print(table.to_string(index=False, float_format="%.2f"))
         if name == "stable":
-            print("medians:", table.drop(columns="patient").median().to_dict())
-
-
-def _tabulates() -> bool:
-    import importlib.util
-
-    return importlib.util.find_spec("tabulate") is not None
+            print(table.drop(columns="patient").groupby("instances", sort=False).median())
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lesionwise.change.rules import STATES, TrackingRules
 from lesionwise.change.tracking import change_map, lineage_map, track_lesions
-from lesionwise.change.transitions import STATES, TrackingRules
 from lesionwise.types import Grid, Instances
 
 SHAPE = (12, 12, 40)

@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lesionwise.change.evidence import ScanChange
 from lesionwise.change.links import LINK_COLUMNS, Lesions
-from lesionwise.change.transitions import STATES, TrackingRules, Transition
+from lesionwise.change.rules import STATES, TrackingRules
+from lesionwise.change.transitions import Transition
 from lesionwise.types import FloatArray, Instances, Volume
 
 LINEAGE_COLUMNS = (
@@ -26,6 +28,8 @@ LINEAGE_COLUMNS = (
     "becomes",
     "overlap_share",
     "distance_mm",
+    "change_z",
+    "appeared",
     "confidence",
     "ambiguous",
     "note",
@@ -50,6 +54,12 @@ class Tracks:
             overlap_share: with its main parent, of the smaller's voxels (NaN without parent);
             distance_mm: to the nearest lesion of the visit before; for a gone lesion, of this
             visit (inf if there is none, NaN at the first visit);
+            change_z: where scans are given, how much brighter the tissue in question is than at the
+            visit before, in standard deviations of the noise between the scans: of a lesion
+            without a partner all its voxels, of others those that the larger outline of the
+            family adds to the smaller (NaN where a visit does not show them);
+            appeared: of a lesion without a partner, the share of its contrast that was not there
+            before, or of a gone one that is not there any more (NaN where unknown);
             confidence: how far the decision lies from its limits, 0.5 on the limit, towards 1
             beyond, below 0.5 where only a rule of last resort decided; not a probability;
             ambiguous, note: whether another reading is possible, and which.
@@ -71,6 +81,7 @@ def track_lesions(
     visits: Sequence[Instances],
     rules: TrackingRules = TrackingRules(),  # noqa: B008  (frozen)
     probabilities: Sequence[FloatArray] | None = None,
+    changes: Sequence[ScanChange | None] | None = None,
 ) -> Tracks:
     """Follow every lesion through the visits.
 
@@ -78,7 +89,9 @@ def track_lesions(
     one are stable, growing or shrinking. Several lesions with one parent are split, a lesion
     with several parents is merged, and where both hold it is merged and ambiguous. A lesion
     without a link is new, or gone at the next visit, when it is large enough, else too small; with
-    ``probabilities`` it is faint where the other visit shows it below its threshold.
+    ``probabilities`` it is faint where the other visit shows it below its threshold. With
+    ``changes`` it is new (or gone) only where the scans show that it came (or went), else faint;
+    and growth and shrinkage must show in the scans too (``change.evidence``).
 
     A lesion keeps its lineage along the link of greatest overlap: of a split the largest common
     part carries it on, of a merger the parent with the largest common part. The others
@@ -94,9 +107,11 @@ def track_lesions(
         rules: tolerances and limits.
         probabilities: of lesion, (I, J, K) each, on the same grid: what has no partner but shows
             at the other visit below its threshold is then faint, not new or gone.
+        changes: between every two consecutive visits, on the same grid; None for two visits whose
+            scans cannot be compared, which are then judged without.
 
     Raises:
-        ValueError: If there is no visit, or the grids or numbers of maps differ.
+        ValueError: If there is no visit, or the grids or numbers of maps or changes differ.
     """
     if not visits:
         raise ValueError("tracking needs at least one visit")
@@ -107,12 +122,20 @@ def track_lesions(
         visit.grid.shape for visit in visits
     ]:
         raise ValueError("there must be one probability map per visit, on the visits' grid")
+    if changes is None:
+        changes = [None] * (len(visits) - 1)
+    if len(changes) != len(visits) - 1 or any(
+        change is not None and not change.grid.matches(visits[0].grid) for change in changes
+    ):
+        raise ValueError("there must be one change per two visits, on the visits' grid")
     listed = [Lesions.of(visit) for visit in visits]
     rows = [_baseline_rows(listed[0])]
     links = []
     history = _History(visits, listed, rules)
     for at in range(1, len(visits)):
-        step = Transition(at, listed[at - 1], listed[at], visits, rules, probabilities)
+        step = Transition(
+            at, listed[at - 1], listed[at], visits, rules, probabilities, changes[at - 1]
+        )
         previous = rows[-1][rows[-1]["label"] > 0].set_index("label")
         labels = rows[-1]["label"].tolist()
         rows[-1]["becomes"] = [step.becomes.get(label, "") for label in labels]
@@ -182,6 +205,8 @@ def _baseline_rows(lesions: Lesions) -> pd.DataFrame:
             "becomes": "",
             "overlap_share": np.nan,
             "distance_mm": np.nan,
+            "change_z": np.nan,
+            "appeared": np.nan,
             "confidence": np.nan,
             "ambiguous": False,
             "note": "",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from lesionwise.change.transitions import STATES
+from lesionwise.change.rules import STATES
 from lesionwise.cohort.records import (
     RECORD,
     Record,

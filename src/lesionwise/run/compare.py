@@ -12,24 +12,24 @@ import numpy as np
 import pandas as pd
 
 import lesionwise
-from lesionwise.change.tracking import Tracks, change_map, track_lesions
-from lesionwise.change.transitions import STATES, TrackingRules
+from lesionwise.change.rules import STATES, TrackingRules
+from lesionwise.change.tracking import Tracks, change_map
 from lesionwise.instances.filters import DropSmall
 from lesionwise.io.bids import FoundScan, derivative_path, find_scans, write_dataset_description
 from lesionwise.io.files import check_writable, write_json, write_table
 from lesionwise.io.names import parse_name
 from lesionwise.io.nifti import read_grid, write_volume
 from lesionwise.metrics.case import Options, evaluate_case
-from lesionwise.preprocess.geometry import resample_to
 from lesionwise.preprocess.registration import Matrix, rigid
 from lesionwise.report.folder import write_comparison_page
 from lesionwise.report.page import QualityNote
 from lesionwise.run.find import FindOptions, Found, find_lesions
+from lesionwise.run.follow import Seen, follow
 from lesionwise.run.gate import change_notes, check_one_patient, scan_note
 from lesionwise.run.pairs import ScanPair, predict_pair
 from lesionwise.run.predict import LoadedModel, load_model
 from lesionwise.run.segment import open_scan, read_scan, settings_of, write_dicom, write_found
-from lesionwise.types import Grid, InputError, Instances, Progress, Volume, silent
+from lesionwise.types import InputError, Instances, Progress, Volume, silent
 
 if TYPE_CHECKING:
     from lesionwise.io.dicom_series import Series
@@ -87,7 +87,10 @@ def compare(
 
     Lesions are found on each scan by itself, as ``segment`` does. Later visits are registered
     rigidly to the first, and each visit's lesions are read at the voxels of the first visit's
-    prepared grid (1 mm for the shipped model), where they are followed.
+    prepared grid (1 mm for the shipped model), where they are followed (``run.follow``). The scans
+    themselves are asked whether what seems new, gone, larger or smaller has changed. A lesion that
+    the map of a later visit shows below its threshold and that came since joins that visit's
+    lesions and mask.
 
     Writes, beside what ``segment`` writes for each visit: ``lineages.tsv`` (every lesion at every
     visit, what it was and what it became), ``links.tsv`` (the graph), under each follow-up a mask
@@ -149,15 +152,17 @@ def compare(
     )
     progress("follow lesions", total, total)
     common = found[0].prepared_maps.grid
-    shared = [
-        labels_on(visit.main[1], common, world)
-        for visit, world in zip(found, to_common, strict=True)
+    followed = follow(
+        [Seen(_image(v), v.brain, v.probability, v.main[1]) for v in found],
+        to_common,
+        common,
+        rules,
+    )
+    tracks, shared = followed.tracks, followed.shared
+    found = [
+        _with_lesions(visit, lesions)
+        for visit, lesions in zip(found, followed.lesions, strict=True)
     ]
-    seen = [
-        resample_to(visit.probability, common, order=1, world=world).array
-        for visit, world in zip(found, to_common, strict=True)
-    ]
-    tracks = track_lesions(shared, rules, seen)
     progress("write", total, total)
     write_dataset_description(output, "lesionwise compare")
     for number, (scan, visit) in enumerate(zip(scans, found, strict=True)):
@@ -196,6 +201,7 @@ def compare(
             "Departures": list(loaded.recipe.departures),
             "Options": asdict(options),
             "TrackingRules": asdict(rules),
+            "FoundByFollowing": [list(labels) for labels in followed.late],
             "FirstVisitToVisitMm": [matrix.tolist() for matrix in to_common],
             "Quality": [note.written() for note in (*changed_notes, *also_judged)],
             "Seconds": [dict(visit.seconds) for visit in found],
@@ -238,16 +244,6 @@ def score_visits(found: Sequence[Found], truth: Sequence[Instances]) -> pd.DataF
     return pd.DataFrame(rows)
 
 
-def labels_on(instances: Instances, grid: Grid, world: Matrix) -> Instances:
-    """The labels at the voxels of another grid, by nearest neighbor.
-
-    Args:
-        world: (4, 4), world mm of ``grid`` to world mm of the instances.
-    """
-    moved = resample_to(Volume(instances.labels, instances.grid), grid, order=0, world=world)
-    return Instances(moved.array.astype(np.int32, copy=False), grid)
-
-
 def _scans(paths: Sequence[Path]) -> list[FoundScan]:
     scans = find_scans(paths)
     if len(paths) > len(scans) == 1:
@@ -282,6 +278,15 @@ def _subject(scan: FoundScan) -> str:
 
 def _image(found: Found) -> Volume:
     return next(iter(found.visit.scans.values()))
+
+
+def _with_lesions(found: Found, lesions: Instances) -> Found:
+    """What was found with the lesions that following added to the main ones and to the mask."""
+    name, before = found.main
+    if lesions is before:
+        return found
+    mask = Volume(found.mask.array | ((lesions.labels > 0) & (before.labels == 0)), lesions.grid)
+    return replace(found, instances={**found.instances, name: lesions}, mask=mask)
 
 
 def _with_states(lesions: pd.DataFrame, main: str, tracks: Tracks, visit: int) -> pd.DataFrame:
