@@ -1,8 +1,9 @@
 """Grades of real scans as they are, of spoilt copies of them, and of simulated scans.
 
-    python benchmarks/bench_quality.py ../shared/data [--simulated 3]
+    python benchmarks/bench_quality.py ../shared/data [--simulated 3] [--slices]
 
-Prints one line per scan: name, what was done to it, grade, measures, reasons.
+Prints one line per scan: name, what was done to it, grade, measures, reasons. With --slices the
+FLAIR scans alone, as they are and with slices moved in their plane.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from lesionwise.io.nifti import read_volume
 from lesionwise.preprocess.brain import brain_mask
@@ -20,7 +22,14 @@ from lesionwise.preprocess.quality import scan_quality
 from lesionwise.simulate.artifacts import spoiled
 from lesionwise.types import Volume
 
-SHOWN = ("cut_share", "signal_to_noise", "ghost_share", "bright_tail", "tissue_order")
+SHOWN = (
+    "cut_share",
+    "signal_to_noise",
+    "ghost_share",
+    "bright_tail",
+    "tissue_order",
+    "slice_shift_mm",
+)
 
 
 def moved(scan: Volume, axis: int, shift_mm: float, seed: int) -> Volume:
@@ -39,6 +48,34 @@ def moved(scan: Volume, axis: int, shift_mm: float, seed: int) -> Volume:
     lines_read = np.fft.fftshift(np.fft.fft(scan.array, axis=axis), axes=axis) * phase
     array = np.abs(np.fft.ifft(np.fft.ifftshift(lines_read, axes=axis), axis=axis))
     return Volume(array.astype(np.float32), scan.grid)
+
+
+def beside(scan: Volume, shift_mm: float, slices: range) -> Volume:
+    """The scan with some slices moved along i."""
+    array = scan.array.astype(np.float32)
+    for at in slices:
+        shift_vox = (shift_mm / scan.grid.spacing_mm[0], 0)
+        array[..., at] = ndimage.shift(scan.array[..., at], shift_vox, order=1, mode="nearest")
+    return Volume(array, scan.grid)
+
+
+def flair_slices(data: Path) -> Iterator[tuple[str, str, Volume, Volume]]:
+    """FLAIR scans as they are, with every other slice moved, and with a tenth of them moved."""
+    for path in sorted(data.glob("sub-*/*/anat/*_FLAIR.nii.gz")):
+        scan, name = read_volume(path), path.name.removesuffix(".nii.gz")
+        brain = brain_mask(scan, name=name)
+        yield name, "as it is", scan, brain
+        n = scan.grid.shape[2]
+        few = range(n // 2, n // 2 + n // 5, 2)
+        for shift_mm in (1.0, 2.0, 4.0):
+            moved = beside(scan, shift_mm, range(0, n, 2))
+            yield name, f"every other slice {shift_mm:g} mm aside", moved, brain
+            yield (
+                name,
+                f"{len(few)} slices {shift_mm:g} mm aside",
+                beside(scan, shift_mm, few),
+                brain,
+            )
 
 
 def real(data: Path) -> Iterator[tuple[str, str, Volume, Volume]]:
@@ -102,8 +139,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--simulated", type=int, default=0, help="patients")
+    parser.add_argument("--slices", action="store_true", help="slices moved against each other")
     given = parser.parse_args()
-    for source in (real(given.data), simulated(given.simulated)):
+    sources = (real(given.data), simulated(given.simulated))
+    for source in (flair_slices(given.data),) if given.slices else sources:
         for name, change, scan, brain in source:
             found = scan_quality(scan, brain)
             numbers = " ".join(f"{key}={found.measures.get(key, np.nan):.3g}" for key in SHOWN)

@@ -36,6 +36,13 @@ def changed(scan, array):
     return Volume(np.asarray(array, dtype=np.float32), scan.grid)
 
 
+def zigzag(array, by_vox):
+    """Every other slice moved along i."""
+    moved = array.copy()
+    moved[..., ::2] = np.roll(array[..., ::2], by_vox, axis=0)
+    return moved
+
+
 def test_a_sound_scan_is_good():
     scan, brain = brainlike()
     quality = scan_quality(scan, brain)
@@ -53,6 +60,8 @@ def test_a_sound_scan_is_good():
         (lambda a: 200 - a, "poor", "inverted"),
         (lambda a: np.minimum(a, 99), "fair", "cut off at the highest"),
         (lambda a: 90 + 0.02 * a, "poor", "contrast"),
+        (lambda a: zigzag(a, 1), "fair", "slices lie"),
+        (lambda a: zigzag(a, 3), "poor", "slices lie"),
     ],
 )
 def test_each_fault_is_named(spoil, grade, reason):

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from lesionwise.preprocess.geometry import resample_to
+from lesionwise.preprocess.slice_motion import slice_shift_mm
 from lesionwise.types import BoolArray, FloatArray, Visit, Volume
 
 Grade = Literal["good", "fair", "poor"]
@@ -28,6 +29,8 @@ GRAY_ABOVE_WHITE = -0.085
 """Of ``tissue_order``: -0.04 to 0.15 in FLAIR, -0.32 to -0.13 in T1w."""
 GHOSTED, TOO_GHOSTED = 0.004, 0.04
 """Of ``ghost_share``: at most 0.0014 in the real scans; measured in docs/quality.md."""
+SHIFTED_MM, TOO_SHIFTED_MM = 0.3, 1.0
+"""Of ``slice_shift_mm``; measured in docs/quality.md."""
 SATURATED_SHARE = 0.02
 CHANGED_SPACING = 1.25
 CHANGED_NOISE = 2.0
@@ -129,6 +132,12 @@ def _judge_brain(
         if ghost > GHOSTED:
             percent = f"{100 * ghost:.1f} % as bright as the brain"
             faults.append((ghost > TOO_GHOSTED, f"motion: ghosts beside the head, {percent}"))
+    shift = slice_shift_mm(values, inside, spacing_mm)
+    if shift is not None:
+        measures["slice_shift_mm"] = shift
+        if shift > SHIFTED_MM:
+            text = f"motion: slices lie {shift:.1f} mm beside their neighbors"
+            faults.append((shift > TOO_SHIFTED_MM, text))
     top = float(values.max())
     measures["saturated_share"] = float((values[inside] >= top).mean())
     if measures["saturated_share"] > SATURATED_SHARE:
