@@ -1,8 +1,8 @@
 """Trained runs for new lesions, applied to the real pairs and scored, by the ordinary commands.
 
-    python benchmarks/real_pairs.py DATA OUT NAME=RUN [NAME=RUN …]
+    python benchmarks/real_pairs.py DATA OUT NAME=RUN [NAME=RUN …] [--pairs openlong12]
 
-DATA is the folder with the real scans. Each run goes through ``lesionwise predict RUN DATA``; the
+DATA is the folder with the real scans. Each run goes through ``lesionwise predict RUN SCANS``; the
 masks of plausible new lesions that come with the pairs are laid onto the grid the run predicts on,
 by the supplied transforms; ``lesionwise evaluate`` scores the instances. The masks are thresholded
 differences of the scans, no expert's reading, and ``openlong03`` is a poor reference; a model
@@ -24,10 +24,10 @@ from lesionwise.preprocess.geometry import resample_to
 from lesionwise.types import Volume
 
 
-def write_references(data: Path, folder: Path, session: str) -> None:
+def write_references(data: Path, subjects: list[str], folder: Path, session: str) -> None:
     """Plausible new lesions of each pair on the grid of one of its visits."""
-    for masks in sorted((data / "derivatives" / "coregistered").glob("sub-*")):
-        subject = masks.name.removeprefix("sub-")
+    for subject in subjects:
+        masks = data / "derivatives" / "coregistered" / f"sub-{subject}"
         mask = read_mask(next((masks / "anat").glob("*desc-plausiblenew_mask.nii.gz")))
         scan = read_volume(next((data / masks.name / f"ses-{session}").rglob("*_FLAIR.nii.gz")))
         to_common = np.linalg.inv(common_to_raw(data, subject, session))
@@ -49,18 +49,21 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("runs", nargs="+", metavar="NAME=RUN")
+    parser.add_argument("--pairs", nargs="+", default=["openlong01", "openlong03", "openlong12"])
     arguments = parser.parse_args()
+    folders = [arguments.data / f"sub-{subject}" for subject in arguments.pairs]
+    scans = [str(path) for folder in folders for path in sorted(folder.rglob("*_FLAIR.nii.gz"))]
     output = arguments.output
     by_session: dict[str, list[str]] = {}
     for text in arguments.runs:
         name, _, run = text.partition("=")
-        lesionwise("predict", run, str(arguments.data), "-o", str(output / name))
+        lesionwise("predict", run, *scans, "-o", str(output / name))
         found = next((output / name).rglob("*desc-new*_dseg.nii.gz")).name
         session = found.split("_ses-")[1].split("_")[0]
         by_session.setdefault(session, []).append(name)
     for session, names in by_session.items():
         references = output / f"reference-{session}"
-        write_references(arguments.data, references, session)
+        write_references(arguments.data, arguments.pairs, references, session)
         found = [f"{output / name}/*desc-new*_dseg.nii.gz" for name in names]
         said = [part for name in names for part in ("--name", name)]
         scores = str(output / f"scores-{session}")

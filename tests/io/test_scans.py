@@ -114,3 +114,21 @@ def test_pipes_and_links_that_lead_nowhere_are_no_scans(tmp_path):
         read_grid(loop)
     with pytest.raises(InputError, match="a pipe or a device"):
         read_grid(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("session", ["ses-1", ""])
+def test_the_folder_of_a_bids_subject_gives_its_scans_alone(tmp_path, session, monkeypatch):
+    for subject in ("01", "02"):
+        name = "_".join(filter(None, (f"sub-{subject}", session)))
+        folder = tmp_path / f"sub-{subject}" / session / "anat"
+        scan(folder / f"{name}_FLAIR.nii.gz")
+        scan(folder / f"{name}_T1w.nii.gz")
+    monkeypatch.chdir(tmp_path / "sub-02")
+    for named in (tmp_path / "sub-02", "."):
+        assert subjects(find_scans([named])) == [("02", session.removeprefix("ses-"))]
+
+
+def test_a_bids_subject_without_the_scan_is_named(tmp_path):
+    scan(tmp_path / "sub-01" / "anat" / "sub-01_T1w.nii.gz")
+    with pytest.raises(InputError, match=r"sub-01: a BIDS subject without any FLAIR scan"):
+        find_scans([tmp_path / "sub-01"])

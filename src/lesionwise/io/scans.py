@@ -43,7 +43,8 @@ def find_scans(paths: Iterable[str | Path], suffix: str = "FLAIR") -> list[Found
 
     - A file is taken as it is, whatever it is called and even if it is missing, so that in a
       batch reading it fails by itself and the others go on.
-    - In a BIDS data set the scans with the suffix are taken, results of other tools are not.
+    - In a BIDS data set the scans with the suffix are taken, results of other tools are not; of the
+      folder of one of its subjects, that subject's.
     - In an nnU-Net raw data set the test cases are taken (``imagesTs``, or else ``imagesTr``),
       and in one of its folders of images every case: the channel called after the suffix in
       ``dataset.json``, or else the first.
@@ -84,6 +85,15 @@ def _in_folder(folder: Path, suffix: str) -> list[FoundScan]:
         if not scans:
             raise InputError(f"{folder}: a BIDS data set without any {suffix} scan")
         return [FoundScan(file.path, file.entities) for file in _raw_first(scans)]
+    whole = folder.resolve()
+    if whole.name.startswith("sub-") and any(
+        p.is_dir() and (p.name == "anat" or p.name.startswith("ses-")) for p in whole.iterdir()
+    ):
+        root = folder.parent if folder.name == whole.name else whole.parent
+        own = subject_scans(root, whole.name.removeprefix("sub-"), suffix)
+        if not own:
+            raise InputError(f"{folder}: a BIDS subject without any {suffix} scan")
+        return own
     cases = _nnunet_cases(folder, suffix)
     if cases:
         return cases
