@@ -1,6 +1,7 @@
 """Subjects an hour with one worker process and with two, and the memory of each.
 
     python benchmarks/bench_cohort.py FOLDER [--subjects 6] [--visits 2] [--baseline-only]
+        [--workers 1 2]
 
 Simulates patients with a skull at 1 mm as a BIDS data set in FOLDER (kept for the next call),
 then finds their lesions and compares their visits once with one worker and once with two, each
@@ -55,6 +56,7 @@ def main() -> None:
         done = participant(
             dataset,
             output,
+            participants=[f"sim{n:04d}" for n in range(1, arguments.subjects + 1)],
             sessions=("01",) if arguments.baseline_only else (),
             device="cpu",
             workers=Workers(number, arguments.threads),
@@ -62,9 +64,10 @@ def main() -> None:
         wall = time.perf_counter() - start
         if done.failed:
             raise SystemExit("\n".join(done.failed))
-        records = [read_record(folder) for folder in sorted(output.glob("sub-*"))]
-        wall_each = [record.seconds for record in records if record is not None]
-        busy_each = [record.cpu_seconds for record in records if record is not None]
+        found = (read_record(folder) for folder in sorted(output.glob("sub-*")))
+        records = [record for record in found if record is not None]
+        wall_each = [record.seconds for record in records]
+        busy_each = [record.cpu_seconds for record in records]
         print(
             f"| {number} | {arguments.threads} | {busy:.1f} | {wall:.0f} "
             f"| {3600 * len(wall_each) / wall:.0f} | {statistics.median(wall_each):.1f} "
