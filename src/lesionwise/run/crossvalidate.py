@@ -14,6 +14,7 @@ import numpy as np
 from safetensors import safe_open
 
 from lesionwise.io.bids import read_dataset
+from lesionwise.io.files import read_json
 from lesionwise.io.nifti import write_volume
 from lesionwise.methods.candidates import CandidateMethod
 from lesionwise.methods.combine import Ensemble
@@ -112,7 +113,8 @@ def run_fold(job: FoldJob, progress: Progress) -> dict[str, Any]:
     its weights by.
 
     Returns:
-        ``train_s``, ``parameters``, ``cases`` with ``case`` and ``predict_s`` of each held-out
+        ``train_s`` (of a training that was interrupted, what its networks took in all),
+        ``parameters``, ``cases`` with ``case`` and ``predict_s`` of each held-out
         case, and ``faults`` by case.
 
     Raises:
@@ -134,7 +136,7 @@ def run_fold(job: FoldJob, progress: Progress) -> dict[str, Any]:
         auxiliary={name: job.arrays / AUXILIARY / name for name in job.auxiliary},
         progress=progress,
     )
-    train_s = time.perf_counter() - started
+    train_s = max(time.perf_counter() - started, trained_before_s(run))
     model = load_model(run, job.device)
     output = replace(model.recipe.output, grid="followup")
     model = replace(model, recipe=replace(model.recipe, output=output))
@@ -162,6 +164,12 @@ def run_fold(job: FoldJob, progress: Progress) -> dict[str, Any]:
         "cases": cases,
         "faults": faults,
     }
+
+
+def trained_before_s(run: Path) -> float:
+    """Seconds that the networks of a run were trained, over all its starts; 0 without one."""
+    told = [read_json(path) for path in sorted(run.rglob("training.json"))]
+    return 60.0 * sum(float(each.get("minutes", 0.0)) for each in told)
 
 
 def case_name(part: Study) -> str:
