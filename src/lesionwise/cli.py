@@ -761,12 +761,22 @@ def export(
 
 @app.command()
 def report(
-    output: Annotated[Path, typer.Argument(help="A folder that segment, compare or cohort wrote.")],
+    output: Annotated[
+        Path,
+        typer.Argument(help="A folder that segment, compare, predict, evaluate or cohort wrote."),
+    ],
 ) -> None:
     """Make the pages of a results folder again from its files."""
     from lesionwise.cohort.group import is_cohort, rebuild
     from lesionwise.report.folder import rebuild_pages
+    from lesionwise.run.evaluate import ASKED, evaluate_again
 
+    if (output / ASKED).is_file():
+        with progress_shown() as progress:
+            again = evaluate_again(output, progress)
+        results.print(str(again.page), soft_wrap=True)
+        _exit_on_failures(again.failures)
+        return
     with progress_shown() as progress:
         done = (rebuild if is_cohort(output) else rebuild_pages)(output, progress)
     for page in done.pages:

@@ -213,3 +213,25 @@ def test_changes_add_up_the_lesions_that_merged() -> None:
     assert found["baseline_mm3"].tolist() == [30.0, 20.0]
     assert found["followup"].tolist() == ["1", ""]
     assert found["baseline"].tolist() == ["4, 5", "5"]
+
+
+def test_what_changed_comes_first_with_its_place_and_the_evidence() -> None:
+    lineages = pd.DataFrame(
+        {
+            "lineage": [1, 1, 2, 3],
+            "visit": ["a", "b", "b", "b"],
+            "label": [4, 1, 2, 3],
+            "state": ["baseline", "stable", "new", "new"],
+            "volume_mm3": [100.0, 100.0, 20.0, 30.0],
+            "parents": ["", "4", "", ""],
+            "change_z": [np.nan, np.nan, 4.0, 9.0],
+            "appeared": [np.nan, np.nan, 0.8, 1.0],
+            "confidence": [np.nan, 1.0, 0.6, 0.9],
+            "note": ["", "", "", ""],
+        }
+    )
+    found = changes_of(lineages, "a", "b", {("b", 3): "juxtacortical", ("a", 4): "deep white"})
+    assert found["followup"].tolist() == ["3", "2", "1"]
+    assert found["location"].tolist() == ["juxtacortical", "", "deep white"]
+    assert found["contrast come or gone (%)"].tolist()[:2] == [100, 80]
+    assert found["brighter by (noise)"].tolist()[:2] == [9, 4]

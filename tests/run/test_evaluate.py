@@ -13,7 +13,7 @@ from lesionwise.instances.components import connected_components
 from lesionwise.io.nifti import read_labels
 from lesionwise.metrics.case import KEYS, Options, evaluate_case
 from lesionwise.report.evaluation_tables import as_json
-from lesionwise.run.evaluate import SliceOptions, evaluate
+from lesionwise.run.evaluate import SliceOptions, evaluate, evaluate_again
 from lesionwise.types import Grid, InputError, Instances
 
 SPACING = np.diag([1.0, 1.0, 2.0, 1.0])
@@ -114,6 +114,7 @@ def test_tables_and_page_are_written(compared):
     root, done, _ = compared
     out = root / "out"
     assert {path.name for path in out.iterdir()} == {
+        "evaluate.json",
         "metrics.json",
         "cases.tsv",
         "lesions.tsv",
@@ -127,6 +128,23 @@ def test_tables_and_page_are_written(compared):
     assert len(pd.read_csv(out / "cases.tsv", sep="\t")) == 8
     assert len(pd.read_csv(out / "lesions.tsv", sep="\t")) == 4 * (4 + 4) + 4 * (4 + 2)
     assert len(pd.read_csv(out / "slices.tsv", sep="\t")) == 2 * 4 * 12
+
+
+def test_an_evaluation_is_written_again_from_what_it_asked_for(folders, tmp_path):
+    methods = [folders / "good", folders / "poor"]
+    options = Options(min_volume_mm3=2.0, empty="undefined")
+    slices = SliceOptions(plane="coronal")
+    out = tmp_path / "out"
+    first = evaluate(
+        folders / "ref", methods, out, options=options, slices=slices, names=["A", "B"], workers=1
+    )
+    files = {path.name: path.read_bytes() for path in out.iterdir()}
+    for path in out.iterdir():
+        if path.name != "evaluate.json":
+            path.unlink()
+    again = evaluate_again(out)
+    assert again.page == first.page
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == files
 
 
 def test_one_method_has_its_cohort_at_the_top_and_under_its_name(folders):

@@ -9,6 +9,7 @@ from heads import LESIONS, bright_model, head, pair_model, save
 from lesionwise.preprocess.geometry import Resample
 from lesionwise.preprocess.registration import RegisterToFirst
 from lesionwise.recipe import Output
+from lesionwise.report.folder import rebuild_pages
 from lesionwise.run.find import find_lesions
 from lesionwise.run.pairs import find_pairs, predict_pairs, read_pair
 from lesionwise.types import InputError
@@ -69,6 +70,34 @@ def test_a_pair_that_is_done_is_not_done_again(tmp_path, pair):
     pd.testing.assert_frame_equal(first.summary, again.summary)
     predict_pairs(pair, tmp_path / "out", model=model, overwrite=True)
     assert mask.stat().st_mtime_ns > written
+
+
+def test_the_page_comes_back_from_the_files(tmp_path, pair):
+    done = predict_pairs(pair, tmp_path / "out", model=pair_model(RegisterToFirst()))
+    page = done.pages[0].read_bytes()
+    done.pages[0].unlink()
+    assert rebuild_pages(tmp_path / "out").pages == done.pages
+    assert done.pages[0].read_bytes() == page
+
+
+def test_the_page_of_a_prepared_grid_comes_back_too(tmp_path, pair):
+    model = pair_model(RegisterToFirst(), Resample(3.0), output=Output(grid="prepared"))
+    done = predict_pairs(pair, tmp_path / "out", model=model)
+    page = done.pages[0].read_bytes()
+    assert rebuild_pages(tmp_path / "out").pages == done.pages
+    assert done.pages[0].read_bytes() == page
+
+
+def test_new_lesions_are_located(tmp_path, pair, monkeypatch):
+    def located(found, tables, known=None):
+        return found, {
+            name: table.assign(location="infratentorial") for name, table in tables.items()
+        }
+
+    monkeypatch.setattr("lesionwise.run.pairs.add_locations", located)
+    predict_pairs(pair, tmp_path / "out", model=pair_model(RegisterToFirst()))
+    table = pd.read_csv(tmp_path / "out" / "new_lesions.tsv", sep="\t")
+    assert table["location"].tolist() == ["infratentorial"]
 
 
 def test_visits_are_paired_by_subject_and_in_order(tmp_path):

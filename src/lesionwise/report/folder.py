@@ -27,7 +27,9 @@ from lesionwise.report.page import (
     write_index_page,
     write_study_page,
 )
+from lesionwise.report.palette import COMPARED
 from lesionwise.report.study import TRUTH
+from lesionwise.report.views import BRIGHTER, CAME
 from lesionwise.types import InputError, Instances, Progress, silent
 
 TEXT_COLUMNS = {
@@ -37,7 +39,7 @@ TEXT_COLUMNS = {
 """Columns of the tables that stay text; a session called 01 is no number."""
 
 
-NO_OPTIONS = {"scan", "model", "recipe", "version"}
+NO_OPTIONS = {"scan", "scans", "model", "recipe", "version"}
 """Settings that a page states elsewhere, or that only tell whether a scan is done."""
 
 
@@ -55,12 +57,13 @@ class Rebuilt:
 
 
 def rebuild_pages(output: str | Path, progress: Progress = silent, *, subject: str = "") -> Rebuilt:
-    """Write the pages of ``segment``, ``compare``, ``demo`` or ``benchmark`` again.
+    """Write the pages of ``segment``, ``compare``, ``predict``, ``demo`` or ``benchmark`` again.
 
     Nothing is computed anew.
 
     A folder with ``compare.json`` gets one page with all visits, any other a page per scan and
-    an index. The scans themselves are read where the sidecars say they lie.
+    an index; each pair of visits with new lesions by a model of two gets a page. The scans
+    themselves are read where the sidecars say they lie.
 
     Args:
         subject: of a cohort's folder, the one whose pages are made (without ``sub-``); they lie
@@ -76,12 +79,20 @@ def rebuild_pages(output: str | Path, progress: Progress = silent, *, subject: s
         return Rebuilt((page,), {})
     place = output / f"sub-{subject}" if subject else output
     done = list(_finished(output, subject))
-    if not done:
-        raise InputError(f"{output}: holds no results of segment or compare")
+    pairs = list(_finished(output, subject, "*_desc-new_mask.json"))
+    if not done and not pairs:
+        raise InputError(f"{output}: holds no results of segment, compare or predict")
+    pages: list[Path] = []
+    failures: dict[str, str] = {}
+    for number, (entities, about) in enumerate(pairs):
+        progress(about["Summary"]["page"], number, len(pairs))
+        try:
+            pages.append(write_pair_page(output, entities, place))
+        except InputError as fault:
+            failures[about["Summary"]["page"]] = str(fault)
     if (place / "compare.json").exists():
         progress("page", 0, 1)
-        return Rebuilt((write_comparison_page(output, place),), {})
-    pages, failures = [], {}
+        return Rebuilt((*pages, write_comparison_page(output, place)), failures)
     for number, (entities, _) in enumerate(done):
         name = "_".join(f"{key}-{value}" for key, value in _scan_of(entities).items())
         progress(name, number, len(done))
@@ -91,6 +102,8 @@ def rebuild_pages(output: str | Path, progress: Progress = silent, *, subject: s
             failures[name] = str(fault)
     if not pages:
         raise InputError(next(iter(failures.values())))
+    if not done:
+        return Rebuilt(tuple(pages), failures)
     pages.append(write_index_page(_index(place, done, failures), place / "index.html"))
     return Rebuilt(tuple(pages), failures)
 
@@ -121,6 +134,50 @@ def write_scan_page(output: Path, entities: Entities, place: Path | None = None)
     )
 
 
+def write_pair_page(output: Path, entities: Entities, place: Path | None = None) -> Path:
+    """Write the page of two visits from what ``predict`` wrote about their new lesions.
+
+    Args:
+        entities: of the visit that the results lie on.
+        place: the folder for the page; None is ``output``.
+
+    Raises:
+        InputError: If a file is missing or cannot be read.
+    """
+
+    def path(suffix: str, extension: str = ".nii.gz", **stated: str) -> Path:
+        names = {"label": "", "desc": "new", **stated}
+        return derivative_path(output, entities, suffix, extension, **names)
+
+    about = read_json(path("mask", ".json"))
+    made, method = about["Summary"], about["Method"]
+    image = read_volume(Path(about["Shown"]))
+    labels = read_labels(path("dseg", seg=method))
+    if not labels.grid.matches(image.grid):
+        raise InputError(f"{about['Shown']}: is not the scan these results were made from")
+    lesions = _table(path("dseg", ".tsv", seg=method)).rename(columns={"index": "label"})
+    subject, session = entities.sub, entities.ses
+    view = VisitView(
+        session=session,
+        image=image,
+        instances={method: Instances(labels.array.astype(np.int32, copy=False), labels.grid)},
+        brain=read_mask(path("mask", label="brain")),
+        warnings=tuple(about["Warnings"]),
+        source=Path(about["Shown"]).name,
+    )
+    return write_study_page(
+        StudyPage(
+            title=f"New lesions of sub-{subject} ses-{made['baseline']} to ses-{made['followup']}",
+            subject=subject,
+            visits=(view,),
+            lesions=lesions.assign(method=method, subject=subject, session=session),
+            method=method,
+            provenance=_provenance(about),
+        ),
+        (place or output) / str(made["page"]),
+    )
+
+
 def write_comparison_page(output: Path, place: Path | None = None) -> Path:
     """Write ``index.html`` from what ``compare`` wrote; returns where it lies.
 
@@ -137,42 +194,67 @@ def write_comparison_page(output: Path, place: Path | None = None) -> Path:
     return write_study_page(page, place / "index.html")
 
 
-def changes_of(lineages: pd.DataFrame, before: str, after: str) -> pd.DataFrame:
+def changes_of(
+    lineages: pd.DataFrame,
+    before: str,
+    after: str,
+    places: Mapping[tuple[str, int], str] | None = None,
+) -> pd.DataFrame:
     """What became of each lesion between two visits, as a page shows it.
 
     Args:
         lineages: as in ``lineages.tsv``: visit (name), label (0 where gone), state, lineage,
-            volume_mm3, parents (labels at the visit before, comma-separated), confidence, note.
+            volume_mm3, parents (labels at the visit before, comma-separated), confidence, note;
+            change_z and appeared where the scans were asked.
+        places: location by visit and label.
 
     Returns:
-        A row a lesion of the second visit and one for each that is gone by then.
+        A row a lesion of the second visit and one for each that is gone by then: what changed
+        first, in the order of ``palette.COMPARED``, and the largest first.
     """
     lineages = lineages.assign(visit=lineages["visit"].astype(str))
     rows = lineages[lineages["visit"] == after]
     earlier = lineages[lineages["visit"] == before]
     volumes = dict(zip(earlier["label"].tolist(), earlier["volume_mm3"].tolist(), strict=True))
     parents = [_labels(value) for value in rows["parents"]]
-    present = rows["label"].to_numpy() > 0
-    return pd.DataFrame(
+    known = places or {}
+    labels = rows["label"].tolist()
+    table = pd.DataFrame(
         {
             "state": rows["state"].to_numpy(),
             "lineage": rows["lineage"].to_numpy(),
-            "baseline": [", ".join(map(str, labels)) for labels in parents],
-            "followup": [str(label) if label else "" for label in rows["label"]],
-            "baseline_mm3": [
-                sum(volumes.get(label, np.nan) for label in labels) if labels else np.nan
-                for labels in parents
+            "location": [
+                known.get((after, label), known.get((before, first[0]), "") if first else "")
+                for label, first in zip(labels, parents, strict=True)
             ],
-            "followup_mm3": np.where(present, rows["volume_mm3"], np.nan),
+            "baseline": [", ".join(map(str, each)) for each in parents],
+            "followup": [str(label) if label else "" for label in labels],
+            "baseline_mm3": [
+                sum(volumes.get(label, np.nan) for label in each) if each else np.nan
+                for each in parents
+            ],
+            "followup_mm3": np.where(rows["label"] > 0, rows["volume_mm3"], np.nan),
             "confidence": rows["confidence"].to_numpy(),
-            "note": rows["note"].fillna("").to_numpy(),
         }
     )
+    if not places:
+        table = table.drop(columns="location")
+    if {"change_z", "appeared"} <= set(rows):
+        table[BRIGHTER] = rows["change_z"].to_numpy()
+        table[CAME] = 100 * rows["appeared"].to_numpy()
+    table["note"] = rows["note"].fillna("").to_numpy()
+    order = {state: rank for rank, state in enumerate(COMPARED)}
+    largest = table[["baseline_mm3", "followup_mm3"]].max(axis=1)
+    ranked = table.assign(rank=table["state"].map(order).fillna(len(order)), largest=-largest)
+    ranked = ranked.sort_values(["rank", "largest"], kind="stable", ignore_index=True)
+    return ranked.drop(columns=["rank", "largest"])
 
 
-def _finished(output: Path, subject: str = "") -> Iterator[tuple[Entities, dict[str, Any]]]:
+def _finished(
+    output: Path, subject: str = "", ending: str = "*_label-L_mask.json"
+) -> Iterator[tuple[Entities, dict[str, Any]]]:
     """Every scan whose results are complete: its lesion mask has a sidecar."""
-    for path in sorted(output.glob(f"sub-{subject or '*'}/**/anat/*_label-L_mask.json")):
+    for path in sorted(output.glob(f"sub-{subject or '*'}/**/anat/{ending}")):
         entities = parse_name(path)
         if entities is not None:
             yield entities, read_json(path)
@@ -290,7 +372,9 @@ def _comparison(
         visits=tuple(visits),
         lesions=lesions,
         method=about["Methods"][0],
-        changes=changes_of(lineages, visits[-2].session, visits[-1].session),
+        changes=changes_of(
+            lineages, visits[-2].session, visits[-1].session, _places(lesions, about["Methods"][0])
+        ),
         scores=_table(scores) if scores.exists() else None,
         quality=(
             *(note for source in order for note in _quality(by_source[source][1])),
@@ -301,6 +385,19 @@ def _comparison(
             "seconds": _added([by_source[source][1].get("Seconds", {}) for source in order]),
         },
     )
+
+
+def _places(lesions: pd.DataFrame, method: str) -> dict[tuple[str, int], str]:
+    """Where each lesion of the main method lies, by visit and label; empty where unknown."""
+    if not {"session", "location"} <= set(lesions):
+        return {}
+    rows = lesions[(lesions["method"] == method) & lesions["location"].notna()]
+    return {
+        (str(session), int(label)): str(place).replace("_", " ")
+        for session, label, place in zip(
+            rows["session"], rows["label"], rows["location"], strict=True
+        )
+    }
 
 
 def _added(seconds: Sequence[Mapping[str, float]]) -> dict[str, float]:

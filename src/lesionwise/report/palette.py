@@ -29,7 +29,7 @@ class ChangeLook:
     meaning: str
 
 
-COMPARED = ("new", "growing", "merged", "split", "shrinking", "gone", "stable")
+COMPARED = ("new", "growing", "merged", "split", "shrinking", "gone", "faint", "stable")
 """The kinds of change that are counted at the top of a page, in this order."""
 
 CHANGES: dict[str, ChangeLook] = {
@@ -43,7 +43,9 @@ CHANGES: dict[str, ChangeLook] = {
     "too small": ChangeLook(
         "~", "#B9BFC9", "without a partner, too small to be called new or gone"
     ),
-    "faint": ChangeLook("≈", "#B9BFC9", "without a partner, but faintly seen at the other visit"),
+    "faint": ChangeLook(
+        "≈", "#B9BFC9", "outlined at one visit only, but the scans do not show that it came or went"
+    ),
     "baseline": ChangeLook("\N{MIDDLE DOT}", "#E4E8EE", "first visit, nothing to compare with"),
 }
 UNKNOWN_CHANGE = ChangeLook("?", "#C9CED6", "not followed")

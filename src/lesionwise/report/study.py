@@ -32,7 +32,7 @@ from lesionwise.report.pictures import Picture, montage_of
 from lesionwise.report.render import data_uri, safe_link, write_page
 from lesionwise.report.stages import moved_by, overlaid
 from lesionwise.report.viewer import Embedded, embed_image, embed_labels, niivue
-from lesionwise.report.views import StudyPage, VisitView
+from lesionwise.report.views import BRIGHTER, StudyPage, VisitView
 
 TRUTH = "truth"
 """How the known lesions are called among the ways of telling lesions apart."""
@@ -109,6 +109,7 @@ def write_study_page(page: StudyPage, path: str | Path) -> Path:
         changes=None if page.changes is None else free_table(page.changes),
         change_rows=[] if page.changes is None else change_rows(page.changes, before, sessions[-1]),
         change_looks=CHANGES,
+        scans_asked=page.changes is not None and BRIGHTER in page.changes,
         scores=None if page.scores is None else free_table(page.scores),
         pictures=[
             {

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from lesionwise.types import NOTHING, Instances, Volume
 
 Grade = Literal["good", "fair", "poor"]
+BRIGHTER = "brighter by (noise)"
+CAME = "contrast come or gone (%)"
+"""Columns of the table of changes where the scans were asked."""
 
 
 @dataclass(frozen=True)

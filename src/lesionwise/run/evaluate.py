@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionwise.instances.components import connected_components
-from lesionwise.io.files import check_writable
+from lesionwise.io.files import check_writable, read_json, write_json
 from lesionwise.io.nifti import read_grid, read_labels, read_volume, write_volume
 from lesionwise.io.space import on_grid, same_space
 from lesionwise.metrics.case import Options, evaluate_case
+from lesionwise.metrics.challenge import ChallengeRules
 from lesionwise.metrics.evaluation import Evaluation, ScoredCase
 from lesionwise.metrics.raters import cohen_kappa, fleiss_kappa, majority, staple
 from lesionwise.metrics.slices import Overlap, Plane, SliceTable, slice_table
@@ -30,6 +31,8 @@ from lesionwise.run.pairing import Kind, method_names, pair_files, stem
 from lesionwise.types import InputError, Instances, Progress, Volume, silent
 
 Consensus: TypeAlias = Literal["majority", "staple"]
+ASKED = "evaluate.json"
+"""What was asked for, so that ``evaluate_again`` can ask the same."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -88,7 +91,8 @@ def evaluate(
     ``_mask`` or it holds no more than one label; as an instance map where its name ends in
     ``_dseg`` or holds the word instances, or it holds several labels. ``kind`` overrides that.
 
-    With ``output`` it writes ``metrics.json`` (every number), ``cases.tsv``, ``lesions.tsv``,
+    With ``output`` it writes ``evaluate.json`` (what was asked for), ``metrics.json`` (every
+    number), ``cases.tsv``, ``lesions.tsv``,
     ``relations.tsv`` (lesions split and merged), ``evaluation.html``, and where there is
     reason for them ``comparison.tsv``, ``slices.tsv``, ``slice_scores.tsv``, ``raters.tsv``,
     the consensus masks in ``consensus`` and ``failures.tsv``.
@@ -142,10 +146,54 @@ def evaluate(
     if output is None:
         return evaluation
     progress("writing", 0, 1)
+    asked = {
+        "reference": [_absolute(path) for path in references],
+        "predictions": {name: _absolute(path) for name, path in methods.items()},
+        "options": asdict(options),
+        "kind": kind,
+        "consensus": consensus,
+        "slices": None if slices is None else asdict(slices),
+        "images": None if images is None else _absolute(images),
+        "seed": seed,
+    }
+    write_json(output / ASKED, asked)
     write_evaluation_tables(evaluation, output)
     page = _write_page(evaluation, output, {task.case: task for task in tasks}, scans)
     progress("writing", 1, 1)
     return replace(evaluation, page=page)
+
+
+def evaluate_again(folder: Path, progress: Progress = silent) -> Evaluation:
+    """What ``evaluate`` wrote into a folder, written again from the same files.
+
+    The page shows voxels, so the predictions are scored anew; the answers are the same as long as
+    the files are.
+
+    Raises:
+        InputError: If the folder does not say what was asked for, or as ``evaluate``.
+    """
+    asked = read_json(folder / ASKED)
+    options = dict(asked["options"])
+    options["challenge"] = ChallengeRules(**options["challenge"])
+    slices = asked["slices"]
+    return evaluate(
+        [Path(path) for path in asked["reference"]],
+        [Path(path) for path in asked["predictions"].values()],
+        folder,
+        options=Options(**options),
+        kind=asked["kind"],
+        consensus=asked["consensus"],
+        slices=None if slices is None else SliceOptions(**slices),
+        names=list(asked["predictions"]),
+        images=None if asked["images"] is None else Path(asked["images"]),
+        seed=asked["seed"],
+        progress=progress,
+    )
+
+
+def _absolute(path: Path) -> str:
+    """A file, folder or pattern, wherever it is read again from."""
+    return str(Path(path).absolute())
 
 
 def _named(given: Sequence[Path], names: Sequence[str]) -> dict[str, Path]:

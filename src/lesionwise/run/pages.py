@@ -1,4 +1,4 @@
-"""The pages of what ``segment`` and ``compare`` found."""
+"""The pages of what ``segment`` found."""
 
 from __future__ import annotations
 
@@ -6,50 +6,17 @@ import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from lesionwise.io.bids import FoundScan
-from lesionwise.report.page import (
-    CohortPage,
-    VisitView,
-    write_index_page,
-)
-from lesionwise.run.find import Found
+from lesionwise.report.page import CohortPage, write_index_page
 from lesionwise.run.predict import LoadedModel
 
 
 def page_of(output: Path, scan: FoundScan) -> Path:
     """Where the page of one scan lies."""
     return output / f"{'_'.join(f'{k}-{v}' for k, v in scan.entities.pairs().items())}.html"
-
-
-def view_of(found: Found, source: str, **further: Any) -> VisitView:
-    """One visit as a page shows it."""
-    return VisitView(
-        session=found.visit.session,
-        image=next(iter(found.visit.scans.values())),
-        instances=found.instances,
-        brain=found.brain,
-        warnings=found.warnings,
-        source=source,
-        **further,
-    )
-
-
-def provenance_of(
-    model: LoadedModel, options: Mapping[str, Any], seconds: Mapping[str, float]
-) -> dict[str, Any]:
-    """What made a page, as it prints it."""
-    return {
-        "recipe": model.name,
-        "source": model.recipe.source,
-        "model": model.sha256[:12],
-        "departures": list(model.recipe.departures),
-        "options": {name: value for name, value in options.items() if value is not None},
-        "seconds": {stage: round(time, 1) for stage, time in seconds.items()},
-    }
 
 
 def versions() -> dict[str, str]:

@@ -22,9 +22,9 @@ from lesionwise.io.bids import (
 )
 from lesionwise.io.files import check_writable, read_json, read_table, write_json, write_table
 from lesionwise.io.nifti import read_grid, read_volume, write_volume
-from lesionwise.report.page import StudyPage, write_study_page
+from lesionwise.report.folder import write_pair_page
 from lesionwise.run.find import FindOptions, Found, find_lesions
-from lesionwise.run.pages import provenance_of, view_of
+from lesionwise.run.locations import add_locations
 from lesionwise.run.predict import LoadedModel, load_model, sha256_of
 from lesionwise.run.segment import as_nifti
 from lesionwise.types import InputError, Progress, Study, Visit, Volume, silent
@@ -172,7 +172,7 @@ def predict_pair(
     told("read")
     found = find_lesions(read_pair(pair, model), model, options, told)
     told("write")
-    return _write(found, pair, target, output, model, settings, options)
+    return _write(found, pair, target, output, model, settings)
 
 
 def read_pair(pair: ScanPair, model: LoadedModel) -> Study:
@@ -192,7 +192,6 @@ def _write(
     output: Path,
     model: LoadedModel,
     settings: dict[str, Any],
-    options: FindOptions,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     prepared = model.recipe.output.grid == "prepared"
     grid = found.mask.grid if prepared else read_grid(target.path)
@@ -213,7 +212,9 @@ def _write(
     write_volume(path("probseg"), found.probability, grid=grid)
     write_json(path("probseg", ".json"), made)
     image = next(iter(found.visit.scans.values())).array
-    table = describe_lesions(instances, image, found.probability.array)
+    tables = {method: describe_lesions(instances, image, found.probability.array)}
+    found, tables = add_locations(found, tables)
+    table = tables[method]
     write_volume(path("dseg", seg=method), Volume(instances.labels, instances.grid), grid=grid)
     named = dseg_table(table["label"]).join(table.drop(columns="label"))
     write_table(path("dseg", ".tsv", seg=method), named)
@@ -221,21 +222,12 @@ def _write(
     write_json(path("dseg", ".json", seg=method), made | filters)
     write_volume(path("mask"), found.mask, grid=grid)
     volume_ml = float(found.mask.array.sum() * found.mask.grid.voxel_volume_mm3 / 1000)
-    page = output / (
-        f"sub-{target.subject}_ses-{pair.baseline.session}_ses-{pair.followup.session}_new.html"
-    )
-    rows = table.assign(method=method, subject=target.subject, session=target.session)
-    write_study_page(
-        StudyPage(
-            title=f"New lesions of {pair.title}",
-            subject=target.subject,
-            visits=(view_of(found, target.path.name),),
-            lesions=rows,
-            method=method,
-            provenance=provenance_of(model, asdict(options), found.seconds),
-        ),
-        page,
-    )
+    name = f"sub-{target.subject}_ses-{pair.baseline.session}_ses-{pair.followup.session}_new"
+    shown = target.path
+    if prepared:
+        shown = path(next(iter(found.visit.scans)).upper())
+        write_volume(shown, next(iter(found.visit.scans.values())))
+    write_volume(path("mask", label="brain"), found.brain, grid=grid)
     summary = {
         "subject": target.subject,
         "baseline": pair.baseline.session,
@@ -243,7 +235,7 @@ def _write(
         "lesions": len(table),
         "volume_ml": volume_ml,
         "seconds": round(sum(found.seconds.values()), 1),
-        "page": page.name,
+        "page": f"{name}.html",
     }
     write_json(
         path("mask", ".json"),
@@ -254,9 +246,12 @@ def _write(
             "Method": method,
             "Seconds": {stage: round(time, 2) for stage, time in found.seconds.items()},
             "Settings": settings,
+            "Shown": str(shown),
+            "Warnings": list(found.warnings),
             "Summary": summary,
         },
     )
+    write_pair_page(output, target.entities)
     return summary, _identified(table, pair)
 
 
