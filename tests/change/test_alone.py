@@ -55,6 +55,12 @@ def test_the_less_came_the_surer_is_it_that_nothing_did() -> None:
     assert judged(scans(1.5, 1.0)).confidence == pytest.approx(0.75)
 
 
+def test_a_limit_of_zero_is_off() -> None:
+    off = TrackingRules(least_appeared=0.0, least_z=0.0)
+    verdict = judged(scans(-1.0, -0.5), rules=off)
+    assert (verdict.state, verdict.confidence) == ("new", 1.0)
+
+
 def test_gone_is_what_went() -> None:
     here = scans(5.0, 0.9)
     gone = ScanChange(here.later, here.earlier, -here.z, here.normal, here.shown, GRID)

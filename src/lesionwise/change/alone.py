@@ -139,9 +139,9 @@ def _by_scans(
     z = -evidence.z if name == "gone" else evidence.z
     if not np.isfinite(z):
         return Verdict("faint", evidence, 0.5, "the other visit does not show this place")
-    reached = [z / rules.least_z if rules.least_z > 0 else np.inf]
+    reached = [_of_limit(z, rules.least_z)]
     if np.isfinite(evidence.appeared):
-        reached.append(evidence.appeared / rules.least_appeared)
+        reached.append(_of_limit(evidence.appeared, rules.least_appeared))
     elif unsure:
         reached.append(0.0)
     least = min(reached)
@@ -150,7 +150,7 @@ def _by_scans(
             note = f"became {became}, but the other visit's map holds it too"
             return Verdict("faint", evidence, 0.5, note)
         sure = 1 - 0.5 / reached[0]
-        if np.isfinite(evidence.appeared) and rules.least_appeared < 1:
+        if np.isfinite(evidence.appeared) and 0 < rules.least_appeared < 1:
             above = min(evidence.appeared, 1.0) - rules.least_appeared
             sure = min(sure, 0.5 + 0.5 * above / (1 - rules.least_appeared))
         return Verdict(name, evidence, float(sure), "")
@@ -159,3 +159,8 @@ def _by_scans(
         share = f"{100 * evidence.appeared:.0f} % of its contrast {verb}"
         note = f"{share}, {z:.1f} times the noise" if np.isfinite(evidence.appeared) else ""
     return Verdict("faint", evidence, float(1 - 0.5 * max(least, 0.0)), note)
+
+
+def _of_limit(value: float, limit: float) -> float:
+    """The value as a share of its limit; without a limit every value is far beyond it."""
+    return value / limit if limit > 0 else np.inf
