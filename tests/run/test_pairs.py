@@ -128,6 +128,13 @@ def test_one_bad_pair_does_not_stop_the_others(tmp_path, pair):
     assert (tmp_path / "out" / "failures.tsv").exists()
 
 
+def test_a_bad_pair_alone_leaves_no_folder(tmp_path):
+    bad = [save(tmp_path / f"sub-2_ses-{n}_FLAIR.nii.gz", head() * 0) for n in "12"]
+    with pytest.raises(InputError):
+        predict_pairs(bad, tmp_path / "out", model=pair_model(RegisterToFirst()))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_model_for_two_visits_refuses_one_and_the_other_way_round(pair):
     one, two = bright_model(), pair_model()
     study = read_pair(find_pairs(pair)[0], two)

@@ -117,7 +117,6 @@ def predict_pairs(
     pairs = find_pairs(scans)
     check_writable(output)
     loaded = model if isinstance(model, LoadedModel) else load_model(model, device=device)
-    write_dataset_description(output, "lesionwise predict")
     failures: dict[str, str] = {}
     rows, tables = [], []
     for done, pair in enumerate(pairs):
@@ -132,6 +131,8 @@ def predict_pairs(
                 raise
             failures[pair.title] = str(fault)
             continue
+        if not rows:
+            write_dataset_description(output, "lesionwise predict")
         rows.append(row)
         tables.append(table)
     progress("write", len(pairs), len(pairs))
