@@ -55,8 +55,8 @@ class DeformToLast:
         iterations: so many (syn: at most) at each level, coarse to fine, each level half as
             coarse as the one before and the last at ``working_mm``.
 
-    On ``openlong12`` (3 mm copies, 20 and 10 iterations) the visits' correlation in the brain, 0.917
-    after the rigid map, rose to 0.927 by ``bspline`` and fell to 0.900 by ``syn``.
+    On ``openlong12`` (3 mm copies, 20 and 10 iterations) the visits' correlation in the brain was
+    0.917 after the rigid map, 0.927 by ``bspline`` and 0.900 by ``syn``.
 
     The field is found on the scan that all visits share, within the box of the last visit's brain
     and 12 mm around it. Deterministic: one thread, no random samples.
