@@ -118,7 +118,8 @@ def predict_pairs(
     check_writable(output)
     loaded = model if isinstance(model, LoadedModel) else load_model(model, device=device)
     failures: dict[str, str] = {}
-    rows, tables = [], []
+    rows: list[dict[str, Any]] = []
+    tables: list[pd.DataFrame] = []
     for done, pair in enumerate(pairs):
 
         def told(stage: str, done: int = done, pair: ScanPair = pair) -> None:
