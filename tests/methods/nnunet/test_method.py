@@ -69,7 +69,7 @@ def test_a_killed_training_resumes_to_the_same_weights(trained, tmp_path, monkey
 def test_time_is_up_before_the_epochs_are(tmp_path):
     long = replace(SHORT, epochs=1000)
     method(learning=long).fit(DATA, RunContext(tmp_path, device="cpu", max_minutes=0.01))
-    assert json.loads((tmp_path / "training.json").read_text())["epochs"] < 5
+    assert json.loads((tmp_path / "training.json").read_text())["epochs"] < long.epochs
 
 
 def test_two_visits_in_two_dimensions_with_a_sigmoid(tmp_path):
