@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 from works import doubles, ends, fails, fills_memory, is_at_fault, is_killed
 
@@ -23,6 +24,13 @@ def test_peak_memory_is_that_of_the_process():
     assert outcome.value != os.getpid()
     assert 1.0 < outcome.peak_gb < 2.0
     assert run_here(doubles, 1, silent).peak_gb is None
+
+
+def test_peak_memory_is_not_that_of_a_large_parent():
+    held = np.ones(300_000_000)  # 2.4 · 10⁹ bytes
+    outcome = run_isolated(fills_memory, 1, silent)
+    assert held.nbytes > 2e9
+    assert 1.0 < outcome.peak_gb < 2.0
 
 
 @pytest.mark.parametrize("run", [run_here, run_isolated])

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from lesionwise.types import InputError, Progress, silent
@@ -129,8 +130,21 @@ def _ending(code: int | None) -> str:
 
 def _peak_gb() -> float:
     unit = 1 if sys.platform == "darwin" else 1024
-    users = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return max(resource.getrusage(who).ru_maxrss for who in users) * unit / 1e9
+    own = _own_peak_kb() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return max(own, children) * unit / 1e9
+
+
+def _own_peak_kb() -> int:
+    """The process's peak as Linux tells it; 0 elsewhere.
+
+    ``ru_maxrss`` of a process starts at what its parent held when it was made.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in status.splitlines() if "VmHWM" in line), 0)
 
 
 def _gpu_gb() -> float | None:
