@@ -108,6 +108,15 @@ def test_a_set_that_nobody_asks_for_is_refused(recipe, pairs, single, tmp_path):
         benchmark(pairs, [recipe], tmp_path / "b", folds=2, auxiliary={"other": single})
 
 
+def test_a_set_that_cannot_be_used_is_refused_before_anything_is_prepared(
+    recipe, pairs, single, tmp_path
+):
+    for sets in ({"others": single}, {"lesions": tmp_path / "missing"}, {"lesions": pairs}):
+        with pytest.raises(InputError, match="--auxiliary"):
+            train(recipe, pairs, tmp_path / "run", auxiliary=sets)
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_data_set_itself_is_no_auxiliary_set(recipe, pairs, tmp_path):
     for call in (
         lambda: train(recipe, pairs, tmp_path / "run", auxiliary={"lesions": pairs}),

@@ -134,6 +134,25 @@ def _recipe(recipe: str | Path, overrides: Sequence[str], auxiliary: bool) -> Re
     return replace(found, visits=1, finds="lesions") if auxiliary else found
 
 
+def check_auxiliary(
+    recipe: str | Path, datasets: Mapping[str, Path], overrides: Sequence[str] = ()
+) -> None:
+    """Refuse auxiliary sets that a recipe cannot use, before any work is done.
+
+    Raises:
+        InputError: If the recipe asks for no set of a name, or a folder is missing.
+    """
+    asked = auxiliary_names(find_recipe(recipe, overrides))
+    for name, dataset in datasets.items():
+        if name not in asked:
+            raise InputError(
+                f"--auxiliary {name}: {recipe} learns from no such set"
+                + (f"; it asks for {', '.join(asked)}" if asked else ", nor from any other")
+            )
+        if not dataset.is_dir():
+            raise InputError(f"--auxiliary {name}: {dataset}: no such folder")
+
+
 def prepare_auxiliary(
     recipe: str | Path,
     datasets: Mapping[str, Path],
@@ -151,13 +170,7 @@ def prepare_auxiliary(
     Raises:
         InputError: As for ``prepare``; if the recipe asks for no set of a name.
     """
-    asked = auxiliary_names(find_recipe(recipe, overrides))
-    for name in datasets:
-        if name not in asked:
-            raise InputError(
-                f"--auxiliary {name}: {recipe} learns from no such set"
-                + (f"; it asks for {', '.join(asked)}" if asked else ", nor from any other")
-            )
+    check_auxiliary(recipe, datasets, overrides)
     return {
         name: prepare(
             recipe,

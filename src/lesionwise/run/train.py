@@ -16,7 +16,14 @@ import lesionwise
 from lesionwise.methods.network import INITIAL, WEIGHTS
 from lesionwise.recipe import Recipe
 from lesionwise.run.predict import RUN_FILE, read_run, sha256_of
-from lesionwise.run.prepare import AUXILIARY, Prepared, left_out_of, prepare, prepare_auxiliary
+from lesionwise.run.prepare import (
+    AUXILIARY,
+    Prepared,
+    check_auxiliary,
+    left_out_of,
+    prepare,
+    prepare_auxiliary,
+)
 from lesionwise.run.recipes import find_recipe, settings
 from lesionwise.run.steps import FITTED, fit_steps
 from lesionwise.types import InputError, Progress, RunContext, TrainingData, silent
@@ -79,6 +86,11 @@ def train(
     """
     found = find_recipe(recipe, overrides)
     dataset, output = Path(dataset), Path(output)
+    further = {name: Path(other) for name, other in auxiliary.items()}
+    for name, other in further.items():
+        if other.resolve() == dataset.resolve():
+            raise InputError(f"--auxiliary {name}: {other} is the data set itself")
+    check_auxiliary(recipe, further, overrides)
     arrays = prepare(
         recipe,
         dataset,
@@ -87,10 +99,6 @@ def train(
         workers=workers,
         progress=progress,
     )
-    further = {name: Path(other) for name, other in auxiliary.items()}
-    for name, other in further.items():
-        if other.resolve() == dataset.resolve():
-            raise InputError(f"--auxiliary {name}: {other} is the data set itself")
     sets = prepare_auxiliary(
         recipe,
         further,
