@@ -7,9 +7,11 @@
 The two whole heads are prepared by the recipe's own steps, learned by the recipe's method around
 the largest new lesion and found again through the same call as ``lesionwise predict``. The truth is
 what lies in a cube around that lesion: new lesions, or all lesions for recipes of one visit.
-The Dice is that of the mask on the follow-up's grid, and its ceiling is that of the truth itself,
-carried to the prepared grid and back. What was reduced, so that two cores get somewhere, is printed
-beside it. Prepared arrays are kept in FOLDER.
+The Dice is that of the mask on the follow-up's grid. Its ceiling is that of the truth itself in
+place of what the networks find: carried to the prepared grid and back, cut at the recipe's
+threshold and, where each visit is segmented by itself, compared by the recipe's rule; with
+``--minutes 0`` that is all. What was reduced, so that two cores get somewhere, is printed beside
+it. Prepared arrays are kept in FOLDER.
 """
 
 from __future__ import annotations
@@ -29,11 +31,21 @@ from lesionwise.instances.components import ConnectedComponents
 from lesionwise.io.bids import read_dataset
 from lesionwise.learning.dataset import read_prepared, reference_of, write_prepared
 from lesionwise.learning.targets import instances_of
+from lesionwise.methods.combine import SegmentThenCompare
+from lesionwise.recipe import Recipe
 from lesionwise.run.find import find_lesions
 from lesionwise.run.predict import LoadedModel
 from lesionwise.run.recipes import find_recipe
 from lesionwise.run.steps import fit_steps, load_steps, shared_steps
-from lesionwise.types import Grid, LesionMaps, RunContext, Study, TrainingData, Volume
+from lesionwise.types import (
+    Grid,
+    LesionMaps,
+    Predictor,
+    RunContext,
+    Study,
+    TrainingData,
+    Volume,
+)
 
 MARGIN_VOX = 4
 
@@ -65,6 +77,33 @@ class Box:
         return replace(
             study, visits=visits, changes={name: cut(v) for name, v in study.changes.items()}
         )
+
+
+@dataclass(frozen=True)
+class Known:
+    """A method that returns the truth of what it is to find."""
+
+    finds: str
+    scan: str
+
+    def fit(self, data: TrainingData, run: RunContext) -> None:
+        """There is nothing to learn."""
+
+    def load(self, run: RunContext) -> Predictor:
+        """The truth as a probability of 0 or 1."""
+
+        def predict(study: Study) -> LesionMaps:
+            truth = reference_of(study, self.finds) > 0
+            return LesionMaps(truth.astype(np.float32), study.followup.scans[self.scan].grid)
+
+        return predict
+
+
+def knowing(recipe: Recipe, run: RunContext) -> Predictor:
+    """The recipe's method with the truth in place of its networks."""
+    if isinstance(recipe.method, SegmentThenCompare):
+        return replace(recipe.method, method=Known("lesions", recipe.scans[0])).load(run)
+    return Known(recipe.finds, recipe.scans[0]).load(run)
 
 
 def truth_of(study: Study) -> np.ndarray:
@@ -112,31 +151,31 @@ def overfit(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     run = RunContext(folder, seed=0, device="cpu", max_minutes=minutes)
-    started = time.perf_counter()
-    recipe.method.fit(fit_steps(recipe.preprocess, TrainingData([box(study)]), run), run)
-    taken = (time.perf_counter() - started) / 60
-    learned = load_steps(recipe.preprocess, run)[len(shared_steps(recipe.preprocess)) :]
-    predictor = recipe.method.load(run)
-
-    def predict(prepared: Study) -> LesionMaps:
-        for step in learned:
-            prepared = step(prepared)
-        return predictor(prepared)
-
-    def perfect(prepared: Study) -> LesionMaps:
-        truth = reference_of(prepared, recipe.finds) > 0
-        grid = prepared.followup.scans[recipe.scans[0]].grid
-        return LesionMaps(truth.astype(np.float32), grid)
 
     # the prepared study again, so that registration is not paid for twice
     # and on the follow-up's grid, where the truth lies, whatever grid the recipe names
     output = replace(recipe.output, grid="followup")
     shown = replace(recipe, preprocess=(lambda _: study, box), output=output)
     best = replace(shown, to_instances=ConnectedComponents(), refine=())
+    ceiling = dice_of(patient, LoadedModel(best, knowing(recipe, run), name, "", {}))
+    dsc, taken = float("nan"), 0.0
+    if minutes > 0:
+        started = time.perf_counter()
+        recipe.method.fit(fit_steps(recipe.preprocess, TrainingData([box(study)]), run), run)
+        taken = (time.perf_counter() - started) / 60
+        learned = load_steps(recipe.preprocess, run)[len(shared_steps(recipe.preprocess)) :]
+        predictor = recipe.method.load(run)
+
+        def predict(prepared: Study) -> LesionMaps:
+            for step in learned:
+                prepared = step(prepared)
+            return predictor(prepared)
+
+        dsc = dice_of(patient, LoadedModel(shown, predict, name, "", {}))
     return {
         "recipe": name,
-        "dsc": dice_of(patient, LoadedModel(shown, predict, name, "", {})),
-        "ceiling": dice_of(patient, LoadedModel(best, perfect, name, "", {})),
+        "dsc": dsc,
+        "ceiling": ceiling,
         "prepared": prepared,
         "minutes": taken,
         "steps": steps_of(folder),

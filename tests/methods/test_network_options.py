@@ -173,6 +173,20 @@ def test_openvino_predicts_what_torch_predicts(tmp_path):
     )
 
 
+def test_tensorboard_shows_what_the_log_holds(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    METHOD.fit(DATA, RunContext(tmp_path))
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    shown = {
+        name: {e.step: e.value for e in events.Scalars(name)} for name in events.Tags()["scalars"]
+    }
+    for row in log(tmp_path):
+        for name in row.keys() - {"epoch"}:
+            assert shown[name][row["epoch"]] == pytest.approx(row[name], rel=1e-6)
+    assert shown.keys() == log(tmp_path)[0].keys() - {"epoch"}
+
+
 def test_several_devices_are_named_with_commas():
     device, together = devices_of("cpu:0,1")
     assert device.type == "cpu"

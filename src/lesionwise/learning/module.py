@@ -63,7 +63,8 @@ class Learner(L.LightningModule):
     def training_step(self, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
         image = batch["image"].contiguous(memory_format=torch.channels_last_3d)
         parts = self.loss(self.network(image), batch)
-        self.log_dict({name: part.detach() for name, part in parts.items()}, on_epoch=True)
+        values = {name: part.detach() for name, part in parts.items()}
+        self.log_dict(values, on_epoch=True, logger=False)
         return parts["total"]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -194,6 +195,8 @@ class Course(L.Callback):
             trainer.should_stop = True
         if trainer.is_global_zero:
             self._log(row)
+            for logger in trainer.loggers:
+                logger.log_metrics({name: row[name] for name in row if name != "epoch"}, epoch)
             self.progress("training", epoch, self.epochs)
 
     def _keep(
