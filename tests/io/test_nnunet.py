@@ -56,7 +56,34 @@ def test_a_data_set_has_the_layout_of_nnunet(root):
         "labels": {"background": 0, "lesion": 1},
         "numTraining": 3,
         "file_ending": ".nii.gz",
+        "patients": {"01": "01", "02_M0": "02", "02_M12": "02"},
     }
+
+
+def test_visits_know_their_patient_again(root):
+    found = read_nnunet(root)
+    assert found.subjects == ("01", "02M0", "02M12")
+    assert [(s.subject, s.followup.session) for s in found] == [
+        ("01", ""),
+        ("02", "M0"),
+        ("02", "M12"),
+    ]
+
+
+def test_without_patients_every_case_is_its_own(root):
+    edit(root, patients={"01": "01"})
+    assert [(s.subject, s.followup.session) for s in read_nnunet(root)] == [
+        ("01", ""),
+        ("02M0", ""),
+        ("02M12", ""),
+    ]
+
+
+@pytest.mark.parametrize("patients", [["01"], {"01": 1}, {"01": ""}])
+def test_patients_of_another_form_are_refused(root, patients):
+    edit(root, patients=patients)
+    with pytest.raises(InputError, match="dataset.json: patients is not a patient by case"):
+        read_nnunet(root)
 
 
 def test_what_was_written_is_read_back(root):
@@ -172,7 +199,7 @@ def pair(**changes):
 def test_two_visits_are_channels_of_one_case(tmp_path):
     assert write_nnunet([pair()], tmp_path, visits=2) == ("01_M0_M6",)
     (found,) = read_nnunet(tmp_path)
-    assert [visit.session for visit in found.visits] == ["baseline", "followup"]
+    assert [visit.session for visit in found.visits] == ["M0", "M6"]
     assert np.array_equal(found.baseline.scans["flair"].array, RAMP)
     assert np.array_equal(found.followup.scans["flair"].array, RAMP + 5)
     assert np.array_equal(found.followup.labels["lesions"].array, mask((0, 1, 2)))

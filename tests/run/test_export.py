@@ -105,7 +105,7 @@ def test_two_visits_are_the_channels_of_one_case(bids, tmp_path):
     assert about["channel_names"] == {"0": "FLAIR_baseline", "1": "FLAIR_followup"}
     assert about["labels"] == {"background": 0, "new_lesion": 1}
     (study,) = open_dataset(done.folder, visits=2)
-    assert [visit.session for visit in study.visits] == ["baseline", "followup"]
+    assert [visit.session for visit in study.visits] == ["1", "2"]
     assert study.changes["new"].array.sum() == 8
     known = nib.load(bids / "sub-01/ses-1/anat/sub-01_ses-1_FLAIR.nii.gz").get_fdata()
     assert np.allclose(study.baseline.scans["flair"].array, known)
@@ -174,5 +174,7 @@ def test_an_exported_data_set_is_prepared_for_training(bids, tmp_path):
     )
     done = export(bids, tmp_path / "Dataset003_MS")
     prepared = prepare(recipe, done.folder, tmp_path / "prepared")
-    assert prepared.subjects == ("011", "012")
+    assert prepared.names == ("sub-011/ses-1", "sub-012/ses-2")
+    assert prepared.subjects == ("01", "01")  # one patient, never on both sides of a split
     assert prepared.lesions == (2, 2)
+    assert [study.subject for study in prepared.studies(["01"])] == ["01", "01"]

@@ -14,7 +14,7 @@ from lesionwise.io.files import read_json, write_json
 from lesionwise.io.names import label_text, natural
 from lesionwise.io.nifti import read_labels, read_volume, write_volume
 from lesionwise.io.space import on_grid
-from lesionwise.types import Finds, InputError, Study, Visit, Volume
+from lesionwise.types import NOTHING, Finds, InputError, Study, Visit, Volume
 
 CHANNEL_NAMES = {"flair": "FLAIR", "t1w": "T1w", "t2w": "T2w", "pd": "PD", "t1ce": "T1ce"}
 """The name of each scan in ``dataset.json``."""
@@ -35,7 +35,9 @@ _READ_AS = {
 @dataclass(frozen=True)
 class _Case:
     name: str
+    label: str
     subject: str
+    sessions: tuple[str, ...]
     channels: tuple[Path, ...]
     labels: Path | None
     instances: Path | None
@@ -82,14 +84,15 @@ class NnunetStudies(Sequence[Study]):
         missing = sorted(wanted - set(self.subjects))
         if missing:
             raise InputError(f"{self.root}: no case {', '.join(missing)}")
-        return self._of([case for case in self._cases if case.subject in wanted])
+        return self._of([case for case in self._cases if case.label in wanted])
 
     def _of(self, cases: Sequence[_Case]) -> NnunetStudies:
         return NnunetStudies(self.root, self.scans, cases, self._lesions, self.visits, self.finds)
 
     @property
     def subjects(self) -> tuple[str, ...]:
-        return tuple(case.subject for case in self._cases)
+        """A label for each case; who the patient is, where known, its study says."""
+        return tuple(case.label for case in self._cases)
 
     def __len__(self) -> int:
         return len(self._cases)
@@ -118,8 +121,9 @@ class NnunetStudies(Sequence[Study]):
             for n in range(self.visits)
         ]
         if self.visits == 1:
-            return Study(case.subject, (Visit(scans[0], labels),))
-        before, after = VISIT_NAMES
+            session = case.sessions[0] if case.sessions else ""
+            return Study(case.subject, (Visit(scans[0], labels, session=session),))
+        before, after = case.sessions or VISIT_NAMES
         if self.finds == "lesions":
             visits = (Visit(scans[0], session=before), Visit(scans[1], labels, session=after))
             return Study(case.subject, visits)
@@ -140,7 +144,9 @@ def read_nnunet(
     where a label file exists, and ``labels["instances"]`` where ``write_nnunet`` left instances
     beside it. Where the channels' names end in ``_baseline`` and ``_followup``, a case is a study
     of two visits; labels whose name holds ``new`` are then ``changes["new"]``. Channels are put
-    on the grid of the first, never interpolated.
+    on the grid of the first, never interpolated. nnU-Net itself knows no patients: every case
+    is a subject of its own, save where ``dataset.json`` holds ``patients``, the patient of each
+    case, as ``write_nnunet`` leaves it.
 
     Args:
         root: the folder that holds ``dataset.json``.
@@ -157,6 +163,7 @@ def read_nnunet(
     root = Path(root)
     description = _description(root)
     names, visits = _channel_names(root, description, scans)
+    patients = _patients(root, description)
     lesions = _lesion_values(root, description, lesion_labels)
     ending = description["file_ending"]
     if ending not in (".nii.gz", ".nii"):
@@ -171,12 +178,14 @@ def read_nnunet(
         for path in channels if part == "Ts" else (*channels, labels):
             if not path.is_file():
                 raise InputError(f"{path}: no such file, but the case {name} needs it")
-        subject = label_text(name)
+        subject, sessions = _patient_of(name, patients, visits)
         instances = root / f"instances{part}" / f"{name}{ending}"
         cases.append(
             _Case(
                 name,
+                label_text(name),
                 subject,
+                sessions,
                 channels,
                 labels if labels.is_file() else None,
                 instances if instances.is_file() else None,
@@ -184,7 +193,7 @@ def read_nnunet(
         )
     if not cases:
         raise InputError(f"{root / f'images{part}'}: no case named …_0000{ending}")
-    if len({case.subject for case in cases}) < len(cases):
+    if len({case.label for case in cases}) < len(cases):
         raise InputError(f"{root}: two cases have the same name but for punctuation")
     told = [name for name in description["labels"] if name != "background"]
     is_new = visits == 2 and any("new" in name.lower() for name in told)
@@ -228,6 +237,7 @@ def write_nnunet(
     """
     folder = Path(folder)
     names: list[str] = []
+    patients: dict[str, str] = {}
     for study in studies:
         if visits == 2 and len(study.visits) != 2:
             raise InputError(f"{study.subject}: {len(study.visits)} visits, but a case holds two")
@@ -239,10 +249,11 @@ def write_nnunet(
             told(name)
             _write_case(folder, name, replace(study, visits=taken), scans, part, finds, file_ending)
             names.append(name)
+            patients[name] = study.subject
     if not names:
         raise InputError(f"{folder}: no visit to write")
     if part == "Tr":
-        describe_nnunet(folder, len(names), scans, visits, finds, file_ending)
+        describe_nnunet(folder, len(names), scans, visits, finds, file_ending, patients)
     return tuple(names)
 
 
@@ -253,8 +264,14 @@ def describe_nnunet(
     visits: int = 1,
     finds: Finds = "lesions",
     file_ending: Literal[".nii.gz", ".nii"] = ".nii.gz",
+    patients: Mapping[str, str] = NOTHING,
 ) -> None:
-    """Write ``dataset.json`` for a number of training cases, arguments as for ``write_nnunet``."""
+    """Write ``dataset.json`` for a number of training cases.
+
+    Args:
+        scans, visits, finds, file_ending: as for ``write_nnunet``.
+        patients: the patient of each case, which nnU-Net ignores and ``read_nnunet`` heeds.
+    """
     channels = [CHANNEL_NAMES.get(scan, scan) for scan in scans]
     if visits == 2:
         channels = [f"{channel}_{visit}" for visit in VISIT_NAMES for channel in channels]
@@ -265,6 +282,7 @@ def describe_nnunet(
             "labels": {"background": 0, "new_lesion" if finds == "new" else "lesion": 1},
             "numTraining": cases,
             "file_ending": file_ending,
+            **({"patients": dict(patients)} if patients else {}),
         },
     )
 
@@ -316,6 +334,24 @@ def _description(root: Path) -> Mapping[str, Any]:
         if not isinstance(description, dict) or not isinstance(description.get(key), kind):
             raise InputError(f"{path}: no {key}, or not of the form that nnU-Net version 2 has")
     return dict(description)
+
+
+def _patients(root: Path, description: Mapping[str, Any]) -> dict[str, str]:
+    known = description.get("patients", {})
+    if not isinstance(known, dict) or not all(
+        isinstance(who, str) and who for who in known.values()
+    ):
+        raise InputError(f"{root / 'dataset.json'}: patients is not a patient by case")
+    return known
+
+
+def _patient_of(case: str, patients: Mapping[str, str], visits: int) -> tuple[str, tuple[str, ...]]:
+    """The patient of a case and the sessions in its name, or the case itself and none."""
+    patient = patients.get(case)
+    if patient is None:
+        return label_text(case), ()
+    sessions = tuple(case.removeprefix(patient).split("_")[1:])
+    return patient, sessions if len(sessions) == visits and all(sessions) else ()
 
 
 def _channel_names(

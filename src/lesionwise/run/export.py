@@ -103,7 +103,7 @@ def export(
         if not names["Tr"] and not names["Ts"]:
             reasons = "; ".join(f"{name}: {fault}" for name, fault in list(failures.items())[:3])
             raise InputError(f"{dataset}: nothing to export ({reasons})")
-        describe_nnunet(partial, len(names["Tr"]), scans, visits, finds)
+        describe_nnunet(partial, len(names["Tr"]), scans, visits, finds, patients=patients)
         splits = splits_of({case: patients[case] for case in names["Tr"]})
         if splits:
             text = json.dumps(splits, indent=4)

@@ -232,7 +232,9 @@ def _prepare_subject(
     target.mkdir()
     record: dict[str, Any] = {"studies": [], "left_out": {}}
     try:
-        parts = list(parts_of(studies[index], found))
+        whole = studies[index]
+        record["subject"] = whole.subject  # a case of nnU-Net's has its patient's name here
+        parts = list(parts_of(whole, found))
         if not parts:
             record["left_out"][f"sub-{subject}"] = f"fewer than {found.visits} visits"
     except InputError as error:
