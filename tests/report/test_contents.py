@@ -131,6 +131,13 @@ def test_rows_without_a_map_fall_back_on_the_table() -> None:
     assert row["confidence"] is None
 
 
+def test_volumes_and_percentages_are_whole_numbers() -> None:
+    table = free_table(pd.DataFrame({"baseline_mm3": [9.61, 108.2], "gone (%)": [84.1, 3.2]}))
+    assert [[cell.text for cell in row] for row in table["rows"]] == [["10", "84"], ["108", "3"]]
+    small = free_table(pd.DataFrame({"least_mm3": [0.25, 0.5]}))
+    assert [row[0].text for row in small["rows"]] == ["0.250", "0.500"]
+
+
 def test_a_column_of_numbers_is_shown_with_equal_digits() -> None:
     table = free_table(pd.DataFrame({"DSC": [0.5, 0.25], "n": [3.0, np.nan], "name": ["a", None]}))
     assert [[cell.text for cell in row] for row in table["rows"]] == [

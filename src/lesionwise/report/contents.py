@@ -29,6 +29,9 @@ UNITS = {
 }  # fmt: skip
 """Ends of column names that are units, and how a person writes them."""
 
+DIGITS = {"_mm3": 0, "(%)": 0, "(noise)": 1}
+"""Decimals of columns whose names end so, where a value reaches 1."""
+
 ABBREVIATIONS = {
     "dsc": "DSC", "f1": "F1", "pq": "PQ", "sq": "SQ", "rq": "RQ", "hd95": "HD95",
     "assd": "ASSD", "ppv": "PPV", "npv": "NPV", "ci": "CI", "iou": "IoU", "fpr": "FPR",
@@ -289,7 +292,7 @@ def free_table(table: pd.DataFrame, links: Sequence[str] | None = None) -> dict[
         }
         for name in names
     ]
-    digits = {name: _digits(table[name]) for name in names}
+    digits = {name: _digits(str(name), table[name]) for name in names}
     of_p = {name for name in names if {"p", "p-value"} & set(str(name).split("_"))}
     rows = []
     for place, values in enumerate(table[names].itertuples(index=False)):
@@ -354,7 +357,7 @@ def _read(value: Any, digits: int | None) -> str:
     return shown(value) if digits is None else number(value, digits)
 
 
-def _digits(column: pd.Series) -> int | None:
+def _digits(name: str, column: pd.Series) -> int | None:
     """Decimals that show a column of numbers alike; None for a column of anything else."""
     if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
         return None
@@ -363,6 +366,9 @@ def _digits(column: pd.Series) -> int | None:
     if not len(values) or (values == np.round(values)).all():
         return 0
     largest = float(np.abs(values).max())
+    for ending, digits in DIGITS.items():
+        if name.endswith(ending) and largest >= 1:
+            return digits
     return 3 if largest < 10 else 1 if largest < 1000 else 0
 
 
