@@ -1,10 +1,12 @@
 """What a person sees: one line for a fault, exit status 2, tables, help."""
 
+import io
 import subprocess
 import sys
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 
 import lesionwise
@@ -130,3 +132,21 @@ def test_bad_input_leaves_no_folder_behind(call, tmp_path, monkeypatch, argument
     assert status == 2
     assert "bad.nii.gz" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.nii.gz", "worse.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    ("width", "first"), [(50, ["visit", "01", "02"]), (200, ["visit", *"abcdefg"])]
+)
+def test_a_table_of_few_rows_is_turned_where_it_does_not_fit(monkeypatch, width, first):
+    from rich.console import Console
+
+    from lesionwise import cli
+
+    written = io.StringIO()
+    monkeypatch.setattr(cli, "results", Console(file=written, width=width, highlight=False))
+    values = {name * (1 if width > 100 else 9): [1, 2] for name in "abcdefg"}
+    cli.show(pd.DataFrame({"visit": ["01", "02"], **values}))
+    lines = written.getvalue().splitlines()
+    assert lines[1].strip("┃ ").replace("┃", " ").split() == first
+    assert all(len(line) <= width for line in lines)
+    assert "…" not in written.getvalue()

@@ -97,18 +97,43 @@ def progress_shown() -> Iterator[types.Progress]:
 
 
 def show(table: pd.DataFrame, title: str = "") -> None:
-    """Print a small table on standard output; of a wide one no column that is 0 throughout."""
+    """Print a small table on standard output; of a wide one no column that is 0 throughout.
+
+    Where it is wider than the terminal and has few rows, each row becomes a column.
+    """
     if len(table.columns) > 8:
         table = table.loc[:, [bool((table[name] != 0).any()) for name in table.columns]]
     if title:
         results.print(f"\n{title}", markup=False, soft_wrap=True)
-    shown = Table(header_style="bold")
+    printed = _upright(table)
+    room = results.options.update(max_width=10 * results.width)
+    if results.measure(printed, options=room).maximum > results.width and (
+        len(table) < len(table.columns)
+    ):
+        printed = _turned(table)
+    results.print(printed)
+
+
+def _upright(table: pd.DataFrame) -> Table:
+    upright = Table(header_style="bold")
     for name in table.columns:
         right = table[name].dtype.kind in "if"
-        shown.add_column(str(name), justify="right" if right else "left")
+        upright.add_column(str(name), justify="right" if right else "left")
     for row in table.itertuples(index=False):
-        shown.add_row(*[_cell(value) for value in row])
-    results.print(shown)
+        upright.add_row(*[_cell(value) for value in row])
+    return upright
+
+
+def _turned(table: pd.DataFrame) -> Table:
+    """The names of the columns stand in front, and the first column on top."""
+    first, *others = table.columns
+    turned = Table(header_style="bold")
+    turned.add_column(str(first), style="bold")
+    for value in table[first]:
+        turned.add_column(_cell(value), justify="right")
+    for name in others:
+        turned.add_row(str(name), *[_cell(value) for value in table[name]])
+    return turned
 
 
 def show_quality(notes: Sequence[QualityNote]) -> None:

@@ -82,7 +82,7 @@ def test_without_patients_every_case_is_its_own(root):
 @pytest.mark.parametrize("patients", [["01"], {"01": 1}, {"01": ""}])
 def test_patients_of_another_form_are_refused(root, patients):
     edit(root, patients=patients)
-    with pytest.raises(InputError, match="dataset.json: patients is not a patient by case"):
+    with pytest.raises(InputError, match=r"dataset\.json: patients is not a patient by case"):
         read_nnunet(root)
 
 
