@@ -7,12 +7,14 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from heads import head, save
+from heads import head, pair_model, save
 
+from lesionwise.io.bids import find_scans
 from lesionwise.report.page import QualityNote
 from lesionwise.run.compare import compare
 from lesionwise.run.find import FindOptions
-from lesionwise.run.gate import lines, shared_share
+from lesionwise.run.gate import check_order, lines, shared_share
+from lesionwise.run.pairs import predict_pairs
 from lesionwise.run.segment import segment
 from lesionwise.types import Grid, InputError, Volume
 
@@ -97,6 +99,29 @@ def test_dates_scanners_and_times_are_compared(tmp_path, model, visits):
         "echo times differ (0.1 s and 0.12 s) between 1 and 2",
     )
     assert changed.measures["shared_share"] > 0.98
+
+
+@pytest.mark.parametrize("names", [("2", "1"), ("M12", "M00"), ("20210506", "20200506")])
+def test_visits_named_in_the_wrong_order_are_refused_and_nothing_is_written(tmp_path, model, names):
+    paths = [save(tmp_path / f"sub-1_ses-{name}_FLAIR.nii.gz", head("ab")) for name in names]
+    with pytest.raises(InputError, match=f"ses-{names[1]} is named after ses-{names[0]}"):
+        compare(paths, tmp_path / "out", options=BARE)
+    with pytest.raises(InputError, match="visits are named in time order, baseline first"):
+        predict_pairs(paths, tmp_path / "out", model=pair_model())
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("names", [("1", "2"), ("2", "10"), ("post1", "pre2"), ("b", "a")])
+def test_other_names_say_nothing_about_the_order(tmp_path, names):
+    check_order(find_scans([tmp_path / f"sub-1_ses-{name}_FLAIR.nii.gz" for name in names]))
+
+
+def test_dates_go_before_names(tmp_path, visits):
+    later, earlier = visits(
+        {"AcquisitionDateTime": "2021-05-06T10:00:00"},
+        {"AcquisitionDateTime": "2020-05-06T10:00:00"},
+    )
+    check_order(find_scans([earlier, later]))
 
 
 def test_like_visits_get_no_note(tmp_path, model, visits):

@@ -25,7 +25,7 @@ from lesionwise.report.folder import write_comparison_page
 from lesionwise.report.page import QualityNote
 from lesionwise.run.find import FindOptions, Found, find_lesions
 from lesionwise.run.follow import Seen, follow
-from lesionwise.run.gate import change_notes, check_one_patient, scan_note
+from lesionwise.run.gate import change_notes, check_one_patient, check_order, scan_note
 from lesionwise.run.pairs import ScanPair, predict_pair
 from lesionwise.run.predict import LoadedModel, load_model
 from lesionwise.run.segment import open_scan, read_scan, settings_of, write_dicom, write_found
@@ -108,13 +108,15 @@ def compare(
 
     Raises:
         InputError: If there are fewer than two scans, two of one session, names or headers say
-            that they are of different subjects, a scan is at fault, or visits do not overlap.
+            that they are of different subjects, names say that a later visit comes first, a scan
+            is at fault, or visits do not overlap.
     """
     named = _scans(visits)
     check_writable(output)
     opened = [open_scan(scan, output, series) for scan in named]
     scans = [scan for scan, _ in opened]
     check_one_patient(named, [one for _, one in opened])
+    check_order(scans)
     loaded = load_model(model, device=device)
     pair_model = None if new_lesions is None else load_model(new_lesions, device=device)
     if pair_model is not None and pair_model.recipe.visits != 2:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
@@ -37,6 +38,7 @@ WORKING_MM = 4.0
 SAME_WITHIN = 0.1
 """Times of two protocols that differ by less than this share count as one."""
 
+_NUMBERED = re.compile(r"([a-zA-Z]*)(\d+)([a-zA-Z]*)")
 _SCANNER = ("Manufacturer", "ManufacturersModelName", "MagneticFieldStrength")
 _TIMES = ("EchoTime", "InversionTime", "RepetitionTime")
 
@@ -182,13 +184,15 @@ def _swapped(before: FoundScan, after: FoundScan, series: Sequence[Series | None
     if len(series) == 2 and series[0] is not None and series[1] is not None:
         dates = [each.acquired for each in series if each is not None]
         return all(len(date) > 8 for date in dates) and dates[1] < dates[0]
-    times: list[datetime | None] = []
-    for scan in (before, after):
-        try:
-            times.append(acquired(scan.path))
-        except InputError:
-            times.append(None)  # a malformed sidecar is named in the scan's own note
-    return times[0] is not None and times[1] is not None and times[1] < times[0]
+    first, second = _acquired(before), _acquired(after)
+    return first is not None and second is not None and second < first
+
+
+def _acquired(scan: FoundScan) -> datetime | None:
+    try:
+        return acquired(scan.path)
+    except InputError:
+        return None  # a malformed sidecar is named in the scan's own note
 
 
 def check_one_patient(scans: Sequence[FoundScan], series: Sequence[Series | None]) -> None:
@@ -205,6 +209,28 @@ def check_one_patient(scans: Sequence[FoundScan], series: Sequence[Series | None
     for path, who in known[1:]:
         if who != known[0][1]:
             raise InputError(f"{path}: by its header another patient than in {known[0][0]}")
+
+
+def check_order(scans: Sequence[FoundScan]) -> None:
+    """Pass unless the names of two visits that follow each other count down, as M12 and M00 do.
+
+    Names count where they differ in one number alone, and only where no dates are stated, which
+    are judged by `change_notes` and may have been changed to hide the patient.
+
+    Raises:
+        InputError: If they count down.
+    """
+    for before, after in pairwise(scans):
+        first, second = (_NUMBERED.fullmatch(scan.session) for scan in (before, after))
+        if first is None or second is None or first.group(1, 3) != second.group(1, 3):
+            continue
+        if int(first[2]) > int(second[2]) and not (
+            _acquired(before) and _acquired(after)
+        ):
+            raise InputError(
+                f"{after.path}: ses-{after.session} is named after ses-{before.session}; "
+                "visits are named in time order, baseline first"
+            )
 
 
 def _stated_patient(about: Mapping[str, Any]) -> str:

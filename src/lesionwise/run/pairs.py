@@ -24,6 +24,7 @@ from lesionwise.io.files import check_writable, read_json, read_table, write_jso
 from lesionwise.io.nifti import read_grid, read_volume, write_volume
 from lesionwise.report.folder import write_pair_page
 from lesionwise.run.find import FindOptions, Found, find_lesions
+from lesionwise.run.gate import check_order
 from lesionwise.run.locations import add_locations
 from lesionwise.run.predict import LoadedModel, load_model, sha256_of
 from lesionwise.run.segment import as_nifti
@@ -159,6 +160,7 @@ def predict_pair(
     told: Callable[[str], None] = lambda stage: None,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """A row and a table of the new lesions of one pair, whose maps are written."""
+    check_order((pair.baseline, pair.followup))
     pair = ScanPair(as_nifti(pair.baseline, output), as_nifti(pair.followup, output))
     target = pair.baseline if model.recipe.output.grid == "baseline" else pair.followup
     settings = _settings(pair, model, options)
