@@ -47,7 +47,8 @@ from lesionwise.types import (
     Volume,
 )
 
-MARGIN_VOX = 4
+FIELD = "field"
+"""The label of the cube in which everything that is to be found is known."""
 
 
 @dataclass(frozen=True)
@@ -113,14 +114,17 @@ def truth_of(study: Study) -> np.ndarray:
     return np.asarray(study.changes["new"].array) > 0
 
 
-def around(study: Study, patch: int) -> Box:
-    """The box around all that is to be found, at least as large as a patch."""
-    where = np.argwhere(truth_of(study))
+def around(study: Study, patch: tuple[int, ...]) -> Box:
+    """The box in which all that is to be found is labeled, at least as large as a patch.
+
+    A patch of two numbers is one of slices along the last axis.
+    """
+    where = np.argwhere(np.asarray(study.followup.labels[FIELD].array) > 0)
     shape = study.followup.scans["flair"].grid.shape
     start, stop = [], []
-    for axis in range(3):
-        low, high = int(where[:, axis].min()) - MARGIN_VOX, int(where[:, axis].max()) + MARGIN_VOX
-        size = min(patch, shape[axis])
+    for axis, least in enumerate((*patch, 1)[:3]):
+        low, high = int(where[:, axis].min()), int(where[:, axis].max()) + 1
+        size = min(least, shape[axis])
         missing = max(0, size - (high - low))
         low = max(0, min(low - missing // 2, shape[axis] - size))
         start.append(low)
@@ -145,7 +149,7 @@ def overfit(
         write_prepared(study, kept)
     prepared = time.perf_counter() - started
     study = read_prepared(kept)
-    box = around(study, reduction.patch)
+    box = around(study, reduction.patches)
     recipe = small(recipe, reduction, box)
     folder = work / name / "run"
     shutil.rmtree(folder, ignore_errors=True)
@@ -215,11 +219,14 @@ def limited(patient: Study, field_mm: float, visits: int) -> Study:
         array[where] = volume.array[where]
         return Volume(array, volume.grid)
 
-    if visits == 2:
-        return replace(patient, changes={**patient.changes, "new": within(new)})
     last = patient.followup
+    field = {FIELD: within(Volume(np.ones(new.grid.shape, dtype=bool), new.grid))}
+    if visits == 2:
+        followup = replace(last, labels={**last.labels, **field})
+        known = {**patient.changes, "new": within(new)}
+        return replace(patient, visits=(*patient.visits[:-1], followup), changes=known)
     labels = {name: within(volume) for name, volume in last.labels.items()}
-    return replace(patient, visits=(replace(last, labels=labels),))
+    return replace(patient, visits=(replace(last, labels={**labels, **field}),))
 
 
 def main() -> None:

@@ -42,6 +42,10 @@ class Reduction:
     batch: int = 2
     by_heart: bool = False
 
+    @property
+    def patches(self) -> tuple[int, ...]:
+        return (self.patch,) * 3
+
     def of(self, method: NetworkMethod) -> NetworkMethod:
         """The method with published loss, targets, optimizer and schedule."""
         made = replace(
@@ -79,10 +83,6 @@ class NnunetReduction:
     heatmap: float | None = None
     lesion_share: float = 0.9
     by_heart: bool = False
-
-    @property
-    def patch(self) -> int:
-        return max(self.patches)
 
     def of(self, method: NnunetMethod) -> NnunetMethod:
         """The method with published loss, optimizer, schedule, dropout and heads."""

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -13,7 +14,8 @@ import pytest
 pytest.importorskip("distributed")
 
 from lesionwise.cohort.cluster import Workers
-from lesionwise.cohort.participant import check_apart, run_subjects
+from lesionwise.cohort.participant import _result, check_apart, run_subjects
+from lesionwise.cohort.stopping import Stopped, StopRequest
 from lesionwise.cohort.subjects import find_subjects
 from lesionwise.cohort.work import Order, _done, work_on
 from lesionwise.types import InputError
@@ -161,6 +163,24 @@ def test_a_call_that_is_killed_leaves_what_is_done_and_nothing_half(
     assert begun() == {"03": 1, "04": 1, "05": 1, "06": 1}
     assert sorted(done.kept) == ["01", "02"]
     assert not list(out.rglob("half"))
+
+
+def test_a_result_whose_worker_died_is_waited_for_but_not_when_the_work_is_to_stop():
+    request, asked = StopRequest(), []
+
+    def result(timeout):
+        asked.append(timeout)
+        if len(asked) == 3:
+            request.note(signal.SIGINT)
+        raise TimeoutError
+
+    client = SimpleNamespace(status="running")
+    with pytest.raises(Stopped):
+        _result(client, SimpleNamespace(result=result), request)
+    assert len(asked) == 3
+    gone = SimpleNamespace(status="closed")
+    with pytest.raises(TimeoutError):
+        _result(gone, SimpleNamespace(result=result), StopRequest())
 
 
 def test_damaged_records_changed_scans_and_lost_results_are_done_again(

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 WAIT_S = 0.05
 """How often it is seen whether a subject has ended or the work is to stop."""
+GATHER_S = 2.0
+"""The same while a result is fetched from its worker, which may have died since."""
 
 
 @dataclass(frozen=True)
@@ -285,7 +287,7 @@ def _submit(
         for future in _as_they_end(running, request):
             subject = subjects.pop(future)
             try:
-                worked = future.result()
+                worked = _result(client, future, request)
             except KilledWorker:
                 if attempts_of(order.output, subject.label, order.run) < ATTEMPTS:
                     again = submitted(subject)
@@ -314,6 +316,22 @@ def _submit(
         if subjects:
             client.cancel(list(subjects), force=True)
     return done
+
+
+def _result(client: Client, future: Any, request: StopRequest) -> Worked:
+    """What a subject's job returned; if its worker died with it, once it has run again.
+
+    Raises:
+        Stopped: If the work is asked to stop meanwhile: where all workers died, nothing would come.
+    """
+    while True:
+        request.check()
+        try:
+            worked: Worked = future.result(timeout=GATHER_S)
+            return worked
+        except TimeoutError:
+            if client.status != "running":
+                raise
 
 
 def _as_they_end(running: Any, request: StopRequest) -> Iterator[Any]:

@@ -224,9 +224,7 @@ def check_order(scans: Sequence[FoundScan]) -> None:
         first, second = (_NUMBERED.fullmatch(scan.session) for scan in (before, after))
         if first is None or second is None or first.group(1, 3) != second.group(1, 3):
             continue
-        if int(first[2]) > int(second[2]) and not (
-            _acquired(before) and _acquired(after)
-        ):
+        if int(first[2]) > int(second[2]) and not (_acquired(before) and _acquired(after)):
             raise InputError(
                 f"{after.path}: ses-{after.session} is named after ses-{before.session}; "
                 "visits are named in time order, baseline first"
