@@ -144,16 +144,19 @@ def test_a_call_that_is_killed_leaves_what_is_done_and_nothing_half(
         start_new_session=True,
         preexec_fn=_heed_interrupts,
     )
-    end = time.monotonic() + 180
-    while not ((log / "03").exists() and (log / "04").exists()):
-        assert call.poll() is None
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    if sign == signal.SIGINT:
-        os.killpg(call.pid, sign)  # as a terminal does: to the workers too
-    else:
-        os.kill(call.pid, sign)
-    _, said = call.communicate(timeout=240)
+    try:
+        end = time.monotonic() + 180
+        while not ((log / "03").exists() and (log / "04").exists()):
+            assert call.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        if sign == signal.SIGINT:
+            os.killpg(call.pid, sign)  # as a terminal does: to the workers too
+        else:
+            os.kill(call.pid, sign)
+        _, said = call.communicate(timeout=240)
+    finally:
+        call.kill()
     assert call.returncode == (-signal.SIGKILL if sign == signal.SIGKILL else 128 + sign)
     assert "Traceback" not in said
     assert sorted(p.name for p in out.glob("sub-*")) == ["sub-01", "sub-02"]
