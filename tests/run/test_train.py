@@ -247,6 +247,19 @@ def test_a_data_set_without_masks_says_so(dataset, tmp_path):
         train("unet-cc", bare, tmp_path / "run", overrides=SMALL)
 
 
+def test_data_without_a_lesion_teach_nothing_and_the_folder_stays_free(dataset, arrays, tmp_path):
+    healthy = begin(tmp_path / "healthy")
+    blank = np.zeros((SIDE,) * 3, dtype=np.uint8)
+    image = np.random.default_rng(0).normal(100, 10, blank.shape).astype(np.float32)
+    for subject in ("a", "b"):
+        scans = {"FLAIR": image, "desc-brain_mask": blank + 1, "label-L_mask": blank}
+        save_visit(healthy, subject, "", scans)
+    run = tmp_path / "run"
+    with pytest.raises(InputError, match="no lesion lies in the training studies"):
+        train("unet-cc", healthy, run, overrides=SMALL, prepared=tmp_path / "prepared")
+    assert train("unet-cc", dataset, run, overrides=SMALL, prepared=arrays) == run
+
+
 def test_versions_name_what_computes():
     assert {"lesionwise", "python", "torch", "numpy"} <= set(train_module.versions())
 

@@ -24,7 +24,7 @@ from lesionwise.learning.augment import (
     Spatial,
     SpatialAugmentation,
 )
-from lesionwise.learning.dataset import PatchDataset, channels
+from lesionwise.learning.dataset import PatchDataset, channels, reference_of
 from lesionwise.learning.engine import Compiled, has_openvino
 from lesionwise.learning.losses import Loss
 from lesionwise.learning.optimizers import AdamW, Optimizer
@@ -124,6 +124,8 @@ class NetworkMethod:
         Raises:
             InputError: If there is nothing to learn from, or a study lacks a scan or a mask.
         """
+        if not any(reference_of(study, self.finds).any() for study in data.training):
+            raise InputError("no lesion lies in the training studies: there is nothing to learn")
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"lightning\.")
             import lightning as L  # noqa: N812

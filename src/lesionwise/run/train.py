@@ -143,7 +143,12 @@ def train(
             arrays.studies(validation),
             {name: found_set.studies(found_set.subjects) for name, found_set in sets.items()},
         )
-        found.method.fit(fit_steps(found.preprocess, data, run), run)
+        try:
+            found.method.fit(fit_steps(found.preprocess, data, run), run)
+        except InputError:
+            if resume == "new":
+                (folder / RUN_FILE).unlink()  # nothing has begun that could go on
+            raise
     weights = folder / WEIGHTS
     summary = folder / "training.json"
     ended = {
@@ -224,7 +229,7 @@ def _keep_recipe(recipe: str | Path, folder: Path) -> str:
 
 
 def _begin(folder: Path, begun: Mapping[str, Any]) -> str:
-    """Write down what is about to run; "done" where the same run has ended."""
+    """Write down what is about to run: new, going on ("training"), or ended already ("done")."""
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / RUN_FILE).is_file():
         before = read_run(folder)
@@ -237,8 +242,9 @@ def _begin(folder: Path, begun: Mapping[str, Any]) -> str:
                 )
         if before["status"] == "done":
             return "done"
+    state = "training" if (folder / RUN_FILE).is_file() else "new"
     _write(folder, begun)
-    return "training"
+    return state
 
 
 def _compared(described: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from lesionwise.run.recipes import find_recipe
 from lesionwise.types import RunContext, TrainingData
 
 SHORT = (
-    "method.learning.epochs=6",
+    "method.learning.epochs=16",
     "method.learning.batches_per_epoch=25",
     "method.learning.validation_batches=1",
     "method.learning.oversample_lesions=1.0",
@@ -31,7 +31,13 @@ SHORT = (
 VOLUMES = ("method.plans.patch_size_vox=(16, 16, 16)",)
 ROWS = {
     "conflunet-nnunet": (*VOLUMES, "method.learning.learning_rate=5e-3"),
-    "nnunet-2d": ("method.plans.patch_size_vox=(16, 16)", "method.case_steps.1.copies=0"),
+    # by its document it never sees a slice without a lesion, so it would mark some in those
+    "nnunet-2d": (
+        "method.plans.patch_size_vox=(16, 16)",
+        "method.case_steps.0.least_entropy_bits=0",
+        "method.case_steps.1.copies=0",
+        "method.learning.oversample_lesions=0.33",
+    ),
     "nnunet-longitudinal": VOLUMES,
     "nnunet-empenn": (*VOLUMES, "method.plans.spacing_mm=(1.5, 2.0, 1.2)"),
 }
