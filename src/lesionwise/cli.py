@@ -106,19 +106,26 @@ def show(table: pd.DataFrame, title: str = "") -> None:
     if title:
         results.print(f"\n{title}", markup=False, soft_wrap=True)
     printed = _upright(table)
-    room = results.options.update(max_width=10 * results.width)
-    if results.measure(printed, options=room).maximum > results.width and (
-        len(table) < len(table.columns)
-    ):
-        printed = _turned(table)
+    if not _fits(printed) and len(table) < len(table.columns):
+        turned = _turned(table)
+        printed = turned if _fits(turned) else printed
     results.print(printed)
+
+
+def _fits(table: Table) -> bool:
+    room = results.options.update(max_width=100 * results.width)
+    return results.measure(table, options=room).maximum <= results.width
 
 
 def _upright(table: pd.DataFrame) -> Table:
     upright = Table(header_style="bold")
     for name in table.columns:
-        right = table[name].dtype.kind in "if"
-        upright.add_column(str(name), justify="right" if right else "left")
+        upright.add_column(
+            str(name).replace("_", " "),
+            justify="right" if table[name].dtype.kind in "if" else "left",
+            no_wrap=name == table.columns[0],  # what a row is about stays whole
+            overflow="fold",
+        )
     for row in table.itertuples(index=False):
         upright.add_row(*[_cell(value) for value in row])
     return upright
@@ -132,7 +139,7 @@ def _turned(table: pd.DataFrame) -> Table:
     for value in table[first]:
         turned.add_column(_cell(value), justify="right")
     for name in others:
-        turned.add_row(str(name), *[_cell(value) for value in table[name]])
+        turned.add_row(str(name).replace("_", " "), *[_cell(value) for value in table[name]])
     return turned
 
 
@@ -611,7 +618,9 @@ def benchmark(
             auxiliary=_data_sets(auxiliary or ()),
             progress=progress,
         )
-    columns = ("recipe", "finds", "cases", "dsc", "lesion_f1", "train_s", "predict_s", "peak_gb")
+    columns = ["recipe", "finds", "cases", "dsc", "lesion_f1", "train_s", "predict_s", "peak_gb"]
+    if len(set(done.table["finds"])) == 1:
+        columns.remove("finds")
     show(done.table[[name for name in columns if name in done.table]])
     show_page(done.page)
     _exit_on_failures(done.failures)
