@@ -131,7 +131,9 @@ REDUCTIONS = {
     "conflunet-nnunet": NnunetReduction((32, 32, 32), 5e-3, heatmap=100.0),
     "nnunet-2d": NnunetReduction((96, 96), 1e-2, features=16, batch=8, lesion_share=0.5),
     "nnunet-longitudinal": NnunetReduction((32, 32, 32), 2e-3),
-    "nnunet-empenn": NnunetReduction((32, 32, 32), 1e-2, spacing_mm=(1.0, 1.0, 1.0)),
+    "nnunet-empenn": NnunetReduction(
+        (32, 32, 32), 1e-2, spacing_mm=(1.0, 1.0, 1.0), lesion_share=0.5
+    ),
     "nnunet-subtraction": Reduction({"features": (8, 16, 32, 64, 64)}, 48, 2e-3),
     "iqda": Reduction({"features": (8, 16, 32, 64)}, 48, 2e-3),
     "pre-unet": Reduction({"features": (8, 16, 32, 64)}, 48, 2e-3),

@@ -127,7 +127,7 @@ def test_a_row_learns_predicts_and_is_scored(row, dataset, tmp_path):
     visits = sorted((dataset / "sub-d").rglob("*_FLAIR.nii.gz"))
     found = predict_pairs(visits, tmp_path / "out", model=load_model(run))
     assert found.failures == {}
-    (mask,) = (tmp_path / "out").rglob("*desc-new*_mask.nii.gz")
+    (mask,) = (tmp_path / "out").rglob("*_space-orig_desc-new_mask.nii.gz")
     assert nibabel.load(mask).shape == (SIDE,) * 3
     truth = dataset / "sub-d" / "ses-02" / "anat" / "sub-d_ses-02_label-L_desc-new_mask.nii.gz"
     scored = evaluate(truth, mask)
