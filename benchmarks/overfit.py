@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from small import BATCHES_PER_EPOCH, REDUCTIONS, small
+from small import BATCHES_PER_EPOCH, BY_HEART_REDUCTIONS, small
 
 from lesionwise.instances.components import ConnectedComponents
 from lesionwise.io.bids import read_dataset
@@ -136,7 +136,7 @@ def overfit(
     name: str, patient: Study, work: Path, minutes: float, field_mm: float
 ) -> dict[str, object]:
     """Prepare, learn and find again; one row of the table."""
-    reduction = replace(REDUCTIONS[name], by_heart=True)
+    reduction = BY_HEART_REDUCTIONS[name]
     recipe = find_recipe(name)
     patient = limited(patient, field_mm, recipe.visits)
     kept = work / name / "prepared"
@@ -233,7 +233,7 @@ def main() -> None:
     """Print one line per recipe."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset", type=Path)
-    parser.add_argument("recipes", nargs="+", choices=sorted(REDUCTIONS))
+    parser.add_argument("recipes", nargs="+", choices=sorted(BY_HEART_REDUCTIONS))
     parser.add_argument("--subject", required=True)
     parser.add_argument("--minutes", type=float, default=3.0, help="of learning, for each")
     parser.add_argument("--field-mm", type=float, default=60.0)
