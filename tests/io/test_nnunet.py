@@ -79,7 +79,16 @@ def test_without_patients_every_case_is_its_own(root):
     ]
 
 
-@pytest.mark.parametrize("patients", [["01"], {"01": 1}, {"01": ""}])
+def test_a_patient_of_any_name_becomes_a_label(root):
+    edit(root, patients={"02_M0": "../Doe, J.", "02_M12": "../Doe, J."})
+    assert [(s.subject, s.followup.session) for s in read_nnunet(root)] == [
+        ("01", ""),
+        ("DoeJ", ""),
+        ("DoeJ", ""),
+    ]
+
+
+@pytest.mark.parametrize("patients", [["01"], {"01": 1}, {"01": ""}, {"01": "../"}])
 def test_patients_of_another_form_are_refused(root, patients):
     edit(root, patients=patients)
     with pytest.raises(InputError, match=r"dataset\.json: patients is not a patient by case"):

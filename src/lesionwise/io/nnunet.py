@@ -339,7 +339,7 @@ def _description(root: Path) -> Mapping[str, Any]:
 def _patients(root: Path, description: Mapping[str, Any]) -> dict[str, str]:
     known = description.get("patients", {})
     if not isinstance(known, dict) or not all(
-        isinstance(who, str) and who for who in known.values()
+        isinstance(who, str) and re.search("[A-Za-z0-9]", who) for who in known.values()
     ):
         raise InputError(f"{root / 'dataset.json'}: patients is not a patient by case")
     return known
@@ -350,8 +350,9 @@ def _patient_of(case: str, patients: Mapping[str, str], visits: int) -> tuple[st
     patient = patients.get(case)
     if patient is None:
         return label_text(case), ()
-    sessions = tuple(case.removeprefix(patient).split("_")[1:])
-    return patient, sessions if len(sessions) == visits and all(sessions) else ()
+    own = f"{patient}_"
+    sessions = tuple(case.removeprefix(own).split("_")) if case.startswith(own) else ()
+    return label_text(patient), sessions if len(sessions) == visits and all(sessions) else ()
 
 
 def _channel_names(
