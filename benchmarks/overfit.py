@@ -17,6 +17,7 @@ it. Prepared arrays are kept in FOLDER.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import time
 from dataclasses import dataclass, replace
@@ -188,13 +189,16 @@ def overfit(
     }
 
 
-def steps_of(folder: Path) -> int:
-    """Optimizer steps of a run's last network; nnU-Net's log tells epochs."""
+def steps_of(folder: Path) -> str:
+    """How far a run's last network came; nnU-Net's log tells epochs, trees have none."""
+    trees = folder / "training.json"
+    if trees.is_file() and "trees" in (told := json.loads(trees.read_text(encoding="utf-8"))):
+        return f"{told['trees']} trees"
     logs = sorted(folder.rglob("log.csv"), key=lambda path: path.stat().st_mtime)
     if not logs:
-        return 0
+        return "0 steps"
     last = pd.read_csv(logs[-1]).iloc[-1]
-    return int(last["steps"] if "steps" in last else last["epoch"] * BATCHES_PER_EPOCH)
+    return f"{int(last['steps'] if 'steps' in last else last['epoch'] * BATCHES_PER_EPOCH)} steps"
 
 
 def dice_of(patient: Study, model: LoadedModel) -> float:
@@ -248,7 +252,7 @@ def main() -> None:
         print(
             f"{row['recipe']:<22} DSC {row['dsc']:.3f} of {row['ceiling']:.3f}  "
             f"prepared in {row['prepared']:.0f} s  {row['minutes']:.1f} min  "
-            f"{row['steps']} steps  {row['voxels']} voxels  {row['reduced']}",
+            f"{row['steps']}  {row['voxels']} voxels  {row['reduced']}",
             flush=True,
         )
 

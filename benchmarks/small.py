@@ -19,6 +19,7 @@ from pathlib import Path
 
 from lesionwise.learning.samplers import PatchSampling
 from lesionwise.learning.window import SlidingWindow
+from lesionwise.methods.candidates import CandidateMethod
 from lesionwise.methods.cascade import AddMaps
 from lesionwise.methods.combine import Ensemble, SegmentThenCompare
 from lesionwise.methods.network import NetworkMethod
@@ -127,6 +128,24 @@ class NnunetReduction:
         )
 
 
+@dataclass(frozen=True)
+class Published:
+    """A row that learns by heart with its published settings; the patch is the least cut."""
+
+    patch: int
+
+    @property
+    def patches(self) -> tuple[int, ...]:
+        return (self.patch,) * 3
+
+    def of(self, method: CandidateMethod) -> CandidateMethod:
+        """The method itself."""
+        return method
+
+    def __str__(self) -> str:
+        return "nothing"
+
+
 REDUCTIONS = {
     "conflunet-nnunet": NnunetReduction((32, 32, 32), 5e-3, heatmap=100.0),
     "nnunet-2d": NnunetReduction((96, 96), 1e-2, features=16, batch=8, lesion_share=0.5),
@@ -140,18 +159,19 @@ REDUCTIONS = {
     "segresnet-ensemble": Reduction({"features": 8}, 32, 2e-3),
 }
 
-BY_HEART_REDUCTIONS = {
+BY_HEART_REDUCTIONS: dict[str, Reduction | NnunetReduction | Published] = {
     **{name: replace(reduction, by_heart=True) for name, reduction in REDUCTIONS.items()},
     "nnunet-empenn": replace(
         REDUCTIONS["nnunet-empenn"], features=16, lesion_share=0.5, by_heart=True
     ),
+    "bsi-lightgbm": Published(64),
 }
 """For learning one pair by heart; a dropout of 0.2 leaves too little of eight filters."""
 
 
 def reduced(method: Method, change: Callable[..., Method]) -> Method:
     """The method with every network changed, one member of each ensemble, nothing pre-trained."""
-    if isinstance(method, NetworkMethod | NnunetMethod):
+    if isinstance(method, NetworkMethod | NnunetMethod | CandidateMethod):
         return change(method)
     if isinstance(method, Ensemble):
         kinds = tuple(dict.fromkeys(method.members))
@@ -163,7 +183,9 @@ def reduced(method: Method, change: Callable[..., Method]) -> Method:
     raise TypeError(type(method).__name__)
 
 
-def small(recipe: Recipe, reduction: Reduction | NnunetReduction, *before_learned: Step) -> Recipe:
+def small(
+    recipe: Recipe, reduction: Reduction | NnunetReduction | Published, *before_learned: Step
+) -> Recipe:
     """The recipe with its methods reduced; further steps come after those that do not learn."""
     shared = shared_steps(recipe.preprocess)
     learned = tuple(
@@ -179,7 +201,7 @@ def small(recipe: Recipe, reduction: Reduction | NnunetReduction, *before_learne
     )
 
 
-PUBLISHED = ("bsi-lightgbm", "subtraction-radiomics", "subtraction-threshold")
+UNREDUCED = ("bsi-lightgbm", "subtraction-radiomics", "subtraction-threshold")
 """Rows that need no reduction."""
 
 
@@ -198,7 +220,7 @@ def main() -> None:
             f"RECIPE = small(find_recipe({name!r}), REDUCTIONS[{name!r}])\n"
         )
         (folder / f"{name}.py").write_text(text, encoding="utf-8")
-    print(",".join([*(str(folder / f"{name}.py") for name in REDUCTIONS), *PUBLISHED]))
+    print(",".join([*(str(folder / f"{name}.py") for name in REDUCTIONS), *UNREDUCED]))
 
 
 if __name__ == "__main__":
