@@ -11,7 +11,9 @@ lesions are followed again from its files.
 Changing patients: of every class (new, gone, growing, shrinking, stable) precision and recall over
 lesions of at least 14 mm³ and 3 mm. A lesion found belongs to the known lesion it matches one to
 one at IoU > 0.1. Since a lesion found in two pieces matches one of them, there is also the share of
-those called that lie on a known lesion of the class, by most common voxels, whatever its size.
+those called that lie on a known lesion of the class, by most common voxels, whatever its size;
+and, since the simulation calls every change beyond a tenth growth or shrinkage, the recall of those
+known ones that changed by more than the stated rescan variability.
 Stable patients, whose second visit is on another scanner: lesions falsely called. Real pairs:
 against the masks of change that come with them.
 """
@@ -156,6 +158,24 @@ def places(known: Instances, found: Instances) -> dict[int, int]:
     return dict(zip(counts["found"], counts["known"], strict=True))
 
 
+def volumes_mm3(lesions: Instances) -> dict[int, float]:
+    """Volumes by label."""
+    voxels = np.bincount(lesions.labels.ravel())
+    labels = np.flatnonzero(voxels[1:]) + 1
+    return {int(n): float(voxels[n]) * lesions.grid.voxel_volume_mm3 for n in labels}
+
+
+def changed_beyond(known: tuple[Instances, Instances]) -> set[int]:
+    """Labels of known lesions whose volume changed by more than the rescan variability."""
+    rules = TrackingRules()
+    before, after = (volumes_mm3(each) for each in known)
+    return {
+        label
+        for label in before.keys() & after.keys()
+        if abs(after[label] - before[label]) > rules.limit_mm3(before[label], after[label])
+    }
+
+
 def count(
     tracks: Tracks,
     known: tuple[Instances, Instances],
@@ -163,12 +183,16 @@ def count(
     states: Mapping[int, str],
     gone: set[int],
 ) -> dict[str, np.ndarray]:
-    """By class: hits, lesions found in it, lesions known in it, those found that lie on one."""
+    """By class: hits, lesions found in it, lesions known in it, those found that lie on one.
+
+    And hits and known ones among those whose volume changed by more than the rescan variability.
+    """
     rows = tracks.lineages[(tracks.lineages["visit"] == 1) & (tracks.lineages["label"] > 0)]
     said = dict(zip(rows["label"], rows["state"], strict=True))
     first = tracks.lineages[tracks.lineages["visit"] == 0]
     lost = set(first.loc[first["becomes"] == "gone", "label"])
     counted = large(known)
+    beyond = changed_beyond(known)
     counts = {}
     for name in CLASSES:
         at = 0 if name == "gone" else 1
@@ -178,7 +202,8 @@ def count(
         pairs, place = partners(counted[at], found[at]), places(known[at], found[at])
         hits = {pairs[label] for label in called if label in pairs} & wanted
         placed = sum(place.get(label) in of_class for label in called)
-        counts[name] = np.array([len(hits), len(called), len(wanted), placed])
+        clear = (len(hits & beyond), len(wanted & beyond))
+        counts[name] = np.array([len(hits), len(called), len(wanted), placed, *clear])
     return counts
 
 
@@ -194,13 +219,13 @@ def changing(root: Path, output: Path, model: LoadedModel) -> pd.DataFrame:
         for way, (tracks, found) in ways.items():
             truth = known if found else (shared[0], shared[1])
             counted = count(tracks, truth, found or large(truth), states, gone)
-            sums = totals.setdefault(way, {name: np.zeros(4, int) for name in CLASSES})
+            sums = totals.setdefault(way, {name: np.zeros(6, int) for name in CLASSES})
             for name in CLASSES:
                 sums[name] += counted[name]
         print(study.subject, {name: v.tolist() for name, v in totals[way].items()}, flush=True)
     rows = []
     for way, sums in totals.items():
-        for name, (hits, called, wanted, placed) in sums.items():
+        for name, (hits, called, wanted, placed, clear_hits, clear) in sums.items():
             rows.append(
                 {
                     "instances": way,
@@ -210,6 +235,8 @@ def changing(root: Path, output: Path, model: LoadedModel) -> pd.DataFrame:
                     "precision": hits / called if called else np.nan,
                     "recall": hits / wanted if wanted else np.nan,
                     "on one": placed / called if called else np.nan,
+                    "beyond rescan": clear,
+                    "recall beyond": clear_hits / clear if clear else np.nan,
                 }
             )
     return pd.DataFrame(rows)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lesionwise.change.rules import TrackingRules
+from lesionwise.change.tracking import track_lesions
 from lesionwise.run.follow import Followed, Seen, follow
 from lesionwise.types import Grid, Instances, Volume
 
@@ -100,6 +101,15 @@ def test_growth_must_show_in_the_scans(bright: bool, state: str) -> None:
     row = done.tracks.lineages.query("visit == 1").iloc[0]
     assert row["state"] == state
     assert ("hardly brighter" in row["note"]) is not bright
+
+
+def test_half_the_rescan_variability_suffices_where_the_scans_show_the_growth() -> None:
+    longer: Box = ((10, 14), (10, 14), (10, 16))  # 32 mm3 more; the limit is 36
+    visits = (seen(1, [OLD], {OLD: 0.9}), seen(2, [longer], {longer: 0.9}))
+    assert last_states(followed(*visits)) == {1: "growing"}
+    assert last_states(followed(*visits, rules=TrackingRules(shown_share=1.0))) == {1: "stable"}
+    unasked = track_lesions([visit.lesions for visit in visits])
+    assert unasked.lineages.query("visit == 1")["state"].tolist() == ["stable"]
 
 
 def test_later_visits_count_from_what_joined() -> None:

@@ -55,9 +55,11 @@ class TrackingRules:
             this share of its contrast was not there before (is not there any more), and
         least_z: its place became brighter (darker) by this many standard deviations of the
             noise between the scans, on average over its voxels.
-        border_z: growth and shrinkage count where the voxels that were gained became brighter
-            (that were lost, darker) by this much; else the lesion was cut differently and is
-            stable.
+        border_z: where the scans are given, growth and shrinkage count where the voxels that
+            were gained became brighter (that were lost, darker) by this much; else the lesion
+            was cut differently and is stable. There a change of volume need only exceed
+        shown_share: of the rescan variability, since that is mostly a matter of where the
+            outline was drawn, which the scans tell apart.
         late_probability: what a later visit holds above this, though below its threshold, and
             what its size filter dropped, is taken for a lesion after all where the scans show
             that it came: with this and
@@ -75,7 +77,8 @@ class TrackingRules:
     sure_probability: float = 0.6
     least_appeared: float = 0.7
     least_z: float = 3.0
-    border_z: float = 1.5
+    border_z: float = 2.0
+    shown_share: float = 0.5
     late_probability: float = 0.2
     late_appeared: float = 0.8
     late_z: float = 4.0

@@ -108,10 +108,16 @@ class Transition:
         return "growing" if self.mm3_after[family] > self.mm3_before[family] else "shrinking"
 
     def _resized(self, family: int) -> bool:
-        """Whether the volume changed by more than the rescan variability."""
-        before, after = self.mm3_before[family], self.mm3_after[family]
+        """Whether the volume changed by more than an unchanged lesion's does."""
         # Volumes are sums of equal voxels: a change that only rounding puts beyond stays below.
-        return bool(abs(after - before) > self.rules.limit_mm3(before, after) * (1 + 1e-9))
+        return self._change_by_limit(family) > 1 + 1e-9
+
+    def _change_by_limit(self, family: int) -> float:
+        """The change of volume by what it must exceed, which is less where the scans tell."""
+        before, after = self.mm3_before[family], self.mm3_after[family]
+        share = self.rules.shown_share if np.isfinite(self.border_z[family]) else 1.0
+        limit = share * self.rules.limit_mm3(before, after)
+        return float(abs(after - before) / max(limit, 1e-9))
 
     def _recut(self, family: int) -> bool:
         """Whether the scans show no change where the outlines differ."""
@@ -229,8 +235,7 @@ class Transition:
         if share < least:
             return float(0.5 * share / least)
         linked = 0.5 + 0.5 * (share - least) / (1 - least) if least < 1 else 1.0
-        before, after = self.mm3_before[family], self.mm3_after[family]
-        ratio = float(abs(after - before) / max(rules.limit_mm3(before, after), 1e-9))
+        ratio = self._change_by_limit(family)
         z = abs(self.border_z[family])
         if state == "stable":
             if ratio <= 1 or not np.isfinite(z):
