@@ -97,6 +97,21 @@ def test_a_pattern_chooses_among_them(folders):
     assert names(pairs)["sub-1"][1] == "sub-1_seg-b_dseg.nii"
 
 
+@pytest.mark.parametrize("pattern", ["**/*seg-b*", "*/*seg-b*", "d??p/*seg-b*", "d*/sub-1_seg-b*"])
+def test_a_pattern_may_name_folders(folders, pattern):
+    reference, prediction = folders(
+        ["sub-1_mask.nii"],
+        ["deep/sub-1_seg-a_dseg.nii", "deep/sub-1_seg-b_dseg.nii", "deep/er/sub-1_seg-a_dseg.nii"],
+    )
+    pairs = pair_files(reference, prediction / pattern)
+    assert names(pairs)["sub-1"][1] == "sub-1_seg-b_dseg.nii"
+
+
+def test_methods_are_named_without_the_signs_of_patterns(tmp_path):
+    given = [tmp_path / "first" / "**" / "*new*", tmp_path / "second" / "**" / "*new*"]
+    assert list(method_names(given)) == ["first/new", "second/new"]
+
+
 def test_the_same_case_twice_is_a_fault(folders):
     pairs = pair_files(*folders(["a.nii", "a.nii.gz", "b.nii"], ["a.nii", "b.nii"]))
     assert list(pairs.files) == ["b"]

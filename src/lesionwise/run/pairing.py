@@ -124,7 +124,10 @@ def method_names(predictions: Iterable[Path]) -> dict[str, Path]:
         InputError: If a prediction is given twice.
     """
     paths = list(predictions)
-    parts = [[*path.absolute().parts[1:-1], _plain_name(path)] for path in paths]
+    parts = [
+        [*(part for part in path.absolute().parts[1:-1] if not _has_sign(part)), _plain_name(path)]
+        for path in paths
+    ]
     for depth in range(1, max(map(len, parts), default=0) + 1):
         names = ["/".join(part[-depth:]) for part in parts]
         if len(set(names)) == len(names):
@@ -150,20 +153,29 @@ def _plain_name(path: Path) -> str:
 def _listed(path: Path) -> tuple[Path, list[Path]]:
     """The folder a path names and the NIfTI files below it."""
     root, pattern = path, "*"
-    if not path.exists() and any(sign in path.name for sign in "*?"):
-        root, pattern = path.parent, path.name
+    signs = [number for number, part in enumerate(path.parts) if _has_sign(part)]
+    if signs and not path.exists():
+        root, pattern = Path(*path.parts[: signs[0]]), "/".join(path.parts[signs[0] :])
     if root.is_file():
         return root.parent, [root]
     if not root.is_dir():
         raise InputError(f"{root}: no such file or folder")
+    try:
+        named = sorted(set(root.rglob(pattern)))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
     files = [
         file
-        for file in sorted(root.rglob(pattern))
+        for file in named
         if file.is_file() and is_nifti_name(file) and not _hidden(file.relative_to(root))
     ]
     if not files:
         raise InputError(f"{path}: holds no .nii or .nii.gz file")
     return root, files
+
+
+def _has_sign(part: str) -> bool:
+    return "*" in part or "?" in part
 
 
 def _hidden(path: Path) -> bool:
