@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
 from lesionwise.learning.dataset import PreparedStudies, write_prepared
 from lesionwise.learning.losses import CrossEntropy, DeepSupervision, Dice, WeightedSum
@@ -141,6 +142,19 @@ def test_where_no_window_looked_a_logit_is_far_below_0(tmp_path):
     method.fit(TrainingData([study]), run)
     maps = method.load(run)(replace(study, visits=visits))
     assert maps.probability[12:, 12:, 12:].max() < 1e-6
+
+
+@pytest.mark.parametrize("logit", [-1000.0, 1000.0])
+def test_a_network_that_is_very_sure_overflows_nowhere(tmp_path, logit):
+    run = RunContext(tmp_path)
+    method = replace(METHOD, targets=LesionLogit(), epochs=1)
+    method.fit(TrainingData([pair(0)]), run)
+
+    def sure(patches):
+        return torch.tensor([0.0, logit]).view(1, 2, 1, 1, 1).expand(-1, -1, *patches.shape[2:])
+
+    maps = replace(method.load(run), computes=sure)(pair(0))
+    assert np.unique(maps.probability).tolist() == [float(logit > 0)]
 
 
 def test_prediction_normalizes_as_training_did(tmp_path):

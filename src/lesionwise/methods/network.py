@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from scipy.special import expit
 from torch import nn
 
 from lesionwise.learning.augment import (
@@ -330,7 +331,7 @@ class NetworkPredictor:
         extra = {}
         if "logit" in named:  # exactly 0 is what no window saw
             logit = np.where(named["logit"] == 0, UNSEEN_LOGIT, named["logit"])
-            named["probability"] = 1 / (1 + np.exp(-logit))
+            named["probability"] = expit(logit)
             extra = {"logits": logit}
         return LesionMaps(
             probability=named["probability"],

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.special import expit
 
 from lesionwise.metrics.statistics import Floats, Interval, Values, defined, wilson
 
@@ -85,7 +86,7 @@ class DetectionByVolume:
         if self.slope is None or self.intercept is None:
             return None
         logit = self.intercept + self.slope * np.log10(np.asarray(volume_mm3, dtype=np.float64))
-        return 1 / (1 + np.exp(-logit))
+        return np.asarray(expit(logit))
 
 
 def bland_altman(reference: Values, measured: Values, level: float = 0.95) -> BlandAltman | None:
