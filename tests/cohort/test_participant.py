@@ -147,7 +147,7 @@ def test_a_call_that_is_killed_leaves_what_is_done_and_nothing_half(
     try:
         end = time.monotonic() + 180
         while not ((log / "03").exists() and (log / "04").exists()):
-            assert call.poll() is None
+            assert call.poll() is None, call.communicate()[1]
             assert time.monotonic() < end
             time.sleep(0.05)
         if sign == signal.SIGINT:
