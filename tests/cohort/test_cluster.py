@@ -1,6 +1,5 @@
 """Where subjects are computed."""
 
-import logging
 import sys
 
 import pytest
@@ -49,17 +48,6 @@ def test_workers_that_would_do_two_subjects_at_once_are_refused():
         dask_client(Workers(scheduler=local.scheduler_address), 1),
     ):
         pass
-
-
-def test_what_closes_after_the_cluster_is_not_logged(monkeypatch):
-    pytest.importorskip("distributed")
-    logger = logging.getLogger("distributed")
-    monkeypatch.setattr(logger, "level", logging.INFO)
-    logger.manager._clear_cache()
-    with dask_client(Workers(number=1), 1):
-        pass
-    # where a connection that was closed is told of, with its traceback
-    assert not logging.getLogger("distributed.batched").isEnabledFor(logging.INFO)
 
 
 def test_no_scheduler_is_one_line(monkeypatch, tmp_path):

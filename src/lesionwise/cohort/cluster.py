@@ -116,9 +116,6 @@ def _local(number: int) -> Iterator[Client]:
     from distributed import Client, LocalCluster
     from distributed.core import Status
 
-    # what still ends after the cluster was closed must not say so: its own silence ends before
-    logger = logging.getLogger("distributed")
-    logger.setLevel(max(logger.level, logging.WARNING))
     cluster = LocalCluster(
         n_workers=number,
         threads_per_worker=1,
