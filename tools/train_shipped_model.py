@@ -1,11 +1,14 @@
-"""Trains the shipped models from nothing but the real masks and scans at hand and the simulator.
+"""Trains the shipped models on real scans and simulated heads.
 
-    python tools/train_shipped_model.py REAL OUT [--workers 2]
+    python tools/train_shipped_model.py REAL THICK OUT --minutes 120 [--hold-out thick03,thick11]
 
-REAL is the folder of openly licensed scans and masks that src/lesionwise/models/conflunet.md names.
-OUT gets the data sets (simulated once, kept), the prepared arrays and one run a recipe; the weights
-end in src/lesionwise/models. The recipes are trained one after the other for the same time, one
-thread each, with a second process that cuts patches. The subject ``open19`` is used by no step.
+REAL and THICK are the two folders of openly licensed scans and masks that
+src/lesionwise/models/conflunet.md names. OUT gets the data set (made once, kept), the prepared
+arrays and the run. The same call goes on where it stopped; ``--initial RUN`` begins a further
+phase with the weights of an earlier one. ``--ship`` copies the weights into the package.
+
+Every real scan becomes several studies that differ in their brain mask: tight, loose by some
+millimeters, and absent (the whole head), so that the network forgives what brain extraction does.
 """
 
 from __future__ import annotations
@@ -24,72 +27,142 @@ from lesionwise.io.bids import write_dataset_description
 from lesionwise.io.files import write_json
 from lesionwise.io.nifti import read_mask, read_volume, write_volume
 from lesionwise.methods.network import WEIGHTS
+from lesionwise.preprocess.geometry import resample_to, respaced
 from lesionwise.run.predict import read_run
 from lesionwise.run.prepare import prepare
 from lesionwise.run.simulate import simulate
 from lesionwise.simulate.masks import split_at_maxima
-from lesionwise.types import BoolArray, Volume
+from lesionwise.types import BoolArray, LabelArray, Volume
 
 MODELS = Path(__file__).parents[1] / "src" / "lesionwise" / "models"
-NEVER_SEEN = "open19"
 PARTS = (
-    # name, patients, seed, style, with the real masks
-    ("validation", 4, 14, "realistic", False),
-    ("realistic", 40, 11, "realistic", False),
-    ("masks", 28, 13, "randomized", True),
-    ("randomized", 19, 12, "randomized", False),
+    # name, patients, seed, style, spacing, with the real masks, loads
+    ("realistic", 8, 111, "realistic", (1.0, 1.0, 1.0), False, 1.0),
+    ("faint", 6, 112, "realistic", (1.0, 1.0, 1.0), True, 1.0),
+    ("masks", 12, 113, "randomized", None, True, 1.0),
+    ("thick", 10, 114, "randomized", (0.9, 0.9, 6.5), False, 1.0),
+    ("few", 4, 115, "randomized", (0.9, 0.9, 5.0), False, 0.15),
 )
-REAL_COPIES = 6
-"""Every study is equally likely to give a patch; the one real scan counts this often."""
-
-RECIPES = ("conflunet", "unet-cc")
-DIMMED = ("method.intensity.contrast=0.5", "method.lesion_contrast.probability=0.5")
-PHASES: tuple[tuple[str, float, tuple[str, ...], tuple[str, ...]], ...] = (
-    ("first", 24, (), ("method.loss.heatmap=20.0", "method.loss.offsets=0.1")),
-    ("second", 19, DIMMED, ("method.loss.heatmap=200.0",)),
-    ("third", 33, DIMMED, ("method.loss.heatmap=1000.0",)),
-)
-"""Name, minutes, settings of both recipes and of ``conflunet`` alone; each phase begins with the
-weights of the one before. With the published weight of the heatmap (2000, for 300 epochs) from the
-start the segmentation had learned nothing after 1100 steps (Dice loss 0.98, where ``unet-cc`` had
-reached 0.59); with 200 and a wider network (16, 32, 64) it stood at 0.82 after 800."""
+LOOSE_MM = ((-1.0, 1.0), (1.0, 5.0), (5.0, 14.0))
+"""How far each copy's mask lies outside the brain; one more copy has no mask at all."""
 
 SETTINGS = (
-    "method.network.features=[8,24,64]",
+    "method.network.features=[16,32,64,128]",
+    "method.network.norm=instance",
     "method.patch_size_vox=[64,64,64]",
     "method.batch_size=2",
     "method.patches_per_epoch=200",
-    "method.sampling.lesion_share=0.6",
+    "method.sampling.lesion_share=0.5",
     "method.learning_rate=1e-3",
-    "method.validate_every=6",
+    "method.warmup=0.01",
+    "method.validate_every=8",
     "method.selection.top_k=3",
+    "method.intensity.contrast=0.5",
+    "method.intensity.low_resolution=0.25",
+    "method.intensity.gamma=0.3",
+    "method.lesion_contrast.probability=0.5",
 )
-"""What differs from the recipes, so that two cores get somewhere: a quarter of the width, a third
-of the patch volume, small batches at a higher rate, patches around lesions."""
+HEADS = ("method.loss.heatmap=100.0", "method.loss.offsets=0.1")
+"""Of ``conflunet``: with the published weights from the start the mask is not learned in hours."""
 
 
-def jittered(
-    brain: BoolArray, spacing_mm: tuple[float, ...], rng: np.random.Generator
+def bordered(
+    brain: BoolArray,
+    spacing_mm: tuple[float, float, float],
+    out_mm: tuple[float, float],
+    rng: np.random.Generator,
 ) -> BoolArray:
-    """A brain mask as extraction gives it: its border off by up to some mm, smoothly varying."""
+    """A brain mask whose border lies between two distances outside the brain, smoothly varying."""
     inside = ndimage.distance_transform_edt(brain, sampling=spacing_mm)
     outside = ndimage.distance_transform_edt(~brain, sampling=spacing_mm)
-    coarse = rng.normal(
-        0, 1.2, tuple(max(2, int(n * s / 25)) for n, s in zip(brain.shape, spacing_mm, strict=True))
-    )
+    knots = tuple(max(2, int(n * s / 30)) for n, s in zip(brain.shape, spacing_mm, strict=True))
+    coarse = rng.uniform(*out_mm, knots)
     zoom = [n / c for n, c in zip(brain.shape, coarse.shape, strict=True)]
-    field = ndimage.zoom(coarse, zoom, order=1, grid_mode=True, mode="nearest")
-    return np.asarray(inside - outside + field + rng.uniform(-1.0, 2.0) > 0)
+    reach = ndimage.zoom(coarse, zoom, order=1, grid_mode=True, mode="nearest")
+    return np.asarray(inside - outside + reach > 0)
+
+
+def whole_head(scan: Volume) -> BoolArray:
+    """What is brighter than the air around the head, filled slice by slice."""
+    array = np.asarray(scan.array, dtype=np.float32)
+    head = ndimage.binary_opening(array > 0.08 * np.percentile(array, 98))
+    labels, count = ndimage.label(head)
+    if count > 1:
+        head = labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
+    return np.stack([ndimage.binary_fill_holes(s) for s in np.moveaxis(head, 2, 0)], axis=2)
+
+
+def instances_at_1mm(mask: Volume) -> LabelArray:
+    """Instances of a mask on any grid: split at 1 mm by shape, and carried back."""
+    fine = respaced(mask.grid, 1.0)
+    near = resample_to(Volume(mask.array.astype(np.float32), mask.grid), fine, order=1)
+    split = split_at_maxima(near.array > 0.5)
+    if not split.any():
+        return ndimage.label(mask.array, np.ones((3, 3, 3)))[0]  # type: ignore[no-any-return]
+    # every voxel of the fine grid takes the nearest instance; the mask decides which count
+    where = ndimage.distance_transform_edt(split == 0, return_distances=False, return_indices=True)
+    nearest = Volume(split[tuple(where)], fine)
+    carried = resample_to(nearest, mask.grid, order=0)
+    return np.where(mask.array, carried.array, 0).astype(np.int32)
+
+
+def write_study(
+    target: Path, subject: str, scan: Volume, brain: BoolArray, lesions: Volume, labels: LabelArray
+) -> None:
+    """One study of the training set with its truth."""
+    name = f"sub-{subject}_ses-01"
+    anat = target / f"sub-{subject}" / "ses-01" / "anat"
+    truth = target / "derivatives" / "truth" / f"sub-{subject}" / "ses-01" / "anat"
+    write_volume(truth / f"{name}_space-orig_label-L_mask.nii.gz", lesions)
+    write_volume(truth / f"{name}_space-orig_seg-truth_dseg.nii.gz", Volume(labels, scan.grid))
+    write_volume(truth / f"{name}_space-orig_desc-brain_mask.nii.gz", Volume(brain, scan.grid))
+    write_volume(anat / f"{name}_FLAIR.nii.gz", scan)
+
+
+def add_thick(thick: Path, target: Path) -> None:
+    """The thick-slice scans, each with four masks."""
+    for number, folder in enumerate(sorted(thick.glob("sub-thick*"))):
+        subject = folder.name.removeprefix("sub-")
+        if (target / f"sub-{subject}v4" / "ses-01" / "anat").exists():
+            continue
+        scan = read_volume(next(folder.rglob("*_FLAIR.nii.gz")))
+        lesions = read_mask(next((thick / "derivatives/lesions" / folder.name).rglob("*.nii.gz")))
+        silver = read_mask(next((thick / "derivatives/brains" / folder.name).rglob("*.nii.gz")))
+        labels = instances_at_1mm(lesions)
+        rng = np.random.default_rng([7, number])
+        masks = [bordered(silver.array, scan.grid.spacing_mm, mm, rng) for mm in LOOSE_MM]
+        masks.append(whole_head(scan) | silver.array)
+        for copy, brain in enumerate(masks, 1):
+            write_study(target, f"{subject}v{copy}", scan, brain | lesions.array, lesions, labels)
+
+
+def add_stripped(real: Path, target: Path, copies: int = 4) -> None:
+    """The two 1 mm scans whose skull was removed, each several times: one tight, others tighter."""
+    for subject in ("open07", "open19"):
+        if (target / f"sub-{subject}v{copies}" / "ses-01" / "anat").exists():
+            continue
+        scan = read_volume(next((real / f"sub-{subject}").rglob("*_FLAIR.nii.gz")))
+        lesions = read_mask(
+            next((real / "derivatives" / "lesions" / f"sub-{subject}").rglob("*_mask.nii.gz"))
+        )
+        labels = split_at_maxima(lesions.array)
+        rng = np.random.default_rng([8, int(subject[-2:])])
+        brain = ndimage.binary_fill_holes(scan.array != 0)
+        for copy in range(1, copies + 1):
+            mask = brain
+            if copy > 1:
+                mask = bordered(brain, scan.grid.spacing_mm, (-2.0, 0.5), rng)
+            write_study(target, f"{subject}v{copy}", scan, mask, lesions, labels)
 
 
 def adopt(part: Path, target: Path, prefix: str, seed: int) -> None:
-    """Put the subjects of a simulated data set into another one under new names."""
+    """Put the simulated subjects into the data set, three of four with another brain mask."""
     for index, subject in enumerate(sorted(part.glob("sub-*"))):
         old = subject.name.removeprefix("sub-")
         new = f"{prefix}{old.removeprefix('sim')}"
         truth = part / "derivatives" / "truth" / subject.name
         rng = np.random.default_rng([seed, index])
-        for source, root in ((subject, target), (truth, target / "derivatives" / "truth")):
+        for source, root in ((truth, target / "derivatives" / "truth"), (subject, target)):
             for file in sorted(source.rglob("*.nii.gz")):
                 name = str(file.relative_to(source.parent)).replace(f"sub-{old}", f"sub-{new}")
                 copy = root / name
@@ -98,48 +171,34 @@ def adopt(part: Path, target: Path, prefix: str, seed: int) -> None:
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 if file.name.endswith("desc-brain_mask.nii.gz") and index % 4:
                     brain = read_mask(file)
-                    mask = jittered(brain.array, brain.grid.spacing_mm, rng)
+                    reach = LOOSE_MM[index % 4 - 1]
+                    mask = bordered(brain.array, brain.grid.spacing_mm, reach, rng)
                     write_volume(copy, Volume(mask, brain.grid))
                 else:
                     shutil.copyfile(file, copy)
 
 
-def add_real(real: Path, target: Path, subject: str = "open07") -> None:
-    """The one real scan with a mask that may be trained on, with instances from its shape."""
-    flair = next((real / f"sub-{subject}").rglob("*_FLAIR.nii.gz"))
-    mask = next((real / "derivatives" / "lesions" / f"sub-{subject}").rglob("*_mask.nii.gz"))
-    lesions = read_mask(mask)
-    instances = split_at_maxima(lesions.array)
-    for copy in range(1, REAL_COPIES + 1):
-        name = f"sub-real{copy}_ses-01"
-        folder = target / f"sub-real{copy}" / "ses-01" / "anat"
-        truth = target / "derivatives" / "truth" / f"sub-real{copy}" / "ses-01" / "anat"
-        write_volume(folder / f"{name}_FLAIR.nii.gz", read_volume(flair))
-        write_volume(truth / f"{name}_space-orig_label-L_mask.nii.gz", lesions)
-        write_volume(
-            truth / f"{name}_space-orig_seg-truth_dseg.nii.gz", Volume(instances, lesions.grid)
-        )
-
-
-def make_data(real: Path, out: Path, workers: int) -> Path:
+def make_data(real: Path, thick: Path, out: Path, workers: int) -> Path:
     """The training data set, made once."""
-    for name, patients, seed, style, with_masks in PARTS:
+    target = out / "dataset"
+    write_dataset_description(target, "Training data of the shipped models", derivative=False)
+    add_thick(thick, target)
+    add_stripped(real, target)
+    for name, patients, seed, style, spacing, with_masks, load in PARTS:
         simulate(
             out / name,
             patients,
             1,
             seed,
             style=style,  # type: ignore[arg-type]
+            spacing_mm=spacing,
+            lesion_load=load,
             lesion_masks=real / "derivatives" / "lesions" if with_masks else None,
-            exclude_masks=(NEVER_SEEN,),
+            exclude_masks=("open19",),
             workers=workers,
             progress=lambda stage, done, total, name=name: print(name, done, total, flush=True),
         )
-    target = out / "dataset"
-    for name, _, seed, _, _ in PARTS:
         adopt(out / name, target, name, seed)
-    add_real(real, target)
-    write_dataset_description(target, "Training data of the shipped models", derivative=False)
     return target
 
 
@@ -155,11 +214,18 @@ def ship(run: Path, name: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("real", type=Path)
+    parser.add_argument("thick", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--recipe", default="conflunet", choices=("conflunet", "unet-cc"))
+    parser.add_argument("--run", default="phase-1", help="name of the run's folder")
+    parser.add_argument("--minutes", type=float, default=600)
+    parser.add_argument("--hold-out", default="", help="real scans that validate: thick03,open19")
+    parser.add_argument("--initial", type=Path)
+    parser.add_argument("--set", action="append", default=[], dest="further")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--ship", action="store_true")
     given = parser.parse_args()
-    dataset = make_data(given.real, given.out, given.workers)
-    validation = sorted(p.name for p in dataset.glob("sub-validation*"))
+    dataset = make_data(given.real, given.thick, given.out, max(1, given.workers))
     prepared = given.out / "prepared"
     prepare(
         "conflunet",
@@ -168,22 +234,30 @@ def main() -> None:
         workers=given.workers,
         progress=lambda stage, done, total: print(stage, done, total, flush=True),
     )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    for recipe in RECIPES:
-        before: tuple[str, ...] = ()
-        for phase, minutes, shared, heads in PHASES:
-            folder = given.out / f"{recipe}-{phase}"
-            settings = (*SETTINGS, *shared, *(heads if recipe == "conflunet" else ()))
-            command = [
-                *(sys.executable, "-m", "lesionwise.cli", "train", recipe, str(prepared)),
-                *("-o", str(folder), "--device", "cpu", "--workers", "1"),
-                *("--max-minutes", str(minutes), *before),
-                *(part for name in validation for part in ("--validation", name)),
-                *(part for setting in settings for part in ("--set", setting)),
-            ]
-            subprocess.run(command, env=environment, check=True)
-            before = ("--initial", str(folder))
-        ship(folder, recipe)
+    subjects = sorted(p.name.removeprefix("sub-") for p in dataset.glob("sub-*"))
+    held = tuple(name for name in given.hold_out.split(",") if name)
+    # the tight mask validates, every copy is kept from training
+    left = [s for s in subjects if held and s.startswith(held)]
+    validation = [s for s in left if s.endswith("v1")]
+    folder = given.out / f"{given.recipe}-{given.run}"
+    arrays = given.out / f"arrays-{'-'.join(held) or 'all'}"
+    if not arrays.exists():
+        shutil.copytree(prepared, arrays, copy_function=os.link)
+        for subject in left:
+            if subject not in validation:
+                shutil.rmtree(arrays / f"sub-{subject}")
+    settings = (*SETTINGS, *(HEADS if given.recipe == "conflunet" else ()), *given.further)
+    command = [
+        *(sys.executable, "-m", "lesionwise.cli", "train", given.recipe, str(arrays)),
+        *("-o", str(folder), "--device", "cpu", "--workers", str(given.workers)),
+        *("--max-minutes", str(given.minutes)),
+        *(("--initial", str(given.initial)) if given.initial else ()),
+        *(part for name in validation for part in ("--validation", name)),
+        *(part for setting in settings for part in ("--set", setting)),
+    ]
+    subprocess.run(command, check=True)
+    if given.ship:
+        ship(folder, given.recipe)
 
 
 if __name__ == "__main__":

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 import torch
 from torch import nn
 
+Norm: TypeAlias = Literal["batch", "instance"]
+
 
 class DoubleConv(nn.Sequential):
-    """Twice: convolution 3×3×3, batch normalization, ReLU.
+    """Twice: convolution 3×3×3, normalization, ReLU.
 
-    Takes (B, in_channels, I, J, K) and returns (B, out_channels, I, J, K). The running
-    averages follow slowly (momentum 0.03), because a batch of few patches says little about
-    the next one.
+    Takes (B, in_channels, I, J, K) and returns (B, out_channels, I, J, K).
+
+    Args:
+        in_channels, out_channels: of the two convolutions together.
+        norm: "batch": its running averages follow slowly (momentum 0.03), because a batch of few
+            patches says little about the next one. "instance": each channel of each patch by
+            itself, with learned scale and shift.
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, norm: Norm = "batch") -> None:
         layers: list[nn.Module] = []
         for channels in (in_channels, out_channels):
             layers += [
                 nn.Conv3d(channels, out_channels, kernel_size=3, padding=1, bias=False),
-                nn.BatchNorm3d(out_channels, momentum=0.03),
+                nn.BatchNorm3d(out_channels, momentum=0.03)
+                if norm == "batch"
+                else nn.InstanceNorm3d(out_channels, affine=True),
                 nn.ReLU(inplace=True),
             ]
         super().__init__(*layers)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lesionwise.networks.blocks import DoubleConv, Head
+from lesionwise.networks.blocks import DoubleConv, Head, Norm
 
 
 class UNet(nn.Module):
@@ -22,18 +22,23 @@ class UNet(nn.Module):
         out_channels: what the heads need in all.
         features: channels per level, from the full resolution downward; their number is the
             number of levels.
+        norm: what follows each convolution.
 
     Source: document 001, section 3 (three levels, one decoder, one final convolution for all
     heads). It names neither widths nor normalization.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, features: Sequence[int] = (32, 64, 128)
+        self,
+        in_channels: int,
+        out_channels: int,
+        features: Sequence[int] = (32, 64, 128),
+        norm: Norm = "batch",
     ) -> None:
         super().__init__()
         widths = tuple(features)
         self.down = nn.ModuleList(
-            DoubleConv(before, after)
+            DoubleConv(before, after, norm)
             for before, after in zip((in_channels, *widths), widths, strict=False)
         )
         above = tuple(reversed(widths[:-1]))
@@ -42,7 +47,7 @@ class UNet(nn.Module):
             nn.ConvTranspose3d(before, after, kernel_size=2, stride=2)
             for before, after in zip(below, above, strict=True)
         )
-        self.up = nn.ModuleList(DoubleConv(2 * width, width) for width in above)
+        self.up = nn.ModuleList(DoubleConv(2 * width, width, norm) for width in above)
         self.head = Head(widths[0], out_channels)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
