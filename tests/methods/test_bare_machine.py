@@ -13,7 +13,7 @@ class Block:
             raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, Block())
-import lesionwise.learning, lesionwise.methods.network, lesionwise.methods.positive
+import lesionwise.learning, lesionwise.methods.network, lesionwise.methods.composite
 for module in pkgutil.iter_modules(lesionwise.learning.__path__):
     importlib.import_module("lesionwise.learning." + module.name)
 print("imported")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lesionwise.learning.dataset import PreparedStudies, write_prepared
+from lesionwise.io.prepared import PreparedStudies, write_prepared
 from lesionwise.learning.losses import CrossEntropy, DeepSupervision, Dice, WeightedSum
 from lesionwise.learning.optimizers import Sgd
 from lesionwise.learning.schedules import Patience, Plateau, StepDecay

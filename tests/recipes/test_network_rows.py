@@ -7,7 +7,7 @@ from lesionwise.learning.losses import CrossEntropy, DeepSupervision, Dice, Foca
 from lesionwise.learning.optimizers import Adam, AdamW, Sgd
 from lesionwise.learning.schedules import HalfCosine
 from lesionwise.methods.cascade import AddMaps, LastVisitOnly, VisitDifference
-from lesionwise.methods.combine import Ensemble, SegmentThenCompare
+from lesionwise.methods.composite import Ensemble, SegmentThenCompare
 from lesionwise.preprocess.brain import ExtractBrain
 from lesionwise.preprocess.brain_masks import MaskToBrain, SharedBrain
 from lesionwise.preprocess.deformable import DeformToLast

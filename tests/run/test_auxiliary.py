@@ -7,7 +7,7 @@ import pytest
 from bids import begin, save_visit
 
 from lesionwise.run.benchmark import benchmark
-from lesionwise.run.recipes import auxiliary_names, find_recipe
+from lesionwise.run.recipes import auxiliary_sets, find_recipe
 from lesionwise.run.train import train
 from lesionwise.types import InputError
 
@@ -160,8 +160,8 @@ def test_a_subject_that_contradicts_itself_is_left_out_and_named(call, recipe, p
 
 @pytest.mark.parametrize("name", ["cascade-probability", "nnunet-subtraction"])
 def test_recipes_that_name_a_set_ask_for_it(name):
-    assert auxiliary_names(find_recipe(name)) == ("lesions",)
+    assert list(auxiliary_sets(find_recipe(name))) == ["lesions"]
 
 
 def test_other_recipes_ask_for_none():
-    assert auxiliary_names(find_recipe("conflunet")) == ()
+    assert auxiliary_sets(find_recipe("conflunet")) == {}

@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from lesionwise.change.features import ELLIPSOID, FeatureTable, axis_lengths
 from lesionwise.instances.components import DEFAULT_CONNECTIVITY, connected_components
-from lesionwise.learning.dataset import reference_of
-from lesionwise.methods.parts import deal
+from lesionwise.instances.reference import reference_of
+from lesionwise.methods.members import deal
 from lesionwise.types import (
     Finds,
     FloatArray,
     InputError,
     LabelArray,
     LesionMaps,
+    Method,
     Predictor,
     RunContext,
     Study,
@@ -81,6 +82,15 @@ class CandidateMethod:
     decide: Decision
     tidy: Tidy | None = None
     finds: Finds = "new"
+
+    @property
+    def uses_validation(self) -> bool:
+        """False: nothing is chosen by validation studies."""
+        return False
+
+    def members(self) -> tuple[Method, ...]:
+        """None."""
+        return ()
 
     def fit(self, data: TrainingData, run: RunContext) -> None:
         """Fit the decision on the training studies.

@@ -3,10 +3,13 @@
 from functools import partial
 
 from lesionwise.instances.components import ConnectedComponents
-from lesionwise.learning.effects import AxialMean, Blur, Effects, OneOf, Sharpen
+from lesionwise.learning.intensity_transforms import AxialMean, Blur, Compose, OneOf, Sharpen
 from lesionwise.learning.losses import Dice
+from lesionwise.learning.objective import Supervised
+from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.optimizers import Adam
 from lesionwise.learning.samplers import PatchSampling
+from lesionwise.learning.samples import Augmentation, Patches
 from lesionwise.learning.schedules import Constant
 from lesionwise.learning.targets import LesionMask
 from lesionwise.methods.network import NetworkMethod
@@ -33,21 +36,22 @@ RECIPE = Recipe(
     method=NetworkMethod(
         network=partial(GroupUNet, in_channels=2, out_channels=2, dropout=0.5, groups=8),
         scans=("flair",),
-        finds="new",
-        targets=LesionMask(),
-        loss=Dice(),
-        optimizer=Adam(betas=(0.9, 0.999)),
-        learning_rate=1e-4,
-        schedule=Constant(),
-        epochs=300,
-        patch_size_vox=(64, 64, 64),
-        batch_size=4,
-        patches_per_epoch=500,
-        sampling=PatchSampling(lesion_share=0.5),
-        spatial=None,
-        intensity=Effects(
-            (OneOf((Blur((0.5, 1.75)), Sharpen((0.5, 1.75)), AxialMean((2, 3, 4)))),)
+        samples=Patches(
+            size_vox=(64, 64, 64),
+            batch_size=4,
+            per_epoch=500,
+            sampling=PatchSampling(lesion_fraction=0.5),
+            augmentation=Augmentation(
+                intensity=Compose(
+                    (OneOf((Blur((0.5, 1.75)), Sharpen((0.5, 1.75)), AxialMean((2, 3, 4)))),)
+                )
+            ),
         ),
+        objective=Supervised(LesionMask(), Dice()),
+        optimization=Optimization(
+            learning_rate=1e-4, epochs=300, optimizer=Adam(betas=(0.9, 0.999)), schedule=Constant()
+        ),
+        finds="new",
     ),
     to_instances=ConnectedComponents(),
     visits=2,

@@ -19,7 +19,7 @@ import numpy as np
 
 import lesionwise.recipes
 from lesionwise.recipe import Recipe
-from lesionwise.types import InputError
+from lesionwise.types import Auxiliary, InputError
 
 
 def recipe_names() -> list[str]:
@@ -158,12 +158,24 @@ def _fitting(old: Any, new: Any, text: str) -> Any:
     raise InputError(f"--set {text}: name a value, not a {type(old).__name__}")
 
 
-def auxiliary_names(recipe: Recipe) -> tuple[str, ...]:
-    """Names of the further training sets that parts of a recipe learn from where they are given."""
-    names = {
-        value for path, value in settings(recipe).items() if path.split(".")[-1] == "auxiliary"
-    }
-    return tuple(sorted(name for name in names if name))
+def auxiliary_sets(recipe: Recipe) -> dict[str, Auxiliary]:
+    """The further training sets that parts of a recipe learn from where they are given, by name.
+
+    They are the values of fields called ``auxiliary``; a bare name is a set of labeled visits.
+    """
+    found: dict[str, Auxiliary] = {}
+
+    def look(part: Any, field: str) -> None:
+        if isinstance(part, Auxiliary):
+            found[part.name] = part
+        elif field == "auxiliary" and isinstance(part, str) and part:
+            found.setdefault(part, Auxiliary(part))
+        else:
+            for name, member in (_members(part) or {}).items():
+                look(member, name)
+
+    look(recipe, "")
+    return dict(sorted(found.items()))
 
 
 def settings(part: Any, prefix: str = "") -> dict[str, Any]:
