@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lesionwise.io.checked import MISSING as MISSING
+from lesionwise.io.checked import read_checked
 from lesionwise.types import InputError
-
-MISSING = "n/a"
-"""What BIDS tables hold where a value is missing."""
 
 _FAULTS_OF_THE_PLACE = {
     errno.EACCES,
@@ -90,17 +89,13 @@ def write_json(path: str | Path, data: Mapping[str, Any]) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """The content of a JSON file.
+    """The content of a JSON file of any form; ``read_checked`` is for a form that is known.
 
     Raises:
-        InputError: If the file is missing or is not JSON.
+        InputError: As for ``read_checked``.
     """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid JSON ({error})") from error
+    anything: Any = Any
+    return read_checked(path, anything)
 
 
 def write_table(
