@@ -15,9 +15,9 @@ from typing import Any
 
 import lightning as L  # noqa: N812
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
+from lesionwise.inference.weights import save_weights
 from lesionwise.learning.losses import Loss
 from lesionwise.learning.optimizers import Optimizer
 from lesionwise.learning.schedules import Moment, Patience, Schedule
@@ -241,14 +241,3 @@ def write_log_table(folder: Path) -> None:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows[epoch] for epoch in sorted(rows))
-
-
-def save_weights(network: nn.Module, path: Path) -> None:
-    """The network's weights as safetensors, float32; the file appears complete or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    weights = {
-        name: value.detach().cpu().float().contiguous() if value.is_floating_point() else value
-        for name, value in network.state_dict().items()
-    }
-    save_file(weights, str(partial))
-    partial.replace(path)

@@ -207,7 +207,7 @@ class Pretrained:
 
     def fit(self, data: TrainingData, run: RunContext) -> None:
         """Fit ``first`` where there is something for it, then ``then``."""
-        from lesionwise.methods.network import INITIAL, WEIGHTS
+        from lesionwise.inference.weights import INITIAL, WEIGHTS
 
         elsewhere = data.auxiliary.get(self.auxiliary, ())
         if len(elsewhere):

@@ -13,11 +13,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from scipy.special import expit
 from torch import nn
 
+from lesionwise.inference.devices import device_of, devices_of, supports_bfloat16
+from lesionwise.inference.openvino import OpenVinoNetwork, has_openvino
+from lesionwise.inference.weights import INITIAL, WEIGHTS, read_weights, save_weights
+from lesionwise.inference.window import SlidingWindow, sliding_window_inference
 from lesionwise.learning.augment import (
     Intensity,
     IntensityAugmentation,
@@ -26,14 +28,12 @@ from lesionwise.learning.augment import (
     SpatialAugmentation,
 )
 from lesionwise.learning.dataset import PatchDataset, channels, reference_of
-from lesionwise.learning.engine import Compiled, has_openvino
 from lesionwise.learning.losses import Loss
 from lesionwise.learning.optimizers import AdamW, Optimizer
 from lesionwise.learning.samplers import EpochSampler, PatchSampling, Sampling
 from lesionwise.learning.schedules import HalfCosine, Patience, Schedule
 from lesionwise.learning.targets import Targets
 from lesionwise.learning.volumes import WholeVolume
-from lesionwise.learning.window import SlidingWindow, computes_bfloat16, slide
 from lesionwise.methods.selection import Selection
 from lesionwise.networks.blocks import start_from
 from lesionwise.types import (
@@ -48,9 +48,6 @@ from lesionwise.types import (
     silent,
 )
 
-WEIGHTS = "model.safetensors"
-INITIAL = "initial.safetensors"
-"""Weights to begin with, where they lie in the run folder; else the network's own start."""
 Computes = Callable[[torch.Tensor], torch.Tensor]
 UNSEEN_LOGIT = np.float32(-16.0)
 """A probability of 1e-7, where no window looked."""
@@ -156,7 +153,7 @@ class NetworkMethod:
         )
         checkpoints = run.folder / "checkpoints"
         last = checkpoints / "last.ckpt"
-        low = self.precision == "bfloat16" and computes_bfloat16(device)
+        low = self.precision == "bfloat16" and supports_bfloat16(device)
         trainer = L.Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=together if device.type == "cuda" else len(together),
@@ -197,7 +194,7 @@ class NetworkMethod:
         if len(together) > 1:  # what the processes counted lies in their checkpoint alone
             course.load_state_dict(module.course_of(last))
         chosen = self._choose(course.candidates, data.validation, network, device, run)
-        module.save_weights(network, run.folder / WEIGHTS)
+        save_weights(network, run.folder / WEIGHTS)
         module.write_log_table(run.folder)
         summary = {
             "epochs": len(course.history),
@@ -258,8 +255,8 @@ class NetworkMethod:
         network = network.to(chosen, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
         computes: Computes = network
         if self.window.engine == "openvino" and chosen.type == "cpu" and has_openvino():
-            low = self.window.precision == "bfloat16" and computes_bfloat16(chosen)
-            computes = Compiled(network, low=low)
+            low = self.window.precision == "bfloat16" and supports_bfloat16(chosen)
+            computes = OpenVinoNetwork(network, use_bf16=low)
         return NetworkPredictor(self, network, chosen, self.window, progress, computes)
 
     def _choose(
@@ -317,7 +314,7 @@ class NetworkPredictor:
             images = [method.whole_volume.normalize(image) for image in images]
         visit = study.followup
         computes = self.computes or self.network
-        maps = slide(
+        maps = sliding_window_inference(
             lambda patches: method.targets.activate(computes(patches)),
             images,
             None if visit.brain is None else visit.brain.array,
@@ -325,7 +322,7 @@ class NetworkPredictor:
             method.targets.maps,
             self.window,
             self.device,
-            lambda done, total: self.progress("windows", done, total),
+            on_progress=lambda done, total: self.progress("windows", done, total),
         )
         named = dict(zip(method.targets.maps, maps, strict=True))
         extra = {}
@@ -376,69 +373,9 @@ class Validation:
         return {name: float(np.mean([r[name] for r in rows if name in r])) for name in names}
 
 
-def read_weights(network: nn.Module, path: Path) -> None:
-    """Put the weights of a safetensors file into ``network``.
-
-    Raises:
-        InputError: If the file is missing, malformed, or of another network.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no such weights file")
-    try:
-        network.load_state_dict(load_file(str(path)))
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path}: not a safetensors file ({_first_line(error)})") from error
-    except RuntimeError as error:
-        raise InputError(f"{path}: weights of another network ({_first_line(error)})") from error
-
-
-def device_of(name: str) -> torch.device:
-    """The device of that name; "auto" is the first GPU, or the CPU where there is none.
-
-    Raises:
-        InputError: If there is no such device.
-    """
-    name = name.partition(",")[0]
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"device {name}: no such device") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {name}: no GPU found here")
-    return device
-
-
-def devices_of(name: str) -> tuple[torch.device, list[int]]:
-    """The first of several devices, and the numbers of all: "cuda:0,1,2" trains on three.
-
-    "cpu:0,1" trains in two processes on the processor. One device has one number.
-
-    Raises:
-        InputError: If there is no such device.
-    """
-    kind, colon, numbers = name.partition(":")
-    if "," not in numbers:
-        device = device_of(name)
-        return device, [device.index or 0]
-    try:
-        indices = [int(number) for number in numbers.split(",")]
-    except ValueError as error:
-        raise InputError(f"device {name}: write several as {kind}{colon}0,1") from error
-    first = device_of(f"{kind}:{indices[0]}")
-    if first.type == "cuda" and max(indices) >= torch.cuda.device_count():
-        raise InputError(f"device {name}: there are {torch.cuda.device_count()} GPUs")
-    return first, indices
-
-
 def _logger(folder: Path) -> Any:
     if importlib.util.find_spec("tensorboard") is None:
         return False
     from lightning.pytorch.loggers import TensorBoardLogger
 
     return TensorBoardLogger(folder, name="tensorboard", version="")
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:120]

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from lesionwise.inference.window import SlidingWindow
 from lesionwise.instances.components import ConnectedComponents
 from lesionwise.learning.effects import BiasField, Blur, Effects, Gamma, Noise
 from lesionwise.learning.losses import CrossEntropy, Dice, WeightedSum
@@ -10,7 +11,6 @@ from lesionwise.learning.samplers import WeightedSampling
 from lesionwise.learning.schedules import Constant, Patience
 from lesionwise.learning.targets import LesionMask
 from lesionwise.learning.volumes import ClipToRange, Orientations, WholeVolume
-from lesionwise.learning.window import SlidingWindow
 from lesionwise.methods.combine import Ensemble
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.networks.antialias_unet import AntialiasUNet

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from lesionwise.inference.window import SlidingWindow
 from lesionwise.instances.components import ConnectedComponents
 from lesionwise.learning.augment import AIR
 from lesionwise.learning.effects import BiasField, Blur, Effects, Gain, Gamma, Noise, Shift
@@ -11,7 +12,6 @@ from lesionwise.learning.samplers import PatchSampling
 from lesionwise.learning.schedules import HalfCosine
 from lesionwise.learning.targets import LesionLogit
 from lesionwise.learning.volumes import AffineAugmentation
-from lesionwise.learning.window import SlidingWindow
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.networks.pre_unet import PreUNet
 from lesionwise.preprocess.geometry import CropToNonzero, Resample

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 
+from lesionwise.inference.window import SlidingWindow
 from lesionwise.instances.components import ConnectedComponents
 from lesionwise.learning.effects import Contrast, Effects, Gain
 from lesionwise.learning.losses import Dice
@@ -11,7 +12,6 @@ from lesionwise.learning.samplers import PatchSampling
 from lesionwise.learning.schedules import HalfCosine
 from lesionwise.learning.targets import LesionMask
 from lesionwise.learning.volumes import AffineAugmentation
-from lesionwise.learning.window import SlidingWindow
 from lesionwise.methods.combine import Ensemble
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.networks.segresnet import seg_resnet

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lesionwise.inference.weights import WEIGHTS
 from lesionwise.instances.components import ConnectedComponents
-from lesionwise.methods.network import WEIGHTS, NetworkMethod
+from lesionwise.methods.network import NetworkMethod
 from lesionwise.recipe import Recipe
 from lesionwise.run.recipes import find_recipe
 from lesionwise.run.steps import load_steps, shared_steps

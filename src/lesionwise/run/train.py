@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import lesionwise
-from lesionwise.methods.network import INITIAL, WEIGHTS
+from lesionwise.inference.weights import INITIAL, WEIGHTS
 from lesionwise.recipe import Recipe
 from lesionwise.run.predict import RUN_FILE, read_run, sha256_of
 from lesionwise.run.prepare import (
