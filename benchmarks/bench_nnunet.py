@@ -30,7 +30,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lesionwise.learning.window import SlidingWindow, computes_bfloat16
+from lesionwise.inference.devices import supports_bfloat16
+from lesionwise.inference.window import SlidingWindow
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.methods.nnunet import Augmentation, Learning, Plans
 from lesionwise.methods.nnunet.cases import Case
@@ -125,7 +126,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, quiet():
         rows = measure(Path(name), told)
     print(f"patch {told.patch}³, {told.features} features, {torch.get_num_threads()} threads")
-    print(f"bfloat16 native: {computes_bfloat16(torch.device('cpu'))}")
+    print(f"bfloat16 native: {supports_bfloat16(torch.device('cpu'))}")
     for row in rows:
         print(row)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

@@ -26,10 +26,10 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from lesionwise.learning.engine import Compiled, has_openvino
+from lesionwise.inference.openvino import OpenVinoNetwork, has_openvino
+from lesionwise.inference.window import SlidingWindow, sliding_window_inference
 from lesionwise.learning.losses import InstanceLoss
 from lesionwise.learning.targets import CentersAndOffsets, Targets
-from lesionwise.learning.window import SlidingWindow, slide
 from lesionwise.networks.blocks import start_from
 from lesionwise.networks.unet import UNet
 from lesionwise.run.predict import load_model
@@ -71,7 +71,7 @@ def ours(
     window: SlidingWindow,
 ) -> np.ndarray:
     """The mask by this project's sliding window."""
-    maps = slide(
+    maps = sliding_window_inference(
         lambda patches: targets.activate(computes(patches)),
         [image], brain, size, targets.maps, window, CPU,
     )  # fmt: skip
@@ -158,7 +158,7 @@ def main() -> None:
     if importlib.util.find_spec("nnunetv2"):
         ways["nnU-Net, whole"] = lambda: nnunet_mask(contiguous, image, size, overlap, heads)
     if has_openvino():
-        exact, short = (Compiled(network, low=precision) for precision in (False, True))
+        exact, short = (OpenVinoNetwork(network, use_bf16=precision) for precision in (False, True))
         ways["OpenVINO float32, whole"] = lambda: ours(exact, targets, image, None, size, full)
         ways["OpenVINO bfloat16, whole"] = lambda: ours(short, targets, image, None, size, full)
         ways["OpenVINO bfloat16, brain"] = lambda: ours(short, targets, image, brain, size, full)

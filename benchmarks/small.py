@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from lesionwise.inference.window import SlidingWindow
 from lesionwise.learning.samplers import PatchSampling
-from lesionwise.learning.window import SlidingWindow
 from lesionwise.methods.candidates import CandidateMethod
 from lesionwise.methods.cascade import AddMaps
 from lesionwise.methods.composite import Ensemble, SegmentThenCompare

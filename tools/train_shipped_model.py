@@ -23,10 +23,10 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from lesionwise.inference.weights import WEIGHTS
 from lesionwise.io.bids import write_dataset_description
 from lesionwise.io.files import write_json
 from lesionwise.io.nifti import read_mask, read_volume, write_volume
-from lesionwise.methods.network import WEIGHTS
 from lesionwise.preprocess.geometry import resample_to, respaced
 from lesionwise.run.predict import read_run
 from lesionwise.run.prepare import prepare

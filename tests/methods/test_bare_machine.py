@@ -13,9 +13,11 @@ class Block:
             raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, Block())
-import lesionwise.learning, lesionwise.methods.network, lesionwise.methods.composite
-for module in pkgutil.iter_modules(lesionwise.learning.__path__):
-    importlib.import_module("lesionwise.learning." + module.name)
+import lesionwise.inference, lesionwise.learning, lesionwise.methods.network
+import lesionwise.methods.positive
+for package in (lesionwise.inference, lesionwise.learning):
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
 print("imported")
 """
 

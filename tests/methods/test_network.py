@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from lesionwise.inference.weights import read_weights
+from lesionwise.inference.window import SlidingWindow
 from lesionwise.learning.losses import InstanceLoss
 from lesionwise.learning.targets import CentersAndOffsets
-from lesionwise.learning.window import SlidingWindow
-from lesionwise.methods.network import NetworkMethod, device_of, read_weights
+from lesionwise.methods.network import NetworkMethod
 from lesionwise.methods.selection import Selection
 from lesionwise.networks.unet import UNet
 from lesionwise.types import Grid, InputError, RunContext, Study, TrainingData, Visit, Volume
@@ -152,8 +153,3 @@ def test_a_study_without_the_scan_is_named(tmp_path):
     method = replace(METHOD, scans=("t1w",))
     with pytest.raises(InputError, match="sub-s0: no t1w scan"):
         method.fit(TrainingData([_study(0)]), RunContext(tmp_path))
-
-
-def test_an_unknown_device_is_named():
-    with pytest.raises(InputError, match="device warp"):
-        device_of("warp")

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from lesionwise.io.prepared import PreparedStudies, write_prepared
+from lesionwise.inference.window import SlidingWindow
+from lesionwise.learning.dataset import PreparedStudies, write_prepared
 from lesionwise.learning.losses import CrossEntropy, DeepSupervision, Dice, WeightedSum
 from lesionwise.learning.optimizers import Sgd
 from lesionwise.learning.schedules import Patience, Plateau, StepDecay
 from lesionwise.learning.targets import LesionLogit, LesionMask
 from lesionwise.learning.volumes import ClipToRange, WholeVolume
-from lesionwise.learning.window import SlidingWindow
-from lesionwise.methods.network import NetworkMethod, devices_of
+from lesionwise.methods.network import NetworkMethod
 from lesionwise.methods.selection import Selection
 from lesionwise.networks.pre_unet import PreUNet
 from lesionwise.networks.unet import UNet
-from lesionwise.types import Grid, InputError, RunContext, Study, TrainingData, Visit, Volume
+from lesionwise.types import Grid, RunContext, Study, TrainingData, Visit, Volume
 
 SIDE = 16
 EXACT = SlidingWindow(precision="float32")
@@ -199,15 +199,6 @@ def test_tensorboard_shows_what_the_log_holds(tmp_path):
         for name in row.keys() - {"epoch"}:
             assert shown[name][row["epoch"]] == pytest.approx(row[name], rel=1e-6)
     assert shown.keys() == log(tmp_path)[0].keys() - {"epoch"}
-
-
-def test_several_devices_are_named_with_commas():
-    device, together = devices_of("cpu:0,1")
-    assert device.type == "cpu"
-    assert together == [0, 1]
-    assert devices_of("cpu")[1] == [0]
-    with pytest.raises(InputError, match="write several as cpu:0,1"):
-        devices_of("cpu:0,x")
 
 
 @pytest.mark.slow

@@ -13,14 +13,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from lesionwise.io.checked import MISSING as MISSING
 from lesionwise.io.checked import read_checked
 from lesionwise.types import InputError
+
+if TYPE_CHECKING:  # a machine that trains on prepared arrays needs no pandas
+    import pandas as pd
 
 _FAULTS_OF_THE_PLACE = {
     errno.EACCES,
@@ -67,10 +69,19 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write bytes atomically; a link at ``path`` is replaced, not followed.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
+    with atomic_path(path) as temporary, temporary.open("xb") as file:
+        file.write(data)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text atomically, with plain newlines on every system."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(text.encode("utf-8"))
+    write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: str | Path, data: Mapping[str, Any]) -> None:
@@ -113,7 +124,7 @@ def write_table(
         columns: names and order; by default those of the rows, in order of first appearance.
             Needed to give an empty table its header.
     """
-    if isinstance(rows, pd.DataFrame):
+    if not isinstance(rows, Sequence):
         columns = [str(name) for name in rows.columns] if columns is None else columns
         rows = [dict(zip(rows.columns, row, strict=True)) for row in rows.itertuples(index=False)]
     if columns is None:
@@ -133,6 +144,8 @@ def read_table(path: str | Path) -> pd.DataFrame:
     Raises:
         InputError: If the file is missing or is no table.
     """
+    import pandas as pd
+
     try:
         return pd.read_csv(
             path,
@@ -195,6 +208,8 @@ def _plain(value: Any) -> Any:
 
 
 def _cell(value: Any) -> str:
+    import pandas as pd
+
     if value is None or value is pd.NA or value is pd.NaT:
         return MISSING
     if isinstance(value, bool | np.bool_):

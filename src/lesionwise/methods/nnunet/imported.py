@@ -95,7 +95,7 @@ def _predictor(
     lesions: tuple[int, ...],
     device: str,
 ) -> tuple[Any, str]:
-    from lesionwise.methods.network import device_of
+    from lesionwise.inference.devices import device_of
 
     with quiet():
         from nnunetv2.utilities.plans_handling.plans_handler import PlansManager

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from lesionwise.inference.weights import INITIAL, WEIGHTS
 from lesionwise.methods.nnunet.cases import Case, CaseStep, case_of
 from lesionwise.methods.nnunet.settings import (
     Augmentation,
@@ -30,8 +31,6 @@ from lesionwise.types import (
     TrainingData,
 )
 
-WEIGHTS = "model.safetensors"
-INITIAL = "initial.safetensors"
 DESCRIPTION = "nnunet.json"
 SUMMARY = "training.json"
 """Written last: a run that has it is done."""
@@ -131,7 +130,7 @@ class NnunetMethod:
         require_nnunet()
         from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-        from lesionwise.methods.network import device_of
+        from lesionwise.inference.devices import device_of
         from lesionwise.methods.nnunet.checkpoints import load_network
         from lesionwise.methods.nnunet.predictor import NnunetPredictor, computed_by
         from lesionwise.methods.nnunet.trainer import HEADS, network_of
@@ -193,7 +192,7 @@ class NnunetMethod:
     def _train(self, space: Workspace, plans: dict[str, Any], run: RunContext) -> None:
         import torch
 
-        from lesionwise.methods.network import device_of
+        from lesionwise.inference.devices import device_of
         from lesionwise.methods.nnunet.checkpoints import (
             load_network,
             read_checkpoint,

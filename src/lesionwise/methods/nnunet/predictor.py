@@ -17,8 +17,8 @@ from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPre
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from numpy.typing import NDArray
 
-from lesionwise.learning.engine import Compiled, has_openvino
-from lesionwise.learning.window import computes_bfloat16
+from lesionwise.inference.devices import supports_bfloat16
+from lesionwise.inference.openvino import OpenVinoNetwork, has_openvino
 from lesionwise.methods.nnunet.cases import images_of, spacing_told
 from lesionwise.methods.nnunet.workspace import quiet
 from lesionwise.types import BoolArray, InputError, LesionMaps, Progress, Study, silent
@@ -110,7 +110,7 @@ class OnOpenvino(torch.nn.Module):
 
     def __init__(self, network: torch.nn.Module, *, low: bool) -> None:
         super().__init__()
-        self.compiled = Compiled(network, low=low)
+        self.compiled = OpenVinoNetwork(network, use_bf16=low)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.compiled(x)
@@ -123,7 +123,7 @@ def computed_by(
     network = network.to(device).eval()
     if engine != "openvino" or device.type != "cpu" or not has_openvino():
         return network
-    low = precision == "bfloat16" and not heads and computes_bfloat16(device)
+    low = precision == "bfloat16" and not heads and supports_bfloat16(device)
     return OnOpenvino(network, low=low).eval()
 
 
@@ -207,7 +207,7 @@ class NnunetPredictor:
         )
         windows.inside = np.asarray(outside[0] >= 0)
         low = self.precision == "bfloat16" and not self.heads
-        windows.low = low and computes_bfloat16(self.device)
+        windows.low = low and supports_bfloat16(self.device)
         windows.told = lambda done, total: self.progress("windows", done, total)
         labels = manager.get_label_manager(self.dataset)
         segments = labels.num_segmentation_heads

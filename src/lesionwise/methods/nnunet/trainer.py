@@ -13,7 +13,7 @@ from nnunetv2.training.loss.dice import get_tp_fp_fn_tn
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
-from lesionwise.learning.window import computes_bfloat16
+from lesionwise.inference.devices import supports_bfloat16
 from lesionwise.methods.nnunet.arrays import Arrays
 from lesionwise.methods.nnunet.cases import AXES
 from lesionwise.methods.nnunet.checkpoints import set_weights
@@ -192,7 +192,7 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         low = self.learning.precision == "bfloat16" and self.device.type == "cpu"
-        if not (low and computes_bfloat16(self.device)):
+        if not (low and supports_bfloat16(self.device)):
             return super().train_step(batch)  # type: ignore[no-any-return]
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16):

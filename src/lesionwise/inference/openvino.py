@@ -1,0 +1,159 @@
+"""A network computed by OpenVINO on the CPU, in place of torch.
+
+Plain torch is the reference; OpenVINO computes the same convolutions several times as fast.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import nn
+
+from lesionwise.inference.views import has_dropout_on
+from lesionwise.networks.blocks import Head
+from lesionwise.types import InputError
+
+Output: TypeAlias = torch.Tensor | tuple[torch.Tensor, ...]
+
+
+def has_openvino() -> bool:
+    """True where the package is installed."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+class OpenVinoNetwork:
+    """A network in evaluation mode, compiled when the first patches of each shape come.
+
+    Called with (B, C, I, J, K) float32 on the CPU, it returns what the network returns: a tensor
+    or a tuple. Every ``Head`` that makes an output is computed by torch in float32, whatever the
+    precision before it: half precision would round heatmaps to plateaus. Networks that end
+    otherwise are compiled whole.
+
+    A network with ``conditions``, or with dropout on, is computed by torch.
+
+    Args:
+        network: its weights are read when it is compiled, and not again.
+        use_bf16: compute in bfloat16 where the CPU has it.
+        threads: None takes torch's number.
+
+    Raises:
+        InputError: If OpenVINO is not installed.
+    """
+
+    def __init__(self, network: nn.Module, *, use_bf16: bool, threads: int | None = None) -> None:
+        if not has_openvino():
+            raise InputError("OpenVINO is not installed (pip install 'lesionwise[openvino]')")
+        self.network = network
+        self.use_bf16 = use_bf16
+        self.threads = threads
+        self._infer: dict[tuple[int, ...], Callable[[torch.Tensor], Output]] = {}
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """What the network is called with besides patches (``inference.window.call_network``)."""
+        return tuple(getattr(self.network, "conditions", ()))
+
+    def __call__(self, patches: torch.Tensor, **conditions: torch.Tensor) -> Any:
+        if self.conditions or has_dropout_on(self.network):
+            return self.network(patches, **conditions)
+        shape = tuple(patches.shape)
+        if shape not in self._infer:
+            self._infer[shape] = self._compile(shape)
+        return self._infer[shape](patches)
+
+    def _compile(self, shape: tuple[int, ...]) -> Callable[[torch.Tensor], Output]:
+        openvino = _import_openvino()
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+            torch.autocast("cpu", enabled=False),  # a caller's would be traced as casts
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")  # on tracing, which is what is wanted
+            network = copy.deepcopy(self.network).eval()
+            network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            body, heads, several = _without_heads(network, shape)
+            model = openvino.convert_model(body, example_input=torch.zeros(shape))
+        model.reshape(list(shape))
+        options = {
+            "INFERENCE_PRECISION_HINT": "bf16" if self.use_bf16 else "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": str(self.threads or torch.get_num_threads()),
+        }
+        request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
+
+        def infer(patches: torch.Tensor) -> Output:
+            results = request.infer([np.ascontiguousarray(patches.float().numpy())])
+            with torch.autocast("cpu", enabled=False):
+                outputs = tuple(
+                    head(torch.from_numpy(np.array(results[place])))
+                    for place, head in enumerate(heads)
+                )
+            return outputs if several else outputs[0]
+
+        return infer
+
+
+def _without_heads(
+    network: nn.Module, shape: tuple[int, ...]
+) -> tuple[nn.Module, list[nn.Module], bool]:
+    """A network without the heads that make its outputs, those heads, and whether it is a tuple.
+
+    The network itself with identities for heads, if an output comes from something else or a
+    head's output is used within the network too.
+    """
+    image = torch.randn((1, *shape[1:]), generator=torch.Generator().manual_seed(0))
+    made: list[tuple[str, torch.Tensor]] = []
+    hooks = [
+        module.register_forward_hook(
+            lambda module, given, output, name=name: made.append((name, output))
+        )
+        for name, module in network.named_modules()
+        if name and isinstance(module, Head)
+    ]
+    expected = network(image)
+    for hook in hooks:
+        hook.remove()
+    several = isinstance(expected, tuple)
+    outputs = _as_tuple(expected)
+    whole: tuple[nn.Module, list[nn.Module], bool] = (
+        network,
+        [nn.Identity()] * len(outputs),
+        several,
+    )
+    names = [next((n for n, tensor in made if tensor is output), None) for output in outputs]
+    if None in names:
+        return network, nothing, several
+    body = copy.deepcopy(network)
+    heads = [network.get_submodule(name) for name in names if name is not None]
+    for name in names:
+        parent, _, own = str(name).rpartition(".")
+        setattr(body.get_submodule(parent), own, nn.Identity())
+    try:
+        seen = [head(x) for head, x in zip(heads, _as_tuple(body(image)), strict=True)]
+        same = all(torch.allclose(a, b, atol=1e-4) for a, b in zip(seen, outputs, strict=True))
+    except (RuntimeError, ValueError):  # a shape that only the head's output has
+        same = False
+    return (body, heads, several) if same else (network, nothing, several)
+
+
+def _as_tuple(output: Output) -> tuple[torch.Tensor, ...]:
+    return output if isinstance(output, tuple) else (output,)
+
+
+def _import_openvino() -> Any:
+    """OpenVINO without its telemetry, which looks up a host and writes to the home folder.
+
+    OpenVINO takes a stub of its own where ``openvino_telemetry`` cannot be imported.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino

@@ -1,0 +1,289 @@
+"""A network applied to a whole volume, window by window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import product
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lesionwise.inference.devices import supports_bfloat16
+from lesionwise.inference.views import Apply, mirrored_mean
+from lesionwise.types import BoolArray, FloatArray, InputError
+
+Shape: TypeAlias = tuple[int, int, int]
+Box: TypeAlias = tuple[slice, ...]
+NO_CONDITIONS: Mapping[str, torch.Tensor] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class SlidingWindow:
+    """How a volume is covered.
+
+    Attributes:
+        overlap: share of a window's output that its neighbor covers too, along each axis.
+        mirror_axes: axes to mirror for test-time averaging: every combination of them is
+            applied, mirrored back and averaged. Empty: none.
+        windows_per_batch: computed together.
+        precision: "float32", or "bfloat16" where the processor computes it natively and
+            float32 elsewhere.
+        engine: what computes the network on a CPU: "torch", or "openvino" where that is
+            installed and torch elsewhere. A GPU always takes torch.
+        weighting: of the windows that saw a voxel: "gaussian" trusts a window's middle more than
+            its border, "uniform" all its voxels alike.
+        stride_vox: a fixed step along i, j, k instead of ``overlap``; the last window of an axis
+            ends with the volume.
+    """
+
+    overlap: float = 0.5
+    mirror_axes: tuple[int, ...] = ()
+    windows_per_batch: int = 1
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    engine: Literal["torch", "openvino"] = "torch"
+    weighting: Literal["gaussian", "uniform"] = "gaussian"
+    stride_vox: Shape | None = None
+
+
+def call_network(
+    network: Callable[..., Any],
+    image: torch.Tensor,
+    conditions: Mapping[str, torch.Tensor] = NO_CONDITIONS,
+) -> torch.Tensor | tuple[torch.Tensor, ...]:
+    """What a network returns for patches and the conditions that it names.
+
+    A network with ``conditions = ("spacing_mm",)`` is called as
+    ``network(image, spacing_mm=values)``, one without as ``network(image)``.
+
+    Args:
+        network: in training or in prediction.
+        image: (B, C, I, J, K).
+        conditions: by name, each (B, n), or (n,) for all patches alike; those that the network
+            does not name are left out.
+
+    Raises:
+        InputError: If the network names a condition that is not given.
+    """
+    named = tuple(getattr(network, "conditions", ()))
+    missing = [name for name in named if name not in conditions]
+    if missing:
+        raise InputError(f"the network needs {', '.join(missing)} of each sample")
+    values = {}
+    for name in named:
+        value = conditions[name].to(image.device, torch.float32)
+        values[name] = value if value.ndim > 1 else value.expand(len(image), -1)
+    return network(image, **values)  # type: ignore[no-any-return]
+
+
+def gaussian_weights(size: Shape) -> NDArray[np.float32]:
+    """Weight of each voxel of a window: a Gaussian of σ = size / 8 around its middle.
+
+    Scaled to a peak of 1 and kept above 1e-3, so that a voxel seen by one window's corner
+    alone is still divided by something.
+    """
+    profiles = []
+    for n in size:
+        distance = np.arange(n) - (n - 1) / 2
+        profiles.append(np.exp(-(distance**2) / (2 * (n / 8) ** 2)))
+    i, j, k = profiles
+    weights: NDArray[np.float64] = i[:, None, None] * j[None, :, None] * k[None, None, :]
+    clipped: NDArray[np.float64] = np.maximum(weights / weights.max(), 1e-3)
+    return clipped.astype(np.float32)
+
+
+def window_starts(length: int, size: int, overlap: float, stride: int | None = None) -> list[int]:
+    """First voxels of windows that cover ``length``.
+
+    With an overlap they are evenly spread, at most ``size * (1 - overlap)`` apart, rounded down.
+    With a stride they are that far apart; the last step may be shorter. The last window ends with
+    the volume. A volume shorter than a window has one, at 0.
+
+    Raises:
+        InputError: If the stride is below 1 or leaves gaps.
+    """
+    if stride is not None and not 1 <= stride <= size:
+        raise InputError(f"a stride of {stride} voxels does not fit windows of {size}")
+    if length <= size:
+        return [0]
+    last = length - size
+    if stride is not None:
+        return [*range(0, last, stride), last]
+    step = max(1, int(size * (1 - overlap)))
+    count = -(-last // step) + 1
+    return [round(n * last / (count - 1)) for n in range(count)]
+
+
+@dataclass(frozen=True)
+class _Tiling:
+    """Where windows lie.
+
+    Attributes:
+        size: of what the network takes.
+        output: of what it returns, in the middle of what it takes.
+        shape: of the volume, at least one output along each axis.
+        starts: first voxels of outputs in the volume. The volume that the network sees begins
+            ``margin`` voxels earlier, so inputs start at the same numbers there.
+    """
+
+    size: Shape
+    output: Shape
+    shape: Shape
+    starts: list[Shape]
+
+    @property
+    def margin(self) -> Shape:
+        i, j, k = ((n - m) // 2 for n, m in zip(self.size, self.output, strict=True))
+        return i, j, k
+
+
+def _tiling(
+    shape: Sequence[int],
+    size: Shape,
+    output: Sequence[int],
+    window: SlidingWindow,
+    brain: BoolArray | None,
+) -> _Tiling:
+    """Windows that cover the volume, without those whose output holds no brain voxel."""
+    if any(not 1 <= m <= n or (n - m) % 2 for n, m in zip(size, output, strict=True)):
+        raise InputError(
+            f"the network returns {_times(output)} voxels for {_times(size)}: the margin must be "
+            "the same on both sides"
+        )
+    i, j, k = (max(n, m) for n, m in zip(shape, output, strict=True))
+    strides = window.stride_vox or (None, None, None)
+    a, b, c = (
+        window_starts(n, m, window.overlap, stride)
+        for n, m, stride in zip((i, j, k), output, strides, strict=True)
+    )
+    starts = list(product(a, b, c))
+    if brain is not None:
+        starts = [start for start in starts if brain[_box(start, output)].any()]
+    x, y, z = output
+    return _Tiling(size, (x, y, z), (i, j, k), starts)
+
+
+@torch.inference_mode()
+def sliding_window_inference(
+    apply: Apply,
+    images: Sequence[FloatArray],
+    brain: BoolArray | None,
+    size: Shape,
+    maps: Sequence[str],
+    window: SlidingWindow,
+    device: torch.device,
+    *,
+    seed: int | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> NDArray[np.float32]:
+    """Maps of a whole volume as the weighted mean over all windows that saw each voxel.
+
+    The network may return less than it takes, the middle of it (convolutions without padding;
+    three slices in, one out): its output decides how windows lie. They cover the volume up to its
+    border, where the network sees zeros outside. Windows whose output holds no brain voxel are
+    not computed; what no window saw is 0. Sums are kept in float32.
+
+    Args:
+        apply: the network with its activations, on ``device``: from (B, C, I, J, K) to
+            (B, len(maps), I', J', K').
+        images: C arrays (I, J, K) of any size.
+        brain: (I, J, K); None counts everything as brain.
+        size: of what the network takes.
+        maps: names of the maps; ``offset_i`` and so on change sign when mirrored.
+        window: overlap, mirroring, precision.
+        device: to compute on.
+        seed: for networks with dropout on: windows are computed one at a time, each from random
+            numbers of its own that come from the seed and the window's place alone. Torch's random
+            state is as before afterwards.
+        on_progress: called with the number of windows done and their total.
+
+    Returns:
+        (len(maps), I, J, K) float32.
+
+    Raises:
+        InputError: If the output is larger than the input, or not in its middle, if the stride
+            leaves gaps, or if the network returns another number of maps.
+
+    Example:
+        >>> sliding_window_inference(
+        ...     lambda patches: network(patches).sigmoid(), [flair], brain, (96, 96, 96),
+        ...     ("probability",), SlidingWindow(), torch.device("cpu"))
+    """
+    shape = images[0].shape
+    use_bf16 = window.precision == "bfloat16" and supports_bfloat16(device)
+
+    def compute(volume: torch.Tensor, starts: Sequence[Shape]) -> torch.Tensor:
+        patches = torch.stack([volume[(slice(None), *_box(start, size))] for start in starts])
+        patches = patches.to(device)
+        if use_bf16:
+            patches = patches.to(memory_format=torch.channels_last_3d)
+        random = nullcontext() if seed is None else _seeded(device, (seed, *starts[0]))
+        with random, torch.autocast(device.type, torch.bfloat16, enabled=use_bf16):
+            output = mirrored_mean(apply, patches, maps, window.mirror_axes)
+        if output.shape[1] != len(maps):
+            raise InputError(f"the network returns {output.shape[1]} maps, not {len(maps)}")
+        return output.float().cpu()
+
+    per_batch = window.windows_per_batch if seed is None else 1
+    tiling = _tiling(shape, size, size, window, brain)
+    volume = _padded(images, tiling)
+    first: torch.Tensor | None = None
+    if tiling.starts:
+        first = compute(volume, tiling.starts[:per_batch])
+        if tuple(first.shape[2:]) != size:  # this output told its size and is not used
+            tiling = _tiling(shape, size, first.shape[2:], window, brain)
+            volume, first = _padded(images, tiling), None
+    weights = torch.ones(tiling.output)
+    if window.weighting == "gaussian":
+        weights = torch.from_numpy(gaussian_weights(tiling.output))
+    total = torch.zeros((len(maps), *tiling.shape), dtype=torch.float32)
+    weight = torch.zeros(tiling.shape, dtype=torch.float32)
+    done = 0
+    for starts in _batches(tiling.starts, per_batch):
+        outputs = compute(volume, starts) if first is None else first
+        first = None
+        for start, output in zip(starts, outputs, strict=True):
+            box = _box(start, tiling.output)
+            total[(slice(None), *box)] += output * weights
+            weight[box] += weights
+        done += len(starts)
+        on_progress(done, len(tiling.starts))
+    total /= weight.clamp(min=1e-12)
+    return total[(slice(None), *(slice(n) for n in shape))].numpy()
+
+
+def _padded(images: Sequence[FloatArray], tiling: _Tiling) -> torch.Tensor:
+    """(C, I, J, K) float32 with zeros around the images, as far as windows look."""
+    extent = [n + 2 * m for n, m in zip(tiling.shape, tiling.margin, strict=True)]
+    volume = torch.zeros((len(images), *extent), dtype=torch.float32)
+    for channel, image in enumerate(images):
+        volume[channel][_box(tiling.margin, image.shape)] = torch.from_numpy(
+            np.ascontiguousarray(image, dtype=np.float32)
+        )
+    return volume
+
+
+@contextmanager
+def _seeded(device: torch.device, numbers: tuple[int, ...]) -> Iterator[None]:
+    """Random numbers of torch that depend on these numbers alone, inside the block."""
+    state = np.random.SeedSequence(numbers).generate_state(2)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(int(state[0]) << 32 | int(state[1]))
+        yield
+
+
+def _box(start: Sequence[int], size: Sequence[int]) -> Box:
+    return tuple(slice(first, first + n) for first, n in zip(start, size, strict=True))
+
+
+def _batches(starts: list[Shape], size: int) -> Iterator[list[Shape]]:
+    for first in range(0, len(starts), size):
+        yield starts[first : first + size]
+
+
+def _times(size: Sequence[int]) -> str:
+    return " x ".join(map(str, size))

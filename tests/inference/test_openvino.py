@@ -1,0 +1,168 @@
+"""OpenVINO computes what torch computes, and reports to nobody."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from lesionwise.inference.openvino import OpenVinoNetwork
+from lesionwise.inference.views import MonteCarlo, dropout_on
+from lesionwise.networks.blocks import Head
+from lesionwise.networks.group_unet import GroupUNet
+from lesionwise.networks.planes import InPlane
+from lesionwise.networks.pre_unet import PreUNet
+from lesionwise.networks.unet import UNet
+
+pytest.importorskip("openvino")
+
+
+def noise(*shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+class TwoOutputs(nn.Module):
+    """Two heads of one body; the second output may be made from the first one."""
+
+    def __init__(self, chained=False, inner=False):
+        super().__init__()
+        self.body = nn.Conv3d(2, 4, 3, padding=1)
+        self.first = Head(4, 4)
+        self.second = Head(4, 4)
+        self.chained = chained
+        self.inner = inner
+
+    def forward(self, image):
+        x = self.body(image).relu()
+        if self.inner:
+            x = self.first(x).sin()
+            return x, x.cos()
+        first = self.first(x)
+        return first, self.second(first.sin() if self.chained else x)
+
+
+NETWORKS = {
+    "one": UNet(2, 6, (4, 8)),
+    "several heads, one output": PreUNet(2, 2, (8, 16)),
+    "a tuple": TwoOutputs(),
+    "a head after a head": TwoOutputs(chained=True),
+    "no head at the end": TwoOutputs(inner=True),
+    "no head at all": nn.Sequential(nn.Conv3d(2, 3, 3, padding=1), nn.Sigmoid()),
+    "nothing but a head": Head(2, 3),
+    "no padding": nn.Sequential(nn.Conv3d(2, 3, 3), nn.ReLU(), Head(3, 2)),
+    "planes": nn.Sequential(InPlane(nn.Conv2d(16, 4, 3, padding=1)), Head(4, 2)),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_float32_agrees_with_torch(name):
+    network = NETWORKS[name].eval()
+    patches = noise(2, 2, 8, 8, 8)
+    with torch.no_grad():
+        expected = network(patches)
+    seen = OpenVinoNetwork(network, use_bf16=False)(patches)
+    assert type(seen) is type(expected)
+    torch.testing.assert_close(seen, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["one", "a tuple"])
+def test_heads_at_the_end_are_computed_by_torch(name, monkeypatch):
+    network = NETWORKS[name].eval()
+    compiled = OpenVinoNetwork(network, use_bf16=False)
+    compiled(noise(1, 2, 8, 8, 8))
+    calls = []
+    forward = Head.forward
+    monkeypatch.setattr(Head, "forward", lambda *args: (calls.append(1), forward(*args))[1])
+    compiled(noise(1, 2, 8, 8, 8))
+    assert len(calls) == (2 if name == "a tuple" else 1)
+
+
+def test_each_shape_is_compiled_once():
+    network = UNet(1, 2, (4, 8)).eval()
+    compiled = OpenVinoNetwork(network, use_bf16=False)
+    for batch in (1, 2, 1):
+        assert compiled(torch.zeros((batch, 1, 8, 8, 8))).shape == (batch, 2, 8, 8, 8)
+    assert len(compiled._infer) == 2
+
+
+def test_it_compiles_while_torch_computes_in_half_precision():
+    network = GroupUNet(2, 2, features=(8, 16), dropout=0.5, groups=8).eval()
+    patches = noise(1, 2, 8, 8, 8)
+    with torch.inference_mode():
+        expected = network(patches)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            seen = OpenVinoNetwork(network, use_bf16=False)(patches)
+    torch.testing.assert_close(seen, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_compiling_leaves_the_network_and_the_random_state_alone():
+    network = UNet(1, 2, (4, 8)).eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    torch.manual_seed(0)
+    state = torch.random.get_rng_state()
+    OpenVinoNetwork(network, use_bf16=False)(torch.zeros(1, 1, 8, 8, 8))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_dropout_that_is_on_drops():
+    network = GroupUNet(1, 2, features=(8, 16), dropout=0.5, groups=8).eval()
+    compiled = OpenVinoNetwork(network, use_bf16=False)
+    image = noise(1, 1, 8, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(compiled(image), compiled(image))
+        with dropout_on(network):
+            assert not torch.equal(compiled(image), compiled(image))
+        apply = MonteCarlo(passes=2).around(network, compiled)
+        assert not torch.equal(apply(image), apply(image))
+
+
+class Scaled(nn.Module):
+    conditions = ("spacing_mm",)
+
+    def forward(self, image, spacing_mm):
+        return image * spacing_mm.sum(1).view(-1, 1, 1, 1, 1)
+
+
+def test_conditions_reach_the_network():
+    compiled = OpenVinoNetwork(Scaled(), use_bf16=False)
+    assert compiled.conditions == ("spacing_mm",)
+    seen = compiled(torch.ones(1, 1, 2, 2, 2), spacing_mm=torch.tensor([[1.0, 1.0, 3.0]]))
+    assert seen.unique().tolist() == [5.0]
+
+
+ALONE = """
+import socket
+
+def refuse(*args, **kwargs):
+    print("network:", args, flush=True)
+    raise SystemExit(3)
+
+for name in ("getaddrinfo", "gethostbyname", "create_connection"):
+    setattr(socket, name, refuse)
+socket.socket.connect = refuse
+socket.socket.connect_ex = refuse
+import threading, torch
+from lesionwise.inference.openvino import OpenVinoNetwork
+OpenVinoNetwork(torch.nn.Conv3d(1, 1, 1).eval(), use_bf16=False)(torch.zeros(1, 1, 4, 4, 4))
+for thread in threading.enumerate():
+    if thread is not threading.main_thread():
+        thread.join(5)
+print("computed")
+"""
+
+
+def test_it_looks_up_no_host_and_writes_nothing_to_the_home_folder(tmp_path):
+    quiet = {k: v for k, v in os.environ.items() if k not in ("CI", "TF_BUILD", "JENKINS_URL")}
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE],
+        env=quiet | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "computed", done.stdout + done.stderr
+    assert list(tmp_path.rglob("*")) == []

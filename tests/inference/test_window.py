@@ -1,0 +1,270 @@
+"""Sliding window: equal to the whole where the network looks at one voxel; margins; order."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from lesionwise.inference.views import MonteCarlo
+from lesionwise.inference.window import (
+    SlidingWindow,
+    call_network,
+    gaussian_weights,
+    sliding_window_inference,
+    window_starts,
+)
+from lesionwise.types import InputError
+
+CPU = torch.device("cpu")
+EXACT = SlidingWindow(overlap=0.5, precision="float32")
+
+
+def predict(apply, images, brain=None, size=(8, 8, 8), maps=("a",), window=EXACT, **options):
+    return sliding_window_inference(apply, images, brain, size, maps, window, CPU, **options)
+
+
+def noise(*shape):
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+def convolution(kernel, padding=0):
+    torch.manual_seed(0)
+    return nn.Conv3d(1, 1, kernel, padding=padding).eval()
+
+
+def whole(network, image):
+    with torch.no_grad():
+        return network(torch.from_numpy(image)[None, None])[0, 0].numpy()
+
+
+@given(
+    length=st.integers(1, 120),
+    size=st.integers(1, 40),
+    overlap=st.floats(0, 0.95),
+    stride=st.none() | st.integers(1, 40),
+)
+@settings(deadline=None)
+def test_windows_cover_everything_and_stay_inside(length, size, overlap, stride):
+    if stride is not None and stride > size:
+        return
+    starts = window_starts(length, size, overlap, stride)
+    covered = np.zeros(max(length, size), dtype=bool)
+    for start in starts:
+        covered[start : start + size] = True
+    assert covered.all()
+    assert starts[0] == 0
+    assert starts[-1] + size == max(length, size)
+    assert len(set(starts)) == len(starts)
+    step = stride or max(1, int(size * (1 - overlap)))
+    assert max(np.diff(starts), default=0) <= step
+
+
+def test_a_stride_is_kept_to_the_last_window_but_one():
+    assert window_starts(20, 8, 0.5, stride=5) == [0, 5, 10, 12]
+
+
+def test_a_stride_that_leaves_gaps_is_refused():
+    with pytest.raises(InputError, match="a stride of 9 voxels does not fit windows of 8"):
+        window_starts(20, 8, 0.5, stride=9)
+
+
+def test_a_network_of_single_voxels_is_applied_as_to_the_whole():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv3d(2, 4, 1), nn.ReLU(), nn.Conv3d(4, 3, 1)).eval()
+    images = [np.random.default_rng(n).standard_normal((13, 9, 21)) for n in range(2)]
+    seen = predict(network, images, maps=("a", "b", "c"))
+    with torch.no_grad():
+        expected = network(torch.from_numpy(np.stack(images)).float()[None])[0].numpy()
+    np.testing.assert_allclose(seen, expected, atol=1e-5)
+
+
+def test_a_convolution_is_right_away_from_window_edges():
+    network, image = convolution(3, padding=1), noise(32, 16, 16)
+    seen = predict(network, [image], size=(16, 16, 16))[0]
+    # A window's outer voxels miss a neighbor; their weight is at most that of their distance.
+    np.testing.assert_allclose(seen[9:15, 8, 8], whole(network, image)[9:15, 8, 8], atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(20, 17, 31), (5, 6, 7), (9, 9, 9)])
+@pytest.mark.parametrize("weighting", ["gaussian", "uniform"])
+@pytest.mark.parametrize("stride", [None, (3, 5, 4)])
+def test_convolutions_without_padding_are_those_of_the_zero_padded_volume(shape, weighting, stride):
+    valid = nn.Sequential(convolution((3, 5, 3)), convolution((3, 1, 3))).eval()
+    image = noise(*shape)
+    window = SlidingWindow(precision="float32", weighting=weighting, stride_vox=stride)
+    seen = predict(valid, [image], size=(9, 9, 9), window=window)[0]
+    padded = np.pad(image, ((2, 2), (2, 2), (2, 2)))
+    np.testing.assert_allclose(seen, whole(valid, padded), atol=1e-5)
+
+
+def test_three_slices_in_give_the_middle_one():
+    image = noise(10, 12, 5)
+    seen = predict(lambda patches: patches[..., 1:2], [image], size=(8, 8, 3))[0]
+    np.testing.assert_allclose(seen, image, atol=1e-6)
+
+
+def test_every_slice_has_its_neighbors_and_zeros_beyond_the_border():
+    image = noise(8, 8, 4)
+    seen = predict(lambda patches: patches.sum(-1, keepdim=True), [image], size=(8, 8, 3))[0]
+    padded = np.pad(image, ((0, 0), (0, 0), (1, 1)))
+    np.testing.assert_allclose(
+        seen, padded[..., :-2] + padded[..., 1:-1] + padded[..., 2:], atol=1e-5
+    )
+
+
+def test_a_window_counts_by_the_brain_in_its_output_and_not_in_its_margin():
+    calls = []
+
+    def middle(patches):
+        calls.append(len(patches))
+        return patches[..., 1:2]
+
+    brain = np.zeros((8, 8, 6), dtype=bool)
+    brain[3, 3, 2] = True
+    progress = []
+    seen = predict(
+        middle,
+        [np.ones(brain.shape)],
+        brain,
+        size=(8, 8, 3),
+        on_progress=lambda done, total: progress.append((done, total)),
+    )[0]
+    assert np.unique(np.nonzero(seen)[2]).tolist() == [2]
+    assert progress == [(1, 1)]
+    assert sum(calls) == 2  # one to learn the output's size
+
+
+@pytest.mark.parametrize("cut", [slice(1, None), slice(0, 0)])
+def test_an_output_that_is_not_in_the_middle_is_refused(cut):
+    with pytest.raises(InputError, match="the margin must be the same on both sides"):
+        predict(lambda patches: patches[..., cut], [np.ones((8, 8, 8))])
+
+
+def test_an_output_larger_than_the_input_is_refused():
+    with pytest.raises(InputError, match="returns 16 x 16 x 16 voxels for 8 x 8 x 8"):
+        predict(nn.Upsample(scale_factor=2), [np.ones((8, 8, 8))])
+
+
+def test_another_number_of_maps_is_refused():
+    with pytest.raises(InputError, match="the network returns 1 maps, not 2"):
+        predict(nn.Identity(), [np.ones((8, 8, 8))], maps=("a", "b"))
+
+
+def test_a_volume_smaller_than_the_window_keeps_its_shape():
+    seen = predict(nn.Identity(), [np.ones((5, 6, 7))])
+    np.testing.assert_allclose(seen, np.ones((1, 5, 6, 7)), atol=1e-6)
+
+
+def test_windows_without_brain_are_not_computed():
+    calls = []
+
+    def count(patches):
+        calls.append(len(patches))
+        return patches
+
+    brain = np.zeros((32, 8, 8), dtype=bool)
+    brain[30, 4, 4] = True
+    seen = predict(count, [np.ones(brain.shape)], brain)[0]
+    assert sum(calls) == 1
+    assert seen[:24].max() == 0
+    np.testing.assert_allclose(seen[24:], 1)
+
+
+def test_without_any_brain_everything_is_zero():
+    brain = np.zeros((8, 8, 8), dtype=bool)
+    assert not predict(nn.Identity(), [np.ones(brain.shape)], brain).any()
+
+
+def test_several_windows_at_once_change_nothing():
+    image = noise(20, 20, 9)
+    many = SlidingWindow(precision="float32", windows_per_batch=5)
+    np.testing.assert_array_equal(
+        predict(nn.Tanh(), [image]), predict(nn.Tanh(), [image], window=many)
+    )
+
+
+def test_uniform_weighting_averages_windows_alike():
+    values = iter([1.0, 3.0])
+
+    def constant(patches):
+        return torch.full_like(patches, next(values))
+
+    window = SlidingWindow(precision="float32", weighting="uniform", stride_vox=(4, 8, 8))
+    seen = predict(constant, [np.ones((12, 8, 8))], window=window)[0]
+    assert seen[:, 0, 0].tolist() == [1.0] * 4 + [2.0] * 4 + [3.0] * 4
+
+
+def test_weights_peak_in_the_middle_and_vanish_nowhere():
+    weights = gaussian_weights((9, 7, 5))
+    assert weights[4, 3, 2] == weights.max() == 1
+    assert weights.min() >= 1e-3
+
+
+class Conditioned(nn.Module):
+    conditions = ("spacing_mm",)
+
+    def forward(self, image, spacing_mm):
+        return image * spacing_mm[:, 2].view(-1, 1, 1, 1, 1)
+
+
+def test_a_network_gets_the_conditions_it_names_of_each_sample():
+    image = torch.ones(2, 1, 2, 2, 2)
+    given = {"spacing_mm": torch.tensor([[1.0, 1.0, 3.0], [1.0, 1.0, 5.0]]), "age": torch.ones(2)}
+    assert call_network(Conditioned(), image, given).amax((1, 2, 3, 4)).tolist() == [3.0, 5.0]
+    assert call_network(nn.Identity(), image, given) is image
+
+
+def test_one_condition_serves_all_windows_of_a_volume():
+    spacing = {"spacing_mm": torch.tensor([1.0, 1.0, 3.0])}
+    seen = predict(
+        lambda patches: call_network(Conditioned(), patches, spacing),
+        [np.ones((8, 8, 20))],
+        window=SlidingWindow(precision="float32", windows_per_batch=4),
+    )
+    np.testing.assert_allclose(seen, 3.0, rtol=1e-6)
+
+
+def test_a_missing_condition_is_named():
+    with pytest.raises(InputError, match="the network needs spacing_mm of each sample"):
+        call_network(Conditioned(), torch.ones(1, 1, 2, 2, 2))
+
+
+def dropping():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv3d(1, 8, 1), nn.Dropout3d(0.5), nn.Conv3d(8, 1, 1)).eval()
+    dropout = MonteCarlo(passes=3, seed=5)
+    return dropout.around(network, network), dropout.seed
+
+
+@pytest.mark.parametrize("windows_per_batch", [1, 4])
+def test_dropout_is_the_same_twice_and_leaves_the_random_state_alone(windows_per_batch):
+    apply, seed = dropping()
+    image = noise(16, 8, 8)
+    first = predict(apply, [image], seed=seed)
+    torch.manual_seed(99)
+    state = torch.random.get_rng_state()
+    window = SlidingWindow(precision="float32", windows_per_batch=windows_per_batch)
+    again = predict(apply, [image], window=window, seed=seed)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, predict(apply, [image], seed=seed + 1))
+
+
+def test_dropout_in_a_window_does_not_depend_on_the_windows_before():
+    apply, seed = dropping()
+    image = noise(24, 8, 8)
+    brain = np.zeros(image.shape, dtype=bool)
+    brain[23] = True
+    everywhere = predict(apply, [image], seed=seed)[0]
+    last = predict(apply, [image], brain, seed=seed)[0]
+    assert not last[:16].any()
+    np.testing.assert_array_equal(last[20:], everywhere[20:])
+
+
+def test_dropout_differs_between_windows():
+    apply, seed = dropping()
+    window = SlidingWindow(overlap=0.0, precision="float32")
+    seen = predict(apply, [np.ones((16, 8, 8))], window=window, seed=seed)[0]
+    assert not np.allclose(seen[:8], seen[8:])
