@@ -15,7 +15,7 @@ from lesionwise.instances.components import ConnectedComponents
 from lesionwise.inference.weights import WEIGHTS
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.recipe import Recipe
-from lesionwise.run.recipes import find_recipe
+from lesionwise.run.recipes import REDUCED, find_recipe
 from lesionwise.run.run_format import overrides_of
 from lesionwise.run.steps import load_steps, shared_steps
 from lesionwise.types import Finds, InputError, LesionMaps, Predictor, RunContext, Step, Study
@@ -206,9 +206,11 @@ def trusted_recipe(folder: Path, reference: str, trust: bool) -> Path:
 def _recipe_of(described: Mapping[str, Any], folder: Path, trust: bool = False) -> Recipe:
     reference = str(described["recipe"])
     overrides = overrides_of(dict(described))
-    if not reference.endswith(".py"):
+    name = reference.removesuffix(REDUCED)
+    if not name.endswith(".py"):
         return find_recipe(reference, overrides)
-    return find_recipe(trusted_recipe(folder, reference, trust), overrides)
+    path = trusted_recipe(folder, name, trust)
+    return find_recipe(f"{path}{reference.removeprefix(name)}", overrides)
 
 
 def _checked_hash(weights: Path, described: Mapping[str, Any]) -> str:

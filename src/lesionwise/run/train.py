@@ -25,7 +25,7 @@ from lesionwise.run.prepare import (
     prepare_auxiliary,
     refuse_shared_scans,
 )
-from lesionwise.run.recipes import find_recipe, settings
+from lesionwise.run.recipes import REDUCED, find_recipe, settings
 from lesionwise.run.run_format import FORMAT, format_of
 from lesionwise.run.steps import FITTED, fit_steps
 from lesionwise.types import InputError, Progress, RunContext, TrainingData, silent
@@ -226,13 +226,14 @@ def versions() -> dict[str, str]:
 
 def _keep_recipe(recipe: str | Path, folder: Path) -> str:
     text = str(recipe)
-    if not text.endswith(".py"):
+    path = text.removesuffix(REDUCED)
+    if not path.endswith(".py"):
         return text
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / "recipe.py"
-    if Path(recipe).resolve() != target.resolve():
-        shutil.copyfile(recipe, target)
-    return target.name
+    if Path(path).resolve() != target.resolve():
+        shutil.copyfile(path, target)
+    return target.name + text.removeprefix(path)
 
 
 def _begin(folder: Path, begun: Mapping[str, Any]) -> str:
