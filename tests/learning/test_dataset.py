@@ -4,16 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from lesionwise.learning.augment import IntensityAugmentation, SpatialAugmentation
 from lesionwise.learning.dataset import (
     PatchDataset,
     PreparedStudies,
+    channel_names,
     channels,
     instances_of_visit,
     read_prepared,
     write_prepared,
 )
+from lesionwise.learning.intensity_transforms import other_scanners
 from lesionwise.learning.samplers import PatchSampling
+from lesionwise.learning.spatial_transforms import SpatialAugmentation
 from lesionwise.learning.targets import CentersAndOffsets
 from lesionwise.types import Grid, InputError, Study, Visit, Volume
 
@@ -37,7 +39,7 @@ def _study(shape=(20, 18, 16), label="instances"):
 def _patches(study, seed=0, size=(8, 8, 8)):
     return PatchDataset(
         [study], ("flair",), CentersAndOffsets(), size, PatchSampling(0.5),
-        SpatialAugmentation(), IntensityAugmentation(), seed,
+        SpatialAugmentation(), other_scanners(), seed,
     )  # fmt: skip
 
 
@@ -119,3 +121,9 @@ def test_a_patch_has_the_shapes_the_losses_take():
 
 def test_a_patch_may_be_larger_than_the_volume():
     assert _patches(_study(), size=(32, 32, 32))[0]["image"].shape == (1, 32, 32, 32)
+
+
+def test_channels_are_named_by_scan_and_visit():
+    assert channel_names(("flair", "t1w"), 1) == ("flair@followup", "t1w@followup")
+    assert channel_names(("flair",), 2) == ("flair@baseline", "flair@followup")
+    assert channel_names(("flair",), 3) == ("flair@baseline", "flair@2", "flair@followup")

@@ -19,10 +19,16 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from lesionwise.learning.augment import Intensity, LesionContrast, Motion, Spatial, crop, view
+from lesionwise.learning.intensity_transforms import IntensityTransform, LesionContrast
+from lesionwise.learning.normalization import WholeVolume
 from lesionwise.learning.samplers import Sampling
+from lesionwise.learning.spatial_transforms import (
+    SpatialAugmentation,
+    SpatialTransform,
+    crop,
+    resample_patch,
+)
 from lesionwise.learning.targets import Targets, centers_of_mass, instances_of
-from lesionwise.learning.volumes import WholeVolume
 from lesionwise.types import (
     UNMOVED,
     BoolArray,
@@ -237,6 +243,16 @@ def channels(study: Study, scans: tuple[str, ...]) -> list[NDArray[Any]]:
     return arrays
 
 
+def channel_names(scans: tuple[str, ...], visits: int) -> tuple[str, ...]:
+    """A name for each channel, "flair@followup": the scan, then the visit.
+
+    The last visit is the follow-up; the first of several is the baseline, and others between
+    have their number.
+    """
+    names = ["baseline", *(str(n + 1) for n in range(1, visits - 1)), "followup"][-visits:]
+    return tuple(f"{scan}@{visit}" for visit in names for scan in scans)
+
+
 class PatchDataset(Dataset[dict[str, torch.Tensor]]):
     """Numbered random patches: patch n is the same whenever and wherever it is asked for.
 
@@ -262,8 +278,8 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         targets: Targets,
         patch_size_vox: tuple[int, int, int],
         sampling: Sampling,
-        spatial: Spatial | None,
-        intensity: Intensity | None,
+        spatial: SpatialAugmentation | None,
+        intensity: IntensityTransform | None,
         seed: int,
         lesion_contrast: LesionContrast = LesionContrast(),  # noqa: B008  (frozen)
         finds: Finds = "lesions",
@@ -273,6 +289,7 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
             raise InputError("no study to learn from")
         self.studies, self.scans, self.finds = studies, scans, finds
         self.cases = [Case(study, scans, finds) for study in studies]
+        self.channels = channel_names(scans, len(studies[0].visits))
         self.targets = targets
         self.patch_size_vox = patch_size_vox
         self.sampling = sampling
@@ -293,7 +310,7 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
     def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng([self.seed, number])
         chosen = self.cases[rng.integers(len(self.cases))]
-        order = (0, 1, 2) if self.spatial is None else self.spatial.order(rng)
+        order = (0, 1, 2) if self.spatial is None else self.spatial.axis_permutation(rng)
         case = in_order(chosen, order)
         if self.whole is None:
             image, instances = self._patch(case, rng)
@@ -309,27 +326,29 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         self, case: Case | View, rng: np.random.Generator
     ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         start = self.sampling.start(case, self.patch_size_vox, rng)
-        motion = Motion(np.eye(3))
+        transform = SpatialTransform.identity()
         if self.spatial is not None:
-            motion = self.spatial.draw(self.patch_size_vox, case.spacing_mm, rng)
-        image, instances = view(
-            list(case.images), case.instances, start, self.patch_size_vox, motion
+            transform = self.spatial.draw(self.patch_size_vox, case.spacing_mm, rng)
+        image, maps = resample_patch(
+            case.images, {"instances": case.instances}, start, self.patch_size_vox, transform
         )
-        return self._other_intensities(image, instances, rng), instances
+        return self._other_intensities(image, maps["instances"], rng), maps["instances"]
 
     def _patch_of_whole(
         self, case: Case | View, whole: WholeVolume, rng: np.random.Generator
     ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         i, j, k = case.shape
-        motion = Motion(np.eye(3))
+        transform = SpatialTransform.identity()
         if self.spatial is not None:
-            motion = self.spatial.draw((i, j, k), case.spacing_mm, rng)
-        brain = np.ones(case.shape, np.float32) if case.brain is None else case.brain
-        seen, instances = view([*case.images, brain], case.instances, (0, 0, 0), (i, j, k), motion)
-        image = self._other_intensities(seen[:-1], instances, rng)
+            transform = self.spatial.draw((i, j, k), case.spacing_mm, rng)
+        brain = np.ones(case.shape, bool) if case.brain is None else case.brain
+        beside = {"instances": case.instances, "brain": brain.astype(np.float32)}
+        image, maps = resample_patch(case.images, beside, (0, 0, 0), (i, j, k), transform)
+        instances = maps["instances"]
+        image = self._other_intensities(image, instances, rng)
         image = np.stack([whole.normalize(channel) for channel in image])
         centers = centers_of_mass(instances)[1]
-        moved = View(list(image), instances, centers, seen[-1] > 0.5, case.spacing_mm)
+        moved = View(list(image), instances, centers, maps["brain"] > 0.5, case.spacing_mm)
         start = self.sampling.start(moved, self.patch_size_vox, rng)
         cut = np.stack([crop(channel, start, self.patch_size_vox) for channel in image])
         return cut, np.ascontiguousarray(crop(instances, start, self.patch_size_vox))
@@ -338,4 +357,4 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         self, image: NDArray[np.float32], instances: NDArray[np.int32], rng: np.random.Generator
     ) -> NDArray[np.float32]:
         image = self.lesion_contrast(image, instances > 0, rng)
-        return image if self.intensity is None else self.intensity(image, rng)
+        return image if self.intensity is None else self.intensity(image, self.channels, rng)

@@ -20,7 +20,7 @@ from torch import nn
 from lesionwise.inference.weights import save_weights
 from lesionwise.learning.losses import Loss
 from lesionwise.learning.optimizers import Optimizer
-from lesionwise.learning.schedules import Moment, Patience, Schedule
+from lesionwise.learning.schedules import EarlyStopping, Schedule, TrainingProgress
 from lesionwise.types import Progress
 
 
@@ -44,10 +44,10 @@ class Optimization:
     def build(self, network: nn.Module) -> torch.optim.Optimizer:
         return self.optimizer.build(network, self.learning_rate, self.weight_decay)
 
-    def rate(self, at: Moment) -> float:
-        """The learning rate at a moment of the training."""
-        if at.share < self.warmup:
-            return self.learning_rate * at.share / self.warmup
+    def rate(self, at: TrainingProgress) -> float:
+        """The learning rate at that point of the training."""
+        if at.fraction < self.warmup:
+            return self.learning_rate * at.fraction / self.warmup
         return self.learning_rate * self.schedule.factor(at)
 
 
@@ -101,7 +101,7 @@ class Course(L.Callback):
         keep: int,
         progress: Progress,
         ranked_by: Sequence[str] = ("dsc",),
-        stop: Patience | None = None,
+        stop: EarlyStopping | None = None,
     ) -> None:
         self.folder = folder
         self.epochs = epochs
@@ -139,7 +139,7 @@ class Course(L.Callback):
         self.started = time.monotonic()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.stop is not None and self.stop.is_over(self.history):
+        if self.stop is not None and self.stop.should_stop(self.history):
             trainer.should_stop = True
 
     def share(self, trainer: L.Trainer) -> float:
@@ -154,8 +154,8 @@ class Course(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, Learner)
-        moment = Moment(self.share(trainer), self.epochs, self.history)
-        rate = pl_module.optimization.rate(moment)
+        progress = TrainingProgress(self.share(trainer), self.epochs, self.history)
+        rate = pl_module.optimization.rate(progress)
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = rate
 
@@ -191,7 +191,7 @@ class Course(L.Callback):
             row |= {f"validation_{name}": value for name, value in scores.items()}
             self._keep(epoch, scores, pl_module.network, trainer.is_global_zero)
         self.history.append(row)
-        if self.stop is not None and self.stop.is_over(self.history):
+        if self.stop is not None and self.stop.should_stop(self.history):
             trainer.should_stop = True
         if trainer.is_global_zero:
             self._log(row)

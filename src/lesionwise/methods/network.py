@@ -20,20 +20,19 @@ from lesionwise.inference.devices import device_of, devices_of, supports_bfloat1
 from lesionwise.inference.openvino import OpenVinoNetwork, has_openvino
 from lesionwise.inference.weights import INITIAL, WEIGHTS, read_weights, save_weights
 from lesionwise.inference.window import SlidingWindow, sliding_window_inference
-from lesionwise.learning.augment import (
-    Intensity,
-    IntensityAugmentation,
-    LesionContrast,
-    Spatial,
-    SpatialAugmentation,
-)
 from lesionwise.learning.dataset import PatchDataset, channels, reference_of
+from lesionwise.learning.intensity_transforms import (
+    IntensityTransform,
+    LesionContrast,
+    other_scanners,
+)
 from lesionwise.learning.losses import Loss
+from lesionwise.learning.normalization import WholeVolume
 from lesionwise.learning.optimizers import AdamW, Optimizer
 from lesionwise.learning.samplers import EpochSampler, PatchSampling, Sampling
-from lesionwise.learning.schedules import HalfCosine, Patience, Schedule
+from lesionwise.learning.schedules import CosineAnnealing, EarlyStopping, Schedule
+from lesionwise.learning.spatial_transforms import SpatialAugmentation
 from lesionwise.learning.targets import Targets
-from lesionwise.learning.volumes import WholeVolume
 from lesionwise.methods.selection import Selection
 from lesionwise.networks.blocks import start_from
 from lesionwise.types import (
@@ -74,7 +73,7 @@ class NetworkMethod:
         weight_decay: as the optimizer takes it.
         warmup: share of the training over which the rate rises.
         optimizer: None is ``AdamW()``.
-        schedule: of the learning rate; None is ``HalfCosine()``.
+        schedule: of the learning rate; None is ``CosineAnnealing()``.
         stop: ends the training early; None never does.
         whole_volume: augments and normalizes volumes, not patches; prediction normalizes alike.
         sync_batch_norm: True takes a batch's statistics over all devices that train together.
@@ -97,14 +96,14 @@ class NetworkMethod:
     patches_per_epoch: int
     finds: Finds = "lesions"
     sampling: Sampling = field(default_factory=PatchSampling)
-    spatial: Spatial | None = field(default_factory=SpatialAugmentation)
-    intensity: Intensity | None = field(default_factory=IntensityAugmentation)
+    spatial: SpatialAugmentation | None = field(default_factory=SpatialAugmentation)
+    intensity: IntensityTransform | None = field(default_factory=other_scanners)
     lesion_contrast: LesionContrast = field(default_factory=LesionContrast)
     weight_decay: float = 0.0
     warmup: float = 0.0
     optimizer: Optimizer | None = None
     schedule: Schedule | None = None
-    stop: Patience | None = None
+    stop: EarlyStopping | None = None
     whole_volume: WholeVolume | None = None
     sync_batch_norm: bool | None = None
     validate_every: int = 5
@@ -182,7 +181,7 @@ class NetworkMethod:
             self.weight_decay,
             self.warmup,
             self.optimizer or AdamW(),
-            self.schedule or HalfCosine(),
+            self.schedule or CosineAnnealing(),
         )
         learner = module.Learner(network, self.loss, optimization)
         resume_from = str(last) if run.resume and last.exists() else None

@@ -4,13 +4,18 @@ from functools import partial
 
 from lesionwise.inference.window import SlidingWindow
 from lesionwise.instances.components import ConnectedComponents
-from lesionwise.learning.effects import BiasField, Blur, Effects, Gamma, Noise
+from lesionwise.learning.intensity_transforms import BiasField, Blur, Compose, Gamma, Noise
 from lesionwise.learning.losses import CrossEntropy, Dice, WeightedSum
+from lesionwise.learning.normalization import ClipToRange, WholeVolume
 from lesionwise.learning.optimizers import Sgd
 from lesionwise.learning.samplers import WeightedSampling
-from lesionwise.learning.schedules import Constant, Patience
+from lesionwise.learning.schedules import Constant, EarlyStopping
+from lesionwise.learning.spatial_transforms import (
+    RandomAffine,
+    RandomElastic,
+    SpatialAugmentation,
+)
 from lesionwise.learning.targets import LesionMask
-from lesionwise.learning.volumes import ClipToRange, Orientations, WholeVolume
 from lesionwise.methods.combine import Ensemble
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.networks.antialias_unet import AntialiasUNet
@@ -35,14 +40,19 @@ MEMBER = NetworkMethod(
     optimizer=Sgd(momentum=0.95),
     learning_rate=1e-3,
     schedule=Constant(),
-    stop=Patience(steps=2000, metric="validation_dsc"),
+    stop=EarlyStopping(patience=2000, unit="steps", metric="validation_dsc"),
     epochs=400,
     patch_size_vox=(96, 96, 96),
     batch_size=4,
     patches_per_epoch=200,  # 50 steps between validations
     sampling=WeightedSampling(background=0.0, brain=1.0, lesion=100.0),
-    spatial=Orientations(moved=0.75, elastic=0.2, rotation_deg=45.0, scale=(0.8, 1.2)),
-    intensity=Effects(
+    spatial=SpatialAugmentation(  # 0.75 in all: a fifth elastic, four fifths affine
+        axes="permute",
+        affine=RandomAffine(0.6, rotation_deg=45.0, scale_per_axis=(0.8, 1.2)),
+        elastic=RandomElastic(0.15, displacement_mm=7.5, distribution="uniform", control_points=7),
+        exclusive=True,
+    ),
+    intensity=Compose(
         (
             BiasField((0.0, 0.5), probability=0.5),
             Gamma((0.74, 1.35), probability=0.8),

@@ -4,12 +4,16 @@ from dataclasses import replace
 from functools import partial
 
 from lesionwise.instances.components import ConnectedComponents
-from lesionwise.learning.augment import SpatialAugmentation
-from lesionwise.learning.effects import Contrast, Effects, Gain, Gamma
+from lesionwise.learning.intensity_transforms import Brightness, Compose, Contrast, Gamma
 from lesionwise.learning.losses import CrossEntropy
 from lesionwise.learning.optimizers import Adam
 from lesionwise.learning.samplers import PatchSampling
 from lesionwise.learning.schedules import Constant
+from lesionwise.learning.spatial_transforms import (
+    RandomAffine,
+    RandomElastic,
+    SpatialAugmentation,
+)
 from lesionwise.learning.targets import LesionMask
 from lesionwise.methods.cascade import AddMaps, LastVisitOnly, VisitDifference
 from lesionwise.methods.combine import Ensemble
@@ -25,7 +29,7 @@ from lesionwise.recipe import Recipe
 
 FOLDS = 4
 FEATURES = (32, 64, 128, 256, 320, 320)
-INTENSITY = (Gain((0.75, 1.25), probability=0.15), Contrast((0.75, 1.25), probability=0.15))
+INTENSITY = (Brightness((0.75, 1.25), probability=0.15), Contrast((0.75, 1.25), probability=0.15))
 
 STAGE_ONE = NetworkMethod(
     network=partial(InstanceUNet, in_channels=1, out_channels=2, features=FEATURES),
@@ -41,8 +45,12 @@ STAGE_ONE = NetworkMethod(
     batch_size=2,
     patches_per_epoch=16,
     sampling=PatchSampling(lesion_share=0.5),
-    spatial=SpatialAugmentation(flip=0.5, affine=0.3, rotation_deg=20.0, elastic=0.15),
-    intensity=Effects((*INTENSITY, Gamma((0.7, 1.5), probability=0.3, keep_moments=True))),
+    spatial=SpatialAugmentation(
+        flip=0.5,
+        affine=RandomAffine(0.3, rotation_deg=20.0, scale=(0.8, 1.25), scale_per_axis=(0.95, 1.05)),
+        elastic=RandomElastic(0.15, displacement_mm=3.0),
+    ),
+    intensity=Compose((*INTENSITY, Gamma((0.7, 1.5), probability=0.3, keep_moments=True))),
     validate_every=50,
 )
 
@@ -51,7 +59,7 @@ STAGE_TWO = replace(
     network=partial(InstanceUNet, in_channels=2, out_channels=2, features=FEATURES),
     scans=("probability_change", "flair"),
     finds="new",
-    intensity=Effects(INTENSITY),
+    intensity=Compose(INTENSITY),
 )
 
 RECIPE = Recipe(

@@ -4,7 +4,7 @@ from functools import partial
 
 from lesionwise.instances.filters import DropSmall
 from lesionwise.instances.offsets import OffsetVoting
-from lesionwise.learning.losses import InstanceLoss, SegmentationLoss
+from lesionwise.learning.losses import Dice, Focal, InstanceLoss, WeightedSum
 from lesionwise.learning.targets import CentersAndOffsets
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.methods.selection import Selection
@@ -31,7 +31,9 @@ RECIPE = Recipe(
         network=partial(UNet, in_channels=1, out_channels=6, features=(32, 64, 128)),
         scans=("flair",),
         targets=CentersAndOffsets(sigma_mm=2.0),
-        loss=InstanceLoss(SegmentationLoss(focal=1.0, dice=0.5), heatmap=2000.0, offsets=0.5),
+        loss=InstanceLoss(
+            WeightedSum(((1.0, Focal(gamma=2.0)), (0.5, Dice()))), heatmap=2000.0, offsets=0.5
+        ),
         learning_rate=1e-4,
         epochs=300,
         patch_size_vox=(96, 96, 96),

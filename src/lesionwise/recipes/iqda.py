@@ -3,7 +3,7 @@
 from functools import partial
 
 from lesionwise.instances.components import ConnectedComponents
-from lesionwise.learning.effects import AxialMean, Blur, Effects, OneOf, Sharpen
+from lesionwise.learning.intensity_transforms import AxialMean, Blur, Compose, OneOf, Sharpen
 from lesionwise.learning.losses import Dice
 from lesionwise.learning.optimizers import Adam
 from lesionwise.learning.samplers import PatchSampling
@@ -45,7 +45,7 @@ RECIPE = Recipe(
         patches_per_epoch=500,
         sampling=PatchSampling(lesion_share=0.5),
         spatial=None,
-        intensity=Effects(
+        intensity=Compose(
             (OneOf((Blur((0.5, 1.75)), Sharpen((0.5, 1.75)), AxialMean((2, 3, 4)))),)
         ),
     ),

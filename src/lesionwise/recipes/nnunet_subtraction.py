@@ -7,8 +7,8 @@ from lesionwise.learning.losses import CrossEntropy, Dice, WeightedSum
 from lesionwise.learning.optimizers import Adam
 from lesionwise.learning.samplers import PatchSampling
 from lesionwise.learning.schedules import Constant
+from lesionwise.learning.spatial_transforms import RandomAffine, SpatialAugmentation
 from lesionwise.learning.targets import LesionMask
-from lesionwise.learning.volumes import AffineAugmentation
 from lesionwise.methods.combine import Pretrained, SegmentThenCompare
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.networks.instance_unet import InstanceUNet
@@ -31,7 +31,9 @@ NETWORK = NetworkMethod(
     batch_size=2,
     patches_per_epoch=250,
     sampling=PatchSampling(lesion_share=0.5),
-    spatial=AffineAugmentation(flip=0.5, probability=0.5, rotation_deg=15.0, shear=0.1),
+    spatial=SpatialAugmentation(
+        flip=0.5, affine=RandomAffine(0.5, rotation_deg=15.0, shear=0.1), elastic=None
+    ),
     intensity=None,
 )
 

@@ -4,14 +4,22 @@ from functools import partial
 
 from lesionwise.inference.window import SlidingWindow
 from lesionwise.instances.components import ConnectedComponents
-from lesionwise.learning.augment import AIR
-from lesionwise.learning.effects import BiasField, Blur, Effects, Gain, Gamma, Noise, Shift
+from lesionwise.learning.intensity_transforms import (
+    AIR_Z_SCORE,
+    BiasField,
+    Blur,
+    Brightness,
+    Compose,
+    Gamma,
+    Noise,
+    Shift,
+)
 from lesionwise.learning.losses import DeepSupervision, Dice, Focal, WeightedSum
 from lesionwise.learning.optimizers import AdamW
 from lesionwise.learning.samplers import PatchSampling
-from lesionwise.learning.schedules import HalfCosine
+from lesionwise.learning.schedules import CosineAnnealing
+from lesionwise.learning.spatial_transforms import RandomAffine, SpatialAugmentation
 from lesionwise.learning.targets import LesionLogit
-from lesionwise.learning.volumes import AffineAugmentation
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.networks.pre_unet import PreUNet
 from lesionwise.preprocess.geometry import CropToNonzero, Resample
@@ -41,22 +49,24 @@ RECIPE = Recipe(
         optimizer=AdamW(),
         learning_rate=1e-5,
         weight_decay=1e-2,
-        schedule=HalfCosine(),
+        schedule=CosineAnnealing(),
         epochs=400,
         patch_size_vox=(128, 128, 128),
         batch_size=2,
         patches_per_epoch=500,  # 250 steps, 100 000 in all
         sampling=PatchSampling(lesion_share=0.5),
-        spatial=AffineAugmentation(
-            flip=0.5, probability=0.5, rotation_deg=15.0, scale=(0.85, 1.15), shear=0.1
+        spatial=SpatialAugmentation(
+            flip=0.5,
+            affine=RandomAffine(0.5, rotation_deg=15.0, scale_per_axis=(0.85, 1.15), shear=0.1),
+            elastic=None,
         ),
-        intensity=Effects(
+        intensity=Compose(
             (
                 Noise((0.0, 0.1), probability=0.15),
                 Blur((0.25, 1.5), probability=0.15),
-                Gain((0.7, 1.3), probability=0.15),
+                Brightness((0.7, 1.3), probability=0.15),
                 Shift((-0.3, 0.3), probability=0.15),
-                BiasField((0.05, 0.25), probability=0.15, zero=AIR),
+                BiasField((0.05, 0.25), probability=0.15, zero=AIR_Z_SCORE),
                 Gamma((0.5, 2.0), probability=0.15),
             )
         ),

@@ -5,13 +5,13 @@ from functools import partial
 
 from lesionwise.inference.window import SlidingWindow
 from lesionwise.instances.components import ConnectedComponents
-from lesionwise.learning.effects import Contrast, Effects, Gain
+from lesionwise.learning.intensity_transforms import Brightness, Compose, Contrast
 from lesionwise.learning.losses import Dice
 from lesionwise.learning.optimizers import AdamW
 from lesionwise.learning.samplers import PatchSampling
-from lesionwise.learning.schedules import HalfCosine
+from lesionwise.learning.schedules import CosineAnnealing
+from lesionwise.learning.spatial_transforms import SpatialAugmentation
 from lesionwise.learning.targets import LesionMask
-from lesionwise.learning.volumes import AffineAugmentation
 from lesionwise.methods.combine import Ensemble
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.networks.segresnet import seg_resnet
@@ -30,15 +30,17 @@ DEEP = NetworkMethod(
     optimizer=AdamW(decays="kernels"),
     learning_rate=2e-4,
     weight_decay=1e-5,
-    schedule=HalfCosine(end=0.0),
+    schedule=CosineAnnealing(end=0.0),
     sync_batch_norm=True,
     epochs=200,
     patch_size_vox=(128, 128, 128),
     batch_size=1,
     patches_per_epoch=32,
     sampling=PatchSampling(lesion_share=0.5),
-    spatial=AffineAugmentation(flip=0.5, probability=0.0),
-    intensity=Effects((Contrast((0.7, 1.3), probability=0.3), Gain((0.9, 1.1), probability=0.3))),
+    spatial=SpatialAugmentation(flip=0.5, affine=None, elastic=None),
+    intensity=Compose(
+        (Contrast((0.7, 1.3), probability=0.3), Brightness((0.9, 1.1), probability=0.3))
+    ),
 )
 SHALLOW = replace(
     DEEP,

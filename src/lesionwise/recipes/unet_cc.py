@@ -4,7 +4,7 @@ from functools import partial
 
 from lesionwise.instances.components import ConnectedComponents
 from lesionwise.instances.filters import DropSmall
-from lesionwise.learning.losses import SegmentationLoss
+from lesionwise.learning.losses import Dice, Focal, WeightedSum
 from lesionwise.learning.targets import LesionMask
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.methods.selection import Selection
@@ -31,7 +31,7 @@ RECIPE = Recipe(
         network=partial(UNet, in_channels=1, out_channels=2, features=(32, 64, 128)),
         scans=("flair",),
         targets=LesionMask(),
-        loss=SegmentationLoss(focal=1.0, dice=0.5),
+        loss=WeightedSum(((1.0, Focal(gamma=2.0)), (0.5, Dice()))),
         learning_rate=1e-4,
         epochs=300,
         patch_size_vox=(96, 96, 96),
