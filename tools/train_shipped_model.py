@@ -57,9 +57,9 @@ SETTINGS = (
     "method.warmup=0.01",
     "method.validate_every=8",
     "method.selection.top_k=3",
-    "method.intensity.contrast=0.5",
-    "method.intensity.low_resolution=0.25",
-    "method.intensity.gamma=0.3",
+    "method.intensity.effects.4.probability=0.5",
+    "method.intensity.effects.0.probability=0.25",
+    "method.intensity.effects.3.probability=0.3",
     "method.lesion_contrast.probability=0.5",
 )
 HEADS = ("method.loss.heatmap=100.0", "method.loss.offsets=0.1")

@@ -6,20 +6,20 @@ import pytest
 
 from lesionwise.learning.schedules import (
     Constant,
+    CosineAnnealing,
     CosineRestarts,
-    HalfCosine,
+    EarlyStopping,
     LinearDecay,
-    Moment,
-    Patience,
     Piecewise,
     Plateau,
     Polynomial,
     StepDecay,
+    TrainingProgress,
 )
 
 
 def at(epoch, epochs=100, history=()):
-    return Moment(epoch / epochs, epochs, history)
+    return TrainingProgress(epoch / epochs, epochs, history)
 
 
 def rows(metric, values, steps_per_epoch=10):
@@ -33,10 +33,10 @@ def rows(metric, values, steps_per_epoch=10):
     ("schedule", "epoch", "factor"),
     [
         (Constant(), 77, 1.0),
-        (HalfCosine(), 0, 1.0),
-        (HalfCosine(), 50, 0.5),
-        (HalfCosine(), 100, 0.0),
-        (HalfCosine(end=0.1), 100, 0.1),
+        (CosineAnnealing(), 0, 1.0),
+        (CosineAnnealing(), 50, 0.5),
+        (CosineAnnealing(), 100, 0.0),
+        (CosineAnnealing(end=0.1), 100, 0.1),
         (CosineRestarts(period=10), 5, 0.5),
         (CosineRestarts(period=10), 10, 1.0),
         (CosineRestarts(period=10, end=0.01), 9.999999, 0.01),
@@ -47,9 +47,9 @@ def rows(metric, values, steps_per_epoch=10):
         (Piecewise(((0.5, 0.1), (0.8, 0.01))), 49, 1.0),
         (Piecewise(((0.5, 0.1), (0.8, 0.01))), 50, 0.1),
         (Piecewise(((0.5, 0.1), (0.8, 0.01))), 80, 0.01),
-        (LinearDecay(constant=25), 25, 1.0),
-        (LinearDecay(constant=25), 62.5, 0.5),
-        (LinearDecay(constant=25), 100, 0.0),
+        (LinearDecay(constant_epochs=25), 25, 1.0),
+        (LinearDecay(constant_epochs=25), 62.5, 0.5),
+        (LinearDecay(constant_epochs=25), 100, 0.0),
     ],
 )
 def test_factors(schedule, epoch, factor):
@@ -57,7 +57,7 @@ def test_factors(schedule, epoch, factor):
 
 
 def test_a_plateau_lowers_the_rate_after_its_patience_and_counts_again():
-    schedule = Plateau(metric="total", factor_each=0.2, patience=2)
+    schedule = Plateau(metric="total", gamma=0.2, patience=2)
     falling = rows("total", [1.0, 0.9, 0.8])
     assert schedule.factor(at(3, history=falling)) == 1.0
     assert schedule.factor(at(4, history=rows("total", [1.0, 0.9, 0.9]))) == 1.0
@@ -67,8 +67,8 @@ def test_a_plateau_lowers_the_rate_after_its_patience_and_counts_again():
     assert schedule.factor(at(6, history=stiller)) == pytest.approx(0.04)
 
 
-def test_a_gain_below_the_least_is_none():
-    schedule = Plateau(metric="total", patience=2, least_gain=0.005)
+def test_an_improvement_below_the_smallest_is_none():
+    schedule = Plateau(metric="total", patience=2, min_improvement=0.005)
     assert schedule.factor(at(3, history=rows("total", [1.0, 0.996, 0.9955]))) == pytest.approx(0.1)
     assert schedule.factor(at(3, history=rows("total", [1.0, 0.99, 0.98]))) == 1.0
 
@@ -79,18 +79,54 @@ def test_epochs_without_the_value_are_waited_through():
     assert schedule.factor(at(4, history=history)) == 1.0
 
 
-def test_patience_ends_after_so_many_steps_without_gain():
-    stop = Patience(steps=20)
-    assert not stop.is_over(rows("validation_dsc", [0.1, 0.3, 0.2]))
-    assert stop.is_over(rows("validation_dsc", [0.1, 0.3, 0.2, 0.2]))
-    assert not stop.is_over(rows("validation_dsc", [0.1, 0.3, 0.2, 0.31]))
-    assert not stop.is_over(rows("total", [1.0] * 50))
+def test_a_training_stops_after_so_many_steps_without_improvement():
+    stop = EarlyStopping(patience=20)
+    assert not stop.should_stop(rows("validation_dsc", [0.1, 0.3, 0.2]))
+    assert stop.should_stop(rows("validation_dsc", [0.1, 0.3, 0.2, 0.2]))
+    assert not stop.should_stop(rows("validation_dsc", [0.1, 0.3, 0.2, 0.31]))
+    assert not stop.should_stop(rows("total", [1.0] * 50))
 
 
-def test_an_equal_value_is_no_gain():
-    assert Patience(steps=20).is_over(rows("validation_dsc", [0.3, 0.3, 0.3]))
+def test_an_equal_value_is_no_improvement():
+    assert EarlyStopping(patience=20).should_stop(rows("validation_dsc", [0.3, 0.3, 0.3]))
 
 
 def test_a_training_cut_short_runs_through_the_whole_schedule():
-    assert HalfCosine().factor(Moment(share=1.0, epochs=10**6)) == pytest.approx(0)
-    assert math.isclose(Moment(share=0.25, epochs=8).epoch, 2)
+    assert CosineAnnealing().factor(TrainingProgress(fraction=1.0, epochs=10**6)) == pytest.approx(
+        0
+    )
+    assert math.isclose(TrainingProgress(fraction=0.25, epochs=8).epoch, 2)
+
+
+LOSS_STOPS = EarlyStopping(3, "epochs", metric="validation_loss", larger_is_better=False)
+
+
+def test_a_training_stops_when_the_validation_loss_no_longer_falls():
+    falling = rows("validation_loss", [0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+    assert not LOSS_STOPS.should_stop(falling)
+    assert not LOSS_STOPS.should_stop(rows("validation_loss", [0.9, 0.5, 0.6, 0.7]))
+    assert LOSS_STOPS.should_stop(rows("validation_loss", [0.9, 0.5, 0.6, 0.7, 0.5]))
+
+
+def test_the_rate_falls_with_the_validation_loss_before_the_training_stops():
+    plateau = Plateau("validation_loss", gamma=0.1, patience=2)
+    flat = rows("validation_loss", [0.9, 0.5, 0.5, 0.5])
+    assert plateau.factor(at(4, history=flat)) == pytest.approx(0.1)
+    assert not LOSS_STOPS.should_stop(flat)
+    assert plateau.factor(at(4, history=rows("validation_loss", [0.9, 0.8, 0.7, 0.6]))) == 1.0
+
+
+def test_a_small_improvement_does_not_keep_a_training_going():
+    stop = EarlyStopping(2, "epochs", "validation_dsc", min_improvement=0.01)
+    assert stop.should_stop(rows("validation_dsc", [0.5, 0.505, 0.509]))
+    assert not stop.should_stop(rows("validation_dsc", [0.5, 0.505, 0.511]))
+
+
+def test_what_is_not_a_number_is_no_improvement():
+    nan = math.nan
+    assert LOSS_STOPS.should_stop(rows("validation_loss", [0.5, nan, nan, nan]))
+    assert not LOSS_STOPS.should_stop(rows("validation_loss", [nan] * 9))
+    assert not LOSS_STOPS.should_stop([])
+    plateau = Plateau("validation_loss", gamma=0.1, patience=2)
+    history = rows("validation_loss", [nan, 0.5, nan, 0.4])
+    assert plateau.factor(at(4, history=history)) == 1.0

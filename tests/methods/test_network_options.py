@@ -11,10 +11,10 @@ import torch
 from lesionwise.inference.window import SlidingWindow
 from lesionwise.learning.dataset import PreparedStudies, write_prepared
 from lesionwise.learning.losses import CrossEntropy, DeepSupervision, Dice, WeightedSum
+from lesionwise.learning.normalization import ClipToRange, WholeVolume
 from lesionwise.learning.optimizers import Sgd
-from lesionwise.learning.schedules import Patience, Plateau, StepDecay
+from lesionwise.learning.schedules import EarlyStopping, Plateau, StepDecay
 from lesionwise.learning.targets import LesionLogit, LesionMask
-from lesionwise.learning.volumes import ClipToRange, WholeVolume
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.methods.selection import Selection
 from lesionwise.networks.pre_unet import PreUNet
@@ -98,14 +98,14 @@ def test_a_schedule_sets_the_rate_of_each_epoch(tmp_path):
 
 
 def test_a_plateau_is_seen_in_the_log(tmp_path):
-    flat = Plateau("validation_dsc", factor_each=0.5, patience=1, larger_is_better=True)
+    flat = Plateau("validation_dsc", gamma=0.5, patience=1, larger_is_better=True)
     replace(METHOD, schedule=flat, learning_rate=1e-12).fit(DATA, RunContext(tmp_path))
     rates = [row["learning_rate"] for row in log(tmp_path)]
     assert rates == pytest.approx([1e-12, 1e-12, 0.5e-12])
 
 
 def test_a_training_without_gain_ends_early_and_is_not_taken_up_again(tmp_path):
-    method = replace(METHOD, epochs=50, learning_rate=1e-12, stop=Patience(steps=6))
+    method = replace(METHOD, epochs=50, learning_rate=1e-12, stop=EarlyStopping(patience=6))
     run = RunContext(tmp_path, resume=True)
     method.fit(DATA, run)
     assert len(log(tmp_path)) == 4  # 2 steps an epoch: the first is the best, 6 steps follow

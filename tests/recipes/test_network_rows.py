@@ -2,10 +2,18 @@
 
 import pytest
 
-from lesionwise.learning.effects import AxialMean, BiasField, Blur, Gamma, Noise, OneOf, Sharpen
+from lesionwise.learning.intensity_transforms import (
+    AxialMean,
+    BiasField,
+    Blur,
+    Gamma,
+    Noise,
+    OneOf,
+    Sharpen,
+)
 from lesionwise.learning.losses import CrossEntropy, DeepSupervision, Dice, Focal
 from lesionwise.learning.optimizers import Adam, AdamW, Sgd
-from lesionwise.learning.schedules import HalfCosine
+from lesionwise.learning.schedules import CosineAnnealing
 from lesionwise.methods.cascade import AddMaps, LastVisitOnly, VisitDifference
 from lesionwise.methods.composite import Ensemble, SegmentThenCompare
 from lesionwise.preprocess.brain import ExtractBrain
@@ -68,8 +76,8 @@ def test_b6_finds_all_lesions_of_each_visit_and_subtracts():
     assert network.epochs == 400
     assert network.batch_size == 2
     assert network.spatial.flip > 0
-    assert network.spatial.rotation_deg > 0
-    assert network.spatial.shear > 0
+    assert network.spatial.affine.rotation_deg > 0
+    assert network.spatial.affine.shear > 0
     assert recipe.reported == {"dsc": 0.427, "lesion_detection": 0.465}
 
 
@@ -107,12 +115,12 @@ def test_b12_is_supervised_at_three_resolutions():
     assert isinstance(method.optimizer, AdamW)
     assert method.learning_rate == 1e-5
     assert method.weight_decay == 1e-2
-    assert method.schedule == HalfCosine()
+    assert method.schedule == CosineAnnealing()
     assert method.batch_size == 2
     assert method.epochs * method.patches_per_epoch // method.batch_size == 100_000
     assert method.window.overlap == 0.5
     effects = {type(e).__name__ for e in method.intensity.effects}
-    assert effects == {"Noise", "Blur", "Gain", "Shift", "BiasField", "Gamma"}
+    assert effects == {"Noise", "Blur", "Brightness", "Shift", "BiasField", "Gamma"}
     assert recipe.output.resample == "logits"
     assert recipe.reported["dsc"] == pytest.approx(0.625, abs=5e-4)
     assert recipe.reported["dsc_sd"] == pytest.approx(0.361, abs=5e-4)
@@ -135,10 +143,15 @@ def test_b13_normalizes_after_augmentation():
     assert set(recipe.method.members) == {member}
     normalize = member.whole_volume.normalize
     assert (normalize.low, normalize.high, normalize.onto) == (0.05, 99.5, (-1.0, 1.0))
-    assert member.spatial.permute
-    assert (member.spatial.moved, member.spatial.elastic) == (0.75, 0.2)
-    chances = {type(e): e.probability for e in member.intensity.effects}
-    assert chances == {BiasField: 0.5, Gamma: 0.8, Blur: 0.2, Noise: 0.35}
+    spatial = member.spatial
+    assert spatial.axes == "permute"
+    assert (spatial.flip, spatial.flip_axes) == (0.5, (0, 1, 2))  # 48 orientations
+    assert spatial.exclusive
+    either = spatial.affine.probability + spatial.elastic.probability
+    assert either == pytest.approx(0.75)
+    assert spatial.elastic.probability / either == pytest.approx(0.2)
+    probabilities = {type(e): e.probability for e in member.intensity.effects}
+    assert probabilities == {BiasField: 0.5, Gamma: 0.8, Blur: 0.2, Noise: 0.35}
     assert member.patch_size_vox == (96, 96, 96)
     sampling = member.sampling
     assert (sampling.background, sampling.brain, sampling.lesion) == (0, 1, 100)
@@ -147,7 +160,7 @@ def test_b13_normalizes_after_augmentation():
     assert isinstance(member.optimizer, Sgd)
     assert member.learning_rate == 1e-3
     assert member.batch_size == 4
-    assert member.stop.steps == 2000
+    assert (member.stop.patience, member.stop.unit) == (2000, "steps")
     assert member.stop.metric == "validation_dsc"
     assert member.window.overlap == 0.5
     assert member.window.mirror_axes == (0, 1, 2)  # eight flips
@@ -175,7 +188,10 @@ def test_b20_sees_how_the_probability_of_lesions_changed():
         assert stage.epochs == 5000
         assert stage.patch_size_vox == (128, 128, 128)
         assert stage.sampling.lesion_share == 0.5
-        assert min(stage.spatial.flip, stage.spatial.affine, stage.spatial.elastic) > 0
+        assert stage.spatial.flip > 0
+        assert min(stage.spatial.affine.probability, stage.spatial.elastic.probability) > 0
+        assert stage.spatial.affine.rotation_deg > 0
+        assert stage.spatial.affine.scale != (1.0, 1.0)
     assert (one.finds, two.finds) == ("lesions", "new")
     assert two.scans == ("probability_change", "flair")
     assert any(isinstance(e, Gamma) for e in one.intensity.effects)
@@ -207,7 +223,7 @@ def test_b21_joins_five_shallow_and_five_deep_networks():
         assert member.loss == Dice()
         assert isinstance(member.optimizer, AdamW)
         assert member.learning_rate == 2e-4
-        assert member.schedule == HalfCosine(end=0.0)
+        assert member.schedule == CosineAnnealing(end=0.0)
         assert member.epochs == 200
         assert member.weight_decay == 1e-5
         assert member.spatial.flip > 0

@@ -137,7 +137,7 @@ def test_a_unet_cc_run_serves_unet_acls(trained, arrays, tmp_path):
 
 
 def test_another_network_is_not_reused(trained, arrays, tmp_path):
-    with pytest.raises(InputError, match=r"method\.loss\.is = SegmentationLoss"):
+    with pytest.raises(InputError, match=r"method\.loss\.is = WeightedSum"):
         train(
             "conflunet",
             arrays,

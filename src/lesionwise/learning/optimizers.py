@@ -1,4 +1,4 @@
-"""How gradients move the weights."""
+"""Optimizers: how gradients change the weights."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ class Sgd:
     """Stochastic gradient descent; weight decay is added to the gradient (L2).
 
     Attributes:
-        momentum: share of the last step that goes into the next.
-        nesterov: look at the gradient where the momentum leads.
+        momentum: fraction of the last step that is added to the next.
+        nesterov: take the gradient at the point that the momentum leads to.
     """
 
     momentum: float = 0.0

@@ -1,7 +1,7 @@
 """How the learning rate runs through a training, and when the training ends early.
 
-A schedule is a pure function of where the training stands, so a resumed training needs no state
-of it, and a training with a time limit runs through the same schedule faster.
+A schedule is a pure function of the training's progress, so a resumed training needs no state of
+it, and a training with a time limit runs through the same schedule faster.
 """
 
 from __future__ import annotations
@@ -9,56 +9,58 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
+
+History = Sequence[Mapping[str, float]]
 
 
 @dataclass(frozen=True)
-class Moment:
-    """Where a training stands.
+class TrainingProgress:
+    """How far a training is.
 
     Attributes:
-        share: how much of it lies behind, 0 to 1; with a time limit, of the time where that
+        fraction: of the training that is done, 0 to 1; with a time limit, of the time where that
             is further.
         epochs: of the whole training.
         history: a row of the log for each epoch that has ended: ``epoch``, ``steps``, the mean
             of each part of the loss, and ``validation_…`` where the epoch was validated.
     """
 
-    share: float
+    fraction: float
     epochs: int
-    history: Sequence[Mapping[str, float]] = ()
+    history: History = ()
 
     @property
     def epoch(self) -> float:
-        """Epochs behind, a fraction within one."""
-        return self.share * self.epochs
+        """Epochs done, a fraction within one."""
+        return self.fraction * self.epochs
 
 
 class Schedule(Protocol):
-    """The course of the learning rate."""
+    """The learning rate over a training."""
 
-    def factor(self, at: Moment) -> float:
+    def factor(self, at: TrainingProgress) -> float:
         """What the first learning rate is multiplied by."""
 
 
 @dataclass(frozen=True)
-class HalfCosine:
+class CosineAnnealing:
     """From 1 to ``end`` along half a cosine."""
 
     end: float = 0.0
 
-    def factor(self, at: Moment) -> float:
-        return self.end + (1 - self.end) * 0.5 * (1 + math.cos(math.pi * min(1.0, at.share)))
+    def factor(self, at: TrainingProgress) -> float:
+        return self.end + (1 - self.end) * 0.5 * (1 + math.cos(math.pi * min(1.0, at.fraction)))
 
 
 @dataclass(frozen=True)
 class CosineRestarts:
-    """Half a cosine from 1 to ``end``, begun again every ``period`` epochs."""
+    """Half a cosine from 1 to ``end``, restarted every ``period`` epochs."""
 
     period: float
     end: float = 0.0
 
-    def factor(self, at: Moment) -> float:
+    def factor(self, at: TrainingProgress) -> float:
         within = (at.epoch % self.period) / self.period
         return self.end + (1 - self.end) * 0.5 * (1 + math.cos(math.pi * within))
 
@@ -67,35 +69,35 @@ class CosineRestarts:
 class Constant:
     """The same rate throughout."""
 
-    def factor(self, at: Moment) -> float:
+    def factor(self, at: TrainingProgress) -> float:
         return 1.0
 
 
 @dataclass(frozen=True)
 class Polynomial:
-    """(1 - share) ** power, the share taken at the start of each epoch as nnU-Net does."""
+    """(1 - fraction) ** power, the fraction taken at the start of each epoch as nnU-Net does."""
 
     power: float = 0.9
 
-    def factor(self, at: Moment) -> float:
+    def factor(self, at: TrainingProgress) -> float:
         epoch = min(math.floor(at.epoch + 1e-9), at.epochs)
         return float((1 - epoch / at.epochs) ** self.power)
 
 
 @dataclass(frozen=True)
 class StepDecay:
-    """``factor_each`` more after every ``every`` epochs; 1 epoch is an exponential decay."""
+    """``gamma`` times the rate after every ``every`` epochs; 1 epoch is an exponential decay."""
 
-    factor_each: float
+    gamma: float
     every: int = 1
 
-    def factor(self, at: Moment) -> float:
-        return float(self.factor_each ** math.floor((at.epoch + 1e-9) / self.every))
+    def factor(self, at: TrainingProgress) -> float:
+        return float(self.gamma ** math.floor((at.epoch + 1e-9) / self.every))
 
 
 @dataclass(frozen=True)
 class Piecewise:
-    """1 until the first share of the training, then the factor that stands beside each share.
+    """1 until the first fraction of the training, then the factor given for each fraction.
 
     ``Piecewise(((0.5, 0.1), (0.8, 0.01)))`` is 0.1 from half the training on and 0.01 from
     four fifths on.
@@ -103,75 +105,91 @@ class Piecewise:
 
     steps: tuple[tuple[float, float], ...]
 
-    def factor(self, at: Moment) -> float:
-        reached = [factor for share, factor in self.steps if at.share >= share - 1e-9]
+    def factor(self, at: TrainingProgress) -> float:
+        reached = [factor for fraction, factor in self.steps if at.fraction >= fraction - 1e-9]
         return reached[-1] if reached else 1.0
 
 
 @dataclass(frozen=True)
 class LinearDecay:
-    """1 for ``constant`` epochs, then a straight line to 0 at the end of the training."""
+    """1 for ``constant_epochs``, then a straight line to 0 at the end of the training."""
 
-    constant: float = 0.0
+    constant_epochs: float = 0.0
 
-    def factor(self, at: Moment) -> float:
-        falling = at.epochs - self.constant
+    def factor(self, at: TrainingProgress) -> float:
+        falling = at.epochs - self.constant_epochs
         return min(1.0, max(0.0, (at.epochs - at.epoch) / falling)) if falling > 0 else 1.0
 
 
 @dataclass(frozen=True)
 class Plateau:
-    """``factor_each`` more whenever a value has not improved for ``patience`` epochs.
+    """``gamma`` times the rate whenever a value has not improved for ``patience`` epochs.
 
-    Each reduction starts the count again; the best value so far stays the one to beat.
+    Each reduction starts the count again; the best value so far stays the one to beat. A value
+    that is not a number is no improvement.
 
     Attributes:
-        metric: a column of the log, such as ``total`` or ``validation_dsc``. Epochs without
-            it count as waiting.
-        factor_each: of each reduction.
+        metric: a column of the log, such as ``total``, ``validation_loss`` or
+            ``validation_dsc``. Epochs without it count as waiting.
+        gamma: of each reduction.
         patience: epochs.
-        least_gain: a smaller improvement is none.
+        min_improvement: a smaller one is none.
         larger_is_better: the direction of improvement.
     """
 
     metric: str = "total"
-    factor_each: float = 0.1
+    gamma: float = 0.1
     patience: int = 10
-    least_gain: float = 0.0
+    min_improvement: float = 0.0
     larger_is_better: bool = False
 
-    def factor(self, at: Moment) -> float:
+    def factor(self, at: TrainingProgress) -> float:
         best, waited, reductions = -math.inf, 0, 0
         for row in at.history:
             waited += 1
-            if self.metric in row:
-                value = row[self.metric] if self.larger_is_better else -row[self.metric]
-                if value > best + self.least_gain:
-                    best, waited = value, 0
+            value = _signed(row, self.metric, self.larger_is_better)
+            if value > best + self.min_improvement:
+                best, waited = value, 0
             if waited >= self.patience:
                 reductions, waited = reductions + 1, 0
-        return float(self.factor_each**reductions)
+        return float(self.gamma**reductions)
 
 
 @dataclass(frozen=True)
-class Patience:
-    """A training ends when a value has not improved for a number of steps.
+class EarlyStopping:
+    """A training ends when a value has not improved for a number of steps or epochs.
 
     Attributes:
-        steps: of the optimizer, since the epoch with the best value.
+        patience: since the epoch with the best value.
+        unit: of ``patience``: "steps" of the optimizer, or "epochs".
         metric: a column of the log.
+        min_improvement: a smaller one is none.
         larger_is_better: the direction of improvement.
+
+    Example:
+        ``EarlyStopping(20, unit="epochs", metric="validation_loss", larger_is_better=False)``
     """
 
-    steps: int
+    patience: int
+    unit: Literal["steps", "epochs"] = "steps"
     metric: str = "validation_dsc"
+    min_improvement: float = 0.0
     larger_is_better: bool = True
 
-    def is_over(self, history: Sequence[Mapping[str, float]]) -> bool:
-        """True after ``steps`` without gain; never before the value was there once."""
-        rows = [row for row in history if self.metric in row]
-        if not rows:
-            return False
-        sign = 1 if self.larger_is_better else -1
-        best = max(rows, key=lambda row: (sign * row[self.metric], -row["steps"]))
-        return history[-1]["steps"] - best["steps"] >= self.steps
+    def should_stop(self, history: History) -> bool:
+        """True after ``patience`` without improvement; never before the first value."""
+        column = "steps" if self.unit == "steps" else "epoch"
+        best, best_at = -math.inf, None
+        for row in history:
+            value = _signed(row, self.metric, self.larger_is_better)
+            if value > best + self.min_improvement:
+                best, best_at = value, row[column]
+        return best_at is not None and history[-1][column] - best_at >= self.patience
+
+
+def _signed(row: Mapping[str, float], metric: str, larger_is_better: bool) -> float:
+    """The row's value, the larger the better; -inf where it is missing."""
+    value = row.get(metric, math.nan)
+    if math.isnan(value):
+        return -math.inf
+    return value if larger_is_better else -value
