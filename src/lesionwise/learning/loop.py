@@ -208,7 +208,7 @@ class TrainingCallback(L.Callback):
     def __init__(
         self, setup: Setup, folder: Path, max_minutes: float | None, on_progress: Progress
     ) -> None:
-        self.setup = setup
+        self.plan = setup
         self.folder = folder
         self.max_minutes = max_minutes
         self.on_progress = on_progress
@@ -243,21 +243,21 @@ class TrainingCallback(L.Callback):
             trainer.should_stop = True
 
     def _is_over(self) -> bool:
-        stopping = self.setup.optimization.early_stopping
-        return stopping is not None and stopping.is_over(self.history)
+        stopping = self.plan.optimization.early_stopping
+        return stopping is not None and stopping.should_stop(self.history)
 
     def fraction(self, trainer: L.Trainer) -> float:
         """How much of the training is over, 0 to 1."""
-        steps = self.setup.optimization.epochs * max(1, int(trainer.num_training_batches))
+        steps = self.plan.optimization.epochs * max(1, int(trainer.num_training_batches))
         fraction = self.steps / steps
         if self.max_minutes is not None:
             fraction = max(fraction, self.minutes / self.max_minutes)
-        return min(1.0, fraction)
+        return min(1.0, float(fraction))
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        optimization = self.setup.optimization
+        optimization = self.plan.optimization
         at = TrainingProgress(self.fraction(trainer), optimization.epochs, self.history)
         rate = optimization.rate(at)
         for group in trainer.optimizers[0].param_groups:
@@ -281,14 +281,14 @@ class TrainingCallback(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)
         epoch = trainer.current_epoch + 1
-        last = epoch >= self.setup.optimization.epochs or trainer.should_stop
+        last = epoch >= self.plan.optimization.epochs or trainer.should_stop
         row: dict[str, Any] = {"epoch": epoch, "steps": self.steps}
         row["minutes"] = round(self.minutes, 2)
         row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         for name, value in trainer.callback_metrics.items():
             if name.endswith("_epoch"):
                 row[name.removesuffix("_epoch")] = float(value)
-        row |= self._validated(pl_module, last or epoch % self.setup.validate_every == 0)
+        row |= self._validated(pl_module, last or epoch % self.plan.validate_every == 0)
         scores = {
             name.removeprefix("validation_"): value
             for name, value in row.items()
@@ -304,16 +304,16 @@ class TrainingCallback(L.Callback):
                 file.write(json.dumps(row) + "\n")
             for logger in trainer.loggers:
                 logger.log_metrics({name: row[name] for name in row if name != "epoch"}, epoch)
-            self.on_progress("training", epoch, self.setup.optimization.epochs)
+            self.on_progress("training", epoch, self.plan.optimization.epochs)
 
     def _validated(self, module: TrainingModule, scores: bool) -> dict[str, float]:
         """``validation_loss`` of every epoch, and the scores of those that are validated."""
         row: dict[str, float] = {}
         module.eval()
-        if self.setup.validation_loss is not None:
-            row["validation_loss"] = _mean_loss(module, self.setup.validation_loss)
-        if scores and self.setup.validate is not None:
-            found = self.setup.validate(module.network)
+        if self.plan.validation_loss is not None:
+            row["validation_loss"] = _mean_loss(module, self.plan.validation_loss)
+        if scores and self.plan.validate is not None:
+            found = self.plan.validate(module.network)
             row |= {f"validation_{name}": value for name, value in found.items()}
         module.train()
         return row
@@ -325,9 +325,9 @@ class TrainingCallback(L.Callback):
         folder = self.folder / CANDIDATES
         ranked = [c for c in self.candidates if c["file"] != name]
         ranked.append({"file": name, "epoch": epoch, **scores})
-        by = self.setup.ranked_by
+        by = self.plan.ranked_by
         ranked.sort(key=lambda c: (-sum(c.get(score, 0.0) for score in by), c["epoch"]))
-        self.candidates = ranked[: self.setup.keep]
+        self.candidates = ranked[: self.plan.keep]
         if not write:
             return
         folder.mkdir(exist_ok=True)

@@ -48,7 +48,7 @@ class Objective(Protocol):
         Args:
             network: what is trained.
             parts: the modules beside it, by name.
-            batch: tensors by name: ``image`` (B, C, I, J, K), ``spacing_mm`` (B, 3) and the targets.
+            batch: tensors by name: ``image`` (B, C, I, J, K), ``spacing_mm`` (B, 3), the targets.
                 Of several sources, such a batch for each by its name.
         """
 

@@ -125,5 +125,5 @@ class MomentumCopy:
     def after_step(self, module: nn.Module, network: nn.Module) -> None:
         for mine, theirs in zip(module.parameters(), network.parameters(), strict=True):
             mine.lerp_(theirs.detach().to(mine.dtype), 1 - self.decay)
-        for mine, theirs in zip(module.buffers(), network.buffers(), strict=True):
-            mine.copy_(theirs)
+        for own, other in zip(module.buffers(), network.buffers(), strict=True):
+            own.copy_(other)

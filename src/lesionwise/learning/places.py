@@ -210,9 +210,7 @@ class PositiveFraction:
         return found[np.random.default_rng([seed, epoch]).permutation(found.size)]
 
 
-def in_turn(
-    members: NDArray[np.int64], first: int, count: int, seed: int
-) -> NDArray[np.int64]:
+def in_turn(members: NDArray[np.int64], first: int, count: int, seed: int) -> NDArray[np.int64]:
     """``count`` members from number ``first`` of an endless row in which each comes once before
     any comes again: permutation after permutation, each with a seed of its own.
 

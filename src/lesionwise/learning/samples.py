@@ -340,7 +340,9 @@ class PatchSource(Dataset[Tensors]):
         chosen = self.cases[rng.integers(len(self.cases))]
         samples = self.samples
         augmentation = Augmentation() if self.validation else samples.augmentation
-        order = (0, 1, 2) if augmentation.spatial is None else augmentation.spatial.axis_permutation(rng)
+        order = (0, 1, 2)
+        if augmentation.spatial is not None:
+            order = augmentation.spatial.axis_permutation(rng)
         if samples.planes != (2,):
             order = turned(int(rng.choice(samples.planes)))
         case = in_order(chosen, order)

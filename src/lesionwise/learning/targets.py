@@ -128,13 +128,13 @@ class CentersAndOffsets:
         labels: Mapping[str, NDArray[Any]] = NOTHING,
     ) -> dict[str, FloatArray]:
         """{"mask": (1, I, J, K), "heatmap": (1, I, J, K), "offsets": (3, I, J, K)}."""
-        labels, centers_vox = centers_of_mass(instances)
+        found, centers_vox = centers_of_mass(instances)
         return {
             "mask": (instances > 0)[None].astype(np.float32),
             "heatmap": center_heatmap(
                 centers_vox, instances.shape, spacing_mm, sigma_mm=self.sigma_mm
             )[None],
-            "offsets": offsets_to_centers(instances, labels, centers_vox),
+            "offsets": offsets_to_centers(instances, found, centers_vox),
         }
 
     def activate(self, output: torch.Tensor) -> torch.Tensor:

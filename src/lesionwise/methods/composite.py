@@ -13,8 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from lesionwise.instances.components import DEFAULT_CONNECTIVITY, connected_components
 from lesionwise.inference.weights import INITIAL, WEIGHTS, copy_matching
+from lesionwise.instances.components import DEFAULT_CONNECTIVITY, connected_components
 from lesionwise.instances.filters import SIZE_ROUNDING
 from lesionwise.instances.reference import reference_of
 from lesionwise.methods.members import (

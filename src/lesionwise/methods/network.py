@@ -350,7 +350,6 @@ class NetworkPredictor:
             extra=extra,
         )
 
-
     def _maps(
         self, images: list[NDArray[Any]], brain: BoolArray | None, study: Study
     ) -> NDArray[np.float32]:
@@ -369,11 +368,12 @@ class NetworkPredictor:
         ) -> NDArray[np.float32]:
             conditions = {"spacing_mm": torch.tensor(spacing_mm)}
 
-            def apply(patches: torch.Tensor) -> torch.Tensor:
+            def activated(patches: torch.Tensor) -> torch.Tensor:
                 return self.targets.activate(call_network(infer, patches, conditions))
 
+            apply: Callable[[torch.Tensor], torch.Tensor] = activated
             if inference.dropout is not None:
-                apply = inference.dropout.around(self.network, apply)
+                apply = inference.dropout.around(self.network, activated)
             return sliding_window_inference(
                 apply,
                 images,

@@ -140,6 +140,4 @@ def _with_fields(part: T, rebuilt: Callable[[Any], Any]) -> T:
 
 
 def _holds(value: Any, members: tuple[Method, ...]) -> bool:
-    return any(
-        getattr(value, f.name) is member for f in fields(value) for member in members
-    )
+    return any(getattr(value, f.name) is member for f in fields(value) for member in members)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from lesionwise.instances.components import ConnectedComponents
 from lesionwise.inference.window import SlidingWindow
+from lesionwise.instances.components import ConnectedComponents
 from lesionwise.instances.reference import reference_of
 from lesionwise.metrics.case import Options, evaluate_case
 from lesionwise.types import BoolArray, Instances, Predictor, Refine, Study, ToInstances

@@ -17,8 +17,8 @@ def seg_resnet(
 ) -> nn.Module:
     """MONAI's SegResNet with batch normalization, ReLU and transposed convolutions.
 
-    Takes (B, in_channels, I, J, K), every side a multiple of ``2 ** (len(blocks) - 1)``, and returns
-    (B, out_channels, I, J, K) without activation.
+    Takes (B, in_channels, I, J, K), every side a multiple of ``2 ** (len(blocks) - 1)``, and
+    returns (B, out_channels, I, J, K) without activation.
 
     Args:
         in_channels: scans, visits counted apart.

@@ -56,8 +56,7 @@ class UNet(nn.Module):
             for before, after in zip(below, risen, strict=True)
         )
         self.up = nn.ModuleList(
-            DoubleConv(width + more, width, norm)
-            for width, more in zip(above, risen, strict=True)
+            DoubleConv(width + more, width, norm) for width, more in zip(above, risen, strict=True)
         )
         self.head = Head(widths[0], out_channels)
 

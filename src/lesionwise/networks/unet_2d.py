@@ -60,7 +60,7 @@ def plane_unet(
 ) -> nn.Module:
     """A ``UNet2d`` on slices with its head: (B, C, I, J, 1) to (B, out_channels, I, J, 1)."""
     return nn.Sequential(
-        InPlane(UNet2d(in_channels, features)), Head(tuple(features)[0], out_channels)
+        InPlane(UNet2d(in_channels, features)), Head(features[0], out_channels)
     )
 
 

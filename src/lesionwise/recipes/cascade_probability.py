@@ -41,25 +41,30 @@ FEATURES = (32, 64, 128, 256, 320, 320)
 INTENSITY = (Brightness((0.75, 1.25), probability=0.15), Contrast((0.75, 1.25), probability=0.15))
 GAMMA = Gamma((0.7, 1.5), probability=0.3, keep_moments=True)
 
+PATCHES = Patches(
+    size_vox=(128, 128, 128),
+    batch_size=2,
+    per_epoch=16,
+    sampling=PatchSampling(lesion_fraction=0.5),
+    augmentation=Augmentation(
+        spatial=SpatialAugmentation(
+            flip=0.5,
+            affine=RandomAffine(
+                0.3, rotation_deg=20.0, scale=(0.8, 1.25), scale_per_axis=(0.95, 1.05)
+            ),
+            elastic=RandomElastic(0.15, displacement_mm=3.0),
+        ),
+        intensity=Compose((*INTENSITY, GAMMA)),
+    ),
+)
+WITHOUT_GAMMA = replace(
+    PATCHES.augmentation, intensity=OnChannels(scans=("flair",), effects=INTENSITY)
+)
+
 STAGE_ONE = NetworkMethod(
     network=partial(InstanceUNet, in_channels=1, out_channels=2, features=FEATURES),
     scans=("flair",),
-    samples=Patches(
-        size_vox=(128, 128, 128),
-        batch_size=2,
-        per_epoch=16,
-        sampling=PatchSampling(lesion_fraction=0.5),
-        augmentation=Augmentation(
-            spatial=SpatialAugmentation(
-                flip=0.5,
-                affine=RandomAffine(
-                    0.3, rotation_deg=20.0, scale=(0.8, 1.25), scale_per_axis=(0.95, 1.05)
-                ),
-                elastic=RandomElastic(0.15, displacement_mm=3.0),
-            ),
-            intensity=Compose((*INTENSITY, GAMMA)),
-        ),
-    ),
+    samples=PATCHES,
     objective=Supervised(LesionMask(), CrossEntropy()),
     optimization=Optimization(
         learning_rate=1e-4, epochs=5000, optimizer=Adam(), schedule=Constant()
@@ -71,13 +76,7 @@ STAGE_TWO = replace(
     STAGE_ONE,
     network=partial(InstanceUNet, in_channels=2, out_channels=2, features=FEATURES),
     scans=("probability_change", "flair"),
-    samples=replace(
-        STAGE_ONE.samples,
-        augmentation=replace(
-            STAGE_ONE.samples.augmentation,
-            intensity=OnChannels(scans=("flair",), effects=INTENSITY),
-        ),
-    ),
+    samples=replace(PATCHES, augmentation=WITHOUT_GAMMA),
     finds="new",
 )
 

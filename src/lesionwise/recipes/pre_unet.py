@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from lesionwise.instances.components import ConnectedComponents
 from lesionwise.inference.window import SlidingWindow
+from lesionwise.instances.components import ConnectedComponents
 from lesionwise.learning.intensity_transforms import (
     AIR_Z_SCORE,
     BiasField,

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from functools import partial
 
-from lesionwise.instances.components import ConnectedComponents
 from lesionwise.inference.window import SlidingWindow
+from lesionwise.instances.components import ConnectedComponents
 from lesionwise.learning.intensity_transforms import Brightness, Compose, Contrast
 from lesionwise.learning.losses import Dice
 from lesionwise.learning.objective import Supervised
@@ -24,21 +24,23 @@ from lesionwise.recipe import Recipe
 
 FOLDS = 5
 
+PATCHES = Patches(
+    size_vox=(128, 128, 128),
+    batch_size=1,
+    per_epoch=250,
+    sampling=PatchSampling(lesion_fraction=0.5),
+    augmentation=Augmentation(
+        spatial=SpatialAugmentation(flip=0.5, affine=None, elastic=None),
+        intensity=Compose(
+            (Contrast((0.7, 1.3), probability=0.3), Brightness((0.9, 1.1), probability=0.3))
+        ),
+    ),
+)
+
 DEEP = NetworkMethod(
     network=partial(seg_resnet, in_channels=2, out_channels=2, features=32, blocks=(1, 2, 2, 4)),
     scans=("flair",),
-    samples=Patches(
-        size_vox=(128, 128, 128),
-        batch_size=1,
-        per_epoch=250,
-        sampling=PatchSampling(lesion_fraction=0.5),
-        augmentation=Augmentation(
-            spatial=SpatialAugmentation(flip=0.5, affine=None, elastic=None),
-            intensity=Compose(
-                (Contrast((0.7, 1.3), probability=0.3), Brightness((0.9, 1.1), probability=0.3))
-            ),
-        ),
-    ),
+    samples=PATCHES,
     objective=Supervised(LesionMask(), Dice()),
     optimization=Optimization(
         learning_rate=2e-4,
@@ -53,7 +55,7 @@ DEEP = NetworkMethod(
 SHALLOW = replace(
     DEEP,
     network=partial(seg_resnet, in_channels=2, out_channels=2, features=64, blocks=(4, 4)),
-    samples=replace(DEEP.samples, size_vox=(16, 16, 16), batch_size=512, per_epoch=250 * 512),
+    samples=replace(PATCHES, size_vox=(16, 16, 16), batch_size=512, per_epoch=250 * 512),
     inference=Inference(SlidingWindow(windows_per_batch=64)),
 )
 

@@ -60,8 +60,8 @@ RECIPE = Recipe(
         "the diffusion's settings are not stated: SimpleITK's defaults with a conductance of 1",
         "a slice's mean and deviation are those of all its voxels, as printed",
         (
-            "widths and depth of the U-Net are not stated: those of Ronneberger et al., 64 to 1024; "
-            "convolutions are padded, so that maps of both sides fit without the crop"
+            "widths and depth of the U-Net are not stated: those of Ronneberger et al., 64 to "
+            "1024; convolutions are padded, so that maps of both sides fit without the crop"
         ),
         "the learning rate's course is not stated: constant",
         "which weights predict is not stated: those of the highest validation Dice",

@@ -12,10 +12,10 @@ from typing import Any
 
 import pandas as pd
 
+from lesionwise.instances.reference import reference_of
 from lesionwise.io.bids import BidsStudies, read_dataset
 from lesionwise.io.files import check_writable, read_json, write_json, write_text
 from lesionwise.io.nifti import write_volume
-from lesionwise.instances.reference import reference_of
 from lesionwise.metrics.case import Options
 from lesionwise.metrics.evaluation import Evaluation
 from lesionwise.recipe import Recipe

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 
+from lesionwise.inference.weights import WEIGHTS
 from lesionwise.io.bids import read_dataset
 from lesionwise.io.files import read_json
 from lesionwise.io.nifti import write_volume
-from lesionwise.inference.weights import WEIGHTS
 from lesionwise.run.find import FindOptions, find_lesions
 from lesionwise.run.predict import load_model
 from lesionwise.run.prepare import (

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lesionwise.io.checked import inside
-from lesionwise.instances.components import ConnectedComponents
 from lesionwise.inference.weights import WEIGHTS
+from lesionwise.instances.components import ConnectedComponents
+from lesionwise.io.checked import inside
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.recipe import Recipe
 from lesionwise.run.recipes import REDUCED, find_recipe

@@ -136,9 +136,7 @@ def prepare(
     return prepared
 
 
-def _recipe(
-    recipe: str | Path, overrides: Sequence[str], auxiliary: Auxiliary | None
-) -> Recipe:
+def _recipe(recipe: str | Path, overrides: Sequence[str], auxiliary: Auxiliary | None) -> Recipe:
     found = find_recipe(recipe, overrides)
     if auxiliary is None:
         return found

@@ -22,7 +22,6 @@ import lesionwise.recipes
 from lesionwise.recipe import Recipe
 from lesionwise.types import Auxiliary, InputError
 
-
 REDUCED = ":reduced"
 """Behind the name of a recipe: its reduced form."""
 

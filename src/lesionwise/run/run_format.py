@@ -75,4 +75,3 @@ def _renamed(text: str) -> str | None:
                 return None
             return f"method.{new}{own.removeprefix(old)}={value}"
     return None if own.split(".")[0] in ONLY_TRAINING else text
-
