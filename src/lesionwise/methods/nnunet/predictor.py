@@ -113,7 +113,7 @@ class OnOpenvino(torch.nn.Module):
         self.compiled = OpenVinoNetwork(network, use_bf16=low)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.compiled(x)
+        return self.compiled(x)  # type: ignore[no-any-return]
 
 
 def computed_by(
