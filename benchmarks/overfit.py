@@ -29,8 +29,8 @@ import torch
 from small import BATCHES_PER_EPOCH, BY_HEART_REDUCTIONS, small
 
 from lesionwise.instances.components import ConnectedComponents
-from lesionwise.io.bids import read_dataset
 from lesionwise.instances.reference import instances_of, reference_of
+from lesionwise.io.bids import read_dataset
 from lesionwise.io.prepared import read_prepared, write_prepared
 from lesionwise.methods.composite import SegmentThenCompare
 from lesionwise.recipe import Recipe

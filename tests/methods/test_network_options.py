@@ -46,7 +46,7 @@ def score(maps, study):
 
 def test_new_lesions_are_learned_and_old_ones_are_not(tmp_path):
     run = RunContext(tmp_path)
-    longer(METHOD, 4, 32).fit(TrainingData([pair(0)]), run)
+    longer(METHOD, 6, 32).fit(TrainingData([pair(0)]), run)
     maps = METHOD.load(run)(pair(0))
     assert score(maps, pair(0)) > 0.95
     assert not (maps.probability[2:6, 2:6, 3:8] > 0.5).any()

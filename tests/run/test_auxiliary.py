@@ -23,6 +23,11 @@ from lesionwise.types import LesionMaps
 
 @dataclass(frozen=True)
 class Bright:
+    uses_validation = True
+
+    def members(self):
+        return ()
+
     def fit(self, data, run):
         seen = [[study.subject, len(study.visits)] for study in data.training]
         (run.folder / "seen.json").write_text(json.dumps(seen))
@@ -47,8 +52,8 @@ def write(root, subjects, sessions, masks=True):
     """Patients with one lesion in every visit, which is new in the second."""
     lesion = np.zeros((8, 8, 8), dtype=bool)
     lesion[2:4, 2:4, 2:4] = True
-    for number, subject in enumerate(subjects):
-        noise = np.random.default_rng(number).normal(100, 5, lesion.shape)
+    for subject in subjects:
+        noise = np.random.default_rng(ord(subject[0])).normal(100, 5, lesion.shape)
         volumes = {"FLAIR": (noise + 80 * lesion).astype(np.float32)}
         volumes["desc-brain_mask"] = np.ones_like(lesion)
         for session in sessions:
@@ -126,6 +131,14 @@ def test_the_data_set_itself_is_no_auxiliary_set(recipe, pairs, tmp_path):
     ):
         with pytest.raises(InputError, match="is the data set itself"):
             call()
+
+
+def test_scans_of_the_data_set_under_other_names_are_refused(recipe, pairs, single, tmp_path):
+    scan = pairs / "sub-b" / "ses-01" / "anat" / "sub-b_ses-01_FLAIR.nii.gz"
+    copied = single / "sub-x" / "anat" / "sub-x_FLAIR.nii.gz"
+    copied.write_bytes(scan.read_bytes())
+    with pytest.raises(InputError, match=r"--auxiliary lesions: holds scans .*\(sub-b\)"):
+        train(recipe, pairs, tmp_path / "run", auxiliary={"lesions": single})
 
 
 def test_every_fold_of_a_benchmark_learns_from_the_set(recipe, pairs, single, tmp_path):

@@ -429,10 +429,13 @@ class Validation:
 
 
 def _fast(network: nn.Module) -> nn.Module:
-    """The module with 3D convolutions in the memory format in which they are fast."""
-    if not any(isinstance(m, nn.Conv3d) for m in network.modules()):
-        return network
-    return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]
+    """The module with its convolutions in the memory format in which they are fast."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+            module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
 def _loader(

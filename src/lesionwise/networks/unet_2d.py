@@ -59,9 +59,7 @@ def plane_unet(
     in_channels: int, out_channels: int, features: Sequence[int] = (64, 128, 256, 512, 1024)
 ) -> nn.Module:
     """A ``UNet2d`` on slices with its head: (B, C, I, J, 1) to (B, out_channels, I, J, 1)."""
-    return nn.Sequential(
-        InPlane(UNet2d(in_channels, features)), Head(features[0], out_channels)
-    )
+    return nn.Sequential(InPlane(UNet2d(in_channels, features)), Head(features[0], out_channels))
 
 
 def _convolutions(in_channels: int, out_channels: int) -> nn.Sequential:

@@ -30,6 +30,7 @@ from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import N4
 from lesionwise.preprocess.resampling import ResampleNearInteger
 from lesionwise.recipe import Recipe
+from lesionwise.reduction import Reduction, reduced
 
 FOLDS = 5
 
@@ -119,5 +120,19 @@ RECIPE = Recipe(
         "iterations between validations are not stated: 50, as in that code, 20 000 at most",
         "the first guess is not stated: a lesion probability of 0.02 everywhere",
         "overlapping windows are joined by Gaussian weights, 'by interpolating' in the source",
+    ),
+)
+
+REDUCED = reduced(
+    RECIPE,
+    Reduction(
+        network={"features": (8, 8, 16, 16, 24)},
+        size_vox=(48, 48, 48),
+        learning_rate=2e-2,
+        batch_size=2,
+        per_epoch=20,
+        epochs=10_000,
+        every=10_000,
+        window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino"),
     ),
 )

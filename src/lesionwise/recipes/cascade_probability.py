@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 
+from lesionwise.inference.window import SlidingWindow
 from lesionwise.instances.components import ConnectedComponents
 from lesionwise.learning.intensity_transforms import (
     Brightness,
@@ -35,6 +36,7 @@ from lesionwise.preprocess.deformable import DeformToLast
 from lesionwise.preprocess.geometry import CropToBrain, Resample
 from lesionwise.preprocess.intensity import ZScore
 from lesionwise.recipe import Recipe
+from lesionwise.reduction import Reduction, reduced
 
 FOLDS = 4
 FEATURES = (32, 64, 128, 256, 320, 320)
@@ -120,5 +122,19 @@ RECIPE = Recipe(
         "ranges and probabilities of the augmentation are not stated: ours",
         "transforms of intensities act on the follow-up's scan alone, not on the probabilities",
         "the first guess is not stated: a lesion probability of 0.02 everywhere",
+    ),
+)
+
+REDUCED = reduced(
+    RECIPE,
+    Reduction(
+        network={"features": (8, 16, 32, 64, 64, 64)},
+        size_vox=(64, 64, 64),
+        learning_rate=2e-3,
+        batch_size=2,
+        per_epoch=20,
+        epochs=10_000,
+        every=10_000,
+        window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino"),
     ),
 )

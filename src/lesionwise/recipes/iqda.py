@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from lesionwise.inference.window import SlidingWindow
 from lesionwise.instances.components import ConnectedComponents
 from lesionwise.learning.intensity_transforms import AxialMean, Blur, Compose, OneOf, Sharpen
 from lesionwise.learning.losses import Dice
@@ -20,6 +21,7 @@ from lesionwise.preprocess.filters import Denoise
 from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import N4, ZScore
 from lesionwise.recipe import Recipe
+from lesionwise.reduction import Reduction, reduced
 
 RECIPE = Recipe(
     source="002, line 987, section 2",
@@ -76,5 +78,19 @@ RECIPE = Recipe(
         ),
         "the first guess is not stated: a lesion probability of 0.02 everywhere",
         "which weights predict is not stated: those of the highest validation Dice",
+    ),
+)
+
+REDUCED = reduced(
+    RECIPE,
+    Reduction(
+        network={"features": (8, 16, 32, 64)},
+        size_vox=(48, 48, 48),
+        learning_rate=2e-3,
+        batch_size=2,
+        per_epoch=20,
+        epochs=10_000,
+        every=10_000,
+        window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino"),
     ),
 )

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from lesionwise.inference.window import SlidingWindow
 from lesionwise.instances.components import ConnectedComponents
 from lesionwise.learning.losses import CrossEntropy, Dice, WeightedSum
 from lesionwise.learning.objective import Supervised
@@ -20,6 +21,7 @@ from lesionwise.preprocess.brain_masks import MaskToBrain
 from lesionwise.preprocess.intensity import Rescale01, ZScore
 from lesionwise.preprocess.template import RegisterToTemplate
 from lesionwise.recipe import Recipe
+from lesionwise.reduction import Reduction, reduced
 
 NETWORK = NetworkMethod(
     network=partial(InstanceUNet, in_channels=1, out_channels=2, features=(32, 64, 128, 256, 320)),
@@ -88,5 +90,19 @@ RECIPE = Recipe(
         ),
         "the first guess is not stated: a lesion probability of 0.02 everywhere",
         "the best validation Dice is that of all lesions, not of new ones",
+    ),
+)
+
+REDUCED = reduced(
+    RECIPE,
+    Reduction(
+        network={"features": (8, 16, 32, 64, 64)},
+        size_vox=(48, 48, 48),
+        learning_rate=2e-3,
+        batch_size=2,
+        per_epoch=20,
+        epochs=10_000,
+        every=10_000,
+        window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino"),
     ),
 )

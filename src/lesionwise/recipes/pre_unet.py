@@ -30,6 +30,7 @@ from lesionwise.preprocess.geometry import CropToNonzero, Resample
 from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import ZScore
 from lesionwise.recipe import Output, Recipe
+from lesionwise.reduction import Reduction, reduced
 
 RECIPE = Recipe(
     source="002, line 1296, sections 3 and 4",
@@ -122,5 +123,19 @@ RECIPE = Recipe(
         "windows are weighted by a Gaussian: not stated",
         "which weights predict is not stated: those of the highest validation Dice",
         "the threshold is not stated: 0.5",
+    ),
+)
+
+REDUCED = reduced(
+    RECIPE,
+    Reduction(
+        network={"features": (8, 16, 32, 64)},
+        size_vox=(48, 48, 48),
+        learning_rate=2e-3,
+        batch_size=2,
+        per_epoch=20,
+        epochs=10_000,
+        every=10_000,
+        window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino"),
     ),
 )

@@ -21,6 +21,7 @@ from lesionwise.networks.segresnet import seg_resnet
 from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import ZScore
 from lesionwise.recipe import Recipe
+from lesionwise.reduction import Reduction, reduced
 
 FOLDS = 5
 
@@ -87,5 +88,19 @@ RECIPE = Recipe(
         "the L2 penalty of kernels is AdamW's decoupled decay",
         "the last convolution computes in float32 and starts at a lesion probability of 0.02",
         "which weights predict is not stated: those of the highest Dice on the fold left out",
+    ),
+)
+
+REDUCED = reduced(
+    RECIPE,
+    Reduction(
+        network={"features": 8},
+        size_vox=(32, 32, 32),
+        learning_rate=2e-3,
+        batch_size=2,
+        per_epoch=20,
+        epochs=10_000,
+        every=10_000,
+        window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino"),
     ),
 )

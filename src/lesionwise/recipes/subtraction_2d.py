@@ -13,7 +13,6 @@ from lesionwise.learning.samples import ListedPatches
 from lesionwise.learning.schedules import Constant
 from lesionwise.learning.targets import LesionMask
 from lesionwise.methods.network import Inference, NetworkMethod
-from lesionwise.methods.reduction import Reduction, reduced
 from lesionwise.networks.unet_2d import plane_unet
 from lesionwise.preprocess.brain import ExtractBrain
 from lesionwise.preprocess.brain_masks import MaskToBrain, SharedBrain
@@ -24,6 +23,7 @@ from lesionwise.preprocess.intensity import N4, ZScoreSlices
 from lesionwise.preprocess.pair_maps import Subtract
 from lesionwise.preprocess.slices import ResizeSlices
 from lesionwise.recipe import Recipe
+from lesionwise.reduction import Reduction, reduced
 
 RECIPE = Recipe(
     source="002, line 2950, section 2",
@@ -71,5 +71,13 @@ RECIPE = Recipe(
 )
 
 REDUCED = reduced(
-    RECIPE, Reduction(network={"features": (8, 16, 32, 64, 128)}, batch_size=8, learning_rate=2e-3)
+    RECIPE,
+    Reduction(
+        network={"features": (8, 16, 32, 64, 128)},
+        learning_rate=2e-3,
+        batch_size=8,
+        epochs=10_000,
+        every=10_000,
+        window=SlidingWindow(windows_per_batch=16, engine="openvino"),
+    ),
 )

@@ -6,6 +6,7 @@ The network is that of ``unet-cc``, setting for setting, so a run of one serves 
 
 from functools import partial
 
+from lesionwise.inference.window import SlidingWindow
 from lesionwise.instances.confluent import Acls
 from lesionwise.instances.filters import DropSmall
 from lesionwise.learning.intensity_transforms import other_scanners
@@ -22,6 +23,7 @@ from lesionwise.preprocess.brain import ExtractBrain
 from lesionwise.preprocess.geometry import CropToBrain, Resample
 from lesionwise.preprocess.intensity import N4, ZScore
 from lesionwise.recipe import Recipe
+from lesionwise.reduction import Reduction, reduced
 
 TO_INSTANCES = Acls()
 REFINE = (DropSmall(min_volume_mm3=14, min_extent_mm=3),)
@@ -37,7 +39,14 @@ RECIPE = Recipe(
         ZScore(within="tissue", zero_outside=True),
     ),
     method=NetworkMethod(
-        network=partial(UNet, in_channels=1, out_channels=2, features=(64, 128, 256, 512)),
+        network=partial(
+            UNet,
+            in_channels=1,
+            out_channels=2,
+            features=(64, 128, 256, 512),
+            norm="batch",
+            widening="second",
+        ),
         scans=("flair",),
         samples=Patches(
             size_vox=(96, 96, 96),
@@ -77,9 +86,24 @@ RECIPE = Recipe(
         "augmentation is not stated: flips, affine, elastic, and intensity effects",
         "preprocessing is not stated: brain extraction, N4, 1 mm, z-score by brain tissue",
         (
-            "the ten weights that are compared by all metrics are those of one training; the ten "
-            "models of 30 trainings are compared by `lesionwise search`"
+            "the ten weights that are compared by all metrics are those of one training; the 30 "
+            "trainings of the document, ten of which are compared, are a script: "
+            "tools/search_conflunet.py"
         ),
         "how ten sets of weights are compared is not stated: mean rank over all metrics",
+    ),
+)
+
+REDUCED = reduced(
+    RECIPE,
+    Reduction(
+        network={"features": (8, 16, 32, 64)},
+        size_vox=(64, 64, 64),
+        learning_rate=1e-3,
+        batch_size=2,
+        per_epoch=20,
+        epochs=10_000,
+        every=10_000,
+        window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino"),
     ),
 )

@@ -81,8 +81,8 @@ def reduced_network(method: NetworkMethod, reduction: Reduction) -> NetworkMetho
     """One network reduced."""
     network = method.network
     if reduction.network and isinstance(network, partial):
-        known = {k: v for k, v in reduction.network.items() if k in network.keywords}
-        network = partial(network.func, *network.args, **{**network.keywords, **known})
+        arguments = {**network.keywords, **reduction.network}
+        network = partial(network.func, *network.args, **arguments)
     samples: Any = method.samples
     names = {f.name for f in fields(samples) if f.init}
     wanted = {n: getattr(reduction, n) for n in ("size_vox", "batch_size", "per_epoch")}
@@ -118,9 +118,13 @@ def replace_methods(part: T, change: Callable[[Method], Method]) -> T:
     if not members:
         return part
 
+    changed: dict[int, Method] = {}  # one object for a member that stands several times
+
     def rebuilt(value: Any) -> Any:
         if any(value is member for member in members):
-            return change_methods(value, change)
+            if id(value) not in changed:
+                changed[id(value)] = change_methods(value, change)
+            return changed[id(value)]
         if isinstance(value, tuple):
             return tuple(rebuilt(each) for each in value)
         if is_dataclass(value) and not isinstance(value, type) and _holds(value, members):
