@@ -59,38 +59,41 @@ def visit_times(dataset: Path, subject: str, sessions: Iterable[str]) -> dict[st
     }
 
 
-def check_visit_order(visits: Sequence[str | Path], times: Sequence[datetime | None] = ()) -> None:
+def check_visit_order(
+    paths: Sequence[str | Path],
+    times: Sequence[datetime | None] = (),
+    names: Sequence[str] = (),
+) -> None:
     """Pass unless two visits that follow each other run backwards, by their dates or their names.
 
     Dates count where both visits have one. Names count where they differ in one number alone, as
     ``P14_T2_FLAIR`` and ``P14_T1_FLAIR`` or ``M12`` and ``M00`` do, and no dates say otherwise.
 
     Args:
-        visits: files or names of sessions, in the order the user gave.
+        paths: what the user named, in that order.
         times: of each visit, None where it is not known; empty if of none.
+        names: of the visits, such as BIDS sessions; the paths themselves if empty.
 
     Raises:
         InputError: If they run backwards.
     """
-    known = list(times) or [None] * len(visits)
-    for number, (before, after) in enumerate(pairwise(visits)):
-        one, two = known[number], known[number + 1]
-        if one is not None and two is not None:
-            if two < one:
-                raise InputError(
-                    f"{printable(after)}: acquired before {printable(before)}; "
-                    "visits are named in time order, baseline first"
-                )
-            continue
-        if _counts_down(before, after):
+    known = list(times) or [None] * len(paths)
+    called = list(names) or [str(path) for path in paths]
+    for one, two in pairwise(range(len(paths))):
+        before, after = known[one], known[two]
+        if before is not None and after is not None:
+            wrong = "acquired" if after < before else ""
+        else:
+            wrong = "by its name" if _counts_down(called[one], called[two]) else ""
+        if wrong:
             raise InputError(
-                f"{printable(after)}: by its name before {printable(before)}; "
+                f"{printable(paths[two])}: {wrong} before {printable(paths[one])}; "
                 "visits are named in time order, baseline first"
             )
 
 
-def _counts_down(before: str | Path, after: str | Path) -> bool:
-    one, two = (_NUMBERS.split(str(visit)) for visit in (before, after))
+def _counts_down(before: str, after: str) -> bool:
+    one, two = (_NUMBERS.split(visit) for visit in (before, after))
     if len(one) != len(two):
         return False
     differing = [n for n, (a, b) in enumerate(zip(one, two, strict=True)) if a != b]
