@@ -328,6 +328,10 @@ def compare(
     dicom_seg: Annotated[
         bool, typer.Option(help="DICOM segmentations too, of visits that are DICOM series.")
     ] = True,
+    same_patient: Annotated[
+        bool,
+        typer.Option("--same-patient", help="One patient, although headers say otherwise."),
+    ] = False,
 ) -> None:
     """Find what is new, growing, shrinking, merged, split or gone between visits."""
     from lesionwise.run.compare import compare as run
@@ -348,6 +352,7 @@ def compare(
             device=device,
             series=series,
             dicom_seg=dicom_seg,
+            same_patient=same_patient,
             progress=progress,
         )
     show_quality(done.quality)

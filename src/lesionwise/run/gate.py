@@ -210,7 +210,10 @@ def check_one_patient(scans: Sequence[FoundScan], series: Sequence[Series | None
             known.append((str(scan.path), who))
     for path, who in known[1:]:
         if who != known[0][1]:
-            raise InputError(f"{path}: by its header another patient than in {known[0][0]}")
+            raise InputError(
+                f"{path}: by its header another patient than in {known[0][0]}; "
+                "--same-patient says that they are one"
+            )
 
 
 def check_order(scans: Sequence[FoundScan]) -> None:
