@@ -179,10 +179,10 @@ def test_check_writable_refuses_a_file(tmp_path):
 
 
 def test_check_writable_names_a_read_only_place(tmp_path, monkeypatch):
-    def refuse(self, data):
+    def refuse(self, mode):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
 
-    monkeypatch.setattr(files.Path, "write_bytes", refuse)
+    monkeypatch.setattr(files.Path, "open", refuse)
     for place in (tmp_path, tmp_path / "new"):
         with pytest.raises(InputError, match=f"{place}: .* \\(Read-only file system"):
             check_writable(place)

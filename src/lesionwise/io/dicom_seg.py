@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionwise import __version__
+from lesionwise.io.checked import printable
 from lesionwise.io.dicom import RAS_FROM_LPS, on_series, slice_files
 from lesionwise.io.dicom_series import Series, module
 from lesionwise.io.files import atomic_path
@@ -98,14 +99,16 @@ def read_segmentation(path: str | Path, grid: Grid) -> Volume:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        content = highdicom.seg.segread(path)
-        found = content.get_volume(combine_segments=True, rescale_fractional=False)
-        names = {
-            number: str(content.get_segment_description(number).segment_label)
-            for number in content.segment_numbers
-        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = highdicom.seg.segread(path)
+            found = content.get_volume(combine_segments=True, rescale_fractional=False)
+            names = {
+                number: str(content.get_segment_description(number).segment_label)
+                for number in content.segment_numbers
+            }
     except Exception as error:
-        message = " ".join(str(error).split())
+        message = printable(" ".join(str(error).split())[:200])
         raise InputError(f"{path}: not a readable DICOM segmentation ({message})") from error
     array = np.asarray(found.array).transpose(2, 1, 0)
     affine = RAS_FROM_LPS @ np.asarray(found.affine) @ np.eye(4)[:, [2, 1, 0, 3]]
