@@ -112,9 +112,13 @@ def read_segmentation(path: str | Path, grid: Grid) -> Volume:
         raise InputError(f"{path}: not a readable DICOM segmentation ({message})") from error
     array = np.asarray(found.array).transpose(2, 1, 0)
     affine = RAS_FROM_LPS @ np.asarray(found.affine) @ np.eye(4)[:, [2, 1, 0, 3]]
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise InputError(f"{path}: not a readable DICOM segmentation (its geometry is singular)")
+    if array.max(initial=0) > max(names, default=-1):
+        raise InputError(f"{path}: not a readable DICOM segmentation (it uses unknown segments)")
     labels = np.zeros(max(names) + 1, dtype=np.int32)
     for number, name in names.items():
-        label = re.fullmatch(r"lesion (\d+)", name)
+        label = re.fullmatch(r"lesion ([0-9]{1,9})", name)
         labels[number] = int(label[1]) if label else number
     return _placed(str(path), labels[array], Grid(array.shape, affine), grid)
 
