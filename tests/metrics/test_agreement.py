@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lesionwise.metrics.agreement import bland_altman, detection_by_volume, relative_differences
+from lesionwise.metrics.agreement import bland_altman, detection_by_volume
 
 
 def test_bias_and_limits_by_hand():
@@ -34,10 +34,6 @@ def test_constant_difference_has_no_slope_to_test():
 
 def test_one_pair_is_too_few():
     assert bland_altman([1.0, None], [1.0, 2.0]) is None
-
-
-def test_relative_difference_skips_empty_references():
-    assert relative_differences([10, 0, None], [5, 3, 1]) == pytest.approx([-0.5])
 
 
 def sample(n=4000, cases=20):

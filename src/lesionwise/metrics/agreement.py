@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import expit
 
-from lesionwise.metrics.statistics import Floats, Interval, Values, defined, wilson
+from lesionwise.metrics.statistics import Floats, Interval, Values, wilson
 
 
 @dataclass(frozen=True)
@@ -194,16 +194,6 @@ def detection_by_volume(
         intercept=intercept,
         volume_at_half_mm3=_half(intercept, slope, volumes),
     )
-
-
-def relative_differences(reference: Values, measured: Values) -> Floats:
-    """(measured - reference) / reference over the pairs whose reference is not 0."""
-    pairs = [
-        (r, m)
-        for r, m in zip(reference, measured, strict=True)
-        if r is not None and m is not None and r != 0
-    ]
-    return defined([(m - r) / r for r, m in pairs])
 
 
 def _around(center: float, half: float) -> Interval:

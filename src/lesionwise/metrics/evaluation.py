@@ -59,11 +59,13 @@ class ScoredCase:
     Attributes:
         case: its name, such as sub-01_ses-02.
         method: whose prediction it is.
-        reference_kind, prediction_kind: "mask" (made into components) or "instances".
+        reference_kind, prediction_kind: how the labels were read: "mask" (made into components),
+            "instances", "classes" (labels joined into a mask), "label N" or of how many raters.
         reference_volume_mm3, prediction_volume_mm3: of all that is marked.
         result: every metric, and a row per lesion.
         notes: what was resolved or surprising about the files, one line each.
         slices: rows for slice scores, None unless asked for.
+        patient: whose scan it is; sessions of one patient share it. Empty: a patient of its own.
     """
 
     case: str
@@ -77,6 +79,7 @@ class ScoredCase:
     result: CaseResult
     notes: tuple[str, ...] = ()
     slices: SliceTable | None = None
+    patient: str = ""
 
     @property
     def reference_count(self) -> int:
