@@ -481,6 +481,11 @@ def evaluate(
         Path | None,
         typer.Option(help="The scans, to show the best, median and worst case over them."),
     ] = None,
+    patients: Annotated[
+        Path | None,
+        typer.Option(help="Table with the columns case and patient, for names that are not BIDS."),
+    ] = None,
+    figures: Annotated[bool, typer.Option(help="Write every chart as SVG and PDF too.")] = False,
     seed: Seed = 0,
     workers: Annotated[
         int | None, typer.Option(help="Processes; one per core if not given.", min=1)
@@ -517,6 +522,8 @@ def evaluate(
             slices=SliceOptions() if slices else None,
             names=name or (),
             images=images,
+            patients=patients,
+            figures=figures,
             workers=workers,
             seed=seed,
             progress=progress,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionwise.instances.limits import check_limits
 from lesionwise.instances.table import lesion_table
 from lesionwise.instances.voxels import Indices, label_voxels, list_voxels, neighbor_pairs
 from lesionwise.types import FloatArray, Instances
@@ -44,6 +45,9 @@ class DropSmall:
     min_extent_mm: float = 3.0
     drop_at_min_volume: bool = False
     relabel: bool = True
+
+    def __post_init__(self) -> None:
+        check_limits(min_volume_mm3=self.min_volume_mm3, min_extent_mm=self.min_extent_mm)
 
     def __call__(self, instances: Instances) -> Instances:
         """Return the lesions that stay, on the same grid."""

@@ -15,6 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components as graph_components
 
+from lesionwise.instances.limits import check_limits
 from lesionwise.instances.table import Overlaps, Rows, Score
 from lesionwise.instances.voxels import in_order_of_first
 
@@ -81,7 +82,11 @@ def match(
 
     Returns:
         The matching; empty where one side has no lesion.
+
+    Raises:
+        ValueError: If the rule is unknown or the threshold does not lie between 0 and 1.
     """
+    check_limits(most=1, threshold=threshold)
     values = overlaps.score(score)
     hit = values > threshold if comparison == ">" else values >= threshold
     if rule == "greedy":
@@ -183,6 +188,7 @@ def relate(overlaps: Overlaps, min_overlap_fraction: float = 0.25) -> tuple[Rela
         Every lesion in exactly one group; groups go by their lowest reference label, then
         the false ones by label.
     """
+    check_limits(most=1, min_overlap_fraction=min_overlap_fraction)
     size_r = overlaps.reference_voxels[overlaps.reference_rows]
     size_p = overlaps.prediction_voxels[overlaps.prediction_rows]
     linked = overlaps.common >= min_overlap_fraction * np.minimum(size_r, size_p)

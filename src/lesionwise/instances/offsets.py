@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lesionwise.instances.components import DEFAULT_CONNECTIVITY
 from lesionwise.instances.filters import SIZE_ROUNDING, join_small_pieces
+from lesionwise.instances.limits import check_limits
 from lesionwise.instances.voxels import (
     Indices,
     in_order_of_first,
@@ -160,6 +161,13 @@ class OffsetVoting:
     connectivity: int | None = DEFAULT_CONNECTIVITY
     reach_vox: float | None = 3.0
     crumb_mm3: float = 14.0
+
+    def __post_init__(self) -> None:
+        check_limits(
+            center_threshold=self.center_threshold,
+            reach_vox=self.reach_vox,
+            crumb_mm3=self.crumb_mm3,
+        )
 
     def __call__(self, maps: LesionMaps, mask: BoolArray) -> Instances:
         """Separate the lesions of the mask.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from lesionwise.instances.components import DEFAULT_CONNECTIVITY, confluent_units
 from lesionwise.instances.filters import DropSmall
+from lesionwise.instances.limits import check_limits
 from lesionwise.instances.matching import Comparison, Matching, Relation, Rule, match, relate
 from lesionwise.instances.table import Overlaps, bounding_box, overlap_table
 from lesionwise.metrics import detection, overlap, surface
@@ -86,12 +86,8 @@ class Options:
         for name, (value, known) in choices.items():
             if value not in known:
                 raise InputError(f"{name}: {value!r} is none of {', '.join(map(str, known))}")
-        if not 0 <= self.iou_threshold <= 1:
-            raise InputError(f"iou_threshold: {self.iou_threshold} does not lie between 0 and 1")
-        for name in ("min_volume_mm3", "min_extent_mm"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise InputError(f"{name}: {value} is not a finite number of 0 or more")
+        check_limits(most=1, iou_threshold=self.iou_threshold)
+        check_limits(min_volume_mm3=self.min_volume_mm3, min_extent_mm=self.min_extent_mm)
 
     @property
     def size_filter(self) -> Literal["both sides", "neither side"]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lesionwise.instances.components import connected_components
+from lesionwise.instances.limits import check_limits
 from lesionwise.instances.table import Overlaps, overlap_table
 from lesionwise.metrics.score import Score, Undefined
 from lesionwise.types import BoolArray
@@ -37,6 +38,10 @@ class ChallengeRules:
     alpha: float = 0.1
     beta: float = 0.7
     gamma: float = 0.65
+
+    def __post_init__(self) -> None:
+        check_limits(min_volume_mm3=self.min_volume_mm3)
+        check_limits(most=1, alpha=self.alpha, beta=self.beta, gamma=self.gamma)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from lesionwise.instances.limits import check_limits
 from lesionwise.metrics.statistics import Floats, Interval, bootstrap_ci, defined, wilson
 from lesionwise.types import BoolArray, Grid, Instances
 
@@ -195,6 +196,7 @@ def classify(table: SliceTable, threshold: float = THRESHOLD, level: float = 0.9
     A positive slice is found where overlap >= threshold and the prediction shares a voxel
     with the reference, so that a threshold of 0 still asks for contact.
     """
+    check_limits(most=1, threshold=threshold)
     hit = table.positive & (table.common_vox > 0) & (table.overlap >= threshold)
     alarm = ~table.positive & (table.predicted_vox > 0)
     tp, fp = int(hit.sum()), int(alarm.sum())

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
+from lesionwise.instances.limits import check_limits
 from lesionwise.metrics.score import Score, Undefined
 from lesionwise.types import BoolArray
 
@@ -219,6 +220,7 @@ def hausdorff_mm(
     Returns:
         mm; undefined where a mask is empty.
     """
+    check_limits(most=100, percentile=percentile)
     if not distances.defined:
         return _no_surface(distances)
     one, other = distances.reference_to_prediction, distances.prediction_to_reference
@@ -286,6 +288,7 @@ def surface_dice(
     Returns:
         0 where one mask is empty, undefined where both are.
     """
+    check_limits(tolerance_mm=tolerance_mm)
     one, other = distances.reference_to_prediction, distances.prediction_to_reference
     if len(one) + len(other) == 0:
         return _no_surface(distances)

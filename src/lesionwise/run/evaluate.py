@@ -15,11 +15,11 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from lesionwise.instances.components import connected_components
-from lesionwise.io.files import check_writable, read_json, write_json
+from lesionwise.io.checked import printable, read_checked, read_rows
+from lesionwise.io.files import check_writable, write_json
 from lesionwise.io.nifti import read_grid, read_labels, read_volume, write_volume
 from lesionwise.io.space import on_grid, same_space
 from lesionwise.metrics.case import Options, evaluate_case
-from lesionwise.metrics.challenge import ChallengeRules
 from lesionwise.metrics.evaluation import Evaluation, ScoredCase
 from lesionwise.metrics.raters import cohen_kappa, fleiss_kappa, majority, staple
 from lesionwise.metrics.slices import Overlap, Plane, SliceTable, slice_table
@@ -41,6 +41,33 @@ class SliceOptions:
 
     plane: Plane = "axial"
     overlap: Overlap = "lesion"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, as ``evaluate.json`` holds it; the fields are arguments of ``evaluate``.
+
+    Attributes:
+        predictions: paths by name of the method.
+    """
+
+    reference: tuple[str, ...]
+    predictions: dict[str, str]
+    options: Options
+    kind: Kind
+    consensus: Consensus
+    seed: int
+    label: dict[Side, int | None] | None = None
+    slices: SliceOptions | None = None
+    images: str | None = None
+    patients: str | None = None
+    figures: bool = False
+
+
+@dataclass(frozen=True)
+class _PatientRow:
+    case: str
+    patient: str
 
 
 @dataclass(frozen=True)
@@ -91,6 +118,8 @@ def evaluate(
     slices: SliceOptions | None = None,
     names: Sequence[str] = (),
     images: Path | None = None,
+    patients: Path | None = None,
+    figures: bool = False,
     workers: int | None = None,
     seed: int = 0,
     progress: Progress = silent,
@@ -107,7 +136,7 @@ def evaluate(
     override it.
 
     With ``output`` it writes ``evaluate.json`` (what was asked for), ``metrics.json`` (every
-    number), ``cases.tsv``, ``lesions.tsv``,
+    number), ``methods.txt`` (paragraphs to quote), ``cases.tsv``, ``lesions.tsv``,
     ``relations.tsv`` (lesions split and merged), ``evaluation.html``, and where there is
     reason for them ``comparison.tsv``, ``slices.tsv``, ``slice_scores.tsv``, ``raters.tsv``,
     the consensus masks in ``consensus`` and ``failures.tsv``.
@@ -124,6 +153,10 @@ def evaluate(
         slices: also score slices, as document 003 does; None leaves them out.
         images: the scans, a file, folder or pattern (``run.images``): the page then shows the
             best, the median and the worst case over them.
+        patients: a table with the columns case and patient, for cases whose names do not say whose
+            they are; the sessions of a patient are averaged before intervals and tests. By default
+            the subject of a BIDS name; any other case is a patient of its own.
+        figures: also write every chart as SVG and PDF into ``figures``.
         names: of the methods, in the order of the predictions; by default from their paths.
         workers: processes; None takes one per core, 1 stays in this process. More than one
             needs a script that guards its start with ``if __name__ == "__main__"``.
@@ -140,6 +173,7 @@ def evaluate(
     if options.connectivity not in (6, 18, 26):
         raise InputError(f"connectivity: {options.connectivity} is none of 6, 18, 26")
     methods = _named(given, names)
+    whose = _patients(patients) if patients is not None else {}
     if output is not None:
         check_writable(output)
     labels = labels_by_side(label)
@@ -165,7 +199,11 @@ def evaluate(
     done = _alike(_run(tasks, workers, progress), tasks)
     for result in done:
         failures |= result.failures
-    scored = tuple(case for result in done for case in result.scored)
+    scored = tuple(
+        replace(case, patient=whose.get(case.case, case.patient))
+        for result in done
+        for case in result.scored
+    )
     if not scored:
         raise InputError(next(iter(failures.values())))
     evaluation = Evaluation(
@@ -182,20 +220,23 @@ def evaluate(
     if output is None:
         return evaluation
     progress("writing", 0, 1)
-    asked = {
-        "reference": [_absolute(path) for path in references],
-        "predictions": {name: _absolute(path) for name, path in methods.items()},
-        "options": asdict(options),
-        "kind": kind,
-        "label": labels,
-        "consensus": consensus,
-        "slices": None if slices is None else asdict(slices),
-        "images": None if images is None else _absolute(images),
-        "seed": seed,
-    }
-    write_json(output / ASKED, asked)
+    asked = Request(
+        reference=tuple(_absolute(path) for path in references),
+        predictions={name: _absolute(path) for name, path in methods.items()},
+        options=options,
+        kind=kind,
+        label=labels,
+        consensus=consensus,
+        slices=slices,
+        images=None if images is None else _absolute(images),
+        patients=None if patients is None else _absolute(patients),
+        figures=figures,
+        seed=seed,
+    )
+    write_json(output / ASKED, asdict(asked))
     write_evaluation_tables(evaluation, output)
-    page = _write_page(evaluation, output, {task.case: task for task in tasks}, scans)
+    shown = {task.case: task for task in tasks}
+    page = _write_page(evaluation, output, shown, scans, output / "figures" if figures else None)
     progress("writing", 1, 1)
     return replace(evaluation, page=page)
 
@@ -209,24 +250,28 @@ def evaluate_again(folder: Path, progress: Progress = silent) -> Evaluation:
     Raises:
         InputError: If the folder does not say what was asked for, or as ``evaluate``.
     """
-    asked = read_json(folder / ASKED)
-    options = dict(asked["options"])
-    options["challenge"] = ChallengeRules(**options["challenge"])
-    slices = asked["slices"]
+    asked = read_checked(folder / ASKED, Request)
     return evaluate(
-        [Path(path) for path in asked["reference"]],
-        [Path(path) for path in asked["predictions"].values()],
+        [Path(path) for path in asked.reference],
+        [Path(path) for path in asked.predictions.values()],
         folder,
-        options=Options(**options),
-        kind=asked["kind"],
-        label=asked.get("label"),
-        consensus=asked["consensus"],
-        slices=None if slices is None else SliceOptions(**slices),
-        names=list(asked["predictions"]),
-        images=None if asked["images"] is None else Path(asked["images"]),
-        seed=asked["seed"],
+        options=asked.options,
+        kind=asked.kind,
+        label=asked.label,
+        consensus=asked.consensus,
+        slices=asked.slices,
+        names=list(asked.predictions),
+        images=None if asked.images is None else Path(asked.images),
+        patients=None if asked.patients is None else Path(asked.patients),
+        figures=asked.figures,
+        seed=asked.seed,
         progress=progress,
     )
+
+
+def _patients(path: Path) -> dict[str, str]:
+    """The patient of each case, from a table."""
+    return {row.case: row.patient for row in read_rows(path, _PatientRow)}
 
 
 def _absolute(path: Path) -> str:
@@ -236,7 +281,10 @@ def _absolute(path: Path) -> str:
 
 def _named(given: Sequence[Path], names: Sequence[str]) -> dict[str, Path]:
     if not names:
-        return method_names(given)
+        return {printable(name): path for name, path in method_names(given).items()}
+    for name in names:
+        if not name.strip() or printable(name) != name:
+            raise InputError(f"name: {printable(repr(name))} is empty or holds control characters")
     if len(names) != len(given) or len(set(names)) != len(names):
         raise InputError(f"names: {len(given)} different names are needed, got {list(names)}")
     return dict(zip(names, given, strict=True))
@@ -497,7 +545,11 @@ def _gathered(scored: Sequence[ScoredCase]) -> tuple[str, ...]:
 
 
 def _write_page(
-    evaluation: Evaluation, folder: Path, tasks: Mapping[str, _Task], scans: Mapping[str, Path]
+    evaluation: Evaluation,
+    folder: Path,
+    tasks: Mapping[str, _Task],
+    scans: Mapping[str, Path],
+    figures: Path | None,
 ) -> Path:
     from lesionwise.report.evaluation import Picture, write_evaluation_page
 
@@ -517,7 +569,7 @@ def _write_page(
                 notes.append(f"{case.case}: shown without its scan ({fault})")
         pictures.append(Picture(title, truth, found, scan))
     shown = replace(evaluation, notes=tuple(notes))
-    return write_evaluation_page(shown, folder / "evaluation.html", pictures)
+    return write_evaluation_page(shown, folder / "evaluation.html", pictures, figures)
 
 
 def _read_as_masks(case: ScoredCase) -> dict[str, Kind]:
