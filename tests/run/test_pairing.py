@@ -266,6 +266,12 @@ def test_folders_may_state_subject_and_session(folders):
         *folders(["sub-1_ses-2_mask.nii"], ["sub-1/ses-2/space-flair_seg-lst.nii.gz"])
     )
     assert list(pairs.files) == ["sub-1_ses-2"]
+    assert pairs.subjects == {"sub-1_ses-2": "sub-1"}
+
+
+def test_the_subject_of_a_folder_keeps_its_signs(folders):
+    pairs = pair_files(*folders(["sub-MS_001/mask.nii"], ["sub-MS_001/mask.nii"]))
+    assert pairs.subjects == {"sub-MS_001": "sub-MS_001"}
 
 
 def test_a_file_in_the_folder_of_another_subject_is_listed_and_not_paired(folders):

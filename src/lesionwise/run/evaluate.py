@@ -26,7 +26,7 @@ from lesionwise.metrics.slices import Overlap, Plane, SliceTable, slice_table
 from lesionwise.report.evaluation_tables import write_evaluation_tables
 from lesionwise.run.images import find_images
 from lesionwise.run.label_maps import LabelledLesions, Side, labels_by_side, lesions_of
-from lesionwise.run.pairing import Kind, case_of, method_names, pair_files
+from lesionwise.run.pairing import Kind, method_names, pair_files
 from lesionwise.types import InputError, Instances, Progress, Volume, silent
 
 Consensus: TypeAlias = Literal["majority", "staple"]
@@ -80,6 +80,7 @@ class _Task:
         kinds: how the files of a method, or under "" those of the reference, are read, where
             that differs from ``kind``.
         notes: by method, about the pair of files.
+        patient: whose case it is.
     """
 
     case: str
@@ -93,6 +94,7 @@ class _Task:
     consensus_folder: Path | None = None
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+    patient: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -298,6 +300,7 @@ def _paired(
     truths: dict[str, dict[str, Path]] = {}
     found: dict[str, dict[str, Path]] = {}
     notes: dict[str, dict[str, str]] = {}
+    subjects: dict[str, str] = {}
     failures: dict[str, str] = {}
     several = len(methods) > 1
     for rater, folder in raters.items():
@@ -306,6 +309,7 @@ def _paired(
             for case, (truth, prediction) in pairs.files.items():
                 truths.setdefault(case, {})[rater] = truth
                 found.setdefault(case, {})[method] = prediction
+            subjects |= pairs.subjects
             for case, note in pairs.notes.items():
                 notes.setdefault(case, {})[method] = note
             for case, fault in pairs.faults.items():
@@ -321,6 +325,7 @@ def _paired(
             references=tuple((rater, truths[case][rater]) for rater in raters),
             predictions=tuple((m, found[case][m]) for m in methods if m in found[case]),
             notes=notes.get(case, {}),
+            patient=subjects.get(case, case),
         )
         tasks.append(task)
     return tasks, failures
@@ -454,15 +459,8 @@ def _scored(
         result=evaluate_case(reference, prediction, task.options),
         notes=(*about_pair, *truth.notes, *found.notes),
         slices=table,
-        patient=_patient(task.references[0][1], task.case),
+        patient=task.patient,
     )
-
-
-def _patient(reference: Path, case: str) -> str:
-    """The subject of a BIDS name; any other case is a patient of its own."""
-    named = case_of(reference)
-    subject = re.match(r"(?:^|.*[/_])(sub-[^/_]+)", case)
-    return named.subject if named else subject[1] if subject else case
 
 
 def _read_reference(task: _Task) -> tuple[LabelledLesions, dict[str, Instances]]:

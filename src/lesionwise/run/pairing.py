@@ -124,11 +124,13 @@ class Pairs:
         files: by case: reference and prediction.
         faults: by case: one line about what is missing or ambiguous.
         notes: by case: one line about a pair that needed a decision.
+        subjects: by case: ``sub-01`` for BIDS names; others are missing.
     """
 
     files: dict[str, tuple[Path, Path]]
     faults: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    subjects: dict[str, str] = field(default_factory=dict)
 
 
 def pair_files(reference: Path, prediction: Path, kind: Kind = "auto") -> Pairs:
@@ -254,7 +256,7 @@ def listed_files(path: Path) -> list[Path]:
 def _two_files(reference: Path, prediction: Path) -> Pairs:
     case, other = case_of(reference), case_of(prediction)
     name = case.name if case else bare_name(reference) or reference.absolute().parent.name
-    pairs = Pairs({name: (reference, prediction)})
+    pairs = Pairs({name: (reference, prediction)}, subjects={name: case.subject} if case else {})
     if case and other and not case.may_be(other):
         pairs.notes[name] = (
             f"{prediction.name}: is named {other.name}, its reference {case.name}; "
@@ -299,6 +301,8 @@ def _add_pair(
         pairs.faults[name] = f"{name}: several predictions in {folder}: {_names(wanted)}"
     else:
         pairs.files[name] = (found[0], wanted[0])
+        if case.subject:
+            pairs.subjects[name] = case.subject
         if partner and partner.key != case.key:
             stated = " and ".join(filter(None, (partner.beyond(case), case.beyond(partner))))
             pairs.notes[name] = (
