@@ -287,7 +287,7 @@ def _agreement(evaluation: Evaluation) -> Section:
             (volumes, f"Lesion volume{of}", "ml"),
         ):
             drawn = figures.bland_altman(
-                *pair, evaluation.patients(method), quantity=quantity, unit=unit
+                pair[0], pair[1], evaluation.patients(method), quantity=quantity, unit=unit
             )
             name = _file_name("agreement", "count" if unit == "lesions" else "volume", method)
             charts.append(Chart(drawn, f"{quantity}: difference against mean", name))

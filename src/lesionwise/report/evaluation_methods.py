@@ -173,11 +173,14 @@ def _lesions(evaluation: Evaluation) -> str:
 
 def _statistics(evaluation: Evaluation) -> str:
     whose = "patients" if evaluation.clustered else "cases"
-    text = (
-        f"Values are means ± standard deviations over {whose}, with 95 % intervals by the "
-        f"bias-corrected and accelerated bootstrap (Efron 1987; {RESAMPLES} resamples, seed "
-        f"{evaluation.seed})."
-    )
+    several = len({case.case for case in evaluation.cases}) > 1
+    text = "Values are those of the one case."
+    if several:
+        text = (
+            f"Values are means ± standard deviations over {whose}, with 95 % intervals by the "
+            f"bias-corrected and accelerated bootstrap (Efron 1987; {RESAMPLES} resamples, seed "
+            f"{evaluation.seed})."
+        )
     if evaluation.clustered:
         text += (
             " Sessions of a patient were averaged first, so that all intervals and tests rest on "
@@ -194,7 +197,6 @@ def _statistics(evaluation: Evaluation) -> str:
             " Mean ranks were compared by the Friedman test with Nemenyi's critical difference "
             "(Demšar 2006)."
         )
-    several = len({case.case for case in evaluation.cases}) > 1
     if several:
         text += " Counts and volumes were compared by limits of agreement (Bland and Altman 1986"
         text += (
