@@ -115,6 +115,14 @@ def test_agreement_is_that_of_the_volumes():
     assert found.bias == pytest.approx(np.mean([-50, -30, -10]))
 
 
+def test_a_copy_with_other_notes_keeps_the_statistics():
+    found = evaluation("dsc", a=UP, b=DOWN)
+    cohort = found.cohort
+    copy = found.amended(notes=("x",), page=Path("p"))
+    assert copy.cohort is cohort
+    assert (copy.notes, copy.page, found.notes) == (("x",), Path("p"), ())
+
+
 def test_every_named_metric_exists():
     assert set(KEYS) >= LOWER_IS_BETTER | SIGNED | NOT_COMPARED
 

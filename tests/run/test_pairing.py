@@ -124,6 +124,18 @@ def test_a_missing_prediction_is_one_line_that_names_it(folders):
     assert pairs.faults["b"].endswith("has no prediction for b.nii")
 
 
+def test_linked_folders_and_files_are_read_and_circles_end(folders, tmp_path):
+    reference, prediction = folders(["sub-1_mask.nii", "sub-2_mask.nii"], ["sub-1_mask.nii"])
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "sub-2_mask.nii").touch()
+    (prediction / "linked").symlink_to(elsewhere)
+    (prediction / "circle").symlink_to(prediction)
+    pairs = pair_files(reference, prediction)
+    assert list(pairs.files) == ["sub-1", "sub-2"]
+    assert not pairs.faults
+
+
 def test_hidden_files_are_skipped(folders):
     pairs = pair_files(*folders(["a.nii"], ["a.nii", ".half-a.nii", ".trash/a.nii"]))
     assert not pairs.faults

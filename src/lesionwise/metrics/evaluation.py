@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -135,6 +135,19 @@ class Evaluation:
     seed: int = 0
     folder: Path | None = None
     page: Path | None = None
+
+    def amended(
+        self, *, notes: tuple[str, ...] | None = None, page: Path | None = None
+    ) -> Evaluation:
+        """A copy with other notes or another page, which keeps the statistics computed so far."""
+        changed = replace(
+            self,
+            notes=self.notes if notes is None else notes,
+            page=self.page if page is None else page,
+        )
+        known = {part.name for part in fields(self)}
+        vars(changed).update({name: v for name, v in vars(self).items() if name not in known})
+        return changed
 
     def of(self, method: str) -> list[ScoredCase]:
         """The cases of one method."""

@@ -240,7 +240,7 @@ def evaluate(
     shown = {task.case: task for task in tasks}
     page = _write_page(evaluation, output, shown, scans, output / "figures" if figures else None)
     progress("writing", 1, 1)
-    return replace(evaluation, page=page)
+    return evaluation.amended(page=page)
 
 
 def evaluate_again(folder: Path, progress: Progress = silent) -> Evaluation:
@@ -566,7 +566,7 @@ def _write_page(
             except InputError as fault:
                 notes.append(f"{case.case}: shown without its scan ({fault})")
         pictures.append(Picture(title, truth, found, scan))
-    shown = replace(evaluation, notes=tuple(notes))
+    shown = evaluation.amended(notes=tuple(notes))
     return write_evaluation_page(shown, folder / "evaluation.html", pictures, figures)
 
 

@@ -20,9 +20,10 @@ tie are a fault, since either could be meant.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -331,7 +332,7 @@ def _plain_name(path: Path) -> str:
 
 def _listed(path: Path) -> tuple[Path, list[Path]]:
     """The folder a path names and the NIfTI files below it."""
-    root, pattern = path, "*"
+    root, pattern = path, ""
     signs = [number for number, part in enumerate(path.parts) if _has_sign(part)]
     if signs and not path.exists():
         root, pattern = Path(*path.parts[: signs[0]]), "/".join(path.parts[signs[0] :])
@@ -340,7 +341,7 @@ def _listed(path: Path) -> tuple[Path, list[Path]]:
     if not root.is_dir():
         raise InputError(f"{root}: no such file or folder")
     try:
-        named = sorted(set(root.rglob(pattern)))
+        named = sorted(set(root.rglob(pattern) if pattern else _below(root)))
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
     files = [
@@ -351,6 +352,18 @@ def _listed(path: Path) -> tuple[Path, list[Path]]:
     if not files:
         raise InputError(f"{path}: holds no .nii or .nii.gz file")
     return root, files
+
+
+def _below(root: Path) -> Iterator[Path]:
+    """All files below a folder, also in linked folders; a link to a folder above it ends there."""
+    for folder, inner, files in os.walk(root, followlinks=True):
+        place = Path(folder)
+        above = place.relative_to(root).parts
+        real = os.path.realpath(place)
+        if any(os.path.realpath(root.joinpath(*above[:n])) == real for n in range(len(above))):
+            inner.clear()
+            continue
+        yield from (place / name for name in files)
 
 
 def _has_sign(part: str) -> bool:
