@@ -477,14 +477,25 @@ def evaluate(
         float, typer.Option(help="Lesions shorter (mm) do not count, on either side.", min=0)
     ] = 0.0,
     empty: Annotated[
-        Literal["agreement", "undefined", "conflunet", "panoptica"],
-        typer.Option(help="What an empty side means."),
+        Literal["agreement", "undefined"],
+        typer.Option(help="Whether two empty sides agree, or are undefined."),
     ] = "agreement",
-    hd95: Annotated[str, typer.Option(help="Definition of hd95_mm.")] = "larger_directed",
-    assd: Annotated[str, typer.Option(help="Definition of assd_mm.")] = "pooled",
+    hd95: Annotated[
+        Literal["larger_directed", "pooled", "area_weighted"],
+        typer.Option(help="Definition of hd95_mm; see docs/metrics.md."),
+    ] = "larger_directed",
+    assd: Annotated[
+        Literal["pooled", "mean_of_directed", "larger_directed", "area_weighted"],
+        typer.Option(help="Definition of assd_mm; see docs/metrics.md."),
+    ] = "pooled",
     kind: Annotated[
-        Literal["auto", "mask", "instances"], typer.Option(help="What the files hold.")
+        Literal["auto", "mask", "instances"],
+        typer.Option(help="What the files hold: masks, or one label per lesion."),
     ] = "auto",
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="N, reference=N or prediction=N: the label that marks lesions."),
+    ] = None,
     consensus: Annotated[
         Literal["majority", "staple"], typer.Option(help="Of several raters.")
     ] = "majority",
@@ -493,6 +504,11 @@ def evaluate(
         Path | None,
         typer.Option(help="The scans, to show the best, median and worst case over them."),
     ] = None,
+    patients: Annotated[
+        Path | None,
+        typer.Option(help="Table with the columns case and patient, for names that are not BIDS."),
+    ] = None,
+    figures: Annotated[bool, typer.Option(help="Write every chart as SVG and PDF too.")] = False,
     seed: Seed = 0,
     workers: Annotated[
         int | None, typer.Option(help="Processes; one per core if not given.", min=1)
@@ -503,6 +519,7 @@ def evaluate(
     from lesionwise.metrics.case import Options
     from lesionwise.run.evaluate import SliceOptions
     from lesionwise.run.evaluate import evaluate as run
+    from lesionwise.run.label_maps import labels_of
 
     if len(paths) < 2:
         raise types.InputError("evaluate: name a reference and at least one prediction")
@@ -513,8 +530,8 @@ def evaluate(
         min_volume_mm3=min_volume,
         min_extent_mm=min_extent,
         empty=empty,
-        hd95=hd95,  # type: ignore[arg-type]  # checked by Options
-        assd=assd,  # type: ignore[arg-type]
+        hd95=hd95,
+        assd=assd,
     )
     with progress_shown() as progress:
         done = run(
@@ -523,10 +540,13 @@ def evaluate(
             output,
             options=options,
             kind=kind,
+            label=labels_of(label or ()),
             consensus=consensus,
             slices=SliceOptions() if slices else None,
             names=name or (),
             images=images,
+            patients=patients,
+            figures=figures,
             workers=workers,
             seed=seed,
             progress=progress,
@@ -534,7 +554,7 @@ def evaluate(
     for title, table in done.tables().items():
         show(table, title)
     for note in done.notes:
-        results.print(note, markup=False, soft_wrap=True)
+        console.print(note, markup=False, soft_wrap=True)
     if done.page is not None:
         show_page(done.page)
     _exit_on_failures(done.failures)

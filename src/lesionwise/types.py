@@ -35,6 +35,10 @@ UNMOVED: Matrix = np.eye(4)
 UNMOVED.flags.writeable = False
 
 
+SHEAR_ROUNDING = 1e-4
+"""Cosine between two axes up to which they count as at right angles: 0.01 mm over 100 mm."""
+
+
 class InputError(ValueError):
     """A fault in what the user gave: the message is one line that names the file and the fault.
 
@@ -73,6 +77,18 @@ class Grid:
         """Distance between neighboring voxels along i, j, k."""
         i, j, k = np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
         return float(i), float(j), float(k)
+
+    @cached_property
+    def axes_mm(self) -> NDArray[np.float64]:
+        """(3, 3): the steps of one voxel along i, j, k as columns, for distances in mm.
+
+        The spacings on the diagonal where the axes meet at right angles, so that a turned grid
+        measures exactly as a straight one; where they are sheared, the columns of the affine.
+        """
+        steps = self.affine[:3, :3]
+        cosines = steps.T @ steps / np.outer(self.spacing_mm, self.spacing_mm) - np.eye(3)
+        straight = bool(np.abs(cosines).max() <= SHEAR_ROUNDING)
+        return np.diag(self.spacing_mm) if straight else steps
 
     @cached_property
     def voxel_volume_mm3(self) -> float:

@@ -38,7 +38,10 @@ class Selection:
         top_k: how many weights by validation Dice are compared; 1 takes the best Dice.
         threshold: the mask is probability > threshold.
         to_instances: tells lesions apart; None compares masks alone, which is ``top_k`` 1.
-        refine: filters on lesions, applied to both sides.
+        refine: filters on lesions, applied to both sides, as in evaluation. Departure: ConfLUNet,
+            section 3.3, speaks of predictions; with the reference unfiltered, each of its small
+            lesions would count as missed however good the weights are, and a weight that keeps
+            specks would win.
         by: the scores whose sum ranks weights while training: ``dsc``, ``soft_dsc`` (of the
             probabilities) or any key of ``metrics.case``, for which components of the mask are
             the lesions; None is ``dsc`` alone.
