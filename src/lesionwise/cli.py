@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -196,6 +196,13 @@ Model = Annotated[
     str, typer.Option(help="A shipped model, a run folder of `train`, or the name of a recipe run.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
+TrustRecipe = Annotated[
+    bool,
+    typer.Option(
+        "--trust-recipe",
+        help="Let the recipe file inside the run of --model execute. It is a Python program.",
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 SeriesName = Annotated[
     str | None, typer.Option(help="Part of the description of the DICOM series that is meant.")
@@ -226,6 +233,15 @@ Auxiliary = Annotated[
 ]
 
 
+def _loaded(model: Any, device: str, trust_recipe: bool) -> Any:
+    """The model itself, loaded where its recipe file may execute."""
+    if model is None or not trust_recipe:
+        return model
+    from lesionwise.run.predict import load_model
+
+    return load_model(model, device, trust_recipe=True)
+
+
 @app.command()
 def demo(
     output: Output = Path("out/demo"),
@@ -249,6 +265,7 @@ def segment(
     scans: Scans,
     output: Output,
     model: Model = "conflunet",
+    trust_recipe: TrustRecipe = False,
     instances: Instances = None,
     brain_mask: Annotated[
         Path | None, typer.Option(help="A brain mask on the scan's grid (one scan only).")
@@ -295,7 +312,7 @@ def segment(
             scans,
             output,
             pattern=pattern,
-            model=model,
+            model=_loaded(model, device, trust_recipe),
             options=options,
             brain_mask=brain_mask,
             device=device,
@@ -317,6 +334,7 @@ def compare(
     ],
     output: Output,
     model: Model = "conflunet",
+    trust_recipe: TrustRecipe = False,
     instances: Instances = None,
     brain_extraction: BrainExtraction = True,
     new_lesions: Annotated[
@@ -346,9 +364,9 @@ def compare(
         done = run(
             visits,
             output,
-            model=model,
+            model=_loaded(model, device, trust_recipe),
             options=options,
-            new_lesions=new_lesions,
+            new_lesions=_loaded(new_lesions, device, trust_recipe),
             device=device,
             series=series,
             dicom_seg=dicom_seg,
@@ -675,6 +693,7 @@ def predict(
     scans: Scans,
     output: Output,
     device: Device = "auto",
+    trust_recipe: TrustRecipe = False,
 ) -> None:
     """Apply a trained run with the recipe's own settings: to each scan, or to each pair of visits
     where the recipe takes two."""
@@ -683,14 +702,14 @@ def predict(
     from lesionwise.run.predict import load_model
     from lesionwise.run.segment import segment as apply
 
-    model = load_model(run, device)
+    model = load_model(run, device, trust_recipe=trust_recipe)
     with progress_shown() as progress:
         if model.recipe.visits == 2:
             pairs = predict_pairs(scans, output, model=model, progress=progress)
             summary, failures = pairs.summary, pairs.failures
         else:
             done = apply(
-                scans, output, model=run, options=FindOptions(), device=device, progress=progress
+                scans, output, model=model, options=FindOptions(), device=device, progress=progress
             )
             summary, failures = done.summary, done.failures
     show(summary)
