@@ -153,9 +153,6 @@ def test_a_table_of_few_rows_is_turned_where_it_does_not_fit(monkeypatch, width,
 
 
 def test_a_stream_without_utf8_takes_whatever_is_printed(monkeypatch):
-    import io
-    import sys
-
     from lesionwise import cli
 
     stream = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
