@@ -20,10 +20,10 @@ def compared(tmp_path, model):
     return tmp_path / "out", compare([before, after], tmp_path / "out")
 
 
-def test_what_is_new_and_gone_is_found_across_a_movement(compared):
+def test_what_is_new_and_what_disappeared_is_found_across_a_movement(compared):
     out, done = compared
     row = done.summary.set_index("visit").loc["2"]
-    assert (row["new"], row["gone"], row["stable"]) == (1, 1, 1)
+    assert (row["new"], row["disappeared"], row["stable"]) == (1, 1, 1)
     assert np.allclose(done.to_common[1][:3, 3], [0, 4, 0], atol=0.5)
     lineages = pd.read_csv(out / "lineages.tsv", sep="\t", dtype={"visit": str})
     assert set(lineages["visit"]) == {"1", "2"}

@@ -15,8 +15,7 @@ from lesionwise.change.tracking import Tracks, track_lesions
 from lesionwise.change.unmatched import rescued_lesions, subthreshold_lesions
 from lesionwise.preprocess.edges import edge_voxels
 from lesionwise.preprocess.geometry import resample_to
-from lesionwise.preprocess.registration import Matrix
-from lesionwise.types import Grid, Instances, Volume
+from lesionwise.types import Grid, Instances, Matrix, Volume
 
 POSSIBLE = 0.2
 """Probability above which a voxel is not taken for normal tissue."""
