@@ -10,10 +10,10 @@ lesions are followed again from its files.
 
 Changing patients: of every class (new, disappeared, enlarging, shrinking, stable) precision and
 recall over lesions of at least 14 mm³ and 3 mm. A lesion found belongs to the known lesion it
-matches one to one at IoU > 0.1. Since a lesion found in two pieces matches one of them, there is also the share of
-those called that lie on a known lesion of the class, by most common voxels, whatever its size;
-and, since the simulation calls every change beyond a tenth growth or shrinkage, the recall of those
-known ones that changed by more than the stated rescan variability.
+matches one to one at IoU > 0.1. Since a lesion found in two pieces matches one of them, there is
+also the share of those called that lie on a known lesion of the class, by most common voxels,
+whatever its size; and, since the simulation calls every change beyond a tenth growth or shrinkage,
+the recall of those known ones that changed by more than the stated rescan variability.
 Stable patients, whose second visit is on another scanner: lesions falsely called. Real pairs:
 against the masks of change that come with them.
 """

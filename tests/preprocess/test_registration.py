@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from lesionwise.io.nifti import read_volume
 from lesionwise.preprocess.geometry import resample_to
@@ -56,6 +57,18 @@ def test_rigid_finds_a_known_movement(degrees, shift_mm):
     assert np.median(error_mm(found, true, brain)) < 0.3
     turn = found[:3, :3]
     np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-9)
+
+
+@pytest.mark.parametrize("degrees", [(60, 0, 0), (0, -90, 30), (150, 40, -100)])
+def test_a_head_turned_far_by_its_header_is_found(degrees):
+    fixed, brain = head((4.0, 4.0, 4.0), (40, 48, 40))
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("xyz", degrees, degrees=True).as_matrix()
+    turned, turned_brain = (
+        Volume(v.array, Grid(v.grid.shape, turn @ v.grid.affine)) for v in (fixed, brain)
+    )
+    found = rigid(fixed, turned, fixed_mask=brain, moving_mask=turned_brain)
+    assert np.median(error_mm(found, turn, brain)) < 1
 
 
 def test_rigid_works_across_inverted_contrast_and_thick_slices():

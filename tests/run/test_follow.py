@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lesionwise.change.rules import TrackingRules
 from lesionwise.change.tracking import track_lesions
+from lesionwise.instances.components import connected_components
 from lesionwise.run.follow import TrackingResult, VisitInput, follow
 from lesionwise.types import Grid, Instances, Volume
 
@@ -133,6 +136,65 @@ def test_visits_on_their_own_grids_meet_on_the_common_one() -> None:
     done = follow((first, second), [np.eye(4), shift], GRID)
     assert np.array_equal(done.shared[0].labels, done.shared[1].labels)
     assert last_states(done) == {1: "stable"}
+
+
+def thick(visit: VisitInput, slice_mm: int = 6) -> VisitInput:
+    """The visit as slices of ``slice_mm`` show it; what has half its contrast there is found."""
+    affine = np.diag([1.0, 1.0, slice_mm, 1.0])
+    affine[2, 3] = (slice_mm - 1) / 2
+    grid = Grid((40, 40, 40 // slice_mm), affine)
+
+    def averaged(array: np.ndarray) -> np.ndarray:
+        whole = array[..., : grid.shape[2] * slice_mm].astype(np.float32)
+        return whole.reshape(40, 40, grid.shape[2], slice_mm).mean(axis=3)
+
+    seen = averaged(visit.lesions.labels > 0)
+    return VisitInput(
+        Volume(averaged(visit.scan.array), grid),
+        Volume(averaged(visit.brain.array) > 0.5, grid),
+        Volume(np.where(seen > 0.5, 0.9, 0).astype(np.float32), grid),
+        Instances(connected_components(seen > 0.5), grid),
+    )
+
+
+FLAT: Box = ((10, 14), (10, 14), (16, 20))
+"""From 16 to 19 mm, so on the border between two slices of 6 mm."""
+TALL: Box = ((24, 28), (24, 28), (8, 20))
+
+
+def test_a_lesion_that_thick_slices_cannot_show_is_equivocal_and_a_large_new_one_is_new() -> None:
+    both = seen(1, [FLAT, TALL], {FLAT: 0.9, TALL: 0.9})
+    before = thick(seen(2, [FLAT], {FLAT: 0.9}))
+    assert not before.lesions.labels.any()
+    assert last_states(followed(before, both)) == {1: "equivocal", 2: "new"}
+
+
+def test_a_lesion_that_thick_slices_cannot_show_has_not_disappeared() -> None:
+    both = seen(1, [FLAT, TALL], {FLAT: 0.9, TALL: 0.9})
+    table = followed(both, thick(seen(2, [FLAT], {FLAT: 0.9}))).tracks.table
+    becomes = table.query("visit == 0").set_index("label")["becomes"]
+    assert becomes.to_dict() == {1: "equivocal", 2: "disappeared"}
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(4, 28), st.integers(3, 9), st.booleans())
+def test_nothing_stable_is_new_or_disappeared_between_thick_and_thin_slices(
+    start: int, height: int, thick_first: bool
+) -> None:
+    lesion: Box = ((10, 14), (10, 14), (start, start + height))
+    thin = seen(1, [lesion], {lesion: 0.9})
+    visits = [thick(seen(2, [lesion], {lesion: 0.9})), thin]
+    done = followed(*(visits if thick_first else visits[::-1]))
+    assert not {"new", "disappeared"} & set(done.tracks.table["state"])
+
+
+def test_a_lesion_in_the_last_slice_is_at_the_edge() -> None:
+    low: Box = ((18, 22), (18, 22), (0, 4))
+    image = seen(1, [OLD], {OLD: 0.9})
+    done = followed(image, seen(2, [OLD, low], {OLD: 0.9, low: 0.9}))
+    edge = done.tracks.table.query("visit == 1").set_index("label")["edge"]
+    assert not edge[1]
+    assert edge[2]
 
 
 def _within(box: Box) -> tuple[slice, ...]:

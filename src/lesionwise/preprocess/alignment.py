@@ -69,11 +69,11 @@ def alignment_of(
     unregistered = alike(followup, followup_brain, np.eye(4))
     if found >= SURELY_ALIKE:
         return Alignment(found, unregistered, np.nan)
-    mirror = _mirror(followup, followup_brain)
+    mirror = mirror_about(followup, followup_brain)
     swapped = _moved(followup, mirror)
     swapped_brain = None if followup_brain is None else _moved(followup_brain, mirror)
     # a head laid onto its mirror image, and the same with either side mirrored at its middle
-    starts = (world, mirror @ world @ _mirror(baseline, baseline_brain))
+    starts = (world, mirror @ world @ mirror_about(baseline, baseline_brain))
     matrix, _ = register(
         baseline,
         swapped,
@@ -104,8 +104,11 @@ def alignment_of(
     return Alignment(found, unregistered, mirrored, reason)
 
 
-def _mirror(scan: Volume, brain: Volume | None) -> Matrix:
-    """World matrix that exchanges left and right about the middle of the brain."""
+def mirror_about(scan: Volume, brain: Volume | None) -> Matrix:
+    """World matrix that exchanges left and right about the middle of the brain.
+
+    Where the brain is not known, about the middle of the brightest tenth of the voxels.
+    """
     mask = scan.array > np.percentile(scan.array, 90)
     grid = scan.grid
     if brain is not None and brain.array.any():

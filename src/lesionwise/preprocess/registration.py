@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 
 from lesionwise.preprocess.geometry import one_thread, resample_to, respaced
 from lesionwise.preprocess.similarity import similarity
-from lesionwise.preprocess.visits import side_by_side
+from lesionwise.preprocess.visits import map_parallel
 from lesionwise.types import BoolArray, Grid, InputError, Matrix, Study, Visit, Volume
 
 Point = NDArray[np.float64]
@@ -142,7 +142,7 @@ def register_visits(
             moving_mask=moving.brain,
         )
 
-    return side_by_side(found, study.visits)
+    return map_parallel(found, study.visits)
 
 
 def move_visits(
@@ -179,7 +179,7 @@ def move_visits(
             as_read=visit.as_read @ world,
         )
 
-    visits = side_by_side(moved, study.visits, matrices)
+    visits = map_parallel(moved, study.visits, matrices)
     last = matrices[-1]
     changes = (
         study.changes
@@ -216,8 +216,6 @@ class RegisterToFirst:
 
     Attributes:
         model: rigid (6 parameters) or affine (12).
-
-    Used by every two-visit row that names a rigid registration (B2, B6, B24, B25 …).
     """
 
     model: Model = "rigid"
@@ -237,8 +235,6 @@ class RegisterToLast:
 
     Attributes:
         model: rigid (6 parameters) or affine (12).
-
-    Used by B24 (rigid, then affine) and as the first part of B17 and B20 (``DeformToLast``).
     """
 
     model: Model = "rigid"
