@@ -60,7 +60,8 @@ def visible_fraction(index: Indices, common: Grid, acquisition: Acquisition) -> 
     high = np.minimum(np.ceil(centers.max(axis=0)) + 1, acquisition.scan.shape).astype(np.intp)
     if (low >= high).any():
         return 0.0
-    filled = _filled(index, np.linalg.inv(to_scan), low, high)
+    to_common: Matrix = np.asarray(np.linalg.inv(to_scan), dtype=np.float64)
+    filled = _filled(index, to_common, low, high)
     shown: NDArray[np.float64] = ndimage.map_coordinates(
         filled, (centers - low).T, order=1, mode="constant", cval=0.0
     )

@@ -197,8 +197,8 @@ def _find_families(
     _, family = connected_components(graph, directed=False)
     families = int(family.max(initial=-1)) + 1
     of_before, of_after = family[:count], family[count:]
-    before_mm3 = np.bincount(of_before, before.volume_mm3, families)
-    after_mm3 = np.bincount(of_after, after.volume_mm3, families)
+    before_mm3 = np.bincount(of_before, before.volume_mm3, families).astype(np.float64)
+    after_mm3 = np.bincount(of_after, after.volume_mm3, families).astype(np.float64)
     border_z = np.full(families, np.nan)
     resized = (before_mm3 > 0) & (after_mm3 > 0) & (before_mm3 != after_mm3)
     for each in np.flatnonzero(resized).tolist() if change is not None else []:
@@ -213,7 +213,10 @@ def _find_families(
 def _voxels(lesions: Lesions, families: NDArray[np.int32], family: int) -> NDArray[np.int64]:
     """Flat positions of a family's voxels."""
     index = lesions.index[families[lesions.row] == family]
-    return np.ravel_multi_index(tuple(index.T), lesions.grid.shape).astype(np.int64)
+    flat: NDArray[np.int64] = np.ravel_multi_index(tuple(index.T), lesions.grid.shape).astype(
+        np.int64
+    )
+    return flat
 
 
 def _empty(partners: tuple[Rows, ...]) -> list[int]:

@@ -85,11 +85,11 @@ def alignment_of(
     )
     mirrored = alike(swapped, swapped_brain, matrix)
     if mirrored >= found + MIN_BETTER and mirrored >= MIN_ALIKE:
-        reason = (
+        exchanged = (
             "left and right are exchanged in one of the two: they are more alike when one is "
             f"mirrored ({mirrored:.2f}) than as their headers say ({found:.2f})"
         )
-        return Alignment(found, unregistered, mirrored, reason, exchanged=True)
+        return Alignment(found, unregistered, mirrored, exchanged, exchanged=True)
     reason = None
     if unregistered >= found + MIN_BETTER:
         reason = (
