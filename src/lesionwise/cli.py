@@ -351,7 +351,7 @@ def compare(
         typer.Option("--same-patient", help="One patient, although headers say otherwise."),
     ] = False,
 ) -> None:
-    """Find what is new, growing, shrinking, merged, split or gone between visits."""
+    """Find what is new, enlarging, shrinking, merged, split or disappeared between visits."""
     from lesionwise.run.compare import compare as run
     from lesionwise.run.find import FindOptions
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionwise.preprocess.geometry import resample_to, respaced
-from lesionwise.preprocess.registration import Matrix, register, turned
+from lesionwise.preprocess.registration import register, turned
 from lesionwise.preprocess.visits import each_visit, once
-from lesionwise.types import BoolArray, Grid, InputError, Study, Visit, Volume
+from lesionwise.types import BoolArray, Grid, InputError, Matrix, Study, Visit, Volume
 
 WORKING_MM = 2.0
 START_SCALE = 0.9

@@ -20,16 +20,23 @@ from lesionwise.io.files import check_writable, write_json, write_table
 from lesionwise.io.names import parse_name
 from lesionwise.io.nifti import read_grid, write_volume
 from lesionwise.metrics.case import Options, evaluate_case
-from lesionwise.preprocess.registration import Matrix, rigid
+from lesionwise.preprocess.alignment import Alignment, alignment_of
+from lesionwise.preprocess.registration import rigid
 from lesionwise.report.folder import write_comparison_page
 from lesionwise.report.page import QualityNote
 from lesionwise.run.find import FindOptions, Found, find_lesions
-from lesionwise.run.follow import Seen, follow
-from lesionwise.run.gate import change_notes, check_one_patient, check_order, scan_note
+from lesionwise.run.follow import VisitInput, follow
+from lesionwise.run.gate import (
+    alignment_notes,
+    change_notes,
+    check_one_patient,
+    check_order,
+    scan_note,
+)
 from lesionwise.run.pairs import ScanPair, predict_pair
 from lesionwise.run.predict import LoadedModel, load_model
 from lesionwise.run.segment import open_scan, read_scan, settings_of, write_dicom, write_found
-from lesionwise.types import InputError, Instances, Progress, Volume, silent
+from lesionwise.types import InputError, Instances, Matrix, Progress, Volume, silent
 
 if TYPE_CHECKING:
     from lesionwise.io.dicom_series import Series
@@ -89,9 +96,10 @@ def compare(
     Lesions are found on each scan by itself, as ``segment`` does. Later visits are registered
     rigidly to the first, and each visit's lesions are read at the voxels of the first visit's
     prepared grid (1 mm for the shipped model), where they are followed (``run.follow``). The scans
-    themselves are asked whether what seems new, gone, larger or smaller has changed. A lesion that
-    the map of a later visit shows below its threshold and that came since joins that visit's
-    lesions and mask.
+    themselves are asked whether what seems new, disappeared, larger or smaller has changed. A
+    lesion that the map of a later visit shows below its threshold and that appeared since joins
+    that visit's lesions and mask. Each later visit is held against the first after registration
+    (``preprocess.alignment``); one that does not fit is graded poor.
 
     Writes, beside what ``segment`` writes for each visit: ``lineages.tsv`` (every lesion at every
     visit, what it was and what it became), ``links.tsv`` (the graph), under each follow-up a mask
@@ -99,7 +107,7 @@ def compare(
 
     Args:
         visits: FLAIR scans in time order, two or more.
-        rules: when a lesion counts as the same, new, growing …
+        rules: when a lesion counts as the same, new, enlarging …
         new_lesions: a model that looks at two visits at once; its new lesions between every two
             visits are written in the place of those that following found (``run.pairs``).
         truth: known lesions of each visit on its scan's grid; scored and shown.
@@ -111,7 +119,7 @@ def compare(
     Raises:
         InputError: If there are fewer than two scans, two of one session, names or headers say
             that they are of different subjects, names say that a later visit comes first, a scan
-            is at fault, or visits do not overlap.
+            is at fault, visits do not overlap, or left and right are exchanged in one of them.
     """
     named = _scans(visits)
     check_writable(output)
@@ -135,18 +143,28 @@ def compare(
         study = read_scan(scan.path, scan.subject, scan.session, loaded.recipe.scans[0])
         found.append(find_lesions(study, loaded, options, told))
     to_common: list[Matrix] = [np.eye(4)]
+    alignments: list[Alignment] = []
     first = _image(found[0])
     for done, visit in enumerate(found[1:], start=1):
         progress(f"visit {scans[done].session}: register to {scans[0].session}", done, total)
         to_common.append(
             rigid(first, _image(visit), fixed_mask=found[0].brain, moving_mask=visit.brain)
         )
+        alignments.append(
+            alignment_of(
+                first,
+                _image(visit),
+                to_common[-1],
+                baseline_brain=found[0].brain,
+                followup_brain=visit.brain,
+            )
+        )
     channel = loaded.recipe.scans[0]
     notes = [
         scan_note(scan, visit.visit, visit.brain, channel)
         for scan, visit in zip(scans, found, strict=True)
     ]
-    changed_notes = change_notes(
+    changed_notes = alignment_notes(scans, alignments) + change_notes(
         scans,
         [visit.visit for visit in found],
         [visit.brain for visit in found],
@@ -158,7 +176,7 @@ def compare(
     progress("follow lesions", total, total)
     common = found[0].prepared_maps.grid
     followed = follow(
-        [Seen(_image(v), v.brain, v.probability, v.main[1]) for v in found],
+        [VisitInput(_image(v), v.brain, v.probability, v.main[1]) for v in found],
         to_common,
         common,
         rules,
@@ -193,8 +211,9 @@ def compare(
     both = pd.concat(tables, ignore_index=True)
     write_table(output / "lesions.tsv", both)
     names = [scan.session for scan in scans]
-    lineages = tracks.lineages.assign(visit=[names[number] for number in tracks.lineages["visit"]])
-    write_table(output / "lineages.tsv", lineages)
+    table = tracks.table.assign(visit=[names[number] for number in tracks.table["visit"]])
+    old_names = {"track": "lineage", "contrast_gain": "appeared"}
+    write_table(output / "lineages.tsv", table.rename(columns=old_names))
     write_table(output / "links.tsv", tracks.links)
     write_json(
         output / "compare.json",
@@ -206,7 +225,7 @@ def compare(
             "Departures": list(loaded.recipe.departures),
             "Options": asdict(options),
             "TrackingRules": asdict(rules),
-            "FoundByFollowing": [list(labels) for labels in followed.late],
+            "FoundByFollowing": [list(labels) for labels in followed.rescued],
             "FirstVisitToVisitMm": [matrix.tolist() for matrix in to_common],
             "Quality": [note.written() for note in (*changed_notes, *also_judged)],
             "Seconds": [dict(visit.seconds) for visit in found],
@@ -226,7 +245,8 @@ def compare(
         write_table(output / "scores.tsv", scores)
     quality = (*notes, *changed_notes, *also_judged)
     page = write_comparison_page(output)
-    shown = summary.drop(columns="quality_reasons")
+    hidden = [name for name in summary if str(name).startswith("previous_")]
+    shown = summary.drop(columns=["quality_reasons", *hidden])
     return Comparison(shown, tracks, tuple(found), tuple(to_common), scores, page, quality)
 
 
@@ -295,8 +315,9 @@ def _with_lesions(found: Found, lesions: Instances) -> Found:
 
 
 def _with_states(lesions: pd.DataFrame, main: str, tracks: Tracks, visit: int) -> pd.DataFrame:
-    rows = tracks.lineages[(tracks.lineages["visit"] == visit) & (tracks.lineages["label"] > 0)]
-    of_label = rows.set_index("label")[["lineage", "state", "ambiguous"]].astype(object)
+    rows = tracks.table[(tracks.table["visit"] == visit) & (tracks.table["label"] > 0)]
+    rows = rows.rename(columns={"track": "lineage"})
+    of_label = rows.set_index("label")[["lineage", "state", "ambiguous", "edge"]].astype(object)
     joined = lesions.join(of_label, on="label")
     joined.loc[joined["method"] != main, list(of_label.columns)] = None
     return joined
@@ -313,7 +334,7 @@ def _write_changes(
     mask: bool,
     series: Series | None = None,
 ) -> None:
-    rows = tracks.lineages[(tracks.lineages["visit"] == visit) & (tracks.lineages["label"] > 0)]
+    rows = tracks.table[(tracks.table["visit"] == visit) & (tracks.table["label"] > 0)]
     lesions = found.main[1]
     code = np.zeros(int(lesions.labels.max()) + 1, dtype=np.uint8)
     code[rows["label"].to_numpy()] = [STATES.index(state) + 1 for state in rows["state"]]
@@ -343,7 +364,7 @@ def _summary(
     tracks: Tracks,
     notes: Sequence[QualityNote],
 ) -> pd.DataFrame:
-    counts = tracks.counts()
+    counts, before = tracks.counts(), tracks.counts_before()
     rows = []
     for number, (scan, visit) in enumerate(zip(scans, found, strict=True)):
         row: dict[str, object] = {
@@ -355,6 +376,9 @@ def _summary(
         for state in STATES:
             if state != "baseline":
                 row[state] = int(counts[state].get(number, 0))
+        for state in STATES:
+            if state not in ("baseline", "new"):
+                row[f"previous_{state}"] = int(before[state].get(number, 0))
         row["quality_reasons"] = "; ".join(notes[number].reasons) or None
         rows.append(row)
     return pd.DataFrame(rows)

@@ -16,6 +16,7 @@ from lesionwise.io.names import parse_name
 from lesionwise.io.nifti import header_notes
 from lesionwise.io.sidecar import acquired, read_sidecar
 from lesionwise.io.visit_order import check_visit_order
+from lesionwise.preprocess.alignment import Alignment
 from lesionwise.preprocess.geometry import resample_to, respaced
 from lesionwise.preprocess.quality import (
     Grade,
@@ -124,7 +125,7 @@ def change_notes(
         if shared < WELL_SHARED:
             reasons.append(
                 f"{names} share {100 * shared:.0f} % of the brain: "
-                "what only one of them shows counts as new or gone"
+                "what only one of them shows counts as new or disappeared"
             )
         grave = []
         if _swapped(before, after, series[one : two + 1]):
@@ -145,6 +146,30 @@ def change_notes(
                 )
             )
     return tuple(found)
+
+
+def alignment_notes(
+    scans: Sequence[FoundScan], alignments: Sequence[Alignment]
+) -> tuple[QualityNote, ...]:
+    """A note for each later visit that does not fit on the first.
+
+    Args:
+        alignments: of each later visit with the first.
+
+    Raises:
+        InputError: If left and right are exchanged in one of the two.
+    """
+    notes = []
+    for scan, found in zip(scans[1:], alignments, strict=True):
+        measures = {"similarity": found.similarity, "unregistered": found.unregistered}
+        if np.isfinite(found.mirrored):
+            measures["mirrored"] = found.mirrored
+        if found.exchanged:
+            raise InputError(f"{scan.path}: against {scans[0].path}, {found.reason}")
+        if found.reason is not None:
+            about = f"{scans[0].session} to {scan.session}"
+            notes.append(QualityNote(about, "poor", (found.reason,), measures))
+    return tuple(notes)
 
 
 def shared_share(one: Volume, two: Volume, world: Matrix) -> float:
