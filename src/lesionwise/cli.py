@@ -688,6 +688,59 @@ def benchmark(
 
 
 @app.command()
+def search(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a .py file.")],
+    dataset: Annotated[Path, typer.Argument(help="A BIDS data set with lesion masks.")],
+    output: Output,
+    grid: Annotated[
+        list[str],
+        typer.Option("--grid", help="NAME=VALUE,VALUE: values of a setting (several settings)."),
+    ],
+    compare: Annotated[
+        int, typer.Option(help="Models of the highest Dice that all metrics compare.", min=1)
+    ] = 10,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE for all trainings (several).")
+    ] = None,
+    validation: Annotated[
+        list[str] | None, typer.Option(help="A subject that validates (several).")
+    ] = None,
+    max_minutes: MaxMinutes = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    workers: LoaderWorkers = 0,
+) -> None:
+    """Train a recipe with every combination of settings, and compare the best by all metrics."""
+    from lesionwise.run.search import search as run
+    from lesionwise.types import InputError
+
+    values: dict[str, tuple[str, ...]] = {}
+    for text in grid:
+        name, sign, listed = text.partition("=")
+        if not sign:
+            raise InputError(f"--grid {text}: write it as NAME=VALUE,VALUE")
+        values[name.strip()] = tuple(value.strip() for value in listed.split(",") if value.strip())
+    with progress_shown() as progress:
+        done = run(
+            recipe,
+            dataset,
+            output,
+            values,
+            compare=compare,
+            overrides=setting or (),
+            validation_subjects=validation,
+            seed=seed,
+            device=device,
+            workers=workers,
+            max_minutes=max_minutes,
+            progress=progress,
+        )
+    show(done.table)
+    results.print(f"The best run: {done.best}", soft_wrap=True)
+    _exit_on_failures(dict(done.failures))
+
+
+@app.command()
 def predict(
     run: Annotated[str, typer.Argument(help="A run folder of `train`, or a shipped model.")],
     scans: Scans,

@@ -61,10 +61,10 @@ class MaskPairs:
     """Patches of reference masks with worse ones, balanced over their agreement.
 
     The wanted score runs evenly through [0, 1] over the samples. For each sample several worse
-    masks are made: components are dropped, grown or shrunk by a voxel, and false ones are put where the
-    mirrored reference lies. The one whose score is nearest to the wanted is softened by a Gaussian
-    and a change of intensity, as a network's map is soft. Where no reference lies in the patch, the
-    scores that can be had are 0 and 1.
+    masks are made: components are dropped, grown or shrunk by a voxel, and false ones are put
+    where the mirrored reference lies. The one whose score is nearest to the wanted is softened by a
+    Gaussian and a change of intensity, as a network's map is soft. Where no reference lies in the
+    patch, the only scores are 0 and 1.
 
     A sample is ``image`` (2, I, J, K): the reference and the softened mask, and ``score`` (1,).
 
