@@ -157,7 +157,7 @@ def test_visits_are_shown_together_with_what_changed(study: StudyPage, tmp_path:
     )
     page = rebuild_pages(output).pages[-1].read_text()
     assert 'id="canvas-1"' in page
-    assert "growing, +20" in page
+    assert "enlarging, +20" in page
 
 
 def test_known_lesions_come_back(study: StudyPage, tmp_path: Path) -> None:
@@ -197,29 +197,29 @@ def test_the_page_of_a_leaderboard_comes_back(tmp_path: Path) -> None:
 
 
 def test_changes_add_up_the_lesions_that_merged() -> None:
-    lineages = pd.DataFrame(
+    tracks = pd.DataFrame(
         {
-            "lineage": [1, 2, 1, 3],
-            "visit": ["a", "a", "b", "b"],
+            "track": [1, 2, 1, 3],
+            "session": ["a", "a", "b", "b"],
             "label": [4, 5, 1, 0],
-            "state": ["baseline", "baseline", "merged", "gone"],
+            "state": ["baseline", "baseline", "merged", "disappeared"],
             "volume_mm3": [10.0, 20.0, 33.0, np.nan],
             "parents": ["", "", "4,5", "5"],
             "confidence": [np.nan, np.nan, 0.8, 0.7],
             "note": ["", "", "", None],
         }
     )
-    found = changes_of(lineages, "a", "b")
+    found = changes_of(tracks, "a", "b")
     assert found["baseline_mm3"].tolist() == [30.0, 20.0]
     assert found["followup"].tolist() == ["1", ""]
     assert found["baseline"].tolist() == ["4, 5", "5"]
 
 
 def test_what_changed_comes_first_with_its_place_and_the_evidence() -> None:
-    lineages = pd.DataFrame(
+    tracks = pd.DataFrame(
         {
-            "lineage": [1, 1, 2, 3],
-            "visit": ["a", "b", "b", "b"],
+            "track": [1, 1, 2, 3],
+            "session": ["a", "b", "b", "b"],
             "label": [4, 1, 2, 3],
             "state": ["baseline", "stable", "new", "new"],
             "volume_mm3": [100.0, 100.0, 20.0, 30.0],
@@ -230,8 +230,8 @@ def test_what_changed_comes_first_with_its_place_and_the_evidence() -> None:
             "note": ["", "", "", ""],
         }
     )
-    found = changes_of(lineages, "a", "b", {("b", 3): "juxtacortical", ("a", 4): "deep white"})
+    found = changes_of(tracks, "a", "b", {("b", 3): "juxtacortical", ("a", 4): "deep white"})
     assert found["followup"].tolist() == ["3", "2", "1"]
     assert found["location"].tolist() == ["juxtacortical", "", "deep white"]
-    assert found["contrast come or gone (%)"].tolist()[:2] == [100, 80]
+    assert found["contrast gained or lost (%)"].tolist()[:2] == [100, 80]
     assert found["brighter by (noise)"].tolist()[:2] == [9, 4]

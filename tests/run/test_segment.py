@@ -41,11 +41,17 @@ def test_names_follow_bids_and_results_keep_the_axes_of_the_file(tmp_path, model
 def test_tables_hold_every_lesion_by_each_way(tmp_path, model):
     scan = save(tmp_path / "a.nii.gz", head("ab"))
     done = segment([scan], tmp_path / "out")
-    table = pd.read_csv(tmp_path / "out" / "lesions.tsv", sep="\t")
-    assert table.groupby("method").size().to_dict() == {"acls": 2, "cc": 2, "offsets": 2}
-    assert set(table["volume_mm3"]) == {512.0}
-    assert set(table["confidence"]) == {1.0}
-    assert done.summary.iloc[0][["lesions", "cc", "acls", "offsets"]].tolist() == [2, 2, 2, 2]
+    for method, name in (
+        ("offsets", "lesions"),
+        ("acls", "lesions_seg-acls"),
+        ("cc", "lesions_seg-cc"),
+    ):
+        table = pd.read_csv(tmp_path / "out" / f"{name}.tsv", sep="\t")
+        assert table["method"].tolist() == [method, method]
+        assert set(table["volume_mm3"]) == {512.0}
+        assert set(table["confidence"]) == {1.0}
+    counts = ["lesions", "lesions_cc", "lesions_acls", "lesions_offsets"]
+    assert done.summary.iloc[0][counts].tolist() == [2, 2, 2, 2]
     assert done.page.exists()
 
 
@@ -101,9 +107,25 @@ def test_a_scan_that_is_done_is_not_done_again(tmp_path, model):
     assert {path: path.stat().st_mtime_ns for path in written} == written
     pd.testing.assert_frame_equal(first.summary, again.summary, check_dtype=False)
     table = pd.read_csv(tmp_path / "out" / "lesions.tsv", sep="\t")
-    assert len(table) == 9
-    segment([scan], tmp_path / "out", options=FindOptions(threshold=0.9))
+    assert len(table) == 3
+    segment([scan], tmp_path / "out", overwrite=True)
     assert any(path.stat().st_mtime_ns != time for path, time in written.items())
+
+
+def test_other_settings_are_refused_unless_all_is_done_again(tmp_path, model):
+    scan = save(tmp_path / "a.nii.gz", head())
+    segment([scan], tmp_path / "out")
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    other = FindOptions(also=("offsets", "acls", "cc"), threshold=0.9)
+    with pytest.raises(InputError, match=r"was begun with threshold not set, now it is 0\.9"):
+        segment([scan], tmp_path / "out", options=other)
+    assert {path: path.read_bytes() for path in before} == before
+    segment([scan], tmp_path / "out", options=other, overwrite=True)
+    sidecar = json.loads(next((tmp_path / "out").rglob("*label-L_mask.json")).read_text())
+    assert sidecar["Settings"]["threshold"] == 0.9
+    second = save(tmp_path / "b.nii.gz", head("a"))
+    with pytest.raises(InputError, match=r"was begun with threshold 0\.9, now it is not set"):
+        segment([second], tmp_path / "out", overwrite=True)
 
 
 def test_a_brain_mask_must_fit_the_scan_and_hold_something(tmp_path, model):

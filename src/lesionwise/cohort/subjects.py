@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from lesionwise.io.bids import FoundScan
 from lesionwise.io.files import read_table
-from lesionwise.io.names import natural
+from lesionwise.io.names import Entities, natural
 from lesionwise.io.scans import subject_scans
 from lesionwise.types import InputError
 
@@ -21,12 +21,12 @@ class CohortSubject:
     Attributes:
         label: without ``sub-``.
         scans: its FLAIR scans, sessions in time order as far as that is known.
-        fault: why there is nothing to work on; empty where there is.
+        error: why there is nothing to work on; empty where there is.
     """
 
     label: str
     scans: tuple[FoundScan, ...]
-    fault: str = ""
+    error: str = ""
 
     @property
     def name(self) -> str:
@@ -34,10 +34,37 @@ class CohortSubject:
         return f"sub-{self.label}"
 
     @property
-    def comparable(self) -> bool:
-        """Two or more visits, each with a session's name and one scan."""
-        sessions = [scan.session for scan in self.scans]
-        return len(sessions) > 1 and all(sessions) and len(set(sessions)) == len(sessions)
+    def comparable(self) -> tuple[FoundScan, ...]:
+        """The scans to compare: one of each of two or more sessions; empty where there are none.
+
+        Where sessions hold several scans, those with the same further entities in all of them
+        (``acq-3D``), if there is one such set.
+        """
+        sessions = list(dict.fromkeys(scan.session for scan in self.scans))
+        if len(sessions) < 2 or not all(sessions):
+            return ()
+        kinds: dict[Entities, list[FoundScan]] = {}
+        for scan in self.scans:
+            kinds.setdefault(replace(scan.entities, ses="", extension=""), []).append(scan)
+        if len(self.scans) == len(sessions):
+            return self.scans
+        whole = [scans for scans in kinds.values() if len(scans) == len(sessions)]
+        return tuple(whole[0]) if len(whole) == 1 else ()
+
+    @property
+    def not_compared(self) -> str:
+        """Why visits are there but none can be compared; empty where they can, or where there is
+        one visit."""
+        sessions = list(dict.fromkeys(scan.session for scan in self.scans))
+        if len(self.scans) < 2 or self.comparable:
+            return ""
+        if not all(sessions):
+            return "visits not compared: a scan has no session in its name"
+        if len(sessions) < 2:
+            return ""
+        twice = next(s for s in sessions if sum(scan.session == s for scan in self.scans) > 1)
+        names = ", ".join(scan.path.name for scan in self.scans if scan.session == twice)
+        return f"visits not compared: ses-{twice} has several FLAIR scans ({names})"
 
 
 def find_subjects(
@@ -45,7 +72,7 @@ def find_subjects(
 ) -> list[CohortSubject]:
     """The subjects of a BIDS data set, in natural order, each with its FLAIR scans.
 
-    A subject without a scan, or with files that contradict their folder, comes with its fault,
+    A subject without a scan, or with files that contradict their folder, comes with its error,
     so that the others go on.
 
     Args:
@@ -111,8 +138,8 @@ def in_time_order(dataset: Path, label: str, scans: list[FoundScan]) -> list[Fou
 def _subject(dataset: Path, label: str, sessions: set[str]) -> CohortSubject:
     try:
         found = in_time_order(dataset, label, subject_scans(dataset, label))
-    except InputError as fault:
-        return CohortSubject(label, (), str(fault))
+    except InputError as error:
+        return CohortSubject(label, (), str(error))
     scans = tuple(scan for scan in found if not sessions or scan.session in sessions)
     if not scans:
         where = f" in session {', '.join(sorted(sessions, key=natural))}" if sessions else ""
