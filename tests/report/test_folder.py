@@ -109,6 +109,59 @@ def test_a_picture_that_is_gone_is_a_fault(study: StudyPage, tmp_path: Path) -> 
         rebuild_pages(output)
 
 
+def test_no_page_is_written_where_a_sidecar_says(study: StudyPage, tmp_path: Path) -> None:
+    output, _ = _results(study, tmp_path)
+    outside = tmp_path / "precious.html"
+    outside.write_text("mine")
+    sidecar = next(output.glob("**/*_label-L_mask.json"))
+    about = read_json(sidecar)
+    about["Summary"]["page"] = "../precious.html"
+    write_json(sidecar, about)
+    rebuilt = rebuild_pages(output)
+    assert outside.read_text() == "mine"
+    assert all(page.parent == output for page in rebuilt.pages)
+    assert "../precious.html" not in rebuilt.pages[-1].read_text()
+
+
+@pytest.mark.parametrize("name", ["../../secret", "/etc/hostname", "sub-01/../../secret"])
+def test_no_picture_is_read_outside_the_folder(study: StudyPage, tmp_path: Path, name: str) -> None:
+    output, _ = _results(study, tmp_path)
+    (tmp_path / "secret").write_bytes(b"RIFFsecret")
+    _with_stage(output)
+    sidecar = next(output.glob("**/*_label-L_mask.json"))
+    about = read_json(sidecar)
+    about["Stages"][0]["Picture"] = name
+    write_json(sidecar, about)
+    with pytest.raises(InputError, match="no name of a file inside this folder"):
+        rebuild_pages(output)
+
+
+def test_a_link_out_of_the_folder_is_no_picture(study: StudyPage, tmp_path: Path) -> None:
+    output, _ = _results(study, tmp_path)
+    (tmp_path / "secret").write_bytes(b"RIFFsecret")
+    picture = _with_stage(output)
+    picture.unlink()
+    picture.symlink_to(tmp_path / "secret")
+    with pytest.raises(InputError, match="leads out of this folder"):
+        rebuild_pages(output)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"Methods": [3]}, {"Sources": 1}, {"Sources": []}, {"Stages": [{}]}, {"Quality": [1]},
+     {"Seconds": {"a": "b"}}, {"Warnings": "w"}, {"Methods": ["../x"]}],
+)  # fmt: skip
+def test_a_sidecar_of_another_form_is_one_line(
+    study: StudyPage, tmp_path: Path, change: dict[str, object]
+) -> None:
+    output, _ = _results(study, tmp_path)
+    sidecar = next(output.glob("**/*_label-L_mask.json"))
+    write_json(sidecar, {**read_json(sidecar), **change})
+    with pytest.raises(InputError) as error:
+        rebuild_pages(output)
+    assert "\n" not in str(error.value)
+
+
 def test_a_folder_without_results_is_a_fault(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no results"):
         rebuild_pages(tmp_path)

@@ -70,7 +70,7 @@ def scan_result():
             Volume(np.where(mask, 0.75, 0.25).astype(np.float32), grid),
             Volume(mask, grid),
             Volume(np.ones(grid.shape, bool), grid),
-            {method: lesions for method in methods},
+            dict.fromkeys(methods, lesions),
             lesions if changes.get("known") else None,
             (b"RIFF picture",),
         )

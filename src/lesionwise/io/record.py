@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from lesionwise.io.checked import inside, read_checked
+from lesionwise.io.checked import inside, printable, read_checked
 from lesionwise.io.files import write_json, write_table
 from lesionwise.types import InputError
 
@@ -254,4 +254,4 @@ def _shown(value: Any) -> str:
     if value is None:
         return "not set"
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text[:60] or "empty"
+    return printable(text[:60]) or "empty"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
@@ -18,6 +20,17 @@ class Generator(TypedDict):
 
     Name: str
     Version: str
+
+
+def check_labels(labels: Iterable[str]) -> None:
+    """Pass where labels can stand in file names.
+
+    Raises:
+        ValueError: If one holds anything but letters, digits and plus signs.
+    """
+    for label in labels:
+        if not re.fullmatch(r"[A-Za-z0-9+]*", label):
+            raise ValueError(f"{label!r} is no label of a file name")
 
 
 def generated_by(name: str = "lesionwise") -> Generator:

@@ -10,15 +10,16 @@ from typing import Any
 import pandas as pd
 
 from lesionwise.instances.components import DEFAULT_CONNECTIVITY
+from lesionwise.io.checked import printable
 from lesionwise.io.files import write_json
 from lesionwise.io.names import Entities
 from lesionwise.io.nifti import read_mask, read_volume, write_volume
 from lesionwise.io.record import FileRecord, file_records
-from lesionwise.results.keys import Generator, generated_by, read_keys, to_keys
+from lesionwise.results.keys import Generator, check_labels, generated_by, read_keys, to_keys
 from lesionwise.results.names import PairFiles, beside, pair_page, scan_name
 from lesionwise.results.scan import LesionSet, read_lesion_table, read_lesions, write_lesions
 from lesionwise.results.words import session_name, subject_name
-from lesionwise.types import Grid, Volume
+from lesionwise.types import Grid, InputError, Volume
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class PairRecord:
     def __post_init__(self) -> None:
         if len(self.sources) != 2:
             raise ValueError("a pair has two sources")
+        check_labels((self.method, self.baseline, self.followup))
 
     @staticmethod
     def read(files: PairFiles) -> PairRecord:
@@ -73,7 +75,10 @@ class PairRecord:
         if record.baseline or record.followup:
             return record
         before = {name: str(record.summary.get(name) or "") for name in ("baseline", "followup")}
-        return replace(record, baseline=before["baseline"], followup=before["followup"])
+        try:
+            return replace(record, baseline=before["baseline"], followup=before["followup"])
+        except ValueError as error:
+            raise InputError(f"{files.sidecar}: {printable(error)}") from error
 
     @property
     def input_paths(self) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from lesionwise.io.names import Entities
 from lesionwise.io.nifti import read_labels, read_mask, read_volume, write_volume
 from lesionwise.io.record import FileRecord, damage, file_records
 from lesionwise.results.columns import LABEL_COLUMNS, read_typed, rounded
-from lesionwise.results.keys import Generator, generated_by, read_keys, to_keys
+from lesionwise.results.keys import Generator, check_labels, generated_by, read_keys, to_keys
 from lesionwise.results.names import TRUTH, PairFiles, ScanFiles, beside
 from lesionwise.results.quality import QualityEntry, QualityNote, worst
 from lesionwise.results.words import session_name, subject_name
@@ -86,6 +86,7 @@ class ScanRecord:
     def __post_init__(self) -> None:
         if not self.sources or not self.methods:
             raise ValueError("a scan's record needs a source and a separation method")
+        check_labels(self.methods)
 
     @staticmethod
     def read(files: ScanFiles) -> ScanRecord:
