@@ -139,3 +139,43 @@ def test_pages_are_made_again_from_files_and_the_subjects_stay_done(cohort):
 def test_nothing_to_gather_is_one_line(tmp_path):
     with pytest.raises(InputError, match="no subject is done; run the participant level first"):
         group(tmp_path)
+
+
+def test_two_scans_of_a_session_stay_apart_and_the_fitting_ones_are_compared(
+    tmp_path, client_in_this_process, monkeypatch
+):
+    def nowhere(*arguments):
+        raise InputError("no template in this test")
+
+    model = bright_model()
+    monkeypatch.setattr("lesionwise.run.predict.load_model", lambda *a, **k: model)
+    monkeypatch.setattr("lesionwise.run.locations.find_landmarks", nowhere)
+    for command in ("segment", "compare"):
+        monkeypatch.setattr(f"lesionwise.run.{command}.load_model", lambda model, **k: model)
+    monkeypatch.setattr(participant, "dask_client", client_in_this_process)
+    work._loaded.cache_clear()
+    bids = tmp_path / "bids"
+    for session, acquisition, names in (("A", "2D", "a"), ("A", "3D", "ab"), ("B", "3D", "abc")):
+        path = scan(bids, "1", session)
+        name = path.name.replace("_FLAIR", f"_acq-{acquisition}_FLAIR")
+        save(path.with_name(name), head(names))
+    settings = {
+        "model": "bright", "weights": "0" * 64, "instances": "cc", "brain_extraction": False,
+        "longitudinal": True, "version": participant.lesionwise.__version__,
+    }  # fmt: skip
+    out = tmp_path / "out"
+    done = run_subjects(find_subjects(bids), bids, out, settings, segment_or_compare)
+    work._loaded.cache_clear()
+    assert done.done == ("1",)
+    assert done.failed == ()
+    gathered = group(out)
+    rows = gathered.scans.set_index("scan")
+    assert rows["lesions"].to_dict() == {
+        "sub-1_ses-A_acq-2D": 1, "sub-1_ses-A_acq-3D": 2, "sub-1_ses-B_acq-3D": 3,
+    }  # fmt: skip
+    assert rows.loc["sub-1_ses-B_acq-3D", "new"] == 1
+    person = gathered.participants.iloc[0]
+    assert (person["sessions"], person["scans"], person["lesions"]) == (2, 3, 3)
+    lesions = pd.read_csv(out / "lesions.tsv", sep="\t")
+    assert lesions.groupby("scan").size().to_dict() == rows["lesions"].to_dict()
+    assert all((out / page).exists() for page in gathered.scans["page"])

@@ -6,7 +6,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -171,7 +171,8 @@ def run_subjects(
     order = Order(dataset, output, dict(settings), secrets.token_hex(4), 0)
     done: list[SubjectResult] = []
     asked = {subject.name for subject in subjects}
-    with announced(output, order.run, [subject.label for subject in waiting]):
+    labels = [subject.label for subject in waiting]
+    with announced(output, order.run, labels) if waiting else nullcontext():
         write_json(output / RECORD, {"settings": dict(settings)})
         write_dataset_description(output, "lesionwise cohort")
         for subject in subjects:

@@ -12,7 +12,7 @@ import pandas as pd
 
 import lesionwise
 from lesionwise.instances.describe import describe_lesions
-from lesionwise.io.bids import FoundScan, find_scans
+from lesionwise.io.bids import Entities, FoundScan, find_scans
 from lesionwise.io.nifti import read_grid, read_volume
 from lesionwise.io.record import check_settings, sha256, versions
 from lesionwise.report.folder import write_pair_page
@@ -65,8 +65,10 @@ class PredictedPairs:
 def find_pairs(paths: Sequence[Path]) -> list[ScanPair]:
     """Every two visits of a patient that follow each other.
 
-    Scans are grouped by the subject their names state. Two files whose names do not state a
-    session are one patient's baseline and follow-up, in the order given.
+    Scans are grouped by the subject their names state. Where a session has several scans, those
+    with the same further entities (``acq-3D``) are paired, never two of one session. Two files
+    whose names do not state a session are one patient's baseline and follow-up, in the order
+    given.
 
     Raises:
         InputError: If no patient has two visits.
@@ -84,11 +86,24 @@ def find_pairs(paths: Sequence[Path]) -> list[ScanPair]:
     pairs = [
         ScanPair(before, after)
         for visits in by_subject.values()
-        for before, after in pairwise(visits)
+        for alike in _alike(visits)
+        for before, after in pairwise(alike)
     ]
     if not pairs:
         raise InputError(f"{paths[0]}: no patient with two visits; this model compares two")
     return pairs
+
+
+def _alike(scans: Sequence[FoundScan]) -> list[list[FoundScan]]:
+    """The scans of a patient, one of each session; several such lists where sessions have more."""
+    sessions = [scan.session for scan in scans]
+    if len(set(sessions)) == len(sessions):
+        return [list(scans)]
+    kinds: dict[Entities, list[FoundScan]] = {}
+    for scan in scans:
+        kind = replace(scan.entities, ses="", suffix="", extension="")
+        kinds.setdefault(kind, []).append(scan)
+    return list(kinds.values())
 
 
 def predict_pairs(
