@@ -1,7 +1,7 @@
 """What commands write down about their own work."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lesionwise.io.files import read_json, read_table, write_json
@@ -75,6 +75,7 @@ def test_a_record_is_begun_once_and_gone_on_with(tmp_path):
             begin(path, {"folds": 5})
 
 
+@settings(deadline=None)
 @given(SETTINGS, SETTINGS)
 def test_settings_differ_where_both_sides_name_one_and_its_values_differ(before, now):
     if any(name in before and before[name] != value for name, value in now.items()):

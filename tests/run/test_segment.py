@@ -112,22 +112,6 @@ def test_a_scan_that_is_done_is_not_done_again(tmp_path, model):
     assert any(path.stat().st_mtime_ns != time for path, time in written.items())
 
 
-def test_other_settings_are_refused_unless_all_is_done_again(tmp_path, model):
-    scan = save(tmp_path / "a.nii.gz", head())
-    segment([scan], tmp_path / "out")
-    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    other = FindOptions(also=("offsets", "acls", "cc"), threshold=0.9)
-    with pytest.raises(InputError, match=r"was begun with threshold not set, now it is 0\.9"):
-        segment([scan], tmp_path / "out", options=other)
-    assert {path: path.read_bytes() for path in before} == before
-    segment([scan], tmp_path / "out", options=other, overwrite=True)
-    sidecar = json.loads(next((tmp_path / "out").rglob("*label-L_mask.json")).read_text())
-    assert sidecar["Settings"]["threshold"] == 0.9
-    second = save(tmp_path / "b.nii.gz", head("a"))
-    with pytest.raises(InputError, match=r"was begun with threshold 0\.9, now it is not set"):
-        segment([second], tmp_path / "out", overwrite=True)
-
-
 def test_a_brain_mask_must_fit_the_scan_and_hold_something(tmp_path, model):
     scan = save(tmp_path / "a.nii.gz", head())
     wrong = save(tmp_path / "wrong.nii.gz", np.ones((10, 10, 10), np.uint8))
@@ -148,80 +132,6 @@ def test_results_need_a_place(tmp_path, model):
     scan = save(tmp_path / "a.nii.gz", head())
     with pytest.raises(InputError, match="is a file"):
         segment([scan], scan)
-
-
-def snapshot(folder):
-    return {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*.nii.gz")}
-
-
-def test_a_result_of_another_scan_is_never_overwritten(tmp_path, model):
-    first = save(tmp_path / "anna" / "sub-1_FLAIR.nii.gz", head("a"))
-    second = save(tmp_path / "bert" / "sub-1_FLAIR.nii.gz", head("ab"))
-    segment([first], tmp_path / "out")
-    before = snapshot(tmp_path / "out")
-    with pytest.raises(InputError, match=r"bert/sub-1_FLAIR.*results of .*anna/sub-1_FLAIR"):
-        segment([second], tmp_path / "out")
-    with pytest.raises(InputError, match="choose another output folder"):
-        segment([second], tmp_path / "out", overwrite=True)
-    assert snapshot(tmp_path / "out") == before
-
-
-def test_calls_one_by_one_share_the_tables_and_the_index(tmp_path, model):
-    for name in "ab":
-        done = segment([save(tmp_path / f"{name}.nii.gz", head(name))], tmp_path / "out")
-        assert done.summary["subject"].tolist() == [f"sub-{name}"]
-    scans = pd.read_csv(tmp_path / "out" / "scans.tsv", sep="\t")
-    assert scans["subject"].tolist() == ["sub-a", "sub-b"]
-    assert scans["source"].tolist() == [str(tmp_path / f"{name}.nii.gz") for name in "ab"]
-    lesions = pd.read_csv(tmp_path / "out" / "lesions.tsv", sep="\t")
-    assert lesions["source"].tolist() == scans["source"].tolist()
-    described = json.loads((tmp_path / "out" / "scans.json").read_text())
-    assert set(described) == set(scans.columns)
-    index = (tmp_path / "out" / "index.html").read_text()
-    assert "sub-a.html" in index
-    assert "sub-b.html" in index
-
-
-@pytest.mark.parametrize("what", ["cut", "missing map", "emptied table"])
-def test_a_scan_whose_results_are_not_whole_is_done_again(tmp_path, model, what):
-    scan = save(tmp_path / "a.nii.gz", head("ab"))
-    segment([scan], tmp_path / "out")
-    path = {
-        "cut": masks(tmp_path / "out")[0],
-        "missing map": next((tmp_path / "out").rglob("*seg-acls_dseg.nii.gz")),
-        "emptied table": next((tmp_path / "out").rglob("*seg-offsets_dseg.tsv")),
-    }[what]
-    whole = path.read_bytes()
-    if what == "missing map":
-        path.unlink()
-    else:
-        path.write_bytes(whole[:300] if what == "cut" else whole.splitlines()[0])
-    done = segment([scan], tmp_path / "out")
-    assert path.read_bytes() == whole
-    assert done.summary["lesions"].tolist() == [2]
-    assert len(pd.read_csv(tmp_path / "out" / "lesions.tsv", sep="\t")) == 2
-
-
-def test_scans_never_share_their_folder_with_results(tmp_path, model):
-    scan = save(tmp_path / "scans" / "a.nii.gz", head("a"))
-    with pytest.raises(InputError, match="would lie among the scans"):
-        segment([scan.parent], scan.parent)
-    assert list(scan.parent.iterdir()) == [scan]
-
-
-def test_the_failure_of_one_call_stands_beside_the_results_of_another(tmp_path, model):
-    good = save(tmp_path / "good.nii.gz", head("a"))
-    bad = tmp_path / "bad.nii.gz"
-    bad.write_bytes(b"no image")
-    segment([good], tmp_path / "out")
-    with pytest.raises(InputError):
-        segment([bad], tmp_path / "out")
-    failures = pd.read_csv(tmp_path / "out" / "failures.tsv", sep="\t")
-    assert failures["file"].tolist() == [str(bad)]
-    save(bad, head("b"))
-    segment([bad], tmp_path / "out")
-    assert not (tmp_path / "out" / "failures.tsv").exists()
-    assert len(pd.read_csv(tmp_path / "out" / "scans.tsv", sep="\t")) == 2
 
 
 def test_the_volume_is_that_of_the_lesions_and_the_masks_is_told_where_it_differs(tmp_path, model):
