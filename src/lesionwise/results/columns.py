@@ -333,7 +333,7 @@ def read_typed(path: Path) -> pd.DataFrame:
     table = table.loc[:, ~table.columns.duplicated()]
     for name in table.columns:
         values = table[name]
-        if name in ("state", "becomes"):
+        if name in ("state", "becomes", "change"):
             table[name] = values.map(state_name)
         elif name == "subject":
             table[name] = values.map(subject_name, na_action="ignore")
