@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 
 from lesionwise.io.bids import FoundScan
-from lesionwise.io.files import read_table
 from lesionwise.io.names import Entities, natural
 from lesionwise.io.scans import subject_scans
+from lesionwise.io.visit_order import order_visits, visit_times
 from lesionwise.types import InputError
 
 
@@ -108,31 +107,16 @@ def find_subjects(
 
 
 def in_time_order(dataset: Path, label: str, scans: list[FoundScan]) -> list[FoundScan]:
-    """The scans by the time of their sessions, where ``sub-…_sessions.tsv`` states it for each.
-
-    Scans of one time, and all scans where a time is missing, stay in the order given.
+    """The scans by the time of their sessions (``io.visit_order``), which keeps those of one.
 
     Raises:
-        InputError: If the table cannot be read or a time in it is none.
+        InputError: If a table of times cannot be read or a time in it is none.
     """
-    path = dataset / f"sub-{label}" / f"sub-{label}_sessions.tsv"
-    if len(scans) < 2 or not path.is_file():
+    sessions = [scan.session for scan in scans]
+    if len(set(sessions)) < 2:
         return scans
-    table = read_table(path)
-    if not {"session_id", "acq_time"} <= set(table.columns):
-        return scans
-    times = {}
-    for name, time in zip(table["session_id"], table["acq_time"], strict=True):
-        if isinstance(time, str):
-            try:
-                times[str(name).removeprefix("ses-")] = datetime.fromisoformat(time)
-            except ValueError as error:
-                raise InputError(f"{path}: {time!r} is no time") from error
-    if any(scan.session not in times for scan in scans):
-        return scans
-    if len({time.tzinfo is None for time in times.values()}) > 1:
-        raise InputError(f"{path}: some times have a time zone and some have none")
-    return sorted(scans, key=lambda scan: times[scan.session])
+    order = order_visits(sessions, visit_times(dataset, label, sessions))
+    return sorted(scans, key=lambda scan: order.index(scan.session))
 
 
 def _subject(dataset: Path, label: str, sessions: set[str]) -> CohortSubject:

@@ -248,9 +248,7 @@ def compare(
             new.append(len(read_lesion_table(files, pair_record.method)))
         summary[f"new by {pair_model.name}"] = [None, *new]
     scores = score_visits(found, truth) if truth else None
-    named_rows, links = named_tracks(
-        tracks.table, tracks.links, [scan.entities for scan in scans]
-    )
+    named_rows, links = named_tracks(tracks.table, tracks.links, [scan.entities for scan in scans])
     result = ComparisonResult(
         tuple(scan.entities for scan in scans),
         ComparisonRecord(
