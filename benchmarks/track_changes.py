@@ -118,7 +118,8 @@ def known_states(root: Path, study: Study) -> tuple[dict[int, str], set[int]]:
     folder = root / "derivatives" / "truth" / f"sub-{study.subject}"
     path = next(folder.rglob(f"*ses-{study.followup.session}*seg-truth_dseg.tsv"))
     table = read_table(path).astype({"index": int})
-    lost = json.loads(path.with_suffix(".json").read_text())["GoneSinceTheVisitBefore"]
+    about = json.loads(path.with_suffix(".json").read_text())
+    lost = about.get("DisappearedSinceTheVisitBefore") or about.get("GoneSinceTheVisitBefore", ())
     states = table["change"].replace(KNOWN)
     return dict(zip(table["index"], states, strict=True)), set(lost)
 

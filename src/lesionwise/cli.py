@@ -813,6 +813,9 @@ def cohort(
     scheduler_file: Annotated[
         Path | None, typer.Option(help="The file that a running Dask scheduler wrote.")
     ] = None,
+    dashboard: Annotated[
+        bool, typer.Option(help="Dask's page about the work, on this machine's own address.")
+    ] = False,
     skip_bids_validation: Annotated[
         bool,
         typer.Option(
@@ -831,7 +834,7 @@ def cohort(
 
         with progress_shown() as progress:
             gathered = group(output_dir, progress)
-        names = ("participant_id", "visits", "lesions", "volume_ml", "new", "quality", "failures")
+        names = ("participant_id", "sessions", "lesions", "volume_ml", "new", "quality", "failures")
         table = gathered.participants
         show(table[[name for name in names if name in table]].head(20))
         if len(table) > 20:
@@ -859,7 +862,7 @@ def cohort(
                 brain_extraction=brain_extraction,
                 longitudinal=longitudinal,
                 device=device,
-                workers=Pool(workers, threads_per_worker, dask or "", scheduler_file),
+                workers=Pool(workers, threads_per_worker, dask or "", scheduler_file, dashboard),
                 progress=progress,
             )
     except Stopped as stop:

@@ -26,17 +26,20 @@ def compared(tmp_path, model):
 
 def test_what_is_new_and_what_disappeared_is_found_across_a_movement(compared):
     out, done = compared
-    row = done.summary.set_index("visit").loc["2"]
+    row = done.summary.set_index("session").loc["ses-2"]
     assert (row["new"], row["disappeared"], row["stable"]) == (1, 1, 1)
     assert np.allclose(done.to_common[1][:3, 3], [0, 4, 0], atol=0.5)
-    lineages = pd.read_csv(out / "lineages.tsv", sep="\t", dtype={"visit": str})
-    assert set(lineages["visit"]) == {"1", "2"}
+    tracks = pd.read_csv(out / "tracks.tsv", sep="\t")
+    assert set(tracks["session"]) == {"ses-1", "ses-2"}
+    lesions = pd.read_csv(out / "lesions.tsv", sep="\t").set_index("session")
+    assert sorted(lesions.loc["ses-2", "state"]) == ["new", "stable"]
+    assert set(lesions["track"]) == {1, 2, 3}
     assert done.page.exists()
-    visits = pd.read_csv(out / "visits.tsv", sep="\t").set_index("visit")
+    visits = pd.read_csv(out / "visits.tsv", sep="\t").set_index("session")
     states = [state for state in STATES if state not in ("baseline", "disappeared")]
-    assert visits.loc[2, states].sum() == visits.loc[2, "lesions"] == 2
+    assert visits.loc["ses-2", states].sum() == visits.loc["ses-2", "lesions"] == 2
     before = [name for name in visits if name.startswith("previous_")]
-    assert visits.loc[2, before].sum() == visits.loc[1, "lesions"] == 2
+    assert visits.loc["ses-2", before].sum() == visits.loc["ses-1", "lesions"] == 2
     assert not any("alike" in reason for note in done.quality for reason in note.reasons)
 
 
