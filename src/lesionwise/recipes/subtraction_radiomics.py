@@ -49,7 +49,7 @@ RECIPE = Recipe(
         "mutual information is ours, of the z-scores in the brain, not that of ANTs",
         "SAMSEG is not at hand: tissue classes from the template and the baseline's brightness",
         (
-            "of SAMSEG's other structures those classes know only what lies outside the brain; deep "
+            "of other structures those classes know only what lies outside the brain; deep "
             "nuclei count as gray matter, brainstem and cerebellum as what they resemble"
         ),
         "baseline lesions: brighter than the baseline's mean by more than 2 SD",

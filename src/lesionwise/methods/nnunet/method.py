@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from lesionwise.methods.nnunet.settings import (
     to_json,
 )
 from lesionwise.methods.nnunet.workspace import Workspace, require_nnunet
+from lesionwise.methods.tidy import Tidy
 from lesionwise.types import (
     Finds,
     InputError,
@@ -49,6 +51,7 @@ class NnunetMethod:
         heads: center heatmap and offsets beside the segmentation; 3D only.
         case_steps: what is done to training cases before nnU-Net sees them, in order.
         within_brain: scans are set to 0 outside the visit's brain, where it is known.
+        tidy: changes the maps of a study before a threshold makes the mask; None keeps them.
         mirroring: average mirrored views in prediction, over the axes that training mirrored.
         overlap: of neighboring windows in prediction.
         precision: of prediction; "bfloat16" takes effect where the processor computes it natively
@@ -66,6 +69,7 @@ class NnunetMethod:
     heads: InstanceHeads | None = None
     case_steps: tuple[CaseStep, ...] = ()
     within_brain: bool = True
+    tidy: Tidy | None = None
     mirroring: bool = True
     overlap: float = 0.5
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -108,7 +112,6 @@ class NnunetMethod:
             if not (space.preprocessed / f"{plan.PLANS_NAME}.json").is_file():
                 plan.make_plans(space, self.plans, self.configuration, progress)
             plans = arrays.preprocess(space, self.configuration, self.heads is not None, progress)
-        with space.in_use(run.progress, run.workers) as progress:
             self._train(space, plans, replace(run, progress=progress))
 
     def load(self, run: RunContext) -> Predictor:
@@ -156,6 +159,7 @@ class NnunetMethod:
             overlap=self.overlap,
             device=device,
             precision=self.precision,
+            tidy=self.tidy,
             progress=run.progress,
         )
 
@@ -205,6 +209,7 @@ class NnunetMethod:
             {**plans, "lesionwise": settings}, self.configuration, 0, described, device
         )
         trainer.seed, trainer.max_minutes = run.seed, run.max_minutes
+        trainer.workers = min(run.workers, os.cpu_count() or 1)
         trainer.progress = run.progress
         trainer.initialize()
         folder = Path(trainer.output_folder)

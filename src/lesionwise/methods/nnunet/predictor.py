@@ -21,6 +21,7 @@ from lesionwise.inference.devices import supports_bfloat16
 from lesionwise.inference.openvino import OpenVinoNetwork, has_openvino
 from lesionwise.methods.nnunet.cases import images_of, spacing_told
 from lesionwise.methods.nnunet.workspace import quiet
+from lesionwise.methods.tidy import Tidy
 from lesionwise.types import BoolArray, InputError, LesionMaps, Progress, Study, silent
 
 FLAT = 3
@@ -145,6 +146,7 @@ class NnunetPredictor:
         device: to compute on.
         precision: "bfloat16" takes effect where the processor computes it natively and there are
             no heads.
+        tidy: changes the maps of a study; None keeps them.
         progress: told of each window.
     """
 
@@ -161,6 +163,7 @@ class NnunetPredictor:
     overlap: float
     device: torch.device
     precision: str = "float32"
+    tidy: Tidy | None = None
     progress: Progress = silent
 
     def __call__(self, study: Study) -> LesionMaps:
@@ -180,12 +183,13 @@ class NnunetPredictor:
             raise InputError(f"sub-{study.subject}: every voxel is zero")
         with contextlib.redirect_stdout(io.StringIO()), quiet():
             maps = self._maps(images, spacing_told(grid.spacing_mm, self.keep_voxels))
-        return LesionMaps(
+        lesions = LesionMaps(
             probability=maps[0],
             grid=grid,
             center_heatmap=maps[1] if self.heads else None,
             offsets_vox=maps[2:5] if self.heads else None,
         )
+        return lesions if self.tidy is None else self.tidy(lesions)
 
     def _maps(self, images: NDArray[Any], spacing_mm: tuple[float, ...]) -> NDArray[np.float32]:
         manager = PlansManager(self.plans)

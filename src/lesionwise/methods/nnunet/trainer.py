@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 from lesionwise.inference.devices import supports_bfloat16
 from lesionwise.methods.nnunet.arrays import Arrays
+from lesionwise.methods.nnunet.batches import SeededBatches, batches, set_seed
 from lesionwise.methods.nnunet.cases import AXES
 from lesionwise.methods.nnunet.checkpoints import set_weights
 from lesionwise.methods.nnunet.losses import SEGMENTATION, HeadsLoss
@@ -26,24 +27,29 @@ from lesionwise.methods.nnunet.settings import (
     from_json,
 )
 from lesionwise.methods.nnunet.transforms import adapt
+from lesionwise.methods.nnunet.workspace import environment
 from lesionwise.types import Progress, silent
 
 HEADS = 4
 """Channels beyond the segmentation: a heatmap and three offsets."""
 MINUTES_BETWEEN_CHECKPOINTS = 10.0
+DROPOUT = 2
+"""Tells what the network draws from what batches of training (0) and validation (1) draw."""
 
 
 class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
     """Trains what ``plans["lesionwise"]`` says; everything else is nnU-Net's own.
 
     Attributes:
-        seed: every epoch draws from it and its number, so a resumed training draws as one that
-            never stopped (with ``nnUNet_n_proc_DA`` = 0).
+        seed: every batch draws from it and its own number, and dropout from it and the epoch's;
+            so trainings with and without workers are alike, and so is a resumed one.
+        workers: processes that prepare batches of training; 0 prepares them in this one.
         max_minutes: wall time; the schedule is fitted into it.
         progress: told of each epoch.
     """
 
     seed = 0
+    workers = 0
     max_minutes: float | None = None
     progress: Progress = staticmethod(silent)
 
@@ -183,11 +189,34 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
             self.on_epoch_end()
         self.on_train_end()
 
+    def get_dataloaders(self) -> tuple[Iterator[Any], Iterator[Any]]:
+        """Endless batches of training and validation, from the epoch that is next on.
+
+        nnU-Net's own worker processes would draw without a seed.
+        """
+        with environment({"nnUNet_n_proc_DA": "0"}):
+            loaders = super().get_dataloaders()
+        training, validation = (
+            SeededBatches(each.data_loader, self.seed, kind) for kind, each in enumerate(loaders)
+        )
+        pin = self.device.type == "cuda"
+        done = self.current_epoch
+        return (
+            batches(training, done * self.num_iterations_per_epoch, self.workers, pin_memory=pin),
+            batches(
+                validation,
+                done * self.num_val_iterations_per_epoch,
+                min(1, self.workers),
+                pin_memory=pin,
+            ),
+        )
+
+    def on_train_end(self) -> None:
+        super().on_train_end()
+        self.dataloader_train = self.dataloader_val = None  # ends the worker processes
+
     def on_epoch_start(self) -> None:
-        draw = np.random.SeedSequence([self.seed, self.current_epoch]).generate_state(3)
-        random.seed(int(draw[0]))
-        np.random.seed(int(draw[1]))  # noqa: NPY002 (nnU-Net draws from NumPy's global generator)
-        torch.manual_seed(int(draw[2]))
+        set_seed(self.seed, DROPOUT, self.current_epoch)
         super().on_epoch_start()
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
