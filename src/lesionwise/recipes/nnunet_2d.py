@@ -10,14 +10,15 @@ from lesionwise.methods.nnunet import (
     Polynomial,
     Sgd,
 )
-from lesionwise.preprocess.brain import ExtractBrain
+from lesionwise.preprocess.brain_masks import BetBrain, MaskToBrain
+from lesionwise.preprocess.intensity import Rescale01
 from lesionwise.preprocess.slices import ResizeSlices
 from lesionwise.recipe import Recipe
 
 RECIPE = Recipe(
     source="003, methods",
     scans=("flair",),
-    preprocess=(ExtractBrain(), ResizeSlices((512, 512))),
+    preprocess=(BetBrain(), MaskToBrain(), Rescale01(), ResizeSlices((512, 512))),
     method=NnunetMethod(
         scans=("flair",),
         configuration="2d",
@@ -30,8 +31,9 @@ RECIPE = Recipe(
         plans=Plans(
             first_axis="k",
             keep_voxels=True,
-            normalization="rescale to [0, 1]",
+            normalization="none",
             base_features=32,
+            down_sampling="max pooling",
         ),
         learning=Learning(
             loss="dice+bce",
@@ -67,12 +69,12 @@ RECIPE = Recipe(
         "external_dsc": 0.748,
     },
     departures=(
-        "brain extraction is ours in place of FSL's BET",
+        "FSL is a program of its own: its BET is computed by our implementation of Smith 2002",
         "what [0, 1] is taken over is not stated: the patient's volume without its skull",
         "a patient's slices form one volume; nnU-Net, told voxels of 1 mm, resamples none",
         "what fills a moved slice is not stated: its border is repeated",
         "nnU-Net augments the five copies once more, as it does by default",
-        "patch and batch size are nnU-Net's; it down-samples by strides, not by max-pooling",
+        "patch and batch size are nnU-Net's, planned for its network without pooling",
         "the test quarter and the five folds, by patient, are the command's",
         "the printed names of slice scores look swapped; those from its counts stand beside",
     ),

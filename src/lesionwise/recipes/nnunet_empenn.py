@@ -69,6 +69,6 @@ RECIPE = Recipe(
         "how often patches are scaled and turned is not stated: one in five each, as nnU-Net",
         "batch size and optimization but for SGD are nnU-Net's: 0.01, polynomial, Nesterov 0.99",
         "nnU-Net z-scores each scan once more, as it does by default",
-        "softmax maps are cut and filtered on the cropped baseline, nnU-Net's input, not its patches",
+        "softmax maps are cut and filtered on the grid of nnU-Net's input: the cropped baseline",
     ),
 )

@@ -27,6 +27,9 @@ class Plans:
         base_features: of the first level; doubled at each level.
         max_features: None: 320 in 3D, 512 in 2D.
         dropout: probability with which a convolution's output channel is dropped.
+        down_sampling: between levels: by convolutions with a stride, as nnU-Net, or by max pooling
+            before the convolutions of a level. nnU-Net's own commands read runs of the latter
+            only where lesionwise is installed.
         gpu_memory_gb: what patch and batch size are fitted into.
         normalization: of every scan.
         keep_voxels: tell nnU-Net that every voxel measures 1 mm, so that it resamples none.
@@ -39,6 +42,7 @@ class Plans:
     base_features: int = 32
     max_features: int | None = None
     dropout: float = 0.0
+    down_sampling: Literal["strided convolution", "max pooling"] = "strided convolution"
     gpu_memory_gb: float = 8.0
     normalization: Literal["z-score", "rescale to [0, 1]", "none"] = "z-score"
     keep_voxels: bool = False
