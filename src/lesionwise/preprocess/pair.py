@@ -101,15 +101,15 @@ class JointRescale:
     """Every later visit scaled linearly, so that y = x fits its joint histogram with the first.
 
     Scale and shift give it the first visit's mean and standard deviation over the overlap of the
-    brains. Then y = x is the line of total least squares: no other line has a smaller sum of squared
-    perpendicular distances to the voxels' pairs of values. No other scale and shift with a
-    positive scale do that, provided that the visits correlate.
+    brains. Then y = x is the line of total least squares: no other line has a smaller sum of
+    squared perpendicular distances to the voxels' pairs of values. No other shift and positive
+    scale do that, provided that the visits correlate.
 
     Departure: the source asks for the best fit of y = x in the least square sense and says neither
-    which distance is squared nor which scan is scaled. Ordinary least squares, which takes the first
-    visit's values for exact, brings the pairs nearer to y = x, but by making the later scan flatter,
-    new lesions with it, by the correlation of the two; and it treats the visits unlike. The
-    follow-up is scaled, since it is registered to the baseline.
+    which distance is squared nor which scan is scaled. Ordinary least squares, which takes the
+    first visit's values for exact, would bring the pairs nearer to y = x, but only by making the
+    later scan flatter by the correlation of the two, new lesions with it, and it treats the visits
+    unlike. The follow-up is scaled, since it is registered to the baseline.
 
     Raises InputError for one visit only, for visits on different grids, brains that do not
     overlap, and constant scans.

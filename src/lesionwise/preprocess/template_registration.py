@@ -33,9 +33,7 @@ class RegisterHeadToTemplate:
     """
 
     def __call__(self, study: Study) -> Study:
-        heads = replace(
-            study, visits=tuple(replace(visit, brain=None) for visit in study.visits)
-        )
+        heads = replace(study, visits=tuple(replace(visit, brain=None) for visit in study.visits))
         among = register_visits(heads)
         scan = shared_scan(study)
         first = study.visits[0]

@@ -77,7 +77,8 @@ def load_network(network: nn.Module, path: Path) -> None:
     """Put what ``save_network`` wrote into ``network``.
 
     Raises:
-        InputError: If the file is missing, malformed, or of another network.
+        InputError: If the file is missing, malformed, of another network, or holds weights that
+            are NaN or infinite.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such weights file")
@@ -96,8 +97,11 @@ def set_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], name: s
     """Put weights into ``network``; prefixes of parallel and compiled networks are dropped.
 
     Raises:
-        InputError: If they are another network's.
+        InputError: If they are another network's, NaN or infinite.
     """
+    for key, value in weights.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise InputError(f"{name}: {key} holds NaN or infinite weights")
     plain = {
         key.removeprefix("module.").removeprefix("_orig_mod."): value
         for key, value in weights.items()

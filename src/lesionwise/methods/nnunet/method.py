@@ -8,12 +8,15 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
 from lesionwise.inference.weights import INITIAL, WEIGHTS
+from lesionwise.io.checked import read_checked
+from lesionwise.io.files import write_json, write_text
 from lesionwise.methods.nnunet.cases import Case, CaseStep, case_of
+from lesionwise.methods.nnunet.imported import UNREADABLE
 from lesionwise.methods.nnunet.settings import (
     Augmentation,
     InstanceHeads,
@@ -35,6 +38,14 @@ from lesionwise.types import (
 DESCRIPTION = "nnunet.json"
 SUMMARY = "training.json"
 """Written last: a run that has it is done."""
+
+
+class Description(TypedDict):
+    """What ``nnunet.json`` holds."""
+
+    plans: dict[str, Any]
+    dataset: dict[str, Any]
+    mirror_axes: list[int] | None
 
 
 @dataclass(frozen=True)
@@ -125,23 +136,27 @@ class NnunetMethod:
 
         from lesionwise.inference.devices import device_of
         from lesionwise.methods.nnunet.checkpoints import load_network
+        from lesionwise.methods.nnunet.networks import checked_network
         from lesionwise.methods.nnunet.predictor import NnunetPredictor, computed_by
-        from lesionwise.methods.nnunet.trainer import HEADS, network_of
+        from lesionwise.methods.nnunet.trainer import HEADS
 
         path = run.folder / DESCRIPTION
+        described = read_checked(path, Description)
+        plans, dataset = described["plans"], described["dataset"]
+        axes = tuple(described["mirror_axes"] or ())
         try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-            plans, dataset = told["plans"], told["dataset"]
             manager = PlansManager(plans)
+            settings = manager.get_configuration(self.configuration)
             segments = manager.get_label_manager(dataset).num_segmentation_heads
-            network = network_of(
-                manager.get_configuration(self.configuration),
-                len(dataset["channel_names"]),
-                segments + (HEADS if self.heads else 0),
-                deep_supervision=False,
-            )
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise InputError(f"{path}: missing or malformed ({error})") from error
+            channels = len(dataset["channel_names"])
+            outputs = segments + (HEADS if self.heads else 0)
+            network = checked_network(settings, channels, outputs, path)
+            if not set(axes) <= set(range(len(settings.patch_size))):
+                raise InputError(f"{path}: mirror_axes {list(axes)} are not those of a patch")
+        except InputError:
+            raise
+        except UNREADABLE as error:
+            raise InputError(f"{path}: malformed ({error!r:.200})") from error
         load_network(network, run.folder / WEIGHTS)
         device = device_of(run.device)
         heads = self.heads is not None
@@ -151,7 +166,7 @@ class NnunetMethod:
             configuration=self.configuration,
             networks=(computed_by(network, self.engine, self.precision, heads, device),),
             scans=self.scans,
-            mirror_axes=tuple(told["mirror_axes"] or ()) if self.mirroring else (),
+            mirror_axes=axes if self.mirroring else (),
             lesion_labels=(1,),
             within_brain=self.within_brain,
             keep_voxels=self.plans.keep_voxels,
@@ -226,17 +241,12 @@ class NnunetMethod:
         network = getattr(trainer.network, "_orig_mod", trainer.network)
         save_network(network.state_dict(), network, run.folder / WEIGHTS)
         axes = trainer.inference_allowed_mirroring_axes
-        (run.folder / DESCRIPTION).write_text(
-            json.dumps(
-                {
-                    "plans": {**plans, "lesionwise": settings},
-                    "dataset": described,
-                    "mirror_axes": None if axes is None else list(axes),
-                },
-                indent=2,
-            ),
-            encoding="utf-8",
-        )
+        description: Description = {
+            "plans": {**plans, "lesionwise": settings},
+            "dataset": described,
+            "mirror_axes": None if axes is None else list(axes),
+        }
+        write_json(run.folder / DESCRIPTION, description)
         self._write_log(trainer, run, plans)
         for part in ("raw", "preprocessed"):
             shutil.rmtree(space.root / part, ignore_errors=True)
@@ -248,7 +258,7 @@ class NnunetMethod:
         rows = ["epoch,learning_rate,loss,validation_loss,validation_dsc"]
         for epoch, row in enumerate(zip(rates, training, validation, dice, strict=True), start=1):
             rows.append(",".join([str(epoch), *(f"{float(value):.6g}" for value in row)]))
-        (run.folder / "log.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+        write_text(run.folder / "log.csv", "\n".join(rows) + "\n")
         planned = plans["configurations"][self.configuration]
         epochs = len(training)
         summary = {
@@ -265,4 +275,4 @@ class NnunetMethod:
             "device": str(trainer.device),
             "chosen": {"epoch": "last", "why": "nnU-Net predicts with its final weights"},
         }
-        (run.folder / SUMMARY).write_text(json.dumps(summary, indent=2), encoding="utf-8")
+        write_json(run.folder / SUMMARY, summary)

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from nnunetv2.training.loss.dice import get_tp_fp_fn_tn
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 from lesionwise.inference.devices import supports_bfloat16
 from lesionwise.methods.nnunet.arrays import Arrays
@@ -19,6 +18,7 @@ from lesionwise.methods.nnunet.batches import SeededBatches, batches, set_seed
 from lesionwise.methods.nnunet.cases import AXES
 from lesionwise.methods.nnunet.checkpoints import set_weights
 from lesionwise.methods.nnunet.losses import SEGMENTATION, HeadsLoss
+from lesionwise.methods.nnunet.networks import network_of
 from lesionwise.methods.nnunet.settings import (
     Adam,
     Augmentation,
@@ -336,22 +336,6 @@ class _Schedule:
         )
         for group in trainer.optimizer.param_groups:
             group["lr"] = rate
-
-
-def network_of(
-    configuration: Any, in_channels: int, out_channels: int, *, deep_supervision: bool
-) -> torch.nn.Module:
-    """The network a configuration describes, at its start."""
-    network: torch.nn.Module = get_network_from_plans(
-        configuration.network_arch_class_name,
-        configuration.network_arch_init_kwargs,
-        configuration.network_arch_init_kwargs_req_import,
-        in_channels,
-        out_channels,
-        allow_init=True,
-        deep_supervision=deep_supervision,
-    )
-    return network
 
 
 def _as_float(output: Any) -> Any:
