@@ -130,7 +130,7 @@ def test_a_brain_mask_plays_no_part(moved):
 def test_what_is_no_head_is_refused_by_name():
     noise = np.random.default_rng(0).normal(100, 10, (40, 40, 40)).astype(np.float32)
     scan = Volume(noise, Grid(noise.shape, np.diag([4.0, 4.0, 4.0, 1.0])))
-    with pytest.raises(InputError, match="^07 flair: "):
+    with pytest.raises(InputError, match=r"^07 flair: "):
         RegisterHeadToTemplate()(Study("07", (Visit({"flair": scan}),)))
 
 

@@ -5,15 +5,9 @@ import pytest
 
 pytest.importorskip("torch")
 
-from lesionwise.methods.nnunet import (
-    Adam,
-    AugmentedCopies,
-    DropPlainSlices,
-    Learning,
-    Plateau,
-    Polynomial,
-    Sgd,
-)
+from lesionwise.learning.optimizers import Adam, Sgd
+from lesionwise.learning.schedules import JointPlateau, Polynomial, TrainingProgress
+from lesionwise.methods.nnunet import AugmentedCopies, DropPlainSlices, Learning
 from lesionwise.methods.nnunet.cases import case_of, images_of
 from lesionwise.preprocess.standardize import Nyul
 from lesionwise.run.recipes import describe, find_recipe
@@ -42,7 +36,9 @@ def test_a4_trains_three_heads_on_nnunets_own_plans():
     assert method.learning.loss == "dice+ce"
     assert isinstance(method.learning.optimizer, Adam)
     assert method.learning.learning_rate == 1e-4
-    assert method.learning.schedule == Polynomial(last=1e-5)
+    assert isinstance(method.learning.schedule, Polynomial)
+    end = method.learning.schedule.factor(TrainingProgress(1.0, 1000))
+    assert method.learning.learning_rate * end == pytest.approx(1e-5)
     assert method.learning.epochs == Learning().epochs
     assert method.augmentation.elastic > 0
     assert method.augmentation.intensity  # gamma is among them
@@ -67,8 +63,8 @@ def test_a4_filters_lesions_by_3_mm3_alone():
 
 
 def test_a4_gives_every_voxel_to_the_center_nearest_to_its_vote():
-    """ "Instance Mask Generation": "assign it to the nearest lesion center". A piece of 8 mm³ beside
-    one lesion that votes for another, far one goes there; it is no fragment of its neighbor."""
+    """ "Instance Mask Generation": "assign it to the nearest lesion center". A piece of 8 mm³ that
+    touches one lesion and votes for another goes to the latter."""
     grid = Grid((30, 12, 12), np.eye(4))
     mask = np.zeros(grid.shape, bool)
     mask[2:10, 3:9, 3:9] = mask[10:12, 4:6, 4:6] = mask[20:26, 3:9, 3:9] = True
@@ -154,7 +150,7 @@ def slices():
 def test_a5_drops_slices_of_low_entropy_and_augments_five_times():
     """Lines 120 to 154."""
     drop, copies = find_recipe("nnunet-2d").method.case_steps
-    assert drop == DropPlainSlices(least_entropy_bits=0.01, axis="k")
+    assert drop == DropPlainSlices(min_entropy_bits=0.01, axis="k")
     assert copies == AugmentedCopies(
         copies=5, rotation_deg=40, shift=0.2, shear_deg=20, zoom=0.2, flip=True, axis="k"
     )
@@ -168,10 +164,11 @@ def test_a5_has_the_documents_network_and_training():
     assert method.plans.down_sampling == "max pooling"
     learning = method.learning
     assert learning.loss == "dice+bce"
-    assert learning.optimizer == Sgd(momentum=0.99, nesterov=True, weight_decay=3e-5)
+    assert learning.optimizer == Sgd(momentum=0.99, nesterov=True)
+    assert learning.weight_decay == 3e-5
     assert learning.learning_rate == 0.01
     assert isinstance(learning.schedule, Polynomial)
-    assert learning.schedule.last == 0
+    assert learning.schedule.end == 0
     assert learning.epochs == 250
 
 
@@ -227,7 +224,9 @@ def test_b0_has_the_documents_training():
     assert isinstance(learning.optimizer, Adam)
     assert learning.learning_rate == 0.01
     assert learning.batches_per_epoch == 250
-    assert learning.schedule == Plateau(divisor=5, patience_epochs=30, least_drop=0.005)
+    assert learning.schedule == JointPlateau(
+        ("total", "validation_loss"), gamma=1 / 5, patience=30, min_drop=0.005
+    )
     assert learning.epochs == 300
     assert learning.save_every == 25
 

@@ -115,7 +115,7 @@ class CandidateFeatures:
         missing = [name for name in self.wanted if name in OF_TISSUE and tissue is None]
         if missing:
             raise InputError(f"sub-{study.subject}: {missing[0]} needs the label tissue")
-        seen = _Seen(
+        candidates_of = _Candidates(
             before,
             after,
             brain,
@@ -129,13 +129,13 @@ class CandidateFeatures:
             None if tissue is None else np.asarray(tissue.array),
             self.bright_sd,
         )
-        columns = [FEATURES[name](seen) for name in self.wanted]
+        columns = [FEATURES[name](candidates_of) for name in self.wanted]
         values = np.stack(columns, axis=1) if columns else np.empty((len(labels), 0))
         return FeatureTable(self.wanted, values.astype(np.float32), voxels, row)
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
+class _Candidates:
     """What features of candidates are made from."""
 
     before: FloatArray
@@ -181,20 +181,20 @@ class _Seen:
         return axis_lengths(self.index * np.array(spacing), self.row, self.count, scale)[:, 0]
 
 
-FEATURES: Mapping[str, Callable[[_Seen], Floats]] = MappingProxyType(
+FEATURES: Mapping[str, Callable[[_Candidates], Floats]] = MappingProxyType(
     {
-        "voxels": _Seen.size,
-        "volume_mm3": lambda seen: seen.size() * seen.voxel_mm3,
-        "least_axis_mm": lambda seen: seen.least_axis(seen.spacing_mm, ELLIPSE),
-        "minor_axis_vox": lambda seen: seen.least_axis((1.0, 1.0, 1.0), ELLIPSOID),
-        "sphericity": lambda seen: sphericity(seen.candidates, seen.spacing_mm),
-        "difference": lambda seen: seen.mean(seen.after - seen.before),
-        "contrast": lambda seen: contrast(seen.candidates, seen.after, seen.brain),
-        "in_white": _Seen.in_white,
-        "touches_gray": lambda seen: seen.touches_tissue(GRAY),
-        "touches_fluid": lambda seen: seen.touches_tissue(FLUID),
-        "touches_other": _Seen.touches_other,
-        "touches_bright": _Seen.touches_bright,
+        "voxels": _Candidates.size,
+        "volume_mm3": lambda of: of.size() * of.voxel_mm3,
+        "least_axis_mm": lambda of: of.least_axis(of.spacing_mm, ELLIPSE),
+        "minor_axis_vox": lambda of: of.least_axis((1.0, 1.0, 1.0), ELLIPSOID),
+        "sphericity": lambda of: sphericity(of.candidates, of.spacing_mm),
+        "difference": lambda of: of.mean(of.after - of.before),
+        "contrast": lambda of: contrast(of.candidates, of.after, of.brain),
+        "in_white": _Candidates.in_white,
+        "touches_gray": lambda of: of.touches_tissue(GRAY),
+        "touches_fluid": lambda of: of.touches_tissue(FLUID),
+        "touches_other": _Candidates.touches_other,
+        "touches_bright": _Candidates.touches_bright,
     }
 )
 OF_TISSUE = ("in_white", "touches_gray", "touches_fluid", "touches_other")

@@ -2,15 +2,9 @@
 
 from lesionwise.instances.filters import DropSmall
 from lesionwise.instances.offsets import OffsetVoting
-from lesionwise.methods.nnunet import (
-    Adam,
-    Augmentation,
-    InstanceHeads,
-    Learning,
-    NnunetMethod,
-    Plans,
-    Polynomial,
-)
+from lesionwise.learning.optimizers import Adam
+from lesionwise.learning.schedules import Polynomial
+from lesionwise.methods.nnunet import Augmentation, InstanceHeads, Learning, NnunetMethod, Plans
 from lesionwise.preprocess.brain_masks import BetBrain
 from lesionwise.recipe import Recipe
 
@@ -23,9 +17,10 @@ RECIPE = Recipe(
         plans=Plans(normalization="z-score"),
         heads=InstanceHeads(sigma_mm=2.0, heatmap=2000.0, offsets=0.5),
         learning=Learning(
-            optimizer=Adam(weight_decay=0.0),
+            optimizer=Adam(),
+            weight_decay=0.0,
             learning_rate=1e-4,
-            schedule=Polynomial(power=0.9, last=1e-5),
+            schedule=Polynomial(power=0.9, end=0.1),
             loss="dice+ce",
         ),
         augmentation=Augmentation(elastic=0.2),
@@ -59,6 +54,7 @@ RECIPE = Recipe(
             "offsets are brought; distances count in its voxels, whatever their sides"
         ),
         "a lesion is what goes to one center, in one piece or several: nothing is said of pieces",
+        "where the heatmap has no peak at all, each component of the mask is a lesion",
         "weight decay is not stated: none",
         "of BET and HD-BET, which it names as examples, it is BET, our implementation of it",
     ),

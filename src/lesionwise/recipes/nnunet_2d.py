@@ -1,14 +1,14 @@
 """2D nnU-Net on axial FLAIR slices of 512 × 512."""
 
 from lesionwise.instances.components import ConnectedComponents
+from lesionwise.learning.optimizers import Sgd
+from lesionwise.learning.schedules import Polynomial
 from lesionwise.methods.nnunet import (
     AugmentedCopies,
     DropPlainSlices,
     Learning,
     NnunetMethod,
     Plans,
-    Polynomial,
-    Sgd,
 )
 from lesionwise.preprocess.brain_masks import BetBrain, MaskToBrain
 from lesionwise.preprocess.intensity import Rescale01
@@ -23,7 +23,7 @@ RECIPE = Recipe(
         scans=("flair",),
         configuration="2d",
         case_steps=(
-            DropPlainSlices(least_entropy_bits=0.01),
+            DropPlainSlices(min_entropy_bits=0.01),
             AugmentedCopies(
                 copies=5, rotation_deg=40.0, shift=0.2, shear_deg=20.0, zoom=0.2, flip=True
             ),
@@ -37,7 +37,8 @@ RECIPE = Recipe(
         ),
         learning=Learning(
             loss="dice+bce",
-            optimizer=Sgd(momentum=0.99, nesterov=True, weight_decay=3e-5),
+            optimizer=Sgd(momentum=0.99, nesterov=True),
+            weight_decay=3e-5,
             learning_rate=0.01,
             schedule=Polynomial(power=0.9),
             epochs=250,

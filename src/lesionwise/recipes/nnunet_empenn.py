@@ -1,13 +1,13 @@
 """nnU-Net on two visits with jointly corrected intensities; results on the baseline's grid."""
 
 from lesionwise.instances.components import ConnectedComponents
+from lesionwise.learning.optimizers import Sgd
 from lesionwise.methods.nnunet import (
     Augmentation,
     Learning,
     LesionEnhancement,
     NnunetMethod,
     Plans,
-    Sgd,
 )
 from lesionwise.methods.tidy import DropSmallPatches
 from lesionwise.preprocess.brain_masks import SharedBrain, TemplateMaskBrain
@@ -40,7 +40,12 @@ RECIPE = Recipe(
             patch_size_vox=(64, 160, 192),
             dropout=0.2,
         ),
-        learning=Learning(loss="dice+ce", optimizer=Sgd(), epochs=1000, batches_per_epoch=250),
+        learning=Learning(
+            loss="dice+ce",
+            optimizer=Sgd(momentum=0.99, nesterov=True),
+            epochs=1000,
+            batches_per_epoch=250,
+        ),
         augmentation=Augmentation(
             scaling=(0.85, 1.25),
             rotation_deg=15.0,

@@ -1,7 +1,9 @@
 """nnU-Net on baseline and follow-up in MNI space, with Adam and a rate that falls at plateaus."""
 
 from lesionwise.instances.components import ConnectedComponents
-from lesionwise.methods.nnunet import Adam, Learning, NnunetMethod, Plans, Plateau
+from lesionwise.learning.optimizers import Adam
+from lesionwise.learning.schedules import JointPlateau
+from lesionwise.methods.nnunet import Learning, NnunetMethod, Plans
 from lesionwise.preprocess.brain import ExtractBrain
 from lesionwise.preprocess.geometry import CropToBrain
 from lesionwise.preprocess.intensity import N4
@@ -20,7 +22,9 @@ RECIPE = Recipe(
         learning=Learning(
             optimizer=Adam(),
             learning_rate=0.01,
-            schedule=Plateau(divisor=5.0, patience_epochs=30, least_drop=0.005),
+            schedule=JointPlateau(
+                ("total", "validation_loss"), gamma=1 / 5, patience=30, min_drop=0.005
+            ),
             epochs=300,
             batches_per_epoch=250,
             save_every=25,

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
+from lesionwise.io.files import write_bytes
 from lesionwise.types import InputError
 
 _DTYPES = ("Bool", "Float16", "Float32", "Float64", "Int8", "Int16", "Int32", "Int64",
@@ -68,9 +69,7 @@ def save_network(weights: Mapping[str, torch.Tensor], network: nn.Module, path: 
         name: weights[name].detach().cpu().contiguous().clone()
         for name in canonical_names(network).values()
     }
-    partial = path.with_name(f".{path.name}.partial")
-    save_file(dict(sorted(kept.items())), str(partial))
-    partial.replace(path)
+    write_bytes(path, save(dict(sorted(kept.items()))))
 
 
 def load_network(network: nn.Module, path: Path) -> None:

@@ -22,7 +22,6 @@ from lesionwise.methods.nnunet.settings import (
     InstanceHeads,
     Learning,
     Plans,
-    to_json,
 )
 from lesionwise.methods.nnunet.workspace import Workspace, require_nnunet
 from lesionwise.methods.tidy import Tidy
@@ -211,18 +210,12 @@ class NnunetMethod:
 
         described = json.loads((space.raw / "dataset.json").read_text(encoding="utf-8"))
         channels = len(described["channel_names"])
-        settings = {
-            "learning": to_json(self.learning),
-            "augmentation": to_json(self.augmentation),
-            "heads": to_json(self.heads),
-            "last_visit": list(range(channels - len(self.scans), channels)),
-        }
         shutil.copyfile(space.raw / "splits_final.json", space.preprocessed / "splits_final.json")
         device = device_of(run.device)
         torch.manual_seed(run.seed)
-        trainer = LesionTrainer(
-            {**plans, "lesionwise": settings}, self.configuration, 0, described, device
-        )
+        trainer = LesionTrainer(plans, self.configuration, 0, described, device)
+        last_visit = range(channels - len(self.scans), channels)
+        trainer.use(self.learning, self.augmentation, self.heads, last_visit)
         trainer.seed, trainer.max_minutes = run.seed, run.max_minutes
         trainer.workers = min(run.workers, os.cpu_count() or 1)
         trainer.progress = run.progress
@@ -242,7 +235,7 @@ class NnunetMethod:
         save_network(network.state_dict(), network, run.folder / WEIGHTS)
         axes = trainer.inference_allowed_mirroring_axes
         description: Description = {
-            "plans": {**plans, "lesionwise": settings},
+            "plans": plans,
             "dataset": described,
             "mirror_axes": None if axes is None else list(axes),
         }
@@ -252,15 +245,16 @@ class NnunetMethod:
             shutil.rmtree(space.root / part, ignore_errors=True)
 
     def _write_log(self, trainer: Any, run: RunContext, plans: dict[str, Any]) -> None:
-        training, validation = trainer.losses()
-        dice = trainer.logger.get_value("mean_fg_dice", None)
-        rates = trainer.logger.get_value("lrs", None)
-        rows = ["epoch,learning_rate,loss,validation_loss,validation_dsc"]
-        for epoch, row in enumerate(zip(rates, training, validation, dice, strict=True), start=1):
-            rows.append(",".join([str(epoch), *(f"{float(value):.6g}" for value in row)]))
+        history = trainer.history()
+        columns = {"loss": "total", "validation_loss": "validation_loss"}
+        columns |= {"validation_dsc": "validation_dsc"}
+        rows = [",".join(["epoch", "learning_rate", *columns])]
+        for row in history:
+            values = [row[name] for name in ("learning_rate", *columns.values())]
+            rows.append(",".join([str(row["epoch"]), *(f"{value:.6g}" for value in values)]))
         write_text(run.folder / "log.csv", "\n".join(rows) + "\n")
         planned = plans["configurations"][self.configuration]
-        epochs = len(training)
+        epochs = len(history)
         summary = {
             "epochs": epochs,
             "steps": epochs * self.learning.batches_per_epoch,
