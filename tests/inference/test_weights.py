@@ -37,6 +37,15 @@ def fault_of(read):
     return str(fault.value)
 
 
+def refusal(read):
+    """The message of an InputError, or None."""
+    try:
+        read()
+    except InputError as error:
+        return str(error)
+    return None
+
+
 def test_weights_come_back_with_counters(tmp_path):
     kept = network(0)
     kept(torch.rand(2, 1, 2, 2, 2))
@@ -225,12 +234,11 @@ def test_other_dtypes_are_refused_or_converted(tmp_path, dtype):
             {"weight": {"dtype": dtype, "shape": [1, 1], "data_offsets": [0, size]}}, b"\1" * size
         )
     )
-    try:
-        read_weights(nn.Linear(1, 1, bias=False), path)
-    except InputError as error:
-        assert "w.safetensors: " in str(error)
+    text = refusal(lambda: read_weights(nn.Linear(1, 1, bias=False), path))
+    if dtype.startswith("F8"):
+        assert text is None
     else:
-        assert dtype.startswith("F8")
+        assert "w.safetensors: " in text
 
 
 @pytest.fixture(scope="module")
@@ -297,10 +305,9 @@ def test_a_changed_byte_is_refused_or_changes_a_finite_value(scratch, place, byt
     path.write_bytes(bytes(whole))
     mine = network()
     before = values(mine)
-    try:
-        read_weights(mine, path)
-    except InputError as error:
-        assert "\n" not in str(error)
-        assert same(values(mine), before)
-    else:
+    text = refusal(lambda: read_weights(mine, path))
+    if text is None:
         assert all(torch.isfinite(value).all() for value in values(mine).values())
+    else:
+        assert "\n" not in text
+        assert same(values(mine), before)

@@ -123,11 +123,7 @@ def _without_heads(
         hook.remove()
     several = isinstance(expected, tuple)
     outputs = _as_tuple(expected)
-    whole: tuple[nn.Module, list[nn.Module], bool] = (
-        network,
-        [nn.Identity()] * len(outputs),
-        several,
-    )
+    nothing: list[nn.Module] = [nn.Identity() for _ in outputs]
     names = [next((n for n, tensor in made if tensor is output), None) for output in outputs]
     if None in names:
         return network, nothing, several
