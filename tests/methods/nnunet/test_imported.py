@@ -193,3 +193,13 @@ def test_commands_take_the_folder_as_a_model(trained):
     found = find_lesions(study(2), loaded)
     assert list(found.instances) == ["cc"]
     assert found.probability.grid is GRID
+
+
+@pytest.mark.parametrize("axes", [[3], [0, 0], ["i"], [[0]], [-1]])
+def test_mirrored_axes_that_no_patch_has_are_refused(trained, tmp_path, axes):
+    made, folder, _ = trained
+    for name in ("nnunet.json", "model.safetensors"):
+        shutil.copyfile(folder / name, tmp_path / name)
+    edit(tmp_path / "nnunet.json", lambda held: held.update(mirror_axes=axes))
+    with pytest.raises(InputError, match=r"nnunet\.json: "):
+        made.load(RunContext(tmp_path, device="cpu"))

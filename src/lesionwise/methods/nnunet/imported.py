@@ -104,7 +104,7 @@ def _predictor(
         from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
         from lesionwise.methods.nnunet.checkpoints import read_checkpoint, set_weights
-        from lesionwise.methods.nnunet.networks import checked_network
+        from lesionwise.methods.nnunet.networks import checked_axes, checked_network
         from lesionwise.methods.nnunet.predictor import NnunetPredictor
 
         read = [read_checkpoint(path) for path in found]
@@ -115,6 +115,8 @@ def _predictor(
             if settings.previous_stage_name is not None:
                 raise InputError(f"{root}: a cascade, which needs a model of its own first")
             segments = manager.get_label_manager(dataset).num_segmentation_heads
+            mirrored = read[0].get("inference_allowed_mirroring_axes")
+            axes = checked_axes(mirrored, settings, found[0])
             networks = []
             chosen = device_of(device)
             for path, checkpoint in zip(found, read, strict=True):
@@ -122,6 +124,8 @@ def _predictor(
                 network = checked_network(settings, channels, segments, root / "plans.json")
                 set_weights(network, checkpoint["network_weights"], str(path))
                 networks.append(network.to(chosen).eval())
+        except InputError:
+            raise
         except UNREADABLE as error:
             raise InputError(f"{root}: not a model that can be read ({error!r:.200})") from error
     predictor = NnunetPredictor(
@@ -130,7 +134,7 @@ def _predictor(
         configuration=configuration,
         networks=tuple(networks),
         scans=scans,
-        mirror_axes=tuple(read[0].get("inference_allowed_mirroring_axes") or ()),
+        mirror_axes=axes,
         lesion_labels=lesions,
         within_brain=False,
         keep_voxels=False,

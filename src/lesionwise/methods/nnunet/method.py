@@ -135,14 +135,13 @@ class NnunetMethod:
 
         from lesionwise.inference.devices import device_of
         from lesionwise.methods.nnunet.checkpoints import load_network
-        from lesionwise.methods.nnunet.networks import checked_network
+        from lesionwise.methods.nnunet.networks import checked_axes, checked_network
         from lesionwise.methods.nnunet.predictor import NnunetPredictor, computed_by
         from lesionwise.methods.nnunet.trainer import HEADS
 
         path = run.folder / DESCRIPTION
         described = read_checked(path, Description)
         plans, dataset = described["plans"], described["dataset"]
-        axes = tuple(described["mirror_axes"] or ())
         try:
             manager = PlansManager(plans)
             settings = manager.get_configuration(self.configuration)
@@ -150,8 +149,7 @@ class NnunetMethod:
             channels = len(dataset["channel_names"])
             outputs = segments + (HEADS if self.heads else 0)
             network = checked_network(settings, channels, outputs, path)
-            if not set(axes) <= set(range(len(settings.patch_size))):
-                raise InputError(f"{path}: mirror_axes {list(axes)} are not those of a patch")
+            axes = checked_axes(described["mirror_axes"], settings, path)
         except InputError:
             raise
         except UNREADABLE as error:

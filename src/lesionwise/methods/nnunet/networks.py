@@ -96,6 +96,19 @@ def checked_network(
     return network_of(configuration, in_channels, out_channels, deep_supervision=False)
 
 
+def checked_axes(axes: Any, configuration: Any, path: Path) -> tuple[int, ...]:
+    """The axes of a patch that are mirrored, from a file; none where it holds none.
+
+    Raises:
+        InputError: If they are not different axes of a patch.
+    """
+    known = range(len(configuration.patch_size))
+    listed = list(axes or ())
+    if not all(axis in known for axis in listed) or len(set(listed)) < len(listed):
+        raise InputError(f"{path}: mirrored axes {listed} are not those of a patch")
+    return tuple(int(axis) for axis in listed)
+
+
 def _product(sides: Sequence[int]) -> int:
     product = 1
     for side in sides:
