@@ -126,7 +126,7 @@ class CandidateFeatures:
             voxels,
             row,
             index,
-            None if tissue is None else np.asarray(tissue.array),
+            np.zeros(0, np.uint8) if tissue is None else np.asarray(tissue.array),
             self.bright_sd,
         )
         columns = [FEATURES[name](candidates_of) for name in self.wanted]
@@ -148,7 +148,7 @@ class _Candidates:
     voxels: NDArray[np.int64]
     row: NDArray[np.int64]
     index: NDArray[np.int64]
-    tissue: LabelArray | None
+    tissue: LabelArray
     bright_sd: float
 
     def mean(self, array: FloatArray | BoolArray) -> Floats:
@@ -158,7 +158,7 @@ class _Candidates:
         return np.bincount(self.row, minlength=self.count).astype(np.float64)
 
     def in_white(self) -> Floats:
-        return self.mean(self.tissue == WHITE)
+        return self.mean(np.isin(self.tissue, WHITE))
 
     def touches_tissue(self, *values: int) -> Floats:
         return self.touches(np.isin(self.tissue, values))
