@@ -29,10 +29,10 @@ import torch
 from small import BATCHES_PER_EPOCH, BY_HEART_REDUCTIONS, small
 
 from lesionwise.instances.components import ConnectedComponents
+from lesionwise.instances.reference import instances_of, reference_of
 from lesionwise.io.bids import read_dataset
-from lesionwise.learning.dataset import read_prepared, reference_of, write_prepared
-from lesionwise.learning.targets import instances_of
-from lesionwise.methods.combine import SegmentThenCompare
+from lesionwise.io.prepared import read_prepared, write_prepared
+from lesionwise.methods.composite import SegmentThenCompare
 from lesionwise.recipe import Recipe
 from lesionwise.run.find import find_lesions
 from lesionwise.run.predict import LoadedModel

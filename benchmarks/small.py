@@ -21,10 +21,9 @@ from lesionwise.inference.window import SlidingWindow
 from lesionwise.learning.samplers import PatchSampling
 from lesionwise.methods.candidates import CandidateMethod
 from lesionwise.methods.cascade import AddMaps
-from lesionwise.methods.combine import Ensemble, SegmentThenCompare
+from lesionwise.methods.composite import Ensemble, PositiveCases, SegmentThenCompare
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.methods.nnunet import Augmentation, AugmentedCopies, NnunetMethod
-from lesionwise.methods.positive import PositiveCases
 from lesionwise.recipe import Recipe
 from lesionwise.run.steps import shared_steps
 from lesionwise.types import Method, Step

@@ -33,7 +33,8 @@ from lesionwise.change.rules import TrackingRules
 from lesionwise.change.tracking import Tracks, track_lesions
 from lesionwise.instances.components import connected_components
 from lesionwise.instances.filters import DropSmall
-from lesionwise.instances.matching import count_overlaps, match
+from lesionwise.instances.matching import match
+from lesionwise.instances.table import overlap_table
 from lesionwise.io.bids import read_dataset
 from lesionwise.io.files import read_json, read_table, write_table
 from lesionwise.io.nifti import read_grid, read_labels, read_mask, read_volume
@@ -142,7 +143,7 @@ def known_followed(pair: Pair, known: tuple[Instances, Instances]) -> Tracks:
 
 def partners(known: Instances, found: Instances) -> dict[int, int]:
     """Known label by found label, one to one."""
-    overlaps = count_overlaps(known.labels, found.labels)
+    overlaps = overlap_table(known.labels, found.labels)
     pairs = match(overlaps)
     return {
         int(overlaps.prediction_ids[p]): int(overlaps.reference_ids[r])

@@ -6,6 +6,7 @@ Each command imports its function when it runs, so that ``lesionwise --help`` an
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from rich.table import Table
 
 import lesionwise
 from lesionwise import types
+from lesionwise.io.checked import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,6 +49,7 @@ INTERRUPTED = (130, 143)
 
 def main() -> None:
     """Run the command line; a fault in what the user gave is one line and exit status 2."""
+    _write_whatever_the_stream_takes()
     arguments = sys.argv[1:]
     if arguments[:1] == ["cohort"]:
         from lesionwise.cohort.arguments import one_label_an_option
@@ -55,7 +58,7 @@ def main() -> None:
     try:
         app(arguments)
     except types.InputError as fault:
-        console.print(f"lesionwise: {fault}", markup=False, soft_wrap=True)
+        console.print(f"lesionwise: {printable(fault)}", markup=False, soft_wrap=True)
         sys.exit(2)
     except SystemExit as end:
         if end.code in INTERRUPTED:
@@ -63,6 +66,13 @@ def main() -> None:
                 "lesionwise: interrupted; the same command goes on from here", markup=False
             )
         raise
+
+
+def _write_whatever_the_stream_takes() -> None:
+    """Let signs that a stream's encoding lacks be written as escapes, where they were a fault."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
@@ -76,7 +86,7 @@ def progress_shown() -> Iterator[types.Progress]:
             if stage != last:
                 last = stage
                 count = f" ({done}/{total})" if total > 1 else ""
-                console.print(f"{stage}{count}", markup=False, soft_wrap=True)
+                console.print(f"{printable(stage)}{count}", markup=False, soft_wrap=True)
 
         yield told_plainly
         return
@@ -91,7 +101,7 @@ def progress_shown() -> Iterator[types.Progress]:
         task = bars.add_task("", total=None)
 
         def told(stage: str, done: int, total: int) -> None:
-            bars.update(task, description=stage, completed=done, total=total or None)
+            bars.update(task, description=printable(stage), completed=done, total=total or None)
 
         yield told
 
@@ -148,21 +158,21 @@ def show_quality(notes: Sequence[QualityNote]) -> None:
     from lesionwise.run.gate import lines
 
     for line in lines(notes):
-        results.print(line, markup=False, soft_wrap=True)
+        results.print(printable(line), markup=False, soft_wrap=True)
 
 
 def show_page(page: Path) -> None:
     """Say where the page lies."""
-    results.print(f"\nThe page: {page}", soft_wrap=True)
+    results.print(f"\nThe page: {printable(page)}", markup=False, soft_wrap=True)
 
 
 def _cell(value: object) -> str:
     if value is None or value != value:
-        return "–"  # noqa: RUF001
+        return "–" if results.encoding.startswith("utf") else "-"  # noqa: RUF001
     return (
         f"{value:.3g}"
         if isinstance(value, float) and abs(value) < 100
-        else (f"{value:.0f}" if isinstance(value, float) else str(value))
+        else (f"{value:.0f}" if isinstance(value, float) else printable(value))
     )
 
 
@@ -260,8 +270,12 @@ def segment(
         bool | None,
         typer.Option(help="DICOM segmentations too; on where the scan is a DICOM series."),
     ] = None,
+    pattern: Annotated[
+        str, typer.Option(help="Which files of a folder are scans, such as '**/FLAIR*.nii.gz'.")
+    ] = "",
 ) -> None:
     """Find and separate the lesions of one or many FLAIR scans."""
+    from lesionwise.io.scans import select_scans
     from lesionwise.run.find import FindOptions
     from lesionwise.run.segment import segment as run
 
@@ -273,10 +287,14 @@ def segment(
         min_extent_mm=min_extent,
         extract_brain=brain_extraction,
     )
+    if any(path.is_dir() for path in scans):
+        for line in select_scans(scans, pattern=pattern).lines():
+            console.print(printable(line), markup=False, soft_wrap=True)
     with progress_shown() as progress:
         done = run(
             scans,
             output,
+            pattern=pattern,
             model=model,
             options=options,
             brain_mask=brain_mask,
@@ -310,6 +328,10 @@ def compare(
     dicom_seg: Annotated[
         bool, typer.Option(help="DICOM segmentations too, of visits that are DICOM series.")
     ] = True,
+    same_patient: Annotated[
+        bool,
+        typer.Option("--same-patient", help="One patient, although headers say otherwise."),
+    ] = False,
 ) -> None:
     """Find what is new, growing, shrinking, merged, split or gone between visits."""
     from lesionwise.run.compare import compare as run
@@ -330,6 +352,7 @@ def compare(
             device=device,
             series=series,
             dicom_seg=dicom_seg,
+            same_patient=same_patient,
             progress=progress,
         )
     show_quality(done.quality)
@@ -454,14 +477,25 @@ def evaluate(
         float, typer.Option(help="Lesions shorter (mm) do not count, on either side.", min=0)
     ] = 0.0,
     empty: Annotated[
-        Literal["agreement", "undefined", "conflunet", "panoptica"],
-        typer.Option(help="What an empty side means."),
+        Literal["agreement", "undefined"],
+        typer.Option(help="Whether two empty sides agree, or are undefined."),
     ] = "agreement",
-    hd95: Annotated[str, typer.Option(help="Definition of hd95_mm.")] = "larger_directed",
-    assd: Annotated[str, typer.Option(help="Definition of assd_mm.")] = "pooled",
+    hd95: Annotated[
+        Literal["larger_directed", "pooled", "area_weighted"],
+        typer.Option(help="Definition of hd95_mm; see docs/metrics.md."),
+    ] = "larger_directed",
+    assd: Annotated[
+        Literal["pooled", "mean_of_directed", "larger_directed", "area_weighted"],
+        typer.Option(help="Definition of assd_mm; see docs/metrics.md."),
+    ] = "pooled",
     kind: Annotated[
-        Literal["auto", "mask", "instances"], typer.Option(help="What the files hold.")
+        Literal["auto", "mask", "instances"],
+        typer.Option(help="What the files hold: masks, or one label per lesion."),
     ] = "auto",
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="N, reference=N or prediction=N: the label that marks lesions."),
+    ] = None,
     consensus: Annotated[
         Literal["majority", "staple"], typer.Option(help="Of several raters.")
     ] = "majority",
@@ -470,6 +504,11 @@ def evaluate(
         Path | None,
         typer.Option(help="The scans, to show the best, median and worst case over them."),
     ] = None,
+    patients: Annotated[
+        Path | None,
+        typer.Option(help="Table with the columns case and patient, for names that are not BIDS."),
+    ] = None,
+    figures: Annotated[bool, typer.Option(help="Write every chart as SVG and PDF too.")] = False,
     seed: Seed = 0,
     workers: Annotated[
         int | None, typer.Option(help="Processes; one per core if not given.", min=1)
@@ -480,6 +519,7 @@ def evaluate(
     from lesionwise.metrics.case import Options
     from lesionwise.run.evaluate import SliceOptions
     from lesionwise.run.evaluate import evaluate as run
+    from lesionwise.run.label_maps import labels_of
 
     if len(paths) < 2:
         raise types.InputError("evaluate: name a reference and at least one prediction")
@@ -490,8 +530,8 @@ def evaluate(
         min_volume_mm3=min_volume,
         min_extent_mm=min_extent,
         empty=empty,
-        hd95=hd95,  # type: ignore[arg-type]  # checked by Options
-        assd=assd,  # type: ignore[arg-type]
+        hd95=hd95,
+        assd=assd,
     )
     with progress_shown() as progress:
         done = run(
@@ -500,10 +540,13 @@ def evaluate(
             output,
             options=options,
             kind=kind,
+            label=labels_of(label or ()),
             consensus=consensus,
             slices=SliceOptions() if slices else None,
             names=name or (),
             images=images,
+            patients=patients,
+            figures=figures,
             workers=workers,
             seed=seed,
             progress=progress,
@@ -511,7 +554,7 @@ def evaluate(
     for title, table in done.tables().items():
         show(table, title)
     for note in done.notes:
-        results.print(note, markup=False, soft_wrap=True)
+        console.print(note, markup=False, soft_wrap=True)
     if done.page is not None:
         show_page(done.page)
     _exit_on_failures(done.failures)
@@ -859,7 +902,7 @@ def _data_sets(texts: Sequence[str]) -> dict[str, str]:
 def _exit_on_failures(failures: dict[str, str]) -> None:
     for name, fault in failures.items():
         line = fault if name in fault else f"{name}: {fault}"
-        console.print(f"lesionwise: {line}", markup=False, soft_wrap=True)
+        console.print(f"lesionwise: {printable(line)}", markup=False, soft_wrap=True)
     if failures:
         raise typer.Exit(2)
 

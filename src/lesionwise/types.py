@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Protocol, TypeAlias, overload
+from typing import Any, Protocol, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,16 +20,23 @@ from numpy.typing import NDArray
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 LabelArray: TypeAlias = NDArray[np.integer[Any]]
 BoolArray: TypeAlias = NDArray[np.bool_]
+Shape: TypeAlias = tuple[int, int, int]
+"""Voxels along i, j, k."""
 Matrix: TypeAlias = NDArray[np.float64]
 """(4, 4), world mm to world mm, homogeneous."""
-Finds: TypeAlias = Literal["lesions", "new"]
-"""What a lesion mask is of: every lesion of the last visit, or those that were not there before."""
+Finds: TypeAlias = str
+"""What a lesion mask is of: "lesions" of the last visit, "new" ones that were not there before, or
+the name of another reference (``instances.reference.reference_of``)."""
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called as progress(stage, done, total); total 0 means that it is not known."""
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 UNMOVED: Matrix = np.eye(4)
 UNMOVED.flags.writeable = False
+
+
+SHEAR_ROUNDING = 1e-4
+"""Cosine between two axes up to which they count as at right angles: 0.01 mm over 100 mm."""
 
 
 class InputError(ValueError):
@@ -70,6 +77,18 @@ class Grid:
         """Distance between neighboring voxels along i, j, k."""
         i, j, k = np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
         return float(i), float(j), float(k)
+
+    @cached_property
+    def axes_mm(self) -> NDArray[np.float64]:
+        """(3, 3): the steps of one voxel along i, j, k as columns, for distances in mm.
+
+        The spacings on the diagonal where the axes meet at right angles, so that a turned grid
+        measures exactly as a straight one; where they are sheared, the columns of the affine.
+        """
+        steps = self.affine[:3, :3]
+        cosines = steps.T @ steps / np.outer(self.spacing_mm, self.spacing_mm) - np.eye(3)
+        straight = bool(np.abs(cosines).max() <= SHEAR_ROUNDING)
+        return np.diag(self.spacing_mm) if straight else steps
 
     @cached_property
     def voxel_volume_mm3(self) -> float:
@@ -226,6 +245,21 @@ class TrainingData:
 
 
 @dataclass(frozen=True)
+class Auxiliary:
+    """A further data set that a part of a method learns from.
+
+    Attributes:
+        name: by which ``--auxiliary NAME=DATA`` gives it.
+        visits: visits of each of its studies.
+        labelled: whether its studies have to say what is to be found.
+    """
+
+    name: str
+    visits: int = 1
+    labelled: bool = True
+
+
+@dataclass(frozen=True)
 class RunContext:
     """Where and how a method runs: nothing of this changes what is computed, save the seed
     and a time limit.
@@ -267,10 +301,29 @@ class LearnedStep(Protocol):
 
 
 class Method(Protocol):
-    """One way from prepared studies to lesion maps, such as a trained network or a set of rules."""
+    """One way from prepared studies to lesion maps, such as a trained network or a set of rules.
+
+    Attributes:
+        uses_validation: whether validation studies change what is learned (weights are chosen by
+            them). Where not, all studies may train.
+    """
+
+    @property
+    def uses_validation(self) -> bool: ...
+
+    def members(self) -> tuple[Method, ...]:
+        """The methods that this one is made of, in order; empty for one that is made of none."""
 
     def fit(self, data: TrainingData, run: RunContext) -> None:
         """Learn from ``data``; what was learned lies in ``run.folder`` afterwards."""
 
     def load(self, run: RunContext) -> Predictor:
         """Read what was learned, once, and return what applies it to a prepared study."""
+
+
+def all_methods(method: Method) -> tuple[Method, ...]:
+    """A method and all it is made of, each before its members, equal ones once."""
+    found = [method]
+    for member in method.members():
+        found += [other for other in all_methods(member) if other not in found]
+    return tuple(found)

@@ -15,9 +15,6 @@ from scipy import ndimage
 from lesionwise.instances.filters import (
     DropSmall,
     join_small_pieces,
-    lesion_sizes,
-    relabel_sequential,
-    split_disconnected,
     split_values,
 )
 from lesionwise.types import Grid, Instances
@@ -93,33 +90,27 @@ def test_zero_limits_drop_nothing() -> None:
 def test_no_lesions() -> None:
     labels = np.zeros((2, 2, 2), dtype=np.int32)
     assert not DropSmall()(Instances(labels, Grid(labels.shape, np.eye(4)))).labels.any()
-    assert not split_disconnected(labels).any()
-    assert not relabel_sequential(labels).any()
 
 
-@given(label_maps)
-def test_sizes_are_those_of_counting(labels: np.ndarray) -> None:
-    sizes = lesion_sizes(labels)
-    assert sizes.label.tolist() == [n for n in np.unique(labels) if n]
-    for row, label in enumerate(sizes.label):
-        at = np.argwhere(labels == label)
-        assert sizes.voxels[row] == len(at)
-        assert np.array_equal(sizes.low[row], at.min(axis=0))
-        assert np.array_equal(sizes.high[row], at.max(axis=0) + 1)
-        assert np.array_equal(sizes.extent_vox[row], np.ptp(at, axis=0) + 1)
+def split(labels: np.ndarray, connectivity: int = 26) -> np.ndarray:
+    index = np.argwhere(labels)
+    values = labels[tuple(index.T)].astype(np.int64)
+    pieces = np.zeros(labels.shape, dtype=np.int64)
+    pieces[tuple(index.T)] = split_values(index, labels.shape, values, connectivity)
+    return pieces
 
 
 def test_the_largest_piece_keeps_its_label() -> None:
     labels = np.array([5, 0, 5, 5, 0, 2, 0, 5, 0, 2], dtype=np.int32).reshape(1, 1, -1)
     # Pieces of 2 first, then those of 5; of equal pieces the first keeps the label.
-    assert split_disconnected(labels).reshape(-1).tolist() == [7, 0, 5, 5, 0, 2, 0, 8, 0, 6]
+    assert split(labels).reshape(-1).tolist() == [7, 0, 5, 5, 0, 2, 0, 8, 0, 6]
 
 
 def test_connectivity_decides_what_a_piece_is() -> None:
     labels = np.zeros((2, 2, 2), dtype=np.int32)
     labels[0, 0, 0] = labels[1, 1, 1] = 1
-    assert split_disconnected(labels, 26).max() == 1
-    assert split_disconnected(labels, 18).max() == 2
+    assert split(labels, 26).max() == 1
+    assert split(labels, 18).max() == 2
 
 
 @given(label_maps, st.sampled_from([(6, 1), (18, 2), (26, 3)]))
@@ -131,21 +122,12 @@ def test_pieces_are_those_of_each_label_alone(
     for label in (1, 2, 3):
         pieces, _ = ndimage.label(labels == label, ndimage.generate_binary_structure(3, order))
         expected[pieces > 0] = pieces[pieces > 0] + expected.max()
-    split = split_disconnected(labels, connectivity)
-    assert np.array_equal(partition(split), partition(expected))
+    pieces = split(labels, connectivity)
+    assert np.array_equal(partition(pieces), partition(expected))
     for label in (1, 2, 3):
-        sizes = np.unique(split[labels == label], return_counts=True)
+        sizes = np.unique(pieces[labels == label], return_counts=True)
         if len(sizes[0]):
             assert sizes[1][sizes[0] == label] == sizes[1].max()
-
-
-@given(label_maps)
-def test_relabelling_keeps_order_and_closes_gaps(labels: np.ndarray) -> None:
-    wide = np.array([0, 4, 70, 71], dtype=np.int32)[labels]
-    found = [n for n in np.unique(labels) if n]
-    expected = np.zeros(4, dtype=np.int32)
-    expected[found] = np.arange(1, len(found) + 1)
-    assert np.array_equal(relabel_sequential(wide), expected[labels])
 
 
 @pytest.mark.parametrize("side", ["ref", "pred"])
@@ -203,12 +185,12 @@ def test_the_largest_piece_is_no_crumb() -> None:
 def test_joining_only_ever_merges_pieces(labels: np.ndarray, below_vox: int) -> None:
     index = np.argwhere(labels)
     values = labels[tuple(index.T)].astype(np.int64)
-    split = split_values(index, labels.shape, values, 26)
+    pieces = split_values(index, labels.shape, values, 26)
     merged = join_small_pieces(index, labels.shape, values, 26, below_vox)
-    pairs = np.unique(np.stack([split, merged]), axis=1)
-    assert len(pairs[0]) == len(np.unique(split))
+    pairs = np.unique(np.stack([pieces, merged]), axis=1)
+    assert len(pairs[0]) == len(np.unique(pieces))
     again = np.zeros(labels.shape, dtype=np.int64)
     again[tuple(index.T)] = merged
-    assert np.array_equal(np.unique(split_disconnected(again)), np.unique(again))
+    assert np.array_equal(np.unique(split(again)), np.unique(again))
     if below_vox == 0:
-        assert np.array_equal(split, merged)
+        assert np.array_equal(pieces, merged)

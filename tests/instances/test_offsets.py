@@ -13,13 +13,7 @@ from scipy import ndimage
 
 from lesionwise.instances.components import connected_components
 from lesionwise.instances.filters import DropSmall
-from lesionwise.instances.offsets import (
-    OffsetVoting,
-    assign_voxels_to_centers,
-    count_votes,
-    find_centers,
-    offset_bias,
-)
+from lesionwise.instances.offsets import OffsetVoting, find_centers, offset_bias
 from lesionwise.types import Grid, LesionMaps
 
 Partition = Callable[[np.ndarray], np.ndarray]
@@ -121,48 +115,22 @@ def test_centers_lie_where_maximum_filtering_changes_nothing(
 
 
 def test_offsets_are_ordered_i_j_k() -> None:
-    foreground = np.zeros((3, 4, 5), dtype=bool)
-    foreground[1, 2, 3] = True
-    offsets_vox = np.zeros((3, 3, 4, 5))
-    offsets_vox[2] = -3
-    centers_vox = np.array([[1, 2, 3], [1, 2, 0]])
-    assert assign_voxels_to_centers(foreground, offsets_vox, centers_vox)[1, 2, 3] == 2
+    heatmap = np.zeros((3, 4, 5), dtype=np.float32)
+    heatmap[1, 2, 3], heatmap[1, 2, 0] = 0.9, 0.9
+    offsets_vox = np.zeros((3, 3, 4, 5), dtype=np.float32)
+    offsets_vox[2, 1, 2, 3] = -3  # along k only
+    mask = heatmap > 0
+    together = OffsetVoting(connectivity=None)(maps_of(heatmap, offsets_vox), mask)
+    assert together.labels[1, 2, 3] == together.labels[1, 2, 0] == 1
 
 
-def test_a_tie_goes_to_the_lowest_row() -> None:
-    foreground = np.ones((1, 1, 3), dtype=bool)
-    centers_vox = np.array([[0, 0, 2], [0, 0, 0]])
-    labels = assign_voxels_to_centers(foreground, np.zeros((3, 1, 1, 3)), centers_vox)
-    assert labels.reshape(-1).tolist() == [2, 1, 1]
-
-
-def test_without_centers_nothing_is_assigned() -> None:
-    foreground = np.ones((2, 2, 2), dtype=bool)
-    labels = assign_voxels_to_centers(foreground, np.zeros((3, 2, 2, 2)), np.empty((0, 3)))
-    assert not labels.any()
-
-
-def test_offsets_outside_the_foreground_are_not_read() -> None:
-    offsets_vox = np.full((3, 1, 1, 3), np.nan)
-    offsets_vox[..., 1] = 0
-    foreground = np.array([[[False, True, False]]])
-    labels = assign_voxels_to_centers(foreground, offsets_vox, np.array([[0, 0, 0]]))
-    assert labels.reshape(-1).tolist() == [0, 1, 0]
+def test_offsets_outside_the_mask_are_not_read() -> None:
+    maps, mask = row_of_voxels(3, [1])
+    maps.offsets_vox[..., [0, 2]] = np.nan
+    mask[0, 0, 1] = True
+    assert OffsetVoting()(maps, mask).labels.reshape(-1).tolist() == [0, 1, 0]
     with pytest.raises(ValueError, match="finite"):
-        assign_voxels_to_centers(~foreground, offsets_vox, np.array([[0, 0, 0]]))
-
-
-def test_shapes_must_agree() -> None:
-    with pytest.raises(ValueError, match="fit"):
-        assign_voxels_to_centers(np.ones((2, 2, 2), bool), np.zeros((2, 2, 2, 3)), np.ones((1, 3)))
-
-
-def test_votes_are_rounded_half_to_even_and_kept_in_the_volume() -> None:
-    offsets_vox = np.zeros((3, 1, 1, 4))
-    offsets_vox[2] = [0.5, 0.5, -9, 9]  # 0.5 -> 0, 1.5 -> 2, beyond -> 0, beyond -> 3
-    assert count_votes(offsets_vox).reshape(-1).tolist() == [2, 0, 1, 1]
-    foreground = np.array([[[True, False, True, False]]])
-    assert count_votes(offsets_vox, foreground).reshape(-1).tolist() == [2, 0, 0, 0]
+        OffsetVoting()(maps, ~mask)
 
 
 def test_the_bias_is_the_mean_offset_at_centers() -> None:
@@ -384,12 +352,6 @@ def test_reference_vectors(vectors: Vectors, partition: Partition) -> None:
         grouped = reference_step(options, None)(maps, mask)
         expected = stored["expected_instances_before_refinement"]
         assert np.array_equal(partition(grouped.labels), partition(expected)), name
-        if not options["calibrate_offsets"]:
-            assert maps.offsets_vox is not None
-            labels = assign_voxels_to_centers(mask, maps.offsets_vox, centers)
-            assert np.array_equal(labels, expected), name
-        if "expected_votes" in stored:
-            assert np.array_equal(count_votes(maps.offsets_vox), stored["expected_votes"]), name
         if spacing_mm is None:  # The authors skip splitting and filtering then.
             refined = grouped
         else:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NotRequired, TypedDict
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lesionwise.io.checked import (
@@ -20,6 +20,8 @@ from lesionwise.io.checked import (
 from lesionwise.types import InputError
 
 ANYTHING: Any = Any
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A busy machine is no fault."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**18), 10**18) | st.floats(allow_nan=False,
         allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=20,
+    max_leaves=8,
 )  # fmt: skip
 
 
@@ -81,6 +83,7 @@ def test_a_typed_dict_and_plain_types_may_be_wanted():
     assert parse_checked("[1, 2.5]", list[float], "a") == [1.0, 2.5]
 
 
+@patient
 @given(json_values)
 def test_whatever_json_holds_comes_back_as_it_was(value):
     assert parse_checked(json.dumps(value), ANYTHING, "a.json") == value
@@ -151,6 +154,7 @@ def test_a_quote_that_is_never_closed_takes_no_longer_than_one_that_is():
     assert fault('"' + '\\"' * 1_000_000, ANYTHING).startswith("a.json: not valid JSON")
 
 
+@patient
 @given(st.binary() | st.text() | json_values.map(json.dumps))
 def test_nothing_but_an_input_error_comes_of_garbage(text):
     for wanted in (Summary, Settings, list[float], ANYTHING):
@@ -200,6 +204,7 @@ def test_a_table_that_does_not_fit_is_named_by_row_and_column(table, said):
     assert str(raised.value) == f"a.tsv: {said}"
 
 
+@patient
 @given(st.binary() | st.text() | st.text("lesion\tvolume_mm3\n0123456789.e-nan\"'"))
 def test_nothing_but_an_input_error_comes_of_a_garbled_table(text):
     head: str | bytes = "lesion\tvolume_mm3\n"
@@ -243,6 +248,7 @@ def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path):
     assert inside(folder, "here/x") == folder / "here/x"
 
 
+@patient
 @given(st.text())
 def test_no_name_leads_out_of_the_folder(tmp_path_factory, name):
     folder = tmp_path_factory.getbasetemp()
@@ -260,6 +266,7 @@ def test_escape_sequences_and_bytes_that_are_no_text_are_shown_as_such():
     assert printable("Läsion Б 病变 é") == "Läsion Б 病变 é"
 
 
+@patient
 @given(st.text(st.characters()))
 def test_what_is_printable_can_be_encoded_and_holds_no_control_character(text):
     shown = printable(text)

@@ -183,6 +183,92 @@ def test_slices_that_do_not_fit_together_are_refused(tmp_path):
     refused(tmp_path / "d", "images of different sizes")
 
 
+def swap(path, keyword, change):
+    """Change the bytes of a value, which pydicom would not write."""
+    raw = path.read_bytes()
+    tag = pydicom.tag.Tag(pydicom.datadict.tag_for_keyword(keyword))
+    start = raw.index(tag.group.to_bytes(2, "little") + tag.elem.to_bytes(2, "little")) + 8
+    length = int.from_bytes(raw[start - 2 : start], "little")
+    value = change(raw[start : start + length])[:length].ljust(length, b" ")
+    path.write_bytes(raw[:start] + value + raw[start + length :])
+
+
+@pytest.mark.parametrize(
+    ("keyword", "change"),
+    [
+        ("ImagePositionPatient", lambda value: value.replace(b"-", b",", 1)),
+        ("ImagePositionPatient", lambda value: b"nan\\0\\0"),
+        ("ImagePositionPatient", lambda value: b"1\\2"),
+        ("ImageOrientationPatient", lambda value: b"1\\0\\0\\0\\1"),
+        ("ImageOrientationPatient", lambda value: b"1\\0\\0\\1\\0\\0"),
+        ("PixelSpacing", lambda value: b"0,9\\0,8"),
+        ("PixelSpacing", lambda value: b"0\\0"),
+    ],
+)
+def test_a_number_that_is_none_is_named_with_its_file(tmp_path, keyword, change):
+    swap(write_series(tmp_path) / "S3_002.dcm", keyword, change)
+    refused(tmp_path, rf"/S3_002\.dcm: {keyword} in its header ")
+
+
+def test_numbers_that_are_not_needed_may_be_none(tmp_path):
+    write_series(tmp_path, EchoTime=[10, 100])
+    swap(tmp_path / "S3_002.dcm", "InstanceNumber", lambda value: b"A")
+    volume, series = read_series(tmp_path)
+    assert series.echo_ms is None
+    assert np.array_equal(np.sort(volume.array, axis=None), np.sort(PIXELS, axis=None))
+
+
+@pytest.mark.parametrize("kept", [0, 100, 140, 200, 400, 0.5, 0.9, -1])
+def test_a_slice_that_is_cut_off_anywhere_is_named(tmp_path, kept):
+    path = write_series(tmp_path) / "S3_006.dcm"
+    raw = path.read_bytes()
+    path.write_bytes(raw[: int(kept * len(raw)) if isinstance(kept, float) else kept])
+    refused(tmp_path, r"S3_006\.dcm: (truncated|damaged)", find_series)
+
+
+def test_files_of_other_names_and_kinds_are_passed_over(tmp_path):
+    write_series(tmp_path)
+    (tmp_path / "notes.dcm.txt").write_text("1")
+    (tmp_path / "README").write_text("")
+    assert len(only(tmp_path).files) == SLICES
+
+
+def test_images_that_each_state_a_series_of_their_own_are_one(tmp_path):
+    write_series(tmp_path / "one")
+    for number, path in enumerate(sorted(write_series(tmp_path / "own").iterdir())):
+        header = pydicom.dcmread(path)
+        header.SeriesInstanceUID = f"{header.SeriesInstanceUID[:50]}.{number}"
+        header.save_as(path)
+    series = only(tmp_path / "own")
+    assert len(series.files) == SLICES
+    own, one = (read_series(tmp_path / name)[0] for name in ("own", "one"))
+    assert np.array_equal(own.array, one.array)
+    assert same_space(own.grid, one.grid).same
+
+
+def test_a_deflated_file_is_named_before_it_is_unpacked(tmp_path):
+    for path in write_series(tmp_path).iterdir():
+        header = pydicom.dcmread(path)
+        header.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+        header.save_as(path)
+    refused(tmp_path, r"S3_001\.dcm: its transfer syntax \(deflated\) is not read")
+
+
+def test_linked_folders_are_searched(tmp_path):
+    write_series(tmp_path / "store", "FLAIR", 5)
+    write_series(tmp_path / "pat" / "t1", "t1 mprage", 2, InversionTime=900, EchoTime=3)
+    (tmp_path / "pat" / "flair").symlink_to(tmp_path / "store")
+    assert [series.number for series in find_series(tmp_path / "pat")] == [2, 5]
+
+
+def test_a_name_that_differs_in_what_means_nothing_is_one_person(tmp_path):
+    for path in list(write_series(tmp_path).iterdir())[::2]:
+        header = pydicom.dcmread(path)
+        header.PatientName = f"{header.PatientName}^ ".upper()
+        header.save_as(path)
+    assert len(only(tmp_path).files) == SLICES
+
+
 def test_a_tilted_gantry_is_refused(tmp_path):
     write_series(tmp_path)
     for index, path in enumerate(sorted(tmp_path.iterdir())):

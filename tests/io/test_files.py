@@ -179,10 +179,53 @@ def test_check_writable_refuses_a_file(tmp_path):
 
 
 def test_check_writable_names_a_read_only_place(tmp_path, monkeypatch):
-    def refuse(self, data):
+    def refuse(self, mode):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
 
-    monkeypatch.setattr(files.Path, "write_bytes", refuse)
+    monkeypatch.setattr(files.Path, "open", refuse)
     for place in (tmp_path, tmp_path / "new"):
         with pytest.raises(InputError, match=f"{place}: .* \\(Read-only file system"):
             check_writable(place)
+
+
+def test_a_temporary_file_is_there_before_it_is_written_and_its_name_cannot_be_guessed(tmp_path):
+    names = []
+    for _ in range(2):
+        with atomic_path(tmp_path / "a.nii.gz") as temporary:
+            assert temporary.read_bytes() == b""
+            assert not temporary.is_symlink()
+            names.append(temporary.name)
+    assert len(set(names)) == 2
+    assert all(len(name) > 32 and name.endswith("-a.nii.gz") for name in names)
+
+
+def test_a_temporary_name_that_is_taken_is_not_written_to(tmp_path, monkeypatch):
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    monkeypatch.setattr("secrets.token_hex", lambda count: "0")
+    (tmp_path / ".0-a.txt").symlink_to(victim)
+    with pytest.raises(InputError, match=r"a\.txt: cannot be written \(File exists\)"):
+        write_text(tmp_path / "a.txt", "theirs")
+    assert victim.read_text() == "mine"
+
+
+def test_a_link_at_the_place_of_a_result_is_replaced_not_followed(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / "a.txt").symlink_to(victim)
+    write_text(tmp_path / "a.txt", "theirs")
+    assert (victim.read_text(), (tmp_path / "a.txt").read_text()) == ("mine", "theirs")
+
+
+def test_a_long_name_has_room_for_its_temporary_one(tmp_path):
+    path = tmp_path / ("a" * 240 + ".txt")
+    write_text(path, "x")
+    assert path.read_text() == "x"
+
+
+def test_bytes_of_a_file_name_that_are_no_text_are_written_as_escapes(tmp_path):
+    name = "pati\udce9nt"
+    write_json(tmp_path / "a.json", {"file": name, name: Path(name)})
+    assert read_json(tmp_path / "a.json") == {"file": "pati\\xe9nt", "pati\\xe9nt": "pati\\xe9nt"}
+    write_table(tmp_path / "a.tsv", [{"file": name}])
+    assert read_table(tmp_path / "a.tsv")["file"][0] == "pati\\xe9nt"

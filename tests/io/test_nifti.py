@@ -7,7 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lesionwise.io import nifti_header
 from lesionwise.io.nifti import (
+    NO_ORIENTATION,
+    header_notes,
     read_grid,
     read_labels,
     read_map,
@@ -176,6 +179,68 @@ def test_truncated_gzip(tmp_path, share):
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
     refused(read_volume, path, "truncated or damaged gzip")
+
+
+def test_a_gzip_that_unpacks_to_far_more_than_its_header_states(tmp_path, monkeypatch):
+    path = tmp_path / "a.nii.gz"
+    content = save(tmp_path / "a.nii").read_bytes()
+    path.write_bytes(gzip.compress(content + bytes(17 * 2**20)))
+    assert path.stat().st_size < 20_000
+    refused(read_volume, path, "unpacks to more than 16 MiB, but its header states less")
+    monkeypatch.setattr(nifti_header, "MAX_TRAILING_BYTES", 100)
+    path.write_bytes(gzip.compress(content + bytes(100)))
+    assert np.array_equal(read_volume(path).array, RAMP)
+    path.write_bytes(gzip.compress(content) + gzip.compress(bytes(101)))
+    refused(read_volume, path, "unpacks to more than")
+
+
+def test_a_header_that_states_more_voxels_than_any_scan_has(tmp_path):
+    path = save(tmp_path / "a.nii")
+    patch(path, 42, np.array([30000, 30000, 30000], "<i2").tobytes())
+    refused(read_volume, path, "no scan has 30000 x 30000 x 30000 voxels")
+
+
+def test_several_gzip_streams_and_zeros_behind_them_are_one_file(tmp_path):
+    content = save(tmp_path / "a.nii").read_bytes()
+    path = tmp_path / "a.nii.gz"
+    path.write_bytes(gzip.compress(content[:100]) + gzip.compress(content[100:]) + bytes(512))
+    assert np.array_equal(read_volume(path).array, RAMP)
+
+
+def test_a_file_is_read_for_what_it_is_whatever_its_name_says(tmp_path):
+    plain, packed = save(tmp_path / "a.nii"), save(tmp_path / "b.nii.gz")
+    plain.rename(tmp_path / "c.nii.gz")
+    packed.rename(tmp_path / "c.nii")
+    for name in ("c.nii", "c.nii.gz"):
+        assert np.array_equal(read_volume(tmp_path / name).array, RAMP)
+        assert read_grid(tmp_path / name).shape == RAMP.shape
+
+
+@pytest.mark.parametrize("offset", [np.nan, np.inf, -1, 1, 348, 352.5, 1e9])
+def test_voxels_that_cannot_begin_where_the_header_says(file, offset):
+    patch(save(file), 108, np.float32(offset).tobytes())
+    refused(read_volume, file, r"voxels cannot begin at byte .* \(vox_offset\)")
+
+
+def test_a_scaling_that_leaves_nothing_of_a_mask_is_refused(file):
+    mask = (RAMP > 20).astype(np.uint8)
+    for reader in (read_mask, read_labels, read_map):
+        save(file, mask, scl_slope=1e-12, scl_inter=0)
+        refused(reader, file, r"scaling in its header \(1e-12\) leaves nothing of its labels")
+        save(file, np.zeros_like(mask), scl_slope=1e-12, scl_inter=0)
+        read = reader(file)
+        assert not (read[0] if isinstance(read, tuple) else read).array.any()
+
+
+def test_a_scaling_beyond_all_numbers_is_refused(file):
+    save(file, RAMP * 1e300, scl_slope=1e30, scl_inter=0)
+    refused(read_volume, file, "makes values infinite")
+
+
+def test_a_header_without_orientation_is_told(file):
+    assert header_notes(save(file)) == ()
+    assert header_notes(save(file, sform=0)) == ()
+    assert header_notes(save(file, sform=0, qform=0)) == (NO_ORIENTATION,)
 
 
 def test_gzip_cut_inside_the_header(tmp_path):

@@ -66,6 +66,36 @@ def test_oblique_round_trip_is_exact(orientation, angles_rad, spacing_mm):
     assert same_space(turned.grid, volume.grid).same
 
 
+@given(st.sampled_from(ORIENTATIONS), st.tuples(small, small, small), st.tuples(*[small] * 3))
+def test_sheared_round_trip_is_exact(orientation, angles_rad, shear):
+    volume = oriented(*orientation, angles_rad=angles_rad)
+    leaning = np.eye(4)
+    leaning[0, 1], leaning[0, 2], leaning[1, 2] = shear
+    volume = Volume(volume.array, Grid(volume.grid.shape, volume.grid.affine @ leaning))
+    turned = Volume(*canonical(volume.array, volume.grid))
+    np.testing.assert_allclose(places_mm(turned), places_mm(volume), atol=1e-9)
+    assert np.array_equal(on_grid(turned, volume.grid).array, volume.array)
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "shift_mm", "kind"),
+    [
+        ((1, 1, 3), 0.016, "rounding"),
+        ((1, 1, 3), 0.19, "rounding"),
+        ((1, 1, 3), 0.21, "different"),
+        ((0.5, 3, 3), 0.09, "rounding"),
+        ((0.5, 3, 3), 0.11, "different"),
+        ((4, 4, 4), 0.49, "rounding"),
+        ((4, 4, 4), 0.51, "different"),
+    ],
+)
+def test_rounding_is_less_than_a_fifth_of_a_voxel_and_half_a_millimeter(spacing_mm, shift_mm, kind):
+    grid = oriented((0, 1, 2), (1, 1, 1), spacing_mm).grid
+    moved = grid.affine.copy()
+    moved[1, 3] += shift_mm
+    assert same_space(grid, Grid(grid.shape, moved)).kind == kind
+
+
 @given(st.sampled_from(ORIENTATIONS), st.sampled_from(ORIENTATIONS))
 def test_verdict_is_symmetric(a, b):
     one, other = oriented(*a).grid, oriented(*b).grid

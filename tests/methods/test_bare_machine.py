@@ -14,7 +14,7 @@ class Block:
 
 sys.meta_path.insert(0, Block())
 import lesionwise.inference, lesionwise.learning, lesionwise.methods.network
-import lesionwise.methods.positive
+import lesionwise.methods.composite
 for package in (lesionwise.inference, lesionwise.learning):
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")

@@ -7,52 +7,22 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from engine import METHOD as ENGINE
+from engine import longer, visit_of
 
 from lesionwise.inference.weights import read_weights
-from lesionwise.inference.window import SlidingWindow
 from lesionwise.learning.losses import InstanceLoss
+from lesionwise.learning.objective import Supervised
 from lesionwise.learning.targets import CentersAndOffsets
-from lesionwise.methods.network import NetworkMethod
-from lesionwise.methods.selection import Selection
 from lesionwise.networks.unet import UNet
-from lesionwise.types import Grid, InputError, RunContext, Study, TrainingData, Visit, Volume
+from lesionwise.types import InputError, RunContext, TrainingData
 
-SIDE = 16
-
-
-def _study(seed=0):
-    rng = np.random.default_rng(seed)
-    grid = Grid((SIDE,) * 3, np.eye(4))
-    labels = np.zeros(grid.shape, dtype=np.int32)
-    labels[2:6, 2:6, 3:8] = 1
-    labels[9:14, 9:13, 9:13] = 2
-    image = (labels > 0) * 2.0 + 0.3 * rng.standard_normal(grid.shape)
-    visit = Visit(
-        scans={"flair": Volume(image.astype(np.float32), grid)},
-        labels={"instances": Volume(labels, grid)},
-        brain=Volume(np.ones(grid.shape, dtype=bool), grid),
-    )
-    return Study(f"s{seed}", (visit,))
-
-
-METHOD = NetworkMethod(
+METHOD = replace(
+    ENGINE,
     network=partial(UNet, in_channels=1, out_channels=6, features=(8, 16)),
-    scans=("flair",),
-    targets=CentersAndOffsets(),
-    loss=InstanceLoss(heatmap=100.0),
-    learning_rate=2e-2,
-    epochs=3,
-    patch_size_vox=(SIDE,) * 3,
-    batch_size=2,
-    patches_per_epoch=4,
-    spatial=None,
-    intensity=None,
-    validate_every=1,
-    window=SlidingWindow(precision="float32"),
-    validation_window=SlidingWindow(precision="float32"),
-    precision="float32",
+    objective=Supervised(CentersAndOffsets(), InstanceLoss(heatmap=100.0)),
 )
-DATA = TrainingData([_study(0)], [_study(1)])
+DATA = TrainingData([visit_of(0)], [visit_of(1)])
 
 
 def _weights(folder):
@@ -62,10 +32,11 @@ def _weights(folder):
 
 
 def test_a_tiny_network_learns_one_patch_by_heart(tmp_path):
-    method = replace(METHOD, epochs=5, patches_per_epoch=100, loss=InstanceLoss(heatmap=20.0))
+    objective = Supervised(CentersAndOffsets(), InstanceLoss(heatmap=20.0))
+    method = replace(longer(METHOD, epochs=5, per_epoch=100), objective=objective)
     run = RunContext(tmp_path)
-    method.fit(TrainingData([_study(0)]), run)
-    study = _study(0)
+    method.fit(TrainingData([visit_of(0)]), run)
+    study = visit_of(0)
     maps = method.load(run)(study)
     truth = study.followup.labels["instances"].array
     inside = truth > 0
@@ -104,24 +75,24 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
 
 
 def test_another_seed_gives_other_weights(tmp_path):
-    method = replace(METHOD, epochs=1)
+    method = longer(METHOD, 1, 4)
     for seed in (0, 1):
-        method.fit(TrainingData([_study(0)]), RunContext(tmp_path / str(seed), seed=seed))
+        method.fit(TrainingData([visit_of(0)]), RunContext(tmp_path / str(seed), seed=seed))
     assert not torch.allclose(_weights(tmp_path / "0"), _weights(tmp_path / "1"))
 
 
 def test_a_time_limit_ends_the_schedule_early(tmp_path):
     run = RunContext(tmp_path, max_minutes=0.02)
-    replace(METHOD, epochs=10**6).fit(TrainingData([_study(0)]), run)
+    longer(METHOD, 10**6, 4).fit(TrainingData([visit_of(0)]), run)
     lines = (tmp_path / "log.jsonl").read_text().splitlines()
     rates = [json.loads(line)["learning_rate"] for line in lines]
     assert rates == sorted(rates, reverse=True)
-    assert rates[-1] < 0.3 * METHOD.learning_rate
+    assert rates[-1] < 0.3 * METHOD.optimization.learning_rate
     assert json.loads((tmp_path / "training.json").read_text())["max_minutes"] == 0.02
 
 
 def test_the_best_weights_by_validation_are_kept_and_chosen(tmp_path):
-    method = replace(METHOD, selection=Selection(top_k=2))
+    method = replace(METHOD, selection=replace(METHOD.selection, top_k=2))
     method.fit(DATA, RunContext(tmp_path))
     chosen = json.loads((tmp_path / "training.json").read_text())["chosen"]
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
@@ -143,7 +114,7 @@ def test_malformed_weights_are_named(tmp_path):
 
 def test_weights_of_another_network_are_named(tmp_path):
     other = replace(METHOD, network=partial(UNet, in_channels=1, out_channels=6, features=(4, 8)))
-    other.fit(TrainingData([_study(0)]), RunContext(tmp_path))
+    other.fit(TrainingData([visit_of(0)]), RunContext(tmp_path))
     with pytest.raises(InputError, match="weights of another network") as fault:
         METHOD.load(RunContext(tmp_path))
     assert "\n" not in str(fault.value)
@@ -152,4 +123,4 @@ def test_weights_of_another_network_are_named(tmp_path):
 def test_a_study_without_the_scan_is_named(tmp_path):
     method = replace(METHOD, scans=("t1w",))
     with pytest.raises(InputError, match="sub-s0: no t1w scan"):
-        method.fit(TrainingData([_study(0)]), RunContext(tmp_path))
+        method.fit(TrainingData([visit_of(0)]), RunContext(tmp_path))

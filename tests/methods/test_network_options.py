@@ -7,91 +7,53 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from engine import PAIRS as METHOD
+from engine import SIDE, dice, longer
+from engine import pair_of as pair
 
 from lesionwise.inference.window import SlidingWindow
-from lesionwise.learning.dataset import PreparedStudies, write_prepared
-from lesionwise.learning.losses import CrossEntropy, DeepSupervision, Dice, WeightedSum
-from lesionwise.learning.normalization import ClipToRange, WholeVolume
+from lesionwise.io.prepared import PreparedStudies, write_prepared
+from lesionwise.learning.losses import DeepSupervision
+from lesionwise.learning.normalization import ClipToRange
+from lesionwise.learning.objective import Supervised
 from lesionwise.learning.optimizers import Sgd
 from lesionwise.learning.schedules import EarlyStopping, Plateau, StepDecay
-from lesionwise.learning.targets import LesionLogit, LesionMask
-from lesionwise.methods.network import NetworkMethod
-from lesionwise.methods.selection import Selection
+from lesionwise.learning.targets import LesionLogit
 from lesionwise.networks.pre_unet import PreUNet
-from lesionwise.networks.unet import UNet
-from lesionwise.types import Grid, RunContext, Study, TrainingData, Visit, Volume
+from lesionwise.types import InputError, RunContext, TrainingData, Volume
 
-SIDE = 16
-EXACT = SlidingWindow(precision="float32")
-
-
-def pair(seed=0):
-    """Two visits; one lesion was there, one is new."""
-    rng = np.random.default_rng(seed)
-    grid = Grid((SIDE,) * 3, np.eye(4))
-    old = np.zeros(grid.shape, dtype=np.int32)
-    old[2:6, 2:6, 3:8] = 1
-    new = np.zeros(grid.shape, dtype=np.int32)
-    new[9:14, 9:13, 9:13] = 1
-    brain = Volume(np.ones(grid.shape, dtype=bool), grid)
-
-    def noise():
-        return 0.3 * rng.standard_normal(grid.shape)
-
-    visits = tuple(
-        Visit(
-            {
-                "flair": Volume(
-                    (2.0 * seen + 0.3 * rng.standard_normal(grid.shape)).astype("f4"), grid
-                )
-            },
-            brain=brain,
-        )
-        for seen in (old > 0, (old + new) > 0)
-    )
-    return Study(f"s{seed}", visits, {"new": Volume(new, grid)})
-
-
-METHOD = NetworkMethod(
-    network=partial(UNet, in_channels=2, out_channels=2, features=(8, 16)),
-    scans=("flair",),
-    finds="new",
-    targets=LesionMask(),
-    loss=WeightedSum(((1.0, CrossEntropy()), (1.0, Dice()))),
-    learning_rate=2e-2,
-    epochs=3,
-    patch_size_vox=(SIDE,) * 3,
-    batch_size=2,
-    patches_per_epoch=4,
-    spatial=None,
-    intensity=None,
-    validate_every=1,
-    window=EXACT,
-    validation_window=EXACT,
-    precision="float32",
-)
 DATA = TrainingData([pair(0)], [pair(1)])
+
+
+def optimized(method, **changes):
+    """The method with another optimization."""
+    return replace(method, optimization=replace(method.optimization, **changes))
+
+
+def logits(method):
+    """The method with logits as its maps."""
+    return replace(method, objective=replace(method.objective, targets=LesionLogit()))
 
 
 def log(folder):
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def dice(maps, study):
-    found, truth = maps.probability > 0.5, study.changes["new"].array > 0
-    return 2 * (found & truth).sum() / (found.sum() + truth.sum())
+def score(maps, study):
+    """Dice of the new lesions."""
+    return dice(maps.probability > 0.5, study.changes["new"].array > 0)
 
 
 def test_new_lesions_are_learned_and_old_ones_are_not(tmp_path):
     run = RunContext(tmp_path)
-    replace(METHOD, epochs=4, patches_per_epoch=32).fit(TrainingData([pair(0)]), run)
+    longer(METHOD, 6, 32).fit(TrainingData([pair(0)]), run)
     maps = METHOD.load(run)(pair(0))
-    assert dice(maps, pair(0)) > 0.95
+    assert score(maps, pair(0)) > 0.95
     assert not (maps.probability[2:6, 2:6, 3:8] > 0.5).any()
 
 
 def test_a_schedule_sets_the_rate_of_each_epoch(tmp_path):
-    method = replace(METHOD, schedule=StepDecay(0.1), optimizer=Sgd(momentum=0.9))
+    method = optimized(METHOD, schedule=StepDecay(0.1), optimizer=Sgd(momentum=0.9))
     method.fit(DATA, RunContext(tmp_path))
     rates = [row["learning_rate"] for row in log(tmp_path)]
     assert rates == pytest.approx([2e-2, 2e-3, 2e-4])
@@ -99,13 +61,14 @@ def test_a_schedule_sets_the_rate_of_each_epoch(tmp_path):
 
 def test_a_plateau_is_seen_in_the_log(tmp_path):
     flat = Plateau("validation_dsc", gamma=0.5, patience=1, larger_is_better=True)
-    replace(METHOD, schedule=flat, learning_rate=1e-12).fit(DATA, RunContext(tmp_path))
+    optimized(METHOD, schedule=flat, learning_rate=1e-12).fit(DATA, RunContext(tmp_path))
     rates = [row["learning_rate"] for row in log(tmp_path)]
     assert rates == pytest.approx([1e-12, 1e-12, 0.5e-12])
 
 
 def test_a_training_without_gain_ends_early_and_is_not_taken_up_again(tmp_path):
-    method = replace(METHOD, epochs=50, learning_rate=1e-12, stop=EarlyStopping(patience=6))
+    stopping = EarlyStopping(patience=6)
+    method = optimized(METHOD, epochs=50, learning_rate=1e-12, early_stopping=stopping)
     run = RunContext(tmp_path, resume=True)
     method.fit(DATA, run)
     assert len(log(tmp_path)) == 4  # 2 steps an epoch: the first is the best, 6 steps follow
@@ -117,18 +80,16 @@ def test_deep_supervision_trains_a_network_of_several_outputs(tmp_path):
     method = replace(
         METHOD,
         network=partial(PreUNet, in_channels=2, out_channels=2, features=(8, 16, 24)),
-        loss=DeepSupervision(METHOD.loss, weights=(1.0, 0.5, 0.25)),
-        targets=LesionLogit(),
-        learning_rate=5e-3,
-        epochs=4,
-        patches_per_epoch=60,
+        objective=Supervised(
+            LesionLogit(), DeepSupervision(METHOD.objective.loss, weights=(1.0, 0.5, 0.25))
+        ),
     )
+    method = optimized(longer(method, 4, 60), learning_rate=5e-3)
     run = RunContext(tmp_path)
     method.fit(TrainingData([pair(0)]), run)
     maps = method.load(run)(pair(0))
-    assert dice(maps, pair(0)) > 0.9
-    logits = maps.extra["logits"]
-    np.testing.assert_allclose(maps.probability, 1 / (1 + np.exp(-logits)), rtol=1e-5)
+    assert score(maps, pair(0)) > 0.9
+    np.testing.assert_allclose(maps.probability, 1 / (1 + np.exp(-maps.extra["logits"])), rtol=1e-5)
 
 
 def test_where_no_window_looked_a_logit_is_far_below_0(tmp_path):
@@ -138,7 +99,8 @@ def test_where_no_window_looked_a_logit_is_far_below_0(tmp_path):
     grid = study.followup.scans["flair"].grid
     visits = tuple(replace(v, brain=Volume(brain, grid)) for v in study.visits)
     run = RunContext(tmp_path)
-    method = replace(METHOD, targets=LesionLogit(), epochs=1, patch_size_vox=(8, 8, 8))
+    method = longer(logits(METHOD), 1, 4)
+    method = replace(method, samples=replace(method.samples, size_vox=(8, 8, 8)))
     method.fit(TrainingData([study]), run)
     maps = method.load(run)(replace(study, visits=visits))
     assert maps.probability[12:, 12:, 12:].max() < 1e-6
@@ -147,28 +109,30 @@ def test_where_no_window_looked_a_logit_is_far_below_0(tmp_path):
 @pytest.mark.parametrize("logit", [-1000.0, 1000.0])
 def test_a_network_that_is_very_sure_overflows_nowhere(tmp_path, logit):
     run = RunContext(tmp_path)
-    method = replace(METHOD, targets=LesionLogit(), epochs=1)
+    method = longer(logits(METHOD), 1, 4)
     method.fit(TrainingData([pair(0)]), run)
 
     def sure(patches):
         return torch.tensor([0.0, logit]).view(1, 2, 1, 1, 1).expand(-1, -1, *patches.shape[2:])
 
-    maps = replace(method.load(run), computes=sure)(pair(0))
+    maps = replace(method.load(run), infer=sure)(pair(0))
     assert np.unique(maps.probability).tolist() == [float(logit > 0)]
 
 
 def test_prediction_normalizes_as_training_did(tmp_path):
     run = RunContext(tmp_path)
-    method = replace(METHOD, whole_volume=WholeVolume(ClipToRange(low=1.0, high=99.0)))
-    replace(method, epochs=4, patches_per_epoch=32).fit(TrainingData([pair(0)]), run)
+    normalize = ClipToRange(low=1.0, high=99.0)
+    method = replace(METHOD, inference=replace(METHOD.inference, normalize=normalize))
+    longer(method, 4, 32).fit(TrainingData([pair(0)]), run)
     study = pair(0)
     for visit in study.visits:
         visit.scans["flair"].array[:] *= 500
-    assert dice(method.load(run)(study), study) > 0.9
+    assert score(method.load(run)(study), study) > 0.9
 
 
 def test_weights_are_ranked_by_the_named_scores(tmp_path):
-    method = replace(METHOD, selection=Selection(top_k=2, by=("soft_dsc", "lesion_f1")))
+    selection = replace(METHOD.selection, top_k=2, by=("soft_dsc", "lesion_f1"))
+    method = replace(METHOD, selection=selection)
     method.fit(DATA, RunContext(tmp_path))
     rows = log(tmp_path)
     assert all(0 < row["validation_soft_dsc"] < 1 for row in rows)
@@ -181,7 +145,8 @@ def test_openvino_predicts_what_torch_predicts(tmp_path):
     pytest.importorskip("openvino")
     run = RunContext(tmp_path)
     METHOD.fit(DATA, run)
-    fast = replace(METHOD, window=SlidingWindow(precision="float32", engine="openvino"))
+    window = SlidingWindow(precision="float32", engine="openvino")
+    fast = replace(METHOD, inference=replace(METHOD.inference, window=window))
     np.testing.assert_allclose(
         fast.load(run)(pair(1)).probability, METHOD.load(run)(pair(1)).probability, atol=1e-4
     )
@@ -209,7 +174,7 @@ def test_two_processes_train_together(tmp_path):
         folders.append(tmp_path / f"p{seed}")
     data = TrainingData(PreparedStudies(tuple(folders[:2])), PreparedStudies(tuple(folders[2:])))
     run = RunContext(tmp_path / "run", device="cpu:0,1")
-    method = replace(METHOD, sync_batch_norm=None, epochs=2, patches_per_epoch=8)
+    method = longer(METHOD, 2, 8)
     method.fit(data, run)
     summary = json.loads((run.folder / "training.json").read_text())
     assert summary["devices"] == 2
@@ -218,3 +183,62 @@ def test_two_processes_train_together(tmp_path):
     assert [row["epoch"] for row in log(run.folder)] == [1, 2]
     assert "validation_dsc" in log(run.folder)[0]
     assert method.load(run)(pair(3)).probability.shape == (SIDE,) * 3
+
+
+def test_the_loss_on_validation_samples_is_a_column_of_every_epoch(tmp_path):
+    selection = replace(METHOD.selection, every=3, loss_samples=4)
+    replace(METHOD, selection=selection).fit(DATA, RunContext(tmp_path))
+    rows = log(tmp_path)
+    assert all(row["validation_loss"] > 0 for row in rows)
+    assert [("validation_dsc" in row) for row in rows] == [False, False, True]
+
+
+def test_a_training_stops_when_the_validation_loss_no_longer_falls(tmp_path):
+    stopping = EarlyStopping(2, unit="epochs", metric="validation_loss", larger_is_better=False)
+    method = optimized(METHOD, epochs=50, learning_rate=1e-12, early_stopping=stopping)
+    method = replace(method, selection=replace(METHOD.selection, loss_samples=2))
+    method.fit(DATA, RunContext(tmp_path))
+    assert len(log(tmp_path)) < 10
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(tmp_path, caplog):
+    run = RunContext(tmp_path, resume=True)
+    METHOD.fit(DATA, run)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    assert (tmp_path / "checkpoints" / "previous.ckpt").is_file()
+    last.write_bytes(last.read_bytes()[:300])
+    METHOD.fit(DATA, run)
+    assert "last.ckpt: damaged checkpoint" in caplog.text
+    assert [row["epoch"] for row in log(tmp_path)] == [1, 2, 3, 3]
+
+
+def test_checkpoints_that_cannot_be_read_are_refused_in_one_line(tmp_path):
+    run = RunContext(tmp_path, resume=True)
+    METHOD.fit(DATA, run)
+    for name in ("last", "previous"):
+        (tmp_path / "checkpoints" / f"{name}.ckpt").write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"last\.ckpt: damaged checkpoint .* delete it") as fault:
+        METHOD.fit(DATA, run)
+    assert "\n" not in str(fault.value)
+
+
+def test_a_folder_that_is_full_is_named_and_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    import errno
+    from pathlib import Path
+
+    run = RunContext(tmp_path, resume=True)
+    METHOD.fit(DATA, run)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    kept = last.read_bytes()
+    write = Path.open
+
+    def full(path, mode="r", *more, **named):
+        if "partial" in path.name and "x" in mode:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, mode, *more, **named)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(InputError, match=r"last\.ckpt: cannot be written \(No space left"):
+        longer(METHOD, 5, 4).fit(DATA, run)
+    assert last.read_bytes() == kept
+    assert [p.name for p in last.parent.iterdir() if "partial" in p.name] == []

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lesionwise.methods.positive import PositiveCases
+from lesionwise.methods.composite import PositiveCases
 from lesionwise.types import Grid, InputError, RunContext, Study, TrainingData, Visit, Volume
 
 

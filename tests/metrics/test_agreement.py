@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
-from lesionwise.metrics.agreement import bland_altman, detection_by_volume, relative_differences
+from lesionwise.metrics.agreement import bland_altman, detection_by_volume
 
 
 def test_bias_and_limits_by_hand():
@@ -36,8 +37,24 @@ def test_one_pair_is_too_few():
     assert bland_altman([1.0, None], [1.0, 2.0]) is None
 
 
-def test_relative_difference_skips_empty_references():
-    assert relative_differences([10, 0, None], [5, 3, 1]) == pytest.approx([-0.5])
+def test_limits_of_several_visits_cover_variance_between_and_within_patients():
+    # Differences 1, 3 of one patient and 5, 7 of the other: within 2, between (16 - 2) / 2 = 7.
+    result = bland_altman([0, 0, 0, 0], [1, 3, 5, 7], ["a", "a", "b", "b"])
+    assert (result.n, result.bias) == (2, 4.0)
+    assert result.sd == pytest.approx(np.sqrt(2 + 7))
+    half = stats.t.ppf(0.975, 1) * np.std([2, 6], ddof=1) / np.sqrt(2)
+    assert result.bias_ci == pytest.approx((4 - half, 4 + half))
+
+
+def test_one_visit_a_patient_is_the_usual_analysis():
+    pair = [10, 20, 30, 40], [11, 22, 29, 44]
+    assert bland_altman(*pair, list("abcd")) == bland_altman(*pair)
+
+
+@pytest.mark.parametrize("volume", [float("nan"), float("inf"), -1.0, 0.0])
+def test_volumes_that_are_none_are_refused(volume):
+    with pytest.raises(ValueError, match="positive"):
+        detection_by_volume([10.0, volume], [True, False])
 
 
 def sample(n=4000, cases=20):

@@ -1,5 +1,6 @@
 """What cases say together."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from lesionwise.metrics.evaluation import (
     Evaluation,
     ScoredCase,
 )
+from lesionwise.metrics.names import NAMES, mean_and_sd
 
 
 def scored(case, method, **values):
@@ -113,6 +115,14 @@ def test_agreement_is_that_of_the_volumes():
     assert found.bias == pytest.approx(np.mean([-50, -30, -10]))
 
 
+def test_a_copy_with_other_notes_keeps_the_statistics():
+    found = evaluation("dsc", a=UP, b=DOWN)
+    cohort = found.cohort
+    copy = found.amended(notes=("x",), page=Path("p"))
+    assert copy.cohort is cohort
+    assert (copy.notes, copy.page, found.notes) == (("x",), Path("p"), ())
+
+
 def test_every_named_metric_exists():
     assert set(KEYS) >= LOWER_IS_BETTER | SIGNED | NOT_COMPARED
 
@@ -121,3 +131,39 @@ def test_rules_name_every_choice():
     rules = evaluation("dsc", a=UP).rules
     for part in ("26-connected", "always 6", "greedy", "IoU > 0.1", "no size filter", "pooled"):
         assert part in rules
+
+
+def sessions(values, patients):
+    """One method; the case of each value belongs to a patient."""
+    found = evaluation("dsc", a=values)
+    cases = [replace(c, patient=p) for c, p in zip(found.cases, patients, strict=True)]
+    return replace(found, cases=tuple(cases))
+
+
+def test_n_counts_patients_where_they_have_several_sessions():
+    found = sessions([0.2, 0.4, 0.9, 0.5], ["p", "p", "q", "r"])
+    assert found.clustered
+    assert "n counts patients" in found.rules
+    assert found.cohort["a"]["dsc"].n == 3
+    (table,) = found.tables().values()
+    row = table[table["key"] == "dsc"].iloc[0]
+    assert (row["patients"], row["cases"]) == (3, 4)
+    assert row["mean ± SD"] == "0.57 ± 0.31"
+    assert found.volume_agreement["a"].n == 3
+
+
+def test_one_session_a_patient_is_not_called_clustered():
+    assert not sessions([0.2, 0.4], ["p", "q"]).clustered
+
+
+def test_every_metric_has_a_name():
+    assert set(NAMES) == set(KEYS)
+    assert len(set(NAMES.values())) == len(NAMES)
+
+
+def test_mean_and_sd_have_decimals_that_fit_the_spread():
+    assert mean_and_sd(0.71234, 0.0812) == "0.712 ± 0.081"
+    assert mean_and_sd(0.71, 0.25) == "0.71 ± 0.25"
+    assert mean_and_sd(1234.5, 321.0) == "1234 ± 321"
+    assert mean_and_sd(0.5, None) == "0.5"
+    assert mean_and_sd(None, None) == ""

@@ -5,16 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from panoptica import ALL_QUALITIES, instance_qualities, panoptic_report
 
 from lesionwise.instances.components import connected_components
-from lesionwise.instances.matching import count_overlaps, match
+from lesionwise.instances.matching import match
+from lesionwise.instances.table import overlap_table
 from lesionwise.metrics import overlap, surface
-from lesionwise.metrics.panoptic import (
-    ALL_QUALITIES,
-    instance_qualities,
-    panoptic_report,
-    panoptic_scores,
-)
+from lesionwise.metrics.panoptic import panoptic_scores
 from lesionwise.metrics.score import Undefined
 
 MM = (1.0, 1.0, 1.0)
@@ -26,7 +23,7 @@ def row(*labels: int) -> np.ndarray:
 
 
 def scores(reference: np.ndarray, prediction: np.ndarray, **how: object) -> dict:
-    table = count_overlaps(reference, prediction)
+    table = overlap_table(reference, prediction)
     return panoptic_scores(table, match(table, **how))
 
 
@@ -48,7 +45,7 @@ def test_panoptic_quality_of_empty_sides():
 def test_qualities_of_one_pair_by_hand():
     reference = row(1, 1, 1, 1, 0, 0)
     prediction = row(0, 0, 7, 7, 7, 0)
-    table = count_overlaps(reference, prediction)
+    table = overlap_table(reference, prediction)
     found = instance_qualities(
         table, match(table), ALL_QUALITIES, reference, prediction, (2.0, 1.0, 1.0)
     )
@@ -63,31 +60,6 @@ def test_qualities_of_one_pair_by_hand():
         "hd95_mm": [pytest.approx(np.percentile([4, 2, 0, 0, 0, 0, 2], 95))],
         "nsd": [(2 / 4 + 2 / 3) / 2],
     }
-
-
-def test_predictions_joined_to_one_reference_are_measured_together():
-    reference, prediction = row(5, 5, 5, 5), row(1, 1, 2, 2)
-    table = count_overlaps(reference, prediction)
-    found = instance_qualities(
-        table, match(table, "many_to_one"), ALL_QUALITIES, reference, prediction, MM
-    )
-    assert found["iou"].tolist() == [1.0]
-    assert found["hd_mm"].tolist() == [0.0]
-
-
-def test_qualities_between_surfaces_need_the_maps():
-    table = count_overlaps(row(1), row(1))
-    with pytest.raises(ValueError, match="label maps"):
-        instance_qualities(table, match(table), ["assd_mm"])
-
-
-def test_the_report_multiplies_each_mean_by_the_recognition_quality():
-    table = count_overlaps(row(1, 1, 2, 2, 3, 0), row(1, 1, 2, 0, 0, 4))
-    matching = match(table)
-    report = panoptic_report(table, matching, instance_qualities(table, matching))
-    assert (report["tp"], report["fp"], report["fn"]) == (2, 1, 1)
-    assert report["sq_iou_sd"] == 0.25
-    assert report["pq_dice"] == pytest.approx((1 + 2 / 3) / 2 * (2 / 3))
 
 
 @settings(deadline=None)
@@ -112,17 +84,7 @@ RUNS = {
     "instances_iou_0.5": {"rule": "greedy_pairs", "threshold": 0.5, "comparison": ">="},
     "instances_iou_0.1": {"rule": "greedy_pairs", "threshold": 0.1, "comparison": ">="},
     "instances_iou_0.1_strict": {"rule": "greedy_pairs", "threshold": 0.1, "comparison": ">"},
-    "instances_iou_0.1_many_to_one": {
-        "rule": "many_to_one",
-        "threshold": 0.1,
-        "comparison": ">=",
-    },
     "instances_iou_0.1_bipartite": {"rule": "optimal", "threshold": 0.1, "comparison": ">="},
-    "instances_iou_0.1_maximize_merge": {
-        "rule": "maximize_merge",
-        "threshold": 0.1,
-        "comparison": ">=",
-    },
     "binary_cc26_iou_0.5": {"rule": "greedy_pairs", "threshold": 0.5, "comparison": ">="},
     "binary_cc26_dsc_0.1_binaryMS": {
         "rule": "greedy_pairs",
@@ -151,7 +113,7 @@ def test_instances_of_panoptica(peer_case, agree, run):
     reference, prediction = peer_case.reference.labels, peer_case.prediction.labels
     if run.startswith("binary"):
         reference, prediction = (connected_components(m, 26) for m in peer_case.masks)
-    table = count_overlaps(reference, prediction)
+    table = overlap_table(reference, prediction)
     matching = match(table, **RUNS[run])
     qualities = instance_qualities(
         table, matching, ALL_QUALITIES, reference, prediction, peer_case.spacing_mm

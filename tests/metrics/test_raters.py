@@ -6,7 +6,7 @@ import SimpleITK as sitk  # noqa: N813
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
-from lesionwise.metrics.raters import cohen_kappa, fleiss_kappa, majority, pairwise, staple
+from lesionwise.metrics.raters import cohen_kappa, fleiss_kappa, majority, staple
 
 MASKS = arrays(bool, (3, 2, 3, 2))
 
@@ -58,18 +58,6 @@ def test_kappa_of_empty_masks_is_undefined():
     empty = np.zeros((2, 2, 2), dtype=bool)
     assert cohen_kappa(empty, empty) is None
     assert fleiss_kappa([empty, empty, empty]) is None
-
-
-def test_pairs_are_named_and_two_empty_masks_agree():
-    empty = np.zeros((2, 2, 2), dtype=bool)
-    one = empty.copy()
-    one[0, 0, 0] = True
-    rows = pairwise({"a": empty, "b": empty, "c": one})
-    assert [(row.first, row.second, row.dsc) for row in rows] == [
-        ("a", "b", 1.0),
-        ("a", "c", 0.0),
-        ("b", "c", 0.0),
-    ]
 
 
 def test_staple_agrees_with_simpleitk():

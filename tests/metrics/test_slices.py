@@ -137,14 +137,14 @@ def test_oblique_grid_still_has_three_different_axes():
 def test_distance_in_the_plane_is_in_mm():
     a, b = np.zeros((2, 9, 9), dtype=bool)
     a[1, 1], b[4, 5] = True, True
-    assert hd95_in_plane(a, b, (2.0, 0.5)) == pytest.approx(np.hypot(3 * 2.0, 4 * 0.5))
+    assert hd95_in_plane(a, b, np.diag([2.0, 0.5])) == pytest.approx(np.hypot(3 * 2.0, 4 * 0.5))
 
 
 def test_larger_directed_and_pooled_distances_differ():
     a, b = np.zeros((2, 12, 1), dtype=bool)
     a[0], b[:11] = True, True
-    assert hd95_in_plane(a, b, (1, 1)) == pytest.approx(9.5)  # 0 … 10 from b, 0 from a
-    assert hd95_in_plane(a, b, (1, 1), "pooled") == pytest.approx(
+    assert hd95_in_plane(a, b, np.eye(2)) == pytest.approx(9.5)  # 0 … 10 from b, 0 from a
+    assert hd95_in_plane(a, b, np.eye(2), "pooled") == pytest.approx(
         np.percentile([0, *range(11)], 95)
     )
 
@@ -202,3 +202,12 @@ def test_no_slices_have_no_rates():
 def test_different_shapes_are_refused():
     with pytest.raises(ValueError, match="shapes differ"):
         slice_table(instances(np.zeros((2, 2, 2))), instances(np.zeros((2, 2, 3))))
+
+
+def test_distances_in_a_plane_follow_sheared_axes():
+    affine = np.array([[1, 0.5, 0, 0], [0, 2, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1.0]])
+    one, other = np.zeros((2, 9, 9, 1), dtype=np.int32)
+    one[2, 2, 0], other[4, 5, 0] = 1, 1
+    grid = Grid(one.shape, affine)
+    table = slice_table(Instances(one, grid), Instances(other, grid))
+    assert table.hd95_mm.tolist() == pytest.approx([np.hypot(2 + 3 * 0.5, 3 * 2)])

@@ -206,3 +206,37 @@ def test_groups_hold_methods_within_the_critical_difference():
 def test_two_methods_or_one_case_have_no_ranks():
     assert ours.rank_methods({"a": [1.0, 2.0], "b": [2.0, 1.0]}) is None
     assert ours.rank_methods({"a": [1.0], "b": [2.0], "c": [3.0]}) is None
+
+
+def test_sessions_of_a_patient_are_averaged_and_n_counts_patients():
+    values, whose = [0.2, 0.4, None, 0.9, 0.5], ["a", "a", "b", "c", "b"]
+    summary = ours.summarize(values, whose)
+    assert (summary.n, summary.cases, summary.undefined) == (3, 4, 1)
+    assert summary.mean == pytest.approx((0.3 + 0.5 + 0.9) / 3)
+    assert summary.sd == pytest.approx(np.std([0.3, 0.5, 0.9], ddof=1))
+
+
+def test_one_case_a_patient_changes_nothing():
+    values = [0.2, 0.4, None, 0.9, 0.5]
+    assert ours.summarize(values, list("abcde")) == ours.summarize(values)
+
+
+def test_repeating_every_session_makes_nothing_more_certain():
+    a, b = [0.2, 0.4, 0.6, 0.9, 0.5], [0.1, 0.35, 0.5, 0.7, 0.5]
+    once = ours.compare_pair("a", "b", a, b)
+    often = ours.compare_pair("a", "b", a * 4, b * 4, list("vwxyz") * 4)
+    assert (often.n, often.cases) == (5, 20)
+    assert often.wilcoxon_p == once.wilcoxon_p
+    assert often.difference_ci == pytest.approx(once.difference_ci)
+    assert ours.compare_pair("a", "b", a * 4, b * 4).wilcoxon_p < once.wilcoxon_p / 10
+
+
+def test_ranks_count_patients():
+    values = {name: [0.1 * k, 0.2, 0.3, 0.4] for k, name in enumerate("abc", start=1)}
+    ranks = ours.rank_methods(values, ["p", "p", "q", "q"])
+    assert ranks.n == 2
+
+
+def test_patients_and_values_must_be_as_many():
+    with pytest.raises(ValueError, match="zip"):
+        ours.patient_means([0.5, 0.6], ["a"])

@@ -20,13 +20,16 @@ def test_it_has_as_many_levels_as_widths():
 
 
 def test_the_published_widths_have_so_many_parameters():
-    # 2 x 27 c c' per level, 8 c c' per rise, two numbers per normalized channel, one head.
-    count = sum(p.numel() for p in UNet(1, 6).parameters())
-    down = 27 * (32 + 32 * 32 + 32 * 64 + 64 * 64 + 64 * 128 + 128 * 128)
-    up = 27 * (128 * 64 + 64 * 64 + 64 * 32 + 32 * 32)
-    rise = 8 * (128 * 64 + 64 * 32) + 64 + 32
-    norm = 4 * (32 + 64 + 128 + 64 + 32)
-    assert count == down + up + rise + norm + (32 * 6 + 6)
+    # Çiçek et al. (2016), section 2: "19069955 parameters in total", three channels in and out
+    count = sum(p.numel() for p in UNet(3, 3).parameters())
+    assert count == pytest.approx(19_069_955, rel=5e-4)
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+@pytest.mark.parametrize("widening", ["first", "second"])
+def test_every_kind_of_it_keeps_the_size(norm, widening):
+    network = UNet(1, 2, features=(4, 8, 16), norm=norm, widening=widening).eval()
+    assert network(torch.zeros(1, 1, 8, 12, 16)).shape == (1, 2, 8, 12, 16)
 
 
 def test_every_voxel_near_the_middle_sees_its_neighbors():

@@ -15,7 +15,7 @@ from lesionwise.learning.losses import CrossEntropy, DeepSupervision, Dice, Foca
 from lesionwise.learning.optimizers import Adam, AdamW, Sgd
 from lesionwise.learning.schedules import CosineAnnealing
 from lesionwise.methods.cascade import AddMaps, LastVisitOnly, VisitDifference
-from lesionwise.methods.combine import Ensemble, SegmentThenCompare
+from lesionwise.methods.composite import Ensemble, SegmentThenCompare
 from lesionwise.preprocess.brain import ExtractBrain
 from lesionwise.preprocess.brain_masks import MaskToBrain, SharedBrain
 from lesionwise.preprocess.deformable import DeformToLast
@@ -61,6 +61,7 @@ def test_b6_finds_all_lesions_of_each_visit_and_subtracts():
         ExtractBrain,
         ZScore,
         Rescale01,
+        MaskToBrain,  # 002:606-610: the skull is stripped, so outside is the darkest, 0
     ]
     method = recipe.method
     assert isinstance(method, SegmentThenCompare)
@@ -69,15 +70,17 @@ def test_b6_finds_all_lesions_of_each_visit_and_subtracts():
     assert network == method.method.first  # pre-trained elsewhere, fine-tuned
     assert network.finds == "lesions"
     assert len(network.network.keywords["features"]) == 5
-    assert terms(network.loss) == [(1.0, Dice), (1.0, CrossEntropy)]
-    assert network.loss.terms[1][1].lesion_weight != 1
-    assert isinstance(network.optimizer, Adam)
-    assert network.learning_rate == 1e-4
-    assert network.epochs == 400
-    assert network.batch_size == 2
-    assert network.spatial.flip > 0
-    assert network.spatial.affine.rotation_deg > 0
-    assert network.spatial.affine.shear > 0
+    loss = network.objective.loss
+    assert terms(loss) == [(1.0, Dice), (1.0, CrossEntropy)]
+    assert loss.terms[1][1].lesion_weight != 1
+    assert isinstance(network.optimization.optimizer, Adam)
+    assert network.optimization.learning_rate == 1e-4
+    assert network.optimization.epochs == 400
+    assert network.samples.batch_size == 2
+    spatial = network.samples.augmentation.spatial
+    assert spatial.flip > 0
+    assert spatial.affine.rotation_deg > 0
+    assert spatial.affine.shear > 0
     assert recipe.reported == {"dsc": 0.427, "lesion_detection": 0.465}
 
 
@@ -91,13 +94,13 @@ def test_b10_sees_images_of_every_quality():
     assert method.network.keywords["in_channels"] == 2
     assert method.network.keywords["groups"] == 8
     assert method.network.keywords["dropout"] == 0.5
-    (choice,) = method.intensity.effects
+    (choice,) = method.samples.augmentation.intensity.effects
     assert choice == OneOf((Blur((0.5, 1.75)), Sharpen((0.5, 1.75)), AxialMean((2, 3, 4))))
-    assert method.loss == Dice()
-    assert isinstance(method.optimizer, Adam)
-    assert method.optimizer.betas[0] == 0.9
-    assert method.learning_rate == 1e-4
-    assert method.patch_size_vox == (64, 64, 64)
+    assert method.objective.loss == Dice()
+    assert isinstance(method.optimization.optimizer, Adam)
+    assert method.optimization.optimizer.betas[0] == 0.9
+    assert method.optimization.learning_rate == 1e-4
+    assert method.samples.size_vox == (64, 64, 64)
 
 
 def test_b12_is_supervised_at_three_resolutions():
@@ -106,20 +109,21 @@ def test_b12_is_supervised_at_three_resolutions():
     assert Resample(0.6) in recipe.preprocess
     assert any(isinstance(s, ZScore) for s in recipe.preprocess)
     method = recipe.method
-    assert method.patch_size_vox == (128, 128, 128)
-    assert method.sampling.lesion_share == 0.5
+    assert method.samples.size_vox == (128, 128, 128)
+    assert method.samples.sampling.lesion_fraction == 0.5
     assert len(method.network.keywords["features"]) == 4
-    assert isinstance(method.loss, DeepSupervision)
-    assert method.loss.weights == (1.0, 0.5, 0.25)
-    assert terms(method.loss.loss) == [(1.0, Dice), (1.0, Focal)]
-    assert isinstance(method.optimizer, AdamW)
-    assert method.learning_rate == 1e-5
-    assert method.weight_decay == 1e-2
-    assert method.schedule == CosineAnnealing()
-    assert method.batch_size == 2
-    assert method.epochs * method.patches_per_epoch // method.batch_size == 100_000
-    assert method.window.overlap == 0.5
-    effects = {type(e).__name__ for e in method.intensity.effects}
+    assert isinstance(method.objective.loss, DeepSupervision)
+    assert method.objective.loss.weights == (1.0, 0.5, 0.25)
+    assert terms(method.objective.loss.loss) == [(1.0, Dice), (1.0, Focal)]
+    assert isinstance(method.optimization.optimizer, AdamW)
+    assert method.optimization.learning_rate == 1e-5
+    assert method.optimization.weight_decay == 1e-2
+    assert method.optimization.schedule == CosineAnnealing()
+    assert method.samples.batch_size == 2
+    steps = method.optimization.epochs * method.samples.per_epoch // method.samples.batch_size
+    assert steps == 100_000
+    assert method.inference.window.overlap == 0.5
+    effects = {type(e).__name__ for e in method.samples.augmentation.intensity.effects}
     assert effects == {"Noise", "Blur", "Brightness", "Shift", "BiasField", "Gamma"}
     assert recipe.output.resample == "logits"
     assert recipe.reported["dsc"] == pytest.approx(0.625, abs=5e-4)
@@ -138,32 +142,34 @@ def test_b13_normalizes_after_augmentation():
     assert ResampleNearInteger(target_mm=1.0, tolerance_mm=0.11) in recipe.preprocess
     assert CropToBrain(margin_mm=0.0) in recipe.preprocess
     assert isinstance(recipe.method, Ensemble)
-    assert len(recipe.method.members) == recipe.method.folds == 5
-    member = recipe.method.members[0]
-    assert set(recipe.method.members) == {member}
-    normalize = member.whole_volume.normalize
+    assert len(recipe.method.methods) == recipe.method.folds == 5
+    member = recipe.method.methods[0]
+    assert set(recipe.method.methods) == {member}
+    normalize = member.inference.normalize
     assert (normalize.low, normalize.high, normalize.onto) == (0.05, 99.5, (-1.0, 1.0))
-    spatial = member.spatial
+    augmentation = member.samples.augmentation
+    assert augmentation.whole_volume
+    spatial = augmentation.spatial
     assert spatial.axes == "permute"
-    assert (spatial.flip, spatial.flip_axes) == (0.5, (0, 1, 2))  # 48 orientations
-    assert spatial.exclusive
-    either = spatial.affine.probability + spatial.elastic.probability
-    assert either == pytest.approx(0.75)
-    assert spatial.elastic.probability / either == pytest.approx(0.2)
-    probabilities = {type(e): e.probability for e in member.intensity.effects}
+    moved = spatial.affine.probability + spatial.elastic.probability
+    assert moved == pytest.approx(0.75)
+    assert spatial.elastic.probability == pytest.approx(0.2 * moved)
+    probabilities = {type(e): e.probability for e in augmentation.intensity.effects}
     assert probabilities == {BiasField: 0.5, Gamma: 0.8, Blur: 0.2, Noise: 0.35}
-    assert member.patch_size_vox == (96, 96, 96)
-    sampling = member.sampling
+    assert member.samples.size_vox == (96, 96, 96)
+    sampling = member.samples.sampling
     assert (sampling.background, sampling.brain, sampling.lesion) == (0, 1, 100)
     assert member.network.keywords["features"] == (40, 40, 80, 80, 120, 120)
-    assert [part for _, part in terms(member.loss)] == [CrossEntropy, Dice]
-    assert isinstance(member.optimizer, Sgd)
-    assert member.learning_rate == 1e-3
-    assert member.batch_size == 4
-    assert (member.stop.patience, member.stop.unit) == (2000, "steps")
-    assert member.stop.metric == "validation_dsc"
-    assert member.window.overlap == 0.5
-    assert member.window.mirror_axes == (0, 1, 2)  # eight flips
+    assert [part for _, part in terms(member.objective.loss)] == [CrossEntropy, Dice]
+    optimization = member.optimization
+    assert isinstance(optimization.optimizer, Sgd)
+    assert optimization.learning_rate == 1e-3
+    assert member.samples.batch_size == 4
+    stopping = optimization.early_stopping
+    assert (stopping.patience, stopping.unit) == (2000, "steps")
+    assert stopping.metric == "validation_dsc"
+    assert member.inference.window.overlap == 0.5
+    assert member.inference.window.mirror_axes == (0, 1, 2)  # eight flips
     assert (recipe.reported["lesion_f1"], recipe.reported["dsc"]) == (0.71, 0.54)
 
 
@@ -178,24 +184,26 @@ def test_b20_sees_how_the_probability_of_lesions_changed():
     assert steps[-2:] == (VisitDifference(maps.name, "probability_change"), LastVisitOnly())
     one = maps.method
     ensemble = recipe.method.method  # of positive cases alone
-    assert len(ensemble.members) == ensemble.folds == 4
+    assert len(ensemble.methods) == ensemble.folds == 4
     assert ensemble.combine == "mean"
-    two = ensemble.members[0]
+    two = ensemble.methods[0]
+    assert maps.folds == 4  # 002:2294-2298: stage one never saw the patients of stage two
     for stage in (one, two):
         assert len(stage.network.keywords["features"]) - 1 == 5
-        assert isinstance(stage.optimizer, Adam)
-        assert stage.loss == CrossEntropy()
-        assert stage.epochs == 5000
-        assert stage.patch_size_vox == (128, 128, 128)
-        assert stage.sampling.lesion_share == 0.5
-        assert stage.spatial.flip > 0
-        assert min(stage.spatial.affine.probability, stage.spatial.elastic.probability) > 0
-        assert stage.spatial.affine.rotation_deg > 0
-        assert stage.spatial.affine.scale != (1.0, 1.0)
+        assert isinstance(stage.optimization.optimizer, Adam)
+        assert stage.objective.loss == CrossEntropy()
+        assert stage.optimization.epochs == 5000
+        assert stage.samples.size_vox == (128, 128, 128)
+        assert stage.samples.sampling.lesion_fraction == 0.5
+        spatial = stage.samples.augmentation.spatial
+        assert spatial.flip > 0
+        assert min(spatial.affine.probability, spatial.elastic.probability) > 0
     assert (one.finds, two.finds) == ("lesions", "new")
     assert two.scans == ("probability_change", "flair")
-    assert any(isinstance(e, Gamma) for e in one.intensity.effects)
-    assert not any(isinstance(e, Gamma) for e in two.intensity.effects)
+    assert any(isinstance(e, Gamma) for e in one.samples.augmentation.intensity.effects)
+    later = two.samples.augmentation.intensity
+    assert later.scans == ("flair",)
+    assert not any(isinstance(e, Gamma) for e in later.effects)
     assert recipe.threshold == 0.1
     assert recipe.reported["dsc_at_0.5"] == 0.533
     assert recipe.reported["dsc"] == 0.625
@@ -204,27 +212,36 @@ def test_b20_sees_how_the_probability_of_lesions_changed():
 def test_b21_joins_five_shallow_and_five_deep_networks():
     recipe = find_recipe("segresnet-ensemble")
     assert ZScore(within="nonzero", zero_outside=True) in recipe.preprocess
-    members = recipe.method.members
+    members = recipe.method.methods
     assert recipe.method.folds == 5
     assert len(members) == 10
     shallow, deep = members[0], members[5]
     assert set(members[:5]) == {shallow}
     assert set(members[5:]) == {deep}
-    assert shallow.patch_size_vox == (16, 16, 16)
+    assert shallow.samples.size_vox == (16, 16, 16)
     assert shallow.network.keywords["features"] == 64
     assert shallow.network.keywords["blocks"] == (4, 4)
-    assert shallow.batch_size == 512
-    assert deep.patch_size_vox == (128, 128, 128)
+    assert shallow.samples.batch_size == 512
+    assert deep.samples.size_vox == (128, 128, 128)
     assert deep.network.keywords["features"] == 32
     assert deep.network.keywords["blocks"] == (1, 2, 2, 4)
-    assert deep.batch_size == 1
+    assert deep.samples.batch_size == 1
     for member in (shallow, deep):
-        assert member.sync_batch_norm
-        assert member.loss == Dice()
-        assert isinstance(member.optimizer, AdamW)
-        assert member.learning_rate == 2e-4
-        assert member.schedule == CosineAnnealing(end=0.0)
-        assert member.epochs == 200
-        assert member.weight_decay == 1e-5
-        assert member.spatial.flip > 0
+        assert member.runtime.sync_batch_norm
+        assert member.objective.loss == Dice()
+        optimization = member.optimization
+        assert isinstance(optimization.optimizer, AdamW)
+        assert optimization.learning_rate == 2e-4
+        assert optimization.schedule == CosineAnnealing(end=0.0)
+        assert optimization.epochs == 200
+        assert optimization.weight_decay == 1e-5
+        assert member.samples.augmentation.spatial.flip > 0
+        # a departure: steps per epoch are not stated, nnU-Net's 250 are taken
+        assert member.samples.per_epoch == 250 * member.samples.batch_size
     assert recipe.reported["dsc"] == pytest.approx(0.508, abs=5e-4)
+
+
+def test_the_ensembles_leave_no_patient_unused():
+    for row in ("antialias-unet", "segresnet-ensemble", "cascade-probability"):
+        assert not find_recipe(row).method.uses_validation
+    assert find_recipe("iqda").method.uses_validation

@@ -1,9 +1,10 @@
-"""Each row of the network engine learns, goes on, predicts and is scored by the commands.
+"""Each recipe of the network engine learns, goes on, predicts and is scored by the commands.
 
-The pairs are toys of 32 voxels; networks, patches and numbers of steps are reduced by
-``dataclasses.replace``, and of the steps before the method those that learn are kept.
+The pairs are toys of 32 voxels. Recipes are in their reduced form, for two epochs of two steps, and
+of the steps before the method those that learn or make maps of the pair are kept.
 """
 
+import importlib
 import json
 import shutil
 
@@ -15,68 +16,39 @@ from bids import begin, save_visit
 from lesionwise.run.evaluate import evaluate
 from lesionwise.run.pairs import predict_pairs
 from lesionwise.run.predict import load_model
+from lesionwise.run.recipes import recipe_names
 from lesionwise.run.train import train
 from lesionwise.types import InputError
 
 pytestmark = pytest.mark.slow
 
 SIDE = 32
-REDUCED = '''
+SMALL = '''
 """{row}, small enough for a test."""
 
-from dataclasses import fields, is_dataclass, replace
-from functools import partial
+from dataclasses import replace
 
-from lesionwise.methods.network import NetworkMethod
-from lesionwise.recipes.{module} import RECIPE as PUBLISHED
+from lesionwise.reduction import Reduction, reduced
+from lesionwise.recipes.{module} import REDUCED
 
-SMALL = {small}
-
-
-def reduced(part):
-    if isinstance(part, NetworkMethod):
-        keywords = {{**part.network.keywords, **SMALL["network"]}}
-        return replace(
-            part,
-            network=partial(part.network.func, **keywords),
-            patch_size_vox=(SMALL["patch"],) * 3,
-            batch_size=2,
-            patches_per_epoch=4,
-            epochs=2,
-            validate_every=1,
-        )
-    if isinstance(part, tuple):
-        return tuple(reduced(p) for p in dict.fromkeys(part))
-    if is_dataclass(part) and hasattr(part, "fit"):
-        inside = {{
-            f.name: reduced(getattr(part, f.name))
-            for f in fields(part)
-            if f.name in ("method", "members", "first", "then")
-        }}
-        if "members" in inside:
-            inside["folds"] = 2
-        return replace(part, **inside)
-    return part
-
-
+FEW = reduced(
+    REDUCED, Reduction(size_vox={size}, batch_size=2, per_epoch=4, epochs=2, every=1)
+)
+KEPT = ("lesionwise.methods", "lesionwise.preprocess.pair_maps", "lesionwise.preprocess.slices")
 RECIPE = replace(
-    PUBLISHED,
-    preprocess=tuple(
-        reduced(step) if hasattr(step, "fit") else step
-        for step in PUBLISHED.preprocess
-        if type(step).__module__.startswith("lesionwise.methods")
-    ),
-    method=reduced(PUBLISHED.method),
+    FEW, preprocess=tuple(s for s in FEW.preprocess if type(s).__module__.startswith(KEPT))
 )
 '''
-ROWS = {
-    "nnunet-subtraction": {"network": {"features": (4, 8, 8, 8, 8)}, "patch": 32},
-    "iqda": {"network": {"features": (8, 16)}, "patch": 16},
-    "pre-unet": {"network": {"features": (8, 16, 16, 16)}, "patch": 16},
-    "antialias-unet": {"network": {"features": (4, 4, 8, 8)}, "patch": 16},
-    "cascade-probability": {"network": {"features": (4, 8, 8, 8)}, "patch": 16},
-    "segresnet-ensemble": {"network": {"features": 8, "blocks": (1, 1)}, "patch": 16},
-}
+
+
+def rows():
+    """Recipes of pairs that have a reduced form."""
+    found = []
+    for name in recipe_names():
+        module = importlib.import_module(f"lesionwise.recipes.{name.replace('-', '_')}")
+        if hasattr(module, "REDUCED") and module.RECIPE.visits == 2:
+            found.append(name)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -106,12 +78,23 @@ def dataset(tmp_path_factory):
 
 def recipe_file(row, folder):
     path = folder / f"{row.replace('-', '_')}.py"
-    module = row.replace("-", "_")
-    path.write_text(REDUCED.format(row=row, module=module, small=repr(ROWS[row])))
+    module = importlib.import_module(f"lesionwise.recipes.{row.replace('-', '_')}")
+    patches = [m.samples.size_vox for m in _networks(module.REDUCED)]
+    flat = all(size[2] < 4 for size in patches)
+    deep = row in ("nnunet-subtraction", "cascade-probability")
+    size = None if flat else (32, 32, 32) if deep else (16, 16, 16)
+    path.write_text(SMALL.format(row=row, module=row.replace("-", "_"), size=size))
     return path
 
 
-@pytest.mark.parametrize("row", ROWS)
+def _networks(recipe):
+    from lesionwise.methods.network import NetworkMethod
+    from lesionwise.types import all_methods
+
+    return [m for m in all_methods(recipe.method) if isinstance(m, NetworkMethod)]
+
+
+@pytest.mark.parametrize("row", rows())
 def test_a_row_learns_predicts_and_is_scored(row, dataset, tmp_path):
     recipe = recipe_file(row, tmp_path)
     again = {"validation_subjects": ["d"]}
@@ -125,7 +108,7 @@ def test_a_row_learns_predicts_and_is_scored(row, dataset, tmp_path):
     assert stamp == {p: p.stat().st_mtime_ns for p in run.rglob("model.safetensors")}
 
     visits = sorted((dataset / "sub-d").rglob("*_FLAIR.nii.gz"))
-    found = predict_pairs(visits, tmp_path / "out", model=load_model(run))
+    found = predict_pairs(visits, tmp_path / "out", model=load_model(run, trust_recipe=True))
     assert found.failures == {}
     (mask,) = (tmp_path / "out").rglob("*_space-orig_desc-new_mask.nii.gz")
     assert nibabel.load(mask).shape == (SIDE,) * 3
@@ -149,8 +132,8 @@ def test_a_killed_row_goes_on(dataset, tmp_path):
     run = train(recipe, dataset, tmp_path / "run", validation_subjects=["d"])
     summary = json.loads((run / "training.json").read_text())
     assert summary["steps"] == 4
-    changed = ["method.learning_rate=0.5"]
-    with pytest.raises(InputError, match=r"begun with method\.learning_rate"):
+    changed = ["method.optimization.learning_rate=0.5"]
+    with pytest.raises(InputError, match=r"begun with method\.optimization\.learning_rate"):
         train(recipe, dataset, tmp_path / "run", validation_subjects=["d"], overrides=changed)
 
 

@@ -2,15 +2,19 @@
 
 import io
 import re
+from dataclasses import replace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import lesionwise
 from lesionwise.metrics.case import Options, evaluate_case
 from lesionwise.metrics.evaluation import Evaluation, ScoredCase
 from lesionwise.metrics.slices import slice_table
 from lesionwise.report.evaluation import Picture, grid, write_evaluation_page
+from lesionwise.report.evaluation_methods import REFERENCES, methods_text
 from lesionwise.report.overlay import BOTH, FALSE, MISSED, overlay_png
 from lesionwise.types import Grid, Instances
 
@@ -116,6 +120,61 @@ def test_one_case_has_no_parts_that_need_several(evaluation, tmp_path):
     assert "Spread over cases" not in page
     assert "Agreement in count" not in page
     assert "<h2>Scores</h2>" in page
+
+
+def test_methods_are_described_for_a_paper_with_references(evaluation, page):
+    text = methods_text(evaluation)
+    said = " ".join(text.paragraphs)
+    assert f"lesionwise {lesionwise.__version__}" in said
+    assert "3 cases by 3 methods (A, B, <C>)" in said
+    assert "Wilcoxon signed-rank test" in said
+    assert "Demšar 2006" in said
+    assert "STAPLE" not in said
+    assert len(text.references) == len([r for r in text.references if r in text.plain()])
+    assert not any("Warfield" in line for line in text.references)
+    assert "Methods, to quote" in page
+    assert "3 methods (A, B, &lt;C&gt;)" in page
+
+
+def test_every_reference_is_cited_by_the_words_it_is_listed_under():
+    for words, full in REFERENCES.items():
+        first = words.split(" ", 1)[0]
+        assert full.startswith(first)
+        assert full.endswith(f"{words[-4:]}.")
+
+
+def test_sessions_of_a_patient_are_said_in_the_methods(evaluation):
+    cases = tuple(replace(case, patient="sub-0") for case in evaluation.cases)
+    said = methods_text(replace(evaluation, cases=cases)).paragraphs
+    assert "3 cases of 1 patient" in said[0]
+    assert "Sessions of a patient were averaged first" in said[2]
+
+
+def test_figures_are_written_as_svg_and_pdf(evaluation, tmp_path):
+    write_evaluation_page(evaluation, tmp_path / "page.html", figures_folder=tmp_path / "f")
+    names = {path.name for path in (tmp_path / "f").iterdir()}
+    stems = {name.rsplit(".", 1)[0] for name in names}
+    assert names == {f"{stem}.{ending}" for stem in stems for ending in ("svg", "pdf")}
+    assert {"spread-dsc", "differences-dsc", "detection-by-volume", "agreement-count-A"} <= stems
+    assert (tmp_path / "f" / "spread-dsc.pdf").read_bytes().startswith(b"%PDF")
+    svg = ElementTree.parse(tmp_path / "f" / "spread-dsc.svg").getroot()
+    assert "currentColor" not in ElementTree.tostring(svg, encoding="unicode")
+
+
+LATEX = r"$\frac{a}{$ \unknown_{x}^ $"
+
+
+def test_latex_in_a_name_is_text_in_every_figure(evaluation, tmp_path):
+    cases = tuple(
+        replace(case, method=LATEX if case.method == "B" else case.method)
+        for case in evaluation.cases
+    )
+    predictions = {LATEX if name == "B" else name: p for name, p in evaluation.predictions.items()}
+    named = replace(evaluation, cases=cases, predictions=predictions)
+    page = write_evaluation_page(named, tmp_path / "p.html", figures_folder=tmp_path / "f")
+    assert LATEX in page.read_text("utf-8")
+    svg = (tmp_path / "f" / "spread-dsc.svg").read_text("utf-8")
+    assert LATEX in svg
 
 
 def test_missing_cells_are_dashes_and_sort_last(evaluation):

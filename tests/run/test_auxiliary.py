@@ -7,7 +7,7 @@ import pytest
 from bids import begin, save_visit
 
 from lesionwise.run.benchmark import benchmark
-from lesionwise.run.recipes import auxiliary_names, find_recipe
+from lesionwise.run.recipes import auxiliary_sets, find_recipe
 from lesionwise.run.train import train
 from lesionwise.types import InputError
 
@@ -23,6 +23,11 @@ from lesionwise.types import LesionMaps
 
 @dataclass(frozen=True)
 class Bright:
+    uses_validation = True
+
+    def members(self):
+        return ()
+
     def fit(self, data, run):
         seen = [[study.subject, len(study.visits)] for study in data.training]
         (run.folder / "seen.json").write_text(json.dumps(seen))
@@ -47,8 +52,8 @@ def write(root, subjects, sessions, masks=True):
     """Patients with one lesion in every visit, which is new in the second."""
     lesion = np.zeros((8, 8, 8), dtype=bool)
     lesion[2:4, 2:4, 2:4] = True
-    for number, subject in enumerate(subjects):
-        noise = np.random.default_rng(number).normal(100, 5, lesion.shape)
+    for subject in subjects:
+        noise = np.random.default_rng(ord(subject[0])).normal(100, 5, lesion.shape)
         volumes = {"FLAIR": (noise + 80 * lesion).astype(np.float32)}
         volumes["desc-brain_mask"] = np.ones_like(lesion)
         for session in sessions:
@@ -128,6 +133,14 @@ def test_the_data_set_itself_is_no_auxiliary_set(recipe, pairs, tmp_path):
             call()
 
 
+def test_scans_of_the_data_set_under_other_names_are_refused(recipe, pairs, single, tmp_path):
+    scan = pairs / "sub-b" / "ses-01" / "anat" / "sub-b_ses-01_FLAIR.nii.gz"
+    copied = single / "sub-x" / "anat" / "sub-x_FLAIR.nii.gz"
+    copied.write_bytes(scan.read_bytes())
+    with pytest.raises(InputError, match=r"--auxiliary lesions: holds scans .*\(sub-b\)"):
+        train(recipe, pairs, tmp_path / "run", auxiliary={"lesions": single})
+
+
 def test_every_fold_of_a_benchmark_learns_from_the_set(recipe, pairs, single, tmp_path):
     done = benchmark(
         pairs, [recipe], tmp_path / "b", folds=2, isolate=False, auxiliary={"lesions": single}
@@ -160,8 +173,8 @@ def test_a_subject_that_contradicts_itself_is_left_out_and_named(call, recipe, p
 
 @pytest.mark.parametrize("name", ["cascade-probability", "nnunet-subtraction"])
 def test_recipes_that_name_a_set_ask_for_it(name):
-    assert auxiliary_names(find_recipe(name)) == ("lesions",)
+    assert list(auxiliary_sets(find_recipe(name))) == ["lesions"]
 
 
 def test_other_recipes_ask_for_none():
-    assert auxiliary_names(find_recipe("conflunet")) == ()
+    assert auxiliary_sets(find_recipe("conflunet")) == {}

@@ -123,6 +123,8 @@ def test_tables_and_page_are_written(compared):
         "slices.tsv",
         "slice_scores.tsv",
         "evaluation.html",
+        "methods.txt",
+        "cases.json",
     }
     assert done.page == out / "evaluation.html"
     assert len(pd.read_csv(out / "cases.tsv", sep="\t")) == 8
@@ -400,7 +402,7 @@ def test_a_reason_stands_beside_what_is_undefined(tmp_path):
     empty = save(tmp_path / "a_mask.nii.gz", np.zeros((24, 20, 12)))
     found = save(tmp_path / "b_mask.nii.gz", lesions())
     (table,) = evaluate(empty, found).tables().values()
-    row = table[table["metric"] == "hd95_mm"].iloc[0]
+    row = table[table["key"] == "hd95_mm"].iloc[0]
     assert row["value"] is None
     assert row["undefined because"]
 
@@ -416,3 +418,74 @@ def test_components_follow_the_project_default(tmp_path):
     path = save(tmp_path / "x_mask.nii.gz", mask)
     expected = connected_components(mask).max()
     assert evaluate(path, path).cases[0].reference_count == expected
+
+
+def test_runs_of_a_session_are_scored_apart_and_never_against_each_other(tmp_path):
+    for run in (1, 2):
+        save(tmp_path / "ref" / f"sub-1_ses-1_run-{run}_label-L_mask.nii.gz", lesions(run))
+        save(tmp_path / "pred" / f"sub-1_ses-1_run-{run}_label-L_mask.nii.gz", lesions(run))
+    save(tmp_path / "pred" / "sub-1_ses-1_run-3_label-L_mask.nii.gz", lesions(3))
+    done = evaluate(tmp_path / "ref", tmp_path / "pred", tmp_path / "out", workers=1)
+    assert {case.case: case.value("dsc") for case in done.cases} == {
+        "sub-1_ses-1_run-1": 1.0,
+        "sub-1_ses-1_run-2": 1.0,
+    }
+    assert [case.patient for case in done.cases] == ["sub-1", "sub-1"]
+    assert list(done.failures) == ["sub-1_ses-1_run-3"]
+    listed = pd.read_csv(tmp_path / "out" / "failures.tsv", sep="\t")
+    assert list(listed["name"]) == ["sub-1_ses-1_run-3"]
+
+
+def test_patients_may_be_named_in_a_table(tmp_path):
+    for case in "abc":
+        save(tmp_path / "ref" / f"{case}.nii.gz", lesions())
+        save(tmp_path / "pred" / f"{case}.nii.gz", lesions())
+    table = tmp_path / "patients.tsv"
+    table.write_text("case\tpatient\na\tone\nb\tone\n")
+    done = evaluate(tmp_path / "ref", tmp_path / "pred", patients=table, workers=1)
+    assert done.patients("pred") == ["one", "one", "c"]
+    assert done.cohort["pred"]["dsc"].n == 2
+
+
+def test_a_note_about_a_pair_is_kept(tmp_path):
+    save(tmp_path / "ref" / "sub-1_mask.nii.gz", lesions())
+    save(tmp_path / "pred" / "sub-1_acq-3D_mask.nii.gz", lesions())
+    done = evaluate(tmp_path / "ref", tmp_path / "pred", workers=1)
+    assert any("only one of the two says acq-3D" in note for note in done.notes)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"seed": "x"}, "seed: expected whole number, got text"),
+        ({"options": {"iou_threshold": 7}}, "iou_threshold"),
+        ({"kind": "other"}, "kind"),
+        ({"reference": None}, "reference"),
+    ],
+)
+def test_a_request_that_was_damaged_is_refused_in_one_line(tmp_path, change, fault):
+    path = save(tmp_path / "x_mask.nii.gz", lesions())
+    evaluate(path, path, tmp_path / "out")
+    stored = tmp_path / "out" / "evaluate.json"
+    stored.write_text(json.dumps(json.loads(stored.read_text()) | change))
+    with pytest.raises(InputError, match=fault) as error:
+        evaluate_again(tmp_path / "out")
+    assert "evaluate.json" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_requests_of_earlier_versions_are_read(tmp_path):
+    path = save(tmp_path / "x_mask.nii.gz", lesions())
+    evaluate(path, path, tmp_path / "out")
+    stored = tmp_path / "out" / "evaluate.json"
+    before = json.loads(stored.read_text())
+    before["options"] |= {"epsilon": 0.0, "ndsc_r": 0.001, "clu_dilations": 0}
+    stored.write_text(json.dumps({k: v for k, v in before.items() if k != "label"}))
+    assert evaluate_again(tmp_path / "out").cases[0].value("dsc") == 1.0
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\x1b[31m", "two\nlines", "\udcff"])
+def test_names_of_methods_that_cannot_be_printed_are_refused(tmp_path, name):
+    path = save(tmp_path / "x_mask.nii.gz", lesions())
+    with pytest.raises(InputError, match="name: "):
+        evaluate(path, path, names=[name])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lesionwise.run.pairing import bare_name, bids_case, method_names, pair_files
+from lesionwise.run.pairing import bare_name, case_of, method_names, pair_files
 from lesionwise.types import InputError
 
 
@@ -124,6 +124,18 @@ def test_a_missing_prediction_is_one_line_that_names_it(folders):
     assert pairs.faults["b"].endswith("has no prediction for b.nii")
 
 
+def test_linked_folders_and_files_are_read_and_circles_end(folders, tmp_path):
+    reference, prediction = folders(["sub-1_mask.nii", "sub-2_mask.nii"], ["sub-1_mask.nii"])
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "sub-2_mask.nii").touch()
+    (prediction / "linked").symlink_to(elsewhere)
+    (prediction / "circle").symlink_to(prediction)
+    pairs = pair_files(reference, prediction)
+    assert list(pairs.files) == ["sub-1", "sub-2"]
+    assert not pairs.faults
+
+
 def test_hidden_files_are_skipped(folders):
     pairs = pair_files(*folders(["a.nii"], ["a.nii", ".half-a.nii", ".trash/a.nii"]))
     assert not pairs.faults
@@ -173,8 +185,134 @@ def test_bare_names(name, bare):
 
 
 def test_entities_are_not_found_inside_words():
-    assert bids_case(Path("mysub-1_mask.nii")) == ""
-    assert bids_case(Path("acq-x_sub-1_run-2_ses-b_mask.nii")) == "sub-1_ses-b"
+    assert case_of(Path("mysub-1_mask.nii")) is None
+    assert case_of(Path("acq-x_sub-1_run-2_ses-b_mask.nii")).name == "sub-1_ses-b_acq-x_run-2"
+
+
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [
+        ("sub-01_seg", "sub-01"),
+        ("sub-01_ses-02_space-orig_seg-acls_dseg", "sub-01_ses-02"),
+        ("sub-01_ses-02_FLAIR_lesion_mask", "sub-01_ses-02"),
+        ("pred_sub-01", "sub-01"),
+        ("sub-MS_001_mask", "sub-MS_001"),
+        ("sub-MS-002_ses-1_label-L_mask", "sub-MS-002_ses-1"),
+        ("sub-MS_001", "sub-MS_001"),
+        ("siteA_sub-01_mask", "sub-01_siteA"),
+    ],
+)
+def test_the_case_that_a_name_states(name, case):
+    assert case_of(Path(f"{name}.nii.gz")).name == case
+
+
+@pytest.mark.parametrize(
+    ("reference", "prediction"),
+    [
+        ("sub-01_ses-01_run-1_label-L_mask", "sub-01_ses-01_run-2_label-L_mask"),
+        ("sub-01_ses-01_acq-2D_mask", "sub-01_ses-01_acq-3D_mask"),
+        ("sub-01_ses-01_rec-norm_mask", "sub-01_ses-01_rec-raw_mask"),
+        ("sub-01_ce-gad_mask", "sub-01_ce-none_mask"),
+        ("sub-01_ses-01_mask", "sub-01_ses-02_mask"),
+        ("sub-01_mask", "sub-01_ses-02_mask"),
+        ("sub-MS_001_mask", "sub-MS_002_mask"),
+        ("sub-MS-001_mask", "sub-MS-002_mask"),
+        ("sub-MS_A_mask", "sub-MS_B_mask"),
+        ("siteA_sub-01_mask", "siteB_sub-01_mask"),
+        ("sub-01_echo-1_mask", "sub-01_echo-2_mask"),
+    ],
+)
+def test_names_that_contradict_each_other_never_pair_and_both_are_listed(
+    folders, reference, prediction
+):
+    more = "sub-99_mask.nii.gz"
+    pairs = pair_files(*folders([f"{reference}.nii.gz", more], [f"{prediction}.nii.gz", more]))
+    assert list(pairs.files) == ["sub-99"]
+    assert any(f"no prediction for {reference}" in fault for fault in pairs.faults.values())
+    assert any(f"no reference for {prediction}" in fault for fault in pairs.faults.values())
+
+
+def test_a_pair_that_nothing_fits_is_refused_with_the_names_of_both(folders):
+    with pytest.raises(InputError) as error:
+        pair_files(*folders(["sub-1_run-1_mask.nii"], ["sub-1_run-2_mask.nii"]))
+    assert "sub-1_run-1_mask.nii (there is sub-1_run-2_mask.nii)" in str(error.value)
+    assert "no reference for sub-1_run-2_mask.nii" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_each_run_and_acquisition_meets_its_own(folders):
+    names_ = [f"sub-1_acq-{acq}_run-{run}_mask.nii" for acq in ("2D", "3D") for run in (1, 2)]
+    pairs = pair_files(*folders(names_, names_))
+    assert all(a.name == b.name for a, b in pairs.files.values())
+    assert len(pairs.files) == 4
+    assert not pairs.faults
+
+
+def test_run_numbers_may_be_padded(folders):
+    pairs = pair_files(*folders(["sub-1_run-1_mask.nii"], ["sub-1_run-01_mask.nii"]))
+    assert list(pairs.files) == ["sub-1_run-1"]
+    assert not pairs.notes
+
+
+def test_what_only_one_side_states_pairs_with_a_note_if_nothing_else_could_be_meant(folders):
+    pairs = pair_files(
+        *folders(["sub-1_ses-1_label-L_mask.nii"], ["sub-1_ses-1_acq-3D_space-orig_mask.nii"])
+    )
+    assert list(pairs.files) == ["sub-1_ses-1"]
+    assert "only one of the two says acq-3D" in pairs.notes["sub-1_ses-1"]
+
+
+def test_what_only_one_side_states_does_not_pair_if_two_could_be_meant(folders):
+    pairs = pair_files(
+        *folders(
+            ["sub-1_mask.nii", "sub-2_mask.nii"],
+            ["sub-1_acq-2D_mask.nii", "sub-1_acq-3D_mask.nii", "sub-2_mask.nii"],
+        )
+    )
+    assert list(pairs.files) == ["sub-2"]
+    assert set(pairs.faults) == {"sub-1", "sub-1_acq-2D", "sub-1_acq-3D"}
+
+
+def test_folders_may_state_subject_and_session(folders):
+    pairs = pair_files(
+        *folders(["sub-1_ses-2_mask.nii"], ["sub-1/ses-2/space-flair_seg-lst.nii.gz"])
+    )
+    assert list(pairs.files) == ["sub-1_ses-2"]
+    assert pairs.subjects == {"sub-1_ses-2": "sub-1"}
+
+
+def test_the_subject_of_a_folder_keeps_its_signs(folders):
+    pairs = pair_files(*folders(["sub-MS_001/mask.nii"], ["sub-MS_001/mask.nii"]))
+    assert pairs.subjects == {"sub-MS_001": "sub-MS_001"}
+
+
+def test_a_file_in_the_folder_of_another_subject_is_listed_and_not_paired(folders):
+    pairs = pair_files(
+        *folders(["sub-1_mask.nii", "sub-2_mask.nii"], ["sub-1_mask.nii", "sub-3/sub-2_mask.nii"])
+    )
+    assert list(pairs.files) == ["sub-1"]
+    assert "the folder says sub-3" in pairs.faults["sub-3/sub-2_mask.nii"]
+
+
+def test_two_given_files_are_a_pair_but_a_contradiction_is_said(folders):
+    reference, prediction = folders(["sub-1_run-1_mask.nii"], ["sub-1_run-2_mask.nii"])
+    pairs = pair_files(reference / "sub-1_run-1_mask.nii", prediction / "sub-1_run-2_mask.nii")
+    assert list(pairs.files) == ["sub-1_run-1"]
+    assert "is named sub-1_run-2" in pairs.notes["sub-1_run-1"]
+
+
+def test_nnunet_case_names_pair_as_they_are(folders):
+    names_ = [f"MSLES_{number:03d}.nii.gz" for number in range(3)]
+    pairs = pair_files(*folders(names_, names_))
+    assert list(pairs.files) == ["MSLES_000", "MSLES_001", "MSLES_002"]
+
+
+def test_of_several_instance_maps_of_lesionwise_the_main_one_is_taken(folders):
+    stem = "sub-1_space-orig"
+    files = [f"{stem}_seg-{name}_dseg.nii.gz" for name in ("acls", "cc", "offsets")]
+    reference, prediction = folders(["sub-1_mask.nii"], [*files, f"{stem}_label-L_mask.nii.gz"])
+    (prediction / f"{stem}_label-L_mask.json").write_text('{"Methods": ["cc", "acls"]}')
+    assert names(pair_files(reference, prediction))["sub-1"][1] == files[1]
 
 
 def test_methods_are_named_by_what_tells_them_apart():

@@ -46,29 +46,29 @@ def test_a_users_file_with_a_fault_is_named(tmp_path, text, fault):
 def test_values_are_set_through_dataclasses_partials_and_tuples():
     recipe = find_recipe("conflunet")
     changed = override(recipe, "method.network.features=[8, 24, 64]")
-    changed = override(changed, "method.loss.heatmap=500")
+    changed = override(changed, "method.objective.loss.heatmap=500")
     changed = override(changed, "refine.0.min_volume_mm3=3")
     built = settings(changed)
     assert built["method.network.features"] == [8, 24, 64]
-    assert built["method.loss.heatmap"] == 500.0
+    assert built["method.objective.loss.heatmap"] == 500.0
     assert built["refine.0.min_volume_mm3"] == 3
-    assert settings(recipe)["method.network.features"] == [32, 64, 128]
+    assert settings(recipe)["method.network.features"] == [64, 128, 256, 512]
 
 
 def test_a_whole_part_can_be_switched_off():
-    changed = override(find_recipe("conflunet"), "method.spatial=None")
-    assert settings(changed)["method.spatial"] is None
+    changed = override(find_recipe("conflunet"), "method.samples.augmentation.spatial=None")
+    assert settings(changed)["method.samples.augmentation.spatial"] is None
 
 
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("method.epochs", "name=value"),
-        ("method.epoch=3", "did you mean epochs"),
-        ("method.epochs=many", "expected int"),
-        ("method.epochs=1.5", "expected int"),
-        ("method.learning_rate.x=1", "nothing to set below"),
-        ("method.loss=3", "not a InstanceLoss"),
+        ("method.optimization.epochs", "name=value"),
+        ("method.optimization.epoch=3", "did you mean epochs"),
+        ("method.optimization.epochs=many", "expected int"),
+        ("method.optimization.epochs=1.5", "expected int"),
+        ("method.optimization.learning_rate.x=1", "nothing to set below"),
+        ("method.objective.loss=3", "not a InstanceLoss"),
         ("refine.7.min_volume_mm3=3", "no 7"),
     ],
 )
@@ -100,19 +100,54 @@ def test_conflunet_differs_from_its_baseline_in_heads_and_loss_alone():
     ours, base = settings(find_recipe("conflunet")), settings(find_recipe("unet-cc"))
     differ = {k for k in {*ours, *base} if ours.get(k) != base.get(k) and k.startswith("method.")}
     parts = {key.split(".")[1] for key in differ}
-    assert parts == {"network", "targets", "loss", "selection"}
+    assert parts == {"network", "objective", "selection"}
 
 
 def test_the_published_numbers_are_those_of_the_document():
     flat = settings(find_recipe("conflunet"))
-    assert flat["method.loss.heatmap"] == 2000
-    assert flat["method.loss.offsets"] == 0.5
-    assert flat["method.loss.segmentation.dice"] == 0.5
-    assert flat["method.loss.segmentation.focal"] == 1
-    assert flat["method.learning_rate"] == 1e-4
-    assert flat["method.epochs"] == 300
-    assert flat["method.patch_size_vox"] == [96, 96, 96]
-    assert flat["method.targets.sigma_mm"] == 2
-    assert flat["method.sampling.lesion_share"] == 0
+    assert flat["method.objective.loss.heatmap"] == 2000
+    assert flat["method.objective.loss.offsets"] == 0.5
+    assert flat["method.objective.loss.segmentation.terms.0.0"] == 1
+    assert flat["method.objective.loss.segmentation.terms.0.1.is"] == "Focal"
+    assert flat["method.objective.loss.segmentation.terms.1.0"] == 0.5
+    assert flat["method.objective.loss.segmentation.terms.1.1.is"] == "Dice"
+    assert flat["method.optimization.learning_rate"] == 1e-4
+    assert flat["method.optimization.epochs"] == 300
+    assert flat["method.samples.size_vox"] == [96, 96, 96]
+    assert flat["method.objective.targets.sigma_mm"] == 2
+    assert flat["method.samples.sampling.lesion_fraction"] == 0
     assert flat["method.selection.top_k"] == 10
     assert flat["threshold"] == 0.5
+
+
+def test_the_backbone_has_the_published_number_of_parameters():
+    # 001:41 names it by its reference alone: Çiçek's 3D U-Net, 19 069 955 with three classes there
+    network = find_recipe("conflunet").method.network()
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(19.07e6, abs=0.01e6)
+
+
+def test_a_reduced_recipe_is_the_same_system_with_smaller_networks():
+    whole, small = (settings(find_recipe(f"iqda{form}")) for form in ("", ":reduced"))
+    differ = {key for key in {*whole, *small} if whole.get(key) != small.get(key)}
+    assert differ == {
+        "method.network.features",
+        "method.samples.size_vox",
+        "method.samples.batch_size",
+        "method.samples.per_epoch",
+        "method.optimization.learning_rate",
+        "method.optimization.epochs",
+        "method.selection.every",
+        "method.inference.window.windows_per_batch",
+        "method.inference.window.engine",
+    }
+
+
+def test_a_reduced_ensemble_keeps_one_of_equal_members():
+    whole, small = find_recipe("segresnet-ensemble"), find_recipe("segresnet-ensemble:reduced")
+    assert len(whole.method.methods) == 10
+    assert len(small.method.methods) == 2
+
+
+def test_a_recipe_without_a_reduced_form_says_so():
+    with pytest.raises(InputError, match="subtraction-threshold: does not set REDUCED"):
+        find_recipe("subtraction-threshold:reduced")

@@ -16,11 +16,11 @@ from lesionwise.types import InputError
 SIDE = 24
 SMALL = (
     "method.network.features=[4, 8, 8]",
-    "method.patch_size_vox=[16, 16, 16]",
-    "method.batch_size=2",
-    "method.patches_per_epoch=4",
-    "method.epochs=2",
-    "method.validate_every=1",
+    "method.samples.size_vox=[16, 16, 16]",
+    "method.samples.batch_size=2",
+    "method.samples.per_epoch=4",
+    "method.optimization.epochs=2",
+    "method.selection.every=1",
     "method.selection.top_k=2",
 )
 
@@ -86,7 +86,7 @@ def test_a_run_says_what_it_is(trained):
     assert run["recipe"] == "unet-cc"
     assert run["validation"] == ["c"]
     assert run["training"] == ["a", "b"]
-    assert run["settings"]["method.epochs"] == 2
+    assert run["settings"]["method.optimization.epochs"] == 2
     assert run["summary"]["steps"] == 4
     assert len(run["sha256"]) == 64
     assert run["versions"]["torch"]
@@ -94,7 +94,7 @@ def test_a_run_says_what_it_is(trained):
 
 def test_a_run_is_loaded_with_the_values_it_was_trained_with(trained, arrays):
     model = load_model(trained)
-    assert model.recipe.method.patch_size_vox == (16, 16, 16)
+    assert model.recipe.method.samples.size_vox == (16, 16, 16)
     study = prepare("unet-cc", arrays, arrays).studies(["b"])[0]
     maps = model.predict(study)
     assert maps.probability.shape == study.followup.scans["flair"].array.shape
@@ -111,12 +111,14 @@ def test_the_same_call_again_trains_nothing(trained, dataset, arrays, monkeypatc
 
 
 def test_a_run_does_not_go_on_with_other_settings(trained, dataset, arrays):
-    with pytest.raises(InputError, match=r"begun with method\.learning_rate = 0\.0001, now 0\.5"):
+    with pytest.raises(
+        InputError, match=r"begun with method\.optimization\.learning_rate = 0\.0001, now 0\.5"
+    ):
         train(
             "unet-cc",
             dataset,
             trained,
-            overrides=[*SMALL, "method.learning_rate=0.5"],
+            overrides=[*SMALL, "method.optimization.learning_rate=0.5"],
             validation_subjects=["c"],
             prepared=arrays,
         )
@@ -137,7 +139,7 @@ def test_a_unet_cc_run_serves_unet_acls(trained, arrays, tmp_path):
 
 
 def test_another_network_is_not_reused(trained, arrays, tmp_path):
-    with pytest.raises(InputError, match=r"method\.loss\.is = WeightedSum"):
+    with pytest.raises(InputError, match=r"method\.objective\.loss\.is = WeightedSum"):
         train(
             "conflunet",
             arrays,
@@ -154,11 +156,18 @@ def test_a_users_recipe_travels_with_its_run(arrays, tmp_path):
         "from lesionwise.run.recipes import find_recipe\n"
         f"RECIPE = find_recipe('conflunet', {SMALL!r})\n"
     )
-    run = train(recipe, arrays, tmp_path / "run", overrides=["method.epochs=1"], fold=0, folds=3)
+    run = train(
+        recipe,
+        arrays,
+        tmp_path / "run",
+        overrides=["method.optimization.epochs=1"],
+        fold=0,
+        folds=3,
+    )
     recipe.unlink()
     assert run.name == "fold-0"
-    model = load_model(run)
-    assert model.recipe.method.epochs == 1
+    model = load_model(run, trust_recipe=True)
+    assert model.recipe.method.optimization.epochs == 1
     study = prepare("conflunet", arrays, arrays).studies(["a"])[0]
     maps = model.predict(study)
     assert maps.offsets_vox is not None
@@ -265,7 +274,7 @@ def test_versions_name_what_computes():
 
 
 def test_a_run_can_begin_with_the_weights_of_another(dataset, arrays, trained, tmp_path):
-    still = (*SMALL, "method.learning_rate=0.0")
+    still = (*SMALL, "method.optimization.learning_rate=0.0")
     settings = {"overrides": still, "validation_subjects": ["c"], "prepared": arrays}
     done = train("unet-cc", dataset, tmp_path / "run", initial=trained, **settings)
     before = load_file(str(trained / "model.safetensors"))
@@ -279,3 +288,62 @@ def test_a_run_can_begin_with_the_weights_of_another(dataset, arrays, trained, t
 def test_missing_weights_to_begin_with_are_refused(dataset, arrays, tmp_path):
     with pytest.raises(InputError, match="no such weights file"):
         train("unet-cc", dataset, tmp_path / "run", prepared=arrays, initial=tmp_path)
+
+
+def test_a_recipe_file_inside_a_run_executes_only_when_it_is_trusted(arrays, tmp_path):
+    recipe = tmp_path / "mine.py"
+    witness = tmp_path / "executed"
+    recipe.write_text(
+        "from lesionwise.run.recipes import find_recipe\n"
+        f"RECIPE = find_recipe('unet-cc', {SMALL!r})\n"
+    )
+    run = train(recipe, arrays, tmp_path / "run", validation_subjects=["c"])
+    kept = run / "recipe.py"
+    kept.write_text(f"open({str(witness)!r}, 'w')\n" + kept.read_text())
+    with pytest.raises(InputError, match=r"recipe\.py: .*SHA-256 [0-9a-f]{64}.*--trust-recipe"):
+        load_model(run)
+    assert not witness.exists()
+    load_model(run, trust_recipe=True)
+    assert witness.exists()
+
+
+@pytest.mark.parametrize("name", ["../elsewhere.py", "/tmp/elsewhere.py", "a/../../x.py"])
+def test_a_recipe_file_outside_the_run_is_refused_even_if_trusted(trained, tmp_path, name):
+    run = json.loads((trained / "run.json").read_text())
+    (tmp_path / "run").mkdir()
+    (tmp_path / "elsewhere.py").write_text("raise SystemExit")
+    (tmp_path / "run" / "run.json").write_text(json.dumps(run | {"recipe": name}))
+    with pytest.raises(InputError, match=r"outside|leaves|inside"):
+        load_model(tmp_path / "run", trust_recipe=True)
+
+
+def test_a_run_of_an_earlier_format_is_applied_and_not_resumed(trained, dataset, arrays, tmp_path):
+    old = json.loads((trained / "run.json").read_text())
+    del old["format"]
+    old["overrides"] = [
+        "method.network.features=[4,8,8]",
+        "method.network.widening=second",
+        "method.patch_size_vox=[16,16,16]",
+        "method.batch_size=2",
+        "method.learning_rate=0.5",
+        "method.intensity.contrast=0.5",
+        "method.window.overlap=0.25",
+    ]
+    run = tmp_path / "old"
+    run.mkdir()
+    (run / "run.json").write_text(json.dumps(old))
+    (run / "model.safetensors").write_bytes((trained / "model.safetensors").read_bytes())
+    model = load_model(run)
+    assert model.recipe.method.samples.size_vox == (16, 16, 16)
+    assert model.recipe.method.inference.window.overlap == 0.25
+    study = prepare("unet-cc", arrays, arrays).studies(["b"])[0]
+    np.testing.assert_array_equal(
+        model.predict(study).probability > 0.5, load_model(trained).predict(study).probability > 0.5
+    )
+    with pytest.raises(InputError, match=r"earlier version, which cannot go on; .*--initial"):
+        train("unet-cc", dataset, run, overrides=SMALL, validation_subjects=["c"], prepared=arrays)
+
+
+def test_the_shipped_models_of_earlier_versions_are_read():
+    model = load_model("conflunet", "cpu")
+    assert model.recipe.method.targets.out_channels == 6

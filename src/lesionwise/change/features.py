@@ -12,8 +12,8 @@ from scipy import ndimage
 from skimage.measure import marching_cubes
 
 from lesionwise.change.candidates import scan_pair
-from lesionwise.instances.filters import lesion_sizes
-from lesionwise.types import BoolArray, FloatArray, InputError, LabelArray, Study
+from lesionwise.instances.table import lesion_table
+from lesionwise.types import BoolArray, FloatArray, Grid, InputError, LabelArray, Study
 
 Floats = NDArray[np.float64]
 ELLIPSOID = 2 * np.sqrt(5)
@@ -296,10 +296,9 @@ def sphericity(labels: LabelArray, spacing_mm: tuple[float, float, float]) -> Fl
     Returns:
         (n,) float64 in (0, 1], in ascending order of labels; n may be 0.
     """
-    found = lesion_sizes(labels)
-    result = np.empty(len(found.label))
-    for n, label in enumerate(found.label):
-        box = tuple(slice(a, b) for a, b in zip(found.low[n], found.high[n], strict=True))
+    found = lesion_table(labels, Grid(labels.shape, np.eye(4)))
+    result = np.empty(len(found))
+    for n, (label, box) in enumerate(zip(found.label, found.boxes(), strict=True)):
         solid = np.pad((labels[box] == label).astype(np.float32), 1)
         points, faces, _, _ = marching_cubes(solid, 0.5, spacing=spacing_mm)
         corners = (points - points.mean(axis=0))[faces].astype(np.float64)
@@ -318,12 +317,9 @@ def contrast(labels: LabelArray, image: FloatArray, within: BoolArray) -> Floats
     Returns:
         (n,) float64, in ascending order of labels; NaN where nothing lies around.
     """
-    found = lesion_sizes(labels)
-    result = np.full(len(found.label), np.nan)
-    shape = np.array(labels.shape)
-    for n, label in enumerate(found.label):
-        low, high = np.maximum(found.low[n] - 1, 0), np.minimum(found.high[n] + 1, shape)
-        box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    found = lesion_table(labels, Grid(labels.shape, np.eye(4)))
+    result = np.full(len(found), np.nan)
+    for n, (label, box) in enumerate(zip(found.label, found.boxes(1), strict=True)):
         inside = labels[box] == label
         around = ndimage.binary_dilation(inside) & within[box] & (labels[box] == 0)
         if around.any():

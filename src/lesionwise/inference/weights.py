@@ -24,6 +24,8 @@ WEIGHTS = "model.safetensors"
 INITIAL = "initial.safetensors"
 """Weights to begin with, where the run folder holds them; else the network's own start."""
 PARTS = "parts."
+PREFIX = "prefix"
+"""In the file's own description: the beginning of the names that ``copy_matching`` kept."""
 NO_PARTS: Mapping[str, nn.Module] = MappingProxyType({})
 
 
@@ -94,6 +96,51 @@ def read_matching(network: nn.Module, path: str | Path, prefix: str) -> None:
     if not wanted:
         raise InputError(f"{path}: the network has no weights named {prefix}…")
     _load(wanted, path, lambda name: name.startswith(prefix))
+
+
+def copy_matching(source: str | Path, target: str | Path, prefix: str = "") -> None:
+    """Copy the weights of a file whose names start with ``prefix`` into a new one.
+
+    ``read_initial`` knows from the new file what it holds. Weights of parts are left out.
+
+    Args:
+        source: a file of ``save_weights``.
+        target: appears complete or not at all; a link there is replaced, not followed.
+        prefix: such as ``encoder.``; empty takes the whole network.
+
+    Raises:
+        InputError: If the source cannot be read, or has no such weights.
+    """
+    try:
+        with safe_open(str(source), framework="pt", device="cpu") as file:
+            names = [n for n in file.keys() if n.startswith(prefix) and not n.startswith(PARTS)]  # noqa: SIM118
+            kept = {name: file.get_tensor(name) for name in names}
+    except FileNotFoundError as error:
+        raise InputError(f"{source}: no such weights file") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{source}: not a safetensors file ({_first_line(error)})") from error
+    if not kept:
+        raise InputError(f"{source}: no weights named {prefix}…")
+    write_bytes(target, save(kept, metadata={PREFIX: prefix}))
+
+
+def read_initial(network: nn.Module, path: str | Path) -> None:
+    """Put the weights that a training begins with into its network.
+
+    All of them, or those that ``copy_matching`` kept.
+
+    Raises:
+        InputError: As ``read_weights`` and ``read_matching``.
+    """
+    try:
+        with safe_open(str(path), framework="pt", device="cpu") as file:
+            prefix = (file.metadata() or {}).get(PREFIX, "")
+    except (SafetensorError, OSError, ValueError):
+        prefix = ""  # read_weights says what is wrong
+    if prefix:
+        read_matching(network, path, prefix)
+    else:
+        read_weights(network, path)
 
 
 def _named(network: nn.Module, parts: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:

@@ -155,7 +155,7 @@ def _check(probability: FloatArray, mask: BoolArray, sigma_vox: float) -> Indice
     """The voxels of the mask."""
     if probability.shape != mask.shape or mask.ndim != 3:
         raise ValueError(f"mask {mask.shape} does not fit the probability {probability.shape}")
-    if not sigma_vox > 0:
+    if not (np.isfinite(sigma_vox) and sigma_vox > 0):
         raise ValueError(f"sigma_vox must be positive, got {sigma_vox}")
     index = list_voxels(mask)
     if not np.isfinite(probability[tuple(index.T)]).all():

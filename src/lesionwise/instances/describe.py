@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from lesionwise.instances.components import confluent_groups
-from lesionwise.instances.filters import lesion_sizes
+from lesionwise.instances.table import lesion_table
+from lesionwise.instances.voxels import list_voxels
 from lesionwise.types import FloatArray, Instances
 
 
@@ -30,35 +31,26 @@ def describe_lesions(
         voxel axes), mean_intensity, confidence, confluent_group: 0 for a lesion that touches no
         other, and otherwise the lowest label of the lesions it forms one connected region with.
     """
-    labels, grid = instances.labels, instances.grid
-    flat = np.flatnonzero(labels)
-    voxel_labels = labels.reshape(-1)[flat]
-    found, row, voxels = np.unique(voxel_labels, return_inverse=True, return_counts=True)
-    index = np.stack(np.unravel_index(flat, labels.shape), axis=1)
-    total = np.stack([np.bincount(row, index[:, axis], len(found)) for axis in range(3)], axis=1)
-    center = grid.world_mm(total / np.maximum(voxels, 1)[:, None])
-    extent_mm = lesion_sizes(labels).extent_vox * np.array(grid.spacing_mm)
+    table = lesion_table(instances.labels, instances.grid)
+    at = tuple(list_voxels(instances.labels).T)
+    row = np.searchsorted(table.label, instances.labels[at])
 
     def mean_over_lesions(values: FloatArray | None) -> FloatArray:
         if values is None:
-            return np.full(len(found), np.nan)
-        total = np.bincount(row, values.reshape(-1)[flat].astype(np.float64), len(found))
-        return np.asarray(total / np.maximum(voxels, 1))
+            return np.full(len(table), np.nan)
+        total = np.bincount(row, values[at].astype(np.float64), len(table))
+        return np.asarray(total / table.voxels)
 
-    groups = confluent_groups(labels)
+    groups = confluent_groups(instances.labels)
     return pd.DataFrame(
         {
-            "label": found.astype(np.int64),
-            "voxels": voxels,
-            "volume_mm3": voxels * grid.voxel_volume_mm3,
-            "center_x_mm": center[:, 0],
-            "center_y_mm": center[:, 1],
-            "center_z_mm": center[:, 2],
-            "extent_i_mm": extent_mm[:, 0],
-            "extent_j_mm": extent_mm[:, 1],
-            "extent_k_mm": extent_mm[:, 2],
+            "label": table.label,
+            "voxels": table.voxels,
+            "volume_mm3": table.volume_mm3,
+            **{f"center_{axis}_mm": table.center_mm[:, n] for n, axis in enumerate("xyz")},
+            **{f"extent_{axis}_mm": table.extent_mm[:, n] for n, axis in enumerate("ijk")},
             "mean_intensity": mean_over_lesions(image),
             "confidence": mean_over_lesions(probability),
-            "confluent_group": [groups.get(int(label), 0) for label in found],
+            "confluent_group": [groups.get(label, 0) for label in table.label.tolist()],
         }
     )

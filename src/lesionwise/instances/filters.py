@@ -1,4 +1,4 @@
-"""Filters on lesions: size, connected pieces, consecutive labels."""
+"""Filters on lesions: size and connected pieces."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionwise.instances.components import DEFAULT_CONNECTIVITY
+from lesionwise.instances.limits import check_limits
+from lesionwise.instances.table import lesion_table
 from lesionwise.instances.voxels import Indices, label_voxels, list_voxels, neighbor_pairs
-from lesionwise.types import FloatArray, Instances, LabelArray
+from lesionwise.types import FloatArray, Instances
 
 SIZE_ROUNDING = 1e-5
 """Relative difference below which a size equals its limit.
@@ -17,45 +18,6 @@ SIZE_ROUNDING = 1e-5
 Headers hold spacing in float32 and rotated affines round further: 14 voxels of 1 mm³ come out
 as 13.99999 mm³ and must still count as 14.
 """
-
-
-@dataclass(frozen=True, eq=False)
-class LesionSizes:
-    """Size of each lesion in voxels, in ascending order of labels.
-
-    Attributes:
-        label: (n,) int64.
-        voxels: (n,) int64.
-        low: (n, 3) int64, least index along i, j, k.
-        high: (n, 3) int64, greatest index plus one.
-    """
-
-    label: NDArray[np.int64]
-    voxels: NDArray[np.int64]
-    low: Indices
-    high: Indices
-
-    @property
-    def extent_vox(self) -> Indices:
-        """(n, 3) size of the bounding box."""
-        return self.high - self.low
-
-
-def lesion_sizes(labels: LabelArray) -> LesionSizes:
-    """Count voxels and find the bounding box of every label in one pass; n may be 0."""
-    index = list_voxels(labels)
-    label, row, voxels = np.unique(labels[tuple(index.T)], return_inverse=True, return_counts=True)
-    by_lesion = index[np.argsort(row, kind="stable")]
-    start = np.concatenate([[0], np.cumsum(voxels)[:-1]]).astype(np.intp)
-    if len(label) == 0:
-        empty = np.empty((0, 3), dtype=np.int64)
-        return LesionSizes(label.astype(np.int64), voxels.astype(np.int64), empty, empty)
-    return LesionSizes(
-        label.astype(np.int64),
-        voxels.astype(np.int64),
-        np.minimum.reduceat(by_lesion, start, axis=0),
-        np.maximum.reduceat(by_lesion, start, axis=0) + 1,
-    )
 
 
 @dataclass(frozen=True)
@@ -84,18 +46,22 @@ class DropSmall:
     drop_at_min_volume: bool = False
     relabel: bool = True
 
+    def __post_init__(self) -> None:
+        check_limits(min_volume_mm3=self.min_volume_mm3, min_extent_mm=self.min_extent_mm)
+
     def __call__(self, instances: Instances) -> Instances:
         """Return the lesions that stay, on the same grid."""
-        sizes, grid = lesion_sizes(instances.labels), instances.grid
-        volume_mm3 = sizes.voxels * grid.voxel_volume_mm3
-        extent_mm = sizes.extent_vox * np.array(grid.spacing_mm)
-        small = self.too_small(volume_mm3, extent_mm)
+        table = lesion_table(instances.labels, instances.grid)
+        small = self.too_small(table.volume_mm3, table.extent_mm)
         if not small.any() and not self.relabel:
             return instances
         kept = np.flatnonzero(~small)
-        new_labels = np.zeros(len(sizes.label), dtype=np.int32)
-        new_labels[kept] = np.arange(1, len(kept) + 1) if self.relabel else sizes.label[kept]
-        return Instances(_mapped(instances.labels, sizes.label, new_labels), grid)
+        new_labels = np.zeros(len(table), dtype=np.int32)
+        new_labels[kept] = np.arange(1, len(kept) + 1) if self.relabel else table.label[kept]
+        at = tuple(list_voxels(instances.labels).T)
+        labels = np.zeros(instances.labels.shape, dtype=np.int32)
+        labels[at] = new_labels[np.searchsorted(table.label, instances.labels[at])]
+        return Instances(labels, instances.grid)
 
     def too_small(self, volume_mm3: FloatArray, extent_mm: FloatArray) -> NDArray[np.bool_]:
         """(n,) True where a lesion goes, from (n,) volumes and (n, 3) extents."""
@@ -105,34 +71,20 @@ class DropSmall:
         return np.asarray(small_volume | small_extent)
 
 
-def split_disconnected(
-    labels: LabelArray, connectivity: int = DEFAULT_CONNECTIVITY
-) -> NDArray[np.int32]:
-    """Give each connected piece of a label a label of its own.
+def split_values(
+    index: Indices, shape: tuple[int, ...], values: NDArray[np.int64], connectivity: int
+) -> NDArray[np.int64]:
+    """Give each connected piece of a label a label of its own: (n,) to (n,), where 0 stays 0.
 
     The largest piece keeps the label (ties: the one whose first voxel comes first in C order).
     The others get labels above the highest one in use: by ascending old label, then by falling
     voxel count, then in C order of their first voxels.
 
     Args:
-        labels: (I, J, K) integer, 0 background.
+        index: (n, 3) voxels in C order.
+        values: (n,) their labels.
         connectivity: 6, 18 or 26.
-
-    Returns:
-        (I, J, K) int32, the same foreground.
     """
-    index = list_voxels(labels)
-    at = tuple(index.T)
-    values = labels[at].astype(np.int64)
-    split = np.zeros(labels.shape, dtype=np.int32)
-    split[at] = split_values(index, labels.shape, values, connectivity)
-    return split
-
-
-def split_values(
-    index: Indices, shape: tuple[int, ...], values: NDArray[np.int64], connectivity: int
-) -> NDArray[np.int64]:
-    """``split_disconnected`` on a voxel list: (n,) labels to (n,) labels, where 0 stays 0."""
     if not values.any():
         return values
     piece = label_voxels(index, shape, connectivity, values)
@@ -182,18 +134,3 @@ def join_small_pieces(
             return np.asarray(label[joined[row]])
         joined[piece] = lesion[best]
         crumb[piece] = False
-
-
-def relabel_sequential(labels: LabelArray) -> NDArray[np.int32]:
-    """Number the labels 1 … n in their ascending order; 0 stays 0."""
-    found = np.unique(labels[labels != 0])
-    return _mapped(labels, found, np.arange(1, len(found) + 1, dtype=np.int32))
-
-
-def _mapped(
-    labels: LabelArray, found: NDArray[np.integer], new_labels: NDArray[np.int32]
-) -> NDArray[np.int32]:
-    at = tuple(list_voxels(labels).T)
-    mapped = np.zeros(labels.shape, dtype=np.int32)
-    mapped[at] = new_labels[np.searchsorted(found, labels[at])]
-    return mapped

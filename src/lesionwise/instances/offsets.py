@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lesionwise.instances.components import DEFAULT_CONNECTIVITY
 from lesionwise.instances.filters import SIZE_ROUNDING, join_small_pieces
+from lesionwise.instances.limits import check_limits
 from lesionwise.instances.voxels import (
     Indices,
     in_order_of_first,
@@ -98,62 +99,6 @@ def _one_per_plateau(peaks: Indices, shape: tuple[int, ...]) -> Indices:
     return np.sort(order[first])
 
 
-def assign_voxels_to_centers(
-    foreground: BoolArray, offsets_vox: FloatArray, centers_vox: FloatArray | Indices
-) -> NDArray[np.int32]:
-    """Give each foreground voxel to the lesion center its offset points to.
-
-    A voxel at index p votes for p + offset and joins the center nearest to that vote
-    (Euclidean, in voxels: anisotropic axes weigh equally), however far.
-
-    Args:
-        foreground: (I, J, K) bool.
-        offsets_vox: (3, I, J, K) float, voxels, from voxel to center; first axis ordered
-            i, j, k. Read in the foreground only.
-        centers_vox: (n, 3) float, voxels, ordered i, j, k; n may be 0.
-
-    Returns:
-        (I, J, K) int32: 0 outside the foreground, r + 1 where row r won. Ties, of squared
-        distances in float64, go to the lowest row. A center without votes leaves its label
-        unused. Without centers all voxels stay 0, as in the source.
-
-    Raises:
-        ValueError: If the shapes disagree, or an offset in the foreground is not finite.
-
-    Source: ConfLUNet (arXiv:2505.22537), after Panoptic-DeepLab.
-    """
-    labels = np.zeros(foreground.shape, dtype=np.int32)
-    index = list_voxels(foreground)
-    votes = _votes(index, offsets_vox, foreground.shape)
-    if len(centers_vox) and len(index):
-        labels[tuple(index.T)] = nearest_rows(votes, centers_vox)[0] + 1
-    return labels
-
-
-def count_votes(offsets_vox: FloatArray, foreground: BoolArray | None = None) -> NDArray[np.int32]:
-    """How many voxels point at each voxel.
-
-    Args:
-        offsets_vox: (3, I, J, K) float, voxels, first axis ordered i, j, k.
-        foreground: (I, J, K) bool: the voxels that vote; None lets every voxel vote, as the
-            ConfLUNet authors' code does.
-
-    Returns:
-        (I, J, K) int32. A vote is rounded to a voxel (halves to even) and moved onto the edge
-        of the volume where it falls beyond.
-
-    Raises:
-        ValueError: If the shapes disagree, or the offset of a voter is not finite.
-    """
-    shape = offsets_vox.shape[1:]
-    index = list_voxels(np.ones(shape, dtype=np.bool_) if foreground is None else foreground)
-    votes = np.rint(_votes(index, offsets_vox, shape)).astype(np.int64)
-    votes = np.clip(votes, 0, np.array(shape) - 1)
-    flat = np.ravel_multi_index(tuple(votes.T), shape)
-    count = np.bincount(flat, minlength=int(np.prod(shape)))
-    return count.reshape(shape).astype(np.int32)
-
-
 def offset_bias(offsets_vox: FloatArray, centers_vox: Indices) -> NDArray[np.float64]:
     """(3,) mean offset over the center voxels, which would be 0 for a perfect network.
 
@@ -216,6 +161,13 @@ class OffsetVoting:
     connectivity: int | None = DEFAULT_CONNECTIVITY
     reach_vox: float | None = 3.0
     crumb_mm3: float = 14.0
+
+    def __post_init__(self) -> None:
+        check_limits(
+            center_threshold=self.center_threshold,
+            reach_vox=self.reach_vox,
+            crumb_mm3=self.crumb_mm3,
+        )
 
     def __call__(self, maps: LesionMaps, mask: BoolArray) -> Instances:
         """Separate the lesions of the mask.

@@ -13,20 +13,21 @@ from lesionwise import __version__
 from lesionwise.io.dataset import BidsStudies, open_dataset, read_dataset
 from lesionwise.io.files import write_json
 from lesionwise.io.names import (
-    BidsFile,
     Entities,
     derivative_name,
     derivative_path,
     label_text,
     parse_name,
 )
-from lesionwise.io.scans import FoundScan, find_scans
+from lesionwise.io.scans import FoundScan, ScanSelection, find_scans, select_scans
+from lesionwise.io.tree import BidsFile
 
 __all__ = [
     "BidsFile",
     "BidsStudies",
     "Entities",
     "FoundScan",
+    "ScanSelection",
     "derivative_name",
     "derivative_path",
     "dseg_table",
@@ -35,6 +36,7 @@ __all__ = [
     "open_dataset",
     "parse_name",
     "read_dataset",
+    "select_scans",
     "write_dataset_description",
 ]
 

@@ -206,6 +206,14 @@ def printable(text: object) -> str:
     return "".join(_SHOWN_AS.get(sign) or _shown(sign) for sign in str(text))
 
 
+def encodable(text: str) -> str:
+    """The text with what UTF-8 cannot hold as escapes: bytes of a file name, lone surrogates."""
+    return _SURROGATES.sub(lambda found: _shown(found[0]), text)
+
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
 def _shown(sign: str) -> str:
     code = ord(sign)
     if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name, as Python keeps it

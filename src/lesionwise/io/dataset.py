@@ -10,10 +10,12 @@ from typing import overload
 import pandas as pd
 
 from lesionwise.io.files import read_table
-from lesionwise.io.names import BidsFile, natural, walk
+from lesionwise.io.names import natural, parse_name
 from lesionwise.io.nifti import read_grid, read_labels, read_mask, read_volume
 from lesionwise.io.nnunet import NnunetStudies, read_nnunet
 from lesionwise.io.space import on_grid, same_space
+from lesionwise.io.tree import BidsFile, Misfit, survey
+from lesionwise.io.visit_order import order_visits, visit_times
 from lesionwise.types import NOTHING, Grid, InputError, Study, Visit, Volume
 
 SUFFIXES = {"flair": "FLAIR", "t1w": "T1w", "t2w": "T2w", "pd": "PDw", "t1ce": "T1w"}
@@ -119,7 +121,7 @@ def read_dataset(
     A visit needs all of ``scans``; visits and subjects that lack one are listed in ``skipped``.
     A subject with two scans or tables that contradict each other is left out and stands in
     ``faults``, so that it does not stop the others.
-    Visits go by ``acq_time`` in ``sub-*_sessions.tsv``, or the first one in each session's
+    Visits go by ``acq_time`` in ``sub-*_sessions.tsv``, or else the first one in the session's
     ``*_scans.tsv``, where every visit has one, and else by the numbers in their names (2 before
     10).
 
@@ -157,15 +159,17 @@ def read_dataset(
     unknown = [name for name in scans if name not in SUFFIXES]
     if unknown or not scans:
         raise InputError(f"scans: {unknown or 'none'} given; known are {', '.join(SUFFIXES)}")
-    own, faults = _own_files(root)
+    own, faults, skipped = _own_files(root)
     if not own and not faults:
         raise InputError(f"{root}: not a BIDS data set, it has no images in sub-* folders")
     derived = {subject: [f for f in own[subject] if _is_map(f)] for subject in own}
     for folder in _derivative_folders(root, derivatives):
-        for subject, files in _by_subject(walk(folder)).items():
-            derived.setdefault(subject, []).extend(file for file in files if _is_map(file))
+        found, misfits = survey(folder)
+        skipped += [misfit.reason for misfit in misfits if _misnamed(misfit)]
+        for file in found:
+            if _is_map(file):
+                derived.setdefault(file.entities.sub, []).append(file)
     studies: list[_StudyFiles] = []
-    skipped: list[str] = []
     for subject, files in own.items():
         try:
             visits, incomplete = _visits(root, subject, files, scans, only)
@@ -193,7 +197,8 @@ def _visits(
     """The complete visits of a subject in the order of time, and what the others lack."""
     visits, skipped = [], []
     sessions = {file.entities.ses for file in files if not _is_map(file)}
-    for session in _in_time_order(root, subject, sessions):
+    times = visit_times(root, subject, sessions) if len(sessions) > 1 else {}
+    for session in order_visits(sessions, times):
         label = f"sub-{subject}" + (f"_ses-{session}" if session else "")
         here = [file for file in files if file.entities.ses == session]
         chosen = {name: _choose(label, name, here, only) for name in scans}
@@ -232,31 +237,36 @@ def open_dataset(
     return found
 
 
-def _own_files(root: Path) -> tuple[dict[str, list[BidsFile]], dict[str, str]]:
-    """Files and faults by subject, in the order of names."""
+def _own_files(root: Path) -> tuple[dict[str, list[BidsFile]], dict[str, str], list[str]]:
+    """Files and faults by subject, in the order of names, and what else was passed over."""
     try:
         places = [p for p in root.iterdir() if p.name.startswith("sub-") and p.is_dir()]
     except OSError as error:
         raise InputError(f"{root}: cannot be read ({error.strerror})") from error
     found: dict[str, list[BidsFile]] = {}
     faults: dict[str, str] = {}
+    skipped: list[str] = []
     for place in sorted(places, key=lambda p: natural(p.name)):
         subject = place.name.removeprefix("sub-")
         try:
-            files = list(walk(root, subject=subject))
+            files, misfits = survey(root, subject=subject)
         except InputError as fault:
             faults[subject] = str(fault)
             continue
-        if files:
+        misnamed = [misfit.reason for misfit in misfits if _misnamed(misfit)]
+        if misnamed:
+            faults[subject] = misnamed[0]
+        elif files:
             found[subject] = files
-    return found, faults
+            skipped += [misfit.reason for misfit in misfits]
+        elif misfits:
+            faults[subject] = misfits[0].reason
+    return found, faults, skipped
 
 
-def _by_subject(files: Iterable[BidsFile]) -> dict[str, list[BidsFile]]:
-    grouped: dict[str, list[BidsFile]] = {}
-    for file in files:
-        grouped.setdefault(file.entities.sub, []).append(file)
-    return grouped
+def _misnamed(misfit: Misfit) -> bool:
+    """Whether it has a BIDS name, of another subject or session than its folder."""
+    return parse_name(misfit.path) is not None
 
 
 def _is_map(file: BidsFile) -> bool:
@@ -281,35 +291,6 @@ def _derivative_folders(root: Path, wanted: Sequence[str | Path] | None) -> Iter
         if not folder.is_dir():
             raise InputError(f"{name}: neither a folder nor one in {root / 'derivatives'}")
         yield folder
-
-
-def _in_time_order(root: Path, subject: str, names: Iterable[str]) -> list[str]:
-    sessions = sorted(names, key=natural)
-    folder = root / f"sub-{subject}"
-    if len(sessions) < 2:
-        return sessions
-    times = _first_times(folder / f"sub-{subject}_sessions.tsv", "session_id")
-    if not set(sessions) <= set(times):
-        for session in sessions:
-            name = f"sub-{subject}_ses-{session}_scans.tsv"
-            in_session = _first_times(folder / f"ses-{session}" / name, "filename")
-            if in_session:
-                times[session] = min(in_session.values())
-    if not set(sessions) <= set(times):
-        return sessions
-    return sorted(sessions, key=lambda session: times[session])
-
-
-def _first_times(path: Path, key: str) -> dict[str, pd.Timestamp]:
-    """``acq_time`` by session or file name from a BIDS table; empty where there is none."""
-    if not path.exists():
-        return {}
-    table = read_table(path)
-    if not {key, "acq_time"} <= set(table):
-        return {}
-    parsed = pd.to_datetime(table["acq_time"], errors="coerce", format="ISO8601", utc=True)
-    named = zip(table[key].str.removeprefix("ses-"), parsed, strict=True)
-    return {name: time for name, time in named if not pd.isna(time)}
 
 
 def _choose(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lesionwise.io.dicom_series import (
+    ImageHeader,
     Series,
     check_same_person,
     choose_series,
@@ -53,7 +55,9 @@ def read_series(
     """
     series = choose_series(find_series(folder), scan, description)
     with tempfile.TemporaryDirectory() as place:
-        return read_volume(_converted(series, Path(place))), series
+        made = _converted(series, Path(place))
+        with _named_as_typed(made, series):
+            return read_volume(made), series
 
 
 def convert_series(series: Series, path: str | Path) -> None:
@@ -67,7 +71,8 @@ def convert_series(series: Series, path: str | Path) -> None:
     """
     with tempfile.TemporaryDirectory() as place:
         made = _converted(series, Path(place))
-        volume, grid = read_volume(made), read_grid(made)
+        with _named_as_typed(made, series):
+            volume, grid = read_volume(made), read_grid(made)
     array = volume.array
     if (np.rint(array) == array).all():
         array = array.astype(np.int32)
@@ -93,28 +98,29 @@ def slice_files(series: Series) -> tuple[Path, ...]:
 
 def _geometry(series: Series) -> tuple[Grid, tuple[Path, ...]]:
     place = f"{common_folder([series])}: series {series.title}"
-    headers: list[tuple[Path, Any]] = [(path, image_header(path)) for path in series.files]
+    headers = [(path, _header(path)) for path in series.files]
     first = headers[0][1]
-    if int(first.get("SamplesPerPixel", 1) or 1) != 1:
+    if first.samples != 1:
         raise InputError(f"{place}: holds color images")
-    if int(first.get("NumberOfFrames", 1) or 1) > 1:
+    if first.frames > 1:
         if len(headers) > 1:
             raise InputError(f"{place}: holds several multi-frame images")
         return _multiframe_grid(place, series.files[0]), series.files
     for path, header in headers:
-        for tag in ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing"):
-            if not header.get(tag):
+        for name, tag in _NEEDED.items():
+            if not getattr(header, name):
                 raise InputError(f"{path}: no {tag} in the header")
-        if (header.Rows, header.Columns) != (first.Rows, first.Columns):
+        if (header.rows, header.columns) != (first.rows, first.columns):
             raise InputError(f"{place}: holds images of different sizes")
-        for tag, tolerance in (("ImageOrientationPatient", 1e-3), ("PixelSpacing", 1e-4)):
-            if not np.allclose(_floats(header, tag), _floats(first, tag), atol=tolerance, rtol=0):
-                raise InputError(f"{place}: holds images of different {_PLAIN[tag]}")
+        if not np.allclose(header.orientation, first.orientation, atol=1e-3, rtol=0):
+            raise InputError(f"{place}: holds images of different orientation")
+        if not np.allclose(header.spacing_mm, first.spacing_mm, atol=1e-4, rtol=0):
+            raise InputError(f"{place}: holds images of different pixel size")
     if len(headers) < 2:
         raise InputError(f"{place}: holds a single image, not a volume")
-    along_i, along_j = _floats(first, "ImageOrientationPatient").reshape(2, 3)
+    along_i, along_j = np.array(first.orientation).reshape(2, 3)
     normal = np.cross(along_i, along_j)
-    positions = np.array([_floats(header, "ImagePositionPatient") for _, header in headers])
+    positions = np.array([header.position_mm for _, header in headers])
     order = np.argsort(positions @ normal, kind="stable")
     positions = positions[order]
     gaps = np.diff(positions @ normal)
@@ -131,15 +137,26 @@ def _geometry(series: Series) -> tuple[Grid, tuple[Path, ...]]:
     step = (positions[-1] - positions[0]) / (len(positions) - 1)
     if np.linalg.norm(np.cross(step, normal)) > EVEN_SLICES * np.linalg.norm(step):
         raise InputError(f"{place}: slices are shifted against each other (gantry tilt)")
-    rows_mm, columns_mm = _floats(first, "PixelSpacing")
+    rows_mm, columns_mm = first.spacing_mm
     affine = np.eye(4)
     affine[:3, :3] = np.stack([along_i * columns_mm, along_j * rows_mm, step], axis=1)
     affine[:3, 3] = positions[0]
-    shape = (int(first.Columns), int(first.Rows), len(headers))
+    shape = (first.columns, first.rows, len(headers))
     return Grid(shape, RAS_FROM_LPS @ affine), tuple(series.files[n] for n in order)
 
 
-_PLAIN = {"ImageOrientationPatient": "orientation", "PixelSpacing": "pixel size"}
+_NEEDED = {
+    "orientation": "ImageOrientationPatient",
+    "position_mm": "ImagePositionPatient",
+    "spacing_mm": "PixelSpacing",
+}
+
+
+def _header(path: Path) -> ImageHeader:
+    header = image_header(path)
+    if header is None:
+        raise InputError(f"{path}: no DICOM image any more")
+    return header
 
 
 def _multiframe_grid(place: str, path: Path) -> Grid:
@@ -155,10 +172,6 @@ def _multiframe_grid(place: str, path: Path) -> Grid:
     return Grid((columns, rows, slices), affine)
 
 
-def _floats(header: Any, tag: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return np.array([float(value) for value in header.get(tag)], dtype=np.float64)
-
-
 def _converted(series: Series, place: Path) -> Path:
     """The series as dcm2niix makes it, checked against the geometry of the headers."""
     title = f"{common_folder([series])}: series {series.title}"
@@ -168,7 +181,7 @@ def _converted(series: Series, place: Path) -> Path:
     inputs.mkdir()
     made.mkdir()
     for number, path in enumerate(series.files):
-        (inputs / f"{number:06d}.dcm").symlink_to(path.resolve())
+        _give(path, inputs / f"{number:06d}.dcm", series)
     command = [str(program), "-b", "n", "-z", "n", "-x", "n", "-l", "o", "-g", "i", "-f", "scan"]
     done = subprocess.run(
         [*command, "-o", str(made), str(inputs)], capture_output=True, text=True, errors="replace"
@@ -178,10 +191,34 @@ def _converted(series: Series, place: Path) -> Path:
         raise InputError(f"{title}: dcm2niix could not convert it (status {done.returncode})")
     if len(volumes) > 1:
         raise InputError(f"{title}: dcm2niix made {len(volumes)} volumes of it")
-    verdict = same_space(read_grid(volumes[0]), grid, PLACE_TOLERANCE_MM)
+    with _named_as_typed(volumes[0], series):
+        verdict = same_space(read_grid(volumes[0]), grid, PLACE_TOLERANCE_MM)
     if not verdict.same:
         raise InputError(f"{title}: not where its headers say after conversion: {verdict.reason}")
     return volumes[0]
+
+
+def _give(path: Path, copy: Path, series: Series) -> None:
+    """Put a file where dcm2niix finds it, as part of one series where it states its own."""
+    if not series.split:
+        copy.symlink_to(path.resolve())
+        return
+    try:
+        content = module("pydicom").dcmread(path)
+        content.SeriesInstanceUID = series.uid
+        content.save_as(copy)
+    except Exception as error:  # pydicom raises a dozen kinds
+        raise InputError(f"{path}: damaged DICOM file ({type(error).__name__})") from error
+
+
+@contextmanager
+def _named_as_typed(made: Path, series: Series) -> Iterator[None]:
+    """Errors about a temporary file name the series it was made of."""
+    try:
+        yield
+    except InputError as error:
+        title = f"{common_folder([series])}: series {series.title}"
+        raise InputError(str(error).replace(str(made), title)) from error
 
 
 def on_series(volume: Volume, series: Series, name: str) -> Volume:

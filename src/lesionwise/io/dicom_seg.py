@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionwise import __version__
+from lesionwise.io.checked import printable
 from lesionwise.io.dicom import RAS_FROM_LPS, on_series, slice_files
 from lesionwise.io.dicom_series import Series, module
 from lesionwise.io.files import atomic_path
@@ -98,20 +99,26 @@ def read_segmentation(path: str | Path, grid: Grid) -> Volume:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        content = highdicom.seg.segread(path)
-        found = content.get_volume(combine_segments=True, rescale_fractional=False)
-        names = {
-            number: str(content.get_segment_description(number).segment_label)
-            for number in content.segment_numbers
-        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = highdicom.seg.segread(path)
+            found = content.get_volume(combine_segments=True, rescale_fractional=False)
+            names = {
+                number: str(content.get_segment_description(number).segment_label)
+                for number in content.segment_numbers
+            }
     except Exception as error:
-        message = " ".join(str(error).split())
+        message = printable(" ".join(str(error).split())[:200])
         raise InputError(f"{path}: not a readable DICOM segmentation ({message})") from error
     array = np.asarray(found.array).transpose(2, 1, 0)
     affine = RAS_FROM_LPS @ np.asarray(found.affine) @ np.eye(4)[:, [2, 1, 0, 3]]
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise InputError(f"{path}: not a readable DICOM segmentation (its geometry is singular)")
+    if array.max(initial=0) > max(names, default=-1):
+        raise InputError(f"{path}: not a readable DICOM segmentation (it uses unknown segments)")
     labels = np.zeros(max(names) + 1, dtype=np.int32)
     for number, name in names.items():
-        label = re.fullmatch(r"lesion (\d+)", name)
+        label = re.fullmatch(r"lesion ([0-9]{1,9})", name)
         labels[number] = int(label[1]) if label else number
     return _placed(str(path), labels[array], Grid(array.shape, affine), grid)
 

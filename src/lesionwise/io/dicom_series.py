@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import math
 import os
 import re
+import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lesionwise.io.names import natural
+from lesionwise.io.checked import printable
+from lesionwise.io.tree import files_below
 from lesionwise.types import InputError
 
 _TAGS = (
@@ -27,6 +30,44 @@ _TAGS = (
     "EchoTime", "InversionTime", "AcquisitionDate", "AcquisitionTime", "StudyDate", "StudyTime",
     "ContrastBolusAgent",
 )  # fmt: skip
+_LARGEST = 2**31 - 1
+
+
+@dataclass(frozen=True, eq=False)
+class ImageHeader:
+    """What the header of one DICOM image says, every value checked.
+
+    Attributes:
+        series, study: SeriesInstanceUID and StudyInstanceUID.
+        number, instance: SeriesNumber and InstanceNumber; 0 where they are no numbers.
+        rows, columns, frames, samples: of the image; samples of each pixel.
+        orientation: six cosines, along rows and along columns; empty where it is missing.
+        position_mm: of the first pixel, in LPS; empty where it is missing.
+        spacing_mm: between rows and between columns; empty where it is missing.
+        echo_ms, inversion_ms: None where they are not one number.
+        patient: identifier, name and date of birth, as compared.
+        acquired: day and time as written, with a ``T`` between them.
+    """
+
+    series: str
+    study: str
+    number: int
+    instance: int
+    description: str
+    modality: str
+    rows: int
+    columns: int
+    frames: int
+    samples: int
+    orientation: tuple[float, ...]
+    position_mm: tuple[float, ...]
+    spacing_mm: tuple[float, ...]
+    echo_ms: float | None
+    inversion_ms: float | None
+    derived: bool
+    enhanced: bool
+    patient: tuple[str, str, str] = field(repr=False)
+    acquired: str = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +75,7 @@ class Series:
     """One DICOM series, from its headers.
 
     Attributes:
-        uid: SeriesInstanceUID.
+        uid: SeriesInstanceUID; the first one where every image has its own.
         description: SeriesDescription, or else ProtocolName.
         number: SeriesNumber; 0 where it is missing.
         modality: MR, CT …
@@ -44,6 +85,7 @@ class Series:
         echo_ms, inversion_ms: times of the sequence; None where they are missing.
         patient: a digest by which series of one person are told; no name can be had from it.
         acquired: sorts the visits of one person by time.
+        split: whether every image states a series of its own.
     """
 
     uid: str
@@ -57,17 +99,19 @@ class Series:
     inversion_ms: float | None
     patient: str = field(repr=False)
     acquired: str = field(repr=False)
+    split: bool = False
 
     @property
     def title(self) -> str:
         """The series for a person: number and description."""
-        return f"{self.number} {self.description!r}"
+        return f"{self.number} {printable(repr(self.description))}"
 
 
 def find_series(folder: str | Path) -> list[Series]:
     """Every image series in a folder and the folders in it, by series number.
 
-    Files that are no DICOM images are passed over.
+    Files that are no DICOM images are passed over. Single images that state a series of their own
+    each, and agree in all else, are one series. Links to folders are followed.
 
     Raises:
         InputError: If a DICOM file is damaged, there is none, or the extra is not installed.
@@ -75,15 +119,55 @@ def find_series(folder: str | Path) -> list[Series]:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    grouped: dict[str, list[tuple[Path, Any]]] = {}
+    grouped: dict[str, list[tuple[Path, ImageHeader]]] = {}
+    others: list[Path] = []
     for path in _files(folder):
         header = image_header(path)
-        if header is not None:
-            grouped.setdefault(str(header.SeriesInstanceUID), []).append((path, header))
+        if header is None:
+            others.append(path)
+        else:
+            grouped.setdefault(header.series, []).append((path, header))
     if not grouped:
         raise InputError(f"{folder}: no DICOM images in it")
-    found = [_series(uid, images) for uid, images in grouped.items()]
+    _refuse_torn(others, [path for images in grouped.values() for path, _ in images])
+    found = [_series(uid, images) for uid, images in _rejoined(grouped).items()]
     return sorted(found, key=lambda series: (series.number, series.uid))
+
+
+def _refuse_torn(others: Sequence[Path], images: Sequence[Path]) -> None:
+    """Raise for a file that is named like the images beside it and is none."""
+    alike = {(path.parent, re.sub(r"[0-9]+", "0", path.name)) for path in images}
+    for path in others:
+        if (path.parent, re.sub(r"[0-9]+", "0", path.name)) in alike and not _is_dicom(path):
+            raise InputError(f"{path}: truncated or damaged DICOM file")
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def _rejoined(
+    grouped: dict[str, list[tuple[Path, ImageHeader]]],
+) -> dict[str, list[tuple[Path, ImageHeader]]]:
+    """By series, with single images put together that differ in nothing but place and series."""
+    alike: dict[Any, list[str]] = {}
+    for uid, images in grouped.items():
+        header = images[0][1]
+        if len(images) == 1 and header.frames == 1 and header.position_mm:
+            blank = replace(header, series="", instance=0, position_mm=(), acquired="")
+            orientation = tuple(round(value, 3) for value in header.orientation)
+            key = tuple(vars(replace(blank, orientation=orientation)).items())
+            alike.setdefault(key, []).append(uid)
+    joined = dict(grouped)
+    for uids in alike.values():
+        if len(uids) > 2:
+            first = min(uids, key=lambda uid: grouped[uid][0][1].instance)
+            joined[first] = [grouped[uid][0] for uid in uids]
+            for uid in uids:
+                if uid != first:
+                    del joined[uid]
+    return joined
 
 
 def choose_series(
@@ -150,75 +234,193 @@ def module(name: str) -> Any:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted((f for f in folders if not f.startswith(".")), key=natural)
-        for name in sorted(names, key=natural):
-            path = Path(place) / name
-            if not name.startswith(".") and name.upper() != "DICOMDIR" and path.is_file():
-                yield path
+    for path in files_below(folder):
+        if path.name.upper() != "DICOMDIR" and path.is_file():
+            yield path
 
 
-def image_header(path: Path) -> Any | None:
-    """What ``_TAGS`` names of a DICOM image; None for a file that is none."""
+def image_header(path: Path) -> ImageHeader | None:
+    """The header of a DICOM image; None for a file that is none.
+
+    Raises:
+        InputError: If the file is truncated or damaged, or a number in it is none.
+    """
     pydicom = module("pydicom")
     try:
+        size = path.stat().st_size
         opened = path.open("rb")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    with opened as file:
-        marked = file.read(132)[128:] == b"DICM"
-        file.seek(0)
+    with opened as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of values that are checked here
         try:
-            header = pydicom.dcmread(
+            marked = file.read(132)[128:] == b"DICM"
+            file.seek(0)
+            if marked and _is_deflated(pydicom, path):
+                raise InputError(
+                    f"{path}: its transfer syntax (deflated) is not read; write it uncompressed"
+                )
+            read = pydicom.dcmread(
                 file, stop_before_pixels=True, force=True, specific_tags=list(_TAGS)
             )
-            if not all(tag in header for tag in ("SeriesInstanceUID", "Rows", "Columns")):
-                return None
-            pixels = int(header.Rows) * int(header.Columns)
-            pixels *= int(header.get("NumberOfFrames") or 1)
-            needed = pixels * int(header.get("BitsAllocated") or 16) // 8
-            syntax = header.file_meta.get("TransferSyntaxUID") if header.file_meta else None
+            found = {tag: _value(read, tag) for tag in _TAGS}
+            end = file.tell()
+            meta = getattr(read, "file_meta", None)
+            kinds = [found["SOPClassUID"], _value(meta, "MediaStorageSOPClassUID")]
+            names = [str(pydicom.uid.UID(str(kind)).name) for kind in kinds if kind]
+            syntax = _value(meta, "TransferSyntaxUID")
+            compressed = syntax is not None and bool(syntax.is_compressed)
+            tag_bytes = 8 if syntax is None or syntax.is_implicit_VR else 12
+            is_image = not names or any("Image Storage" in name for name in names)
+        except InputError:
+            raise
         except Exception as error:
             if marked:
                 raise InputError(f"{path}: damaged DICOM file ({type(error).__name__})") from error
             return None
-        if syntax is not None and syntax.is_compressed:
-            return header
-        tag_bytes = 8 if syntax is None or syntax.is_implicit_VR else 12
-        if path.stat().st_size - file.tell() < tag_bytes + needed:
+    if any(found[tag] in (None, "") for tag in ("SeriesInstanceUID", "Rows", "Columns")):
+        if marked and is_image:
             raise InputError(f"{path}: truncated DICOM file")
+        return None
+    header = _checked(path, found)
+    pixels = header.rows * header.columns * header.frames * header.samples
+    needed = pixels * _count(path, found, "BitsAllocated", 16) // 8
+    if not compressed and size - end < tag_bytes + needed:
+        raise InputError(f"{path}: truncated DICOM file")
     return header
 
 
-def _series(uid: str, images: list[tuple[Path, Any]]) -> Series:
-    images = sorted(images, key=lambda pair: int(pair[1].get("InstanceNumber") or 0))
-    first = images[0][1]
-    who = "|".join(
-        str(first.get(tag, "")) for tag in ("PatientID", "PatientName", "PatientBirthDate")
-    )
-    place = common_folder([path for path, _ in images])
-    for tag in ("PatientID", "PatientName"):
-        if len({str(header.get(tag, "")) for _, header in images}) > 1:
-            raise InputError(f"{place}: one series holds images of different patients")
-    date = first.get("AcquisitionDate") or first.get("StudyDate") or ""
-    time = first.get("AcquisitionTime") or first.get("StudyTime") or ""
-    return Series(
-        uid=uid,
-        description=str(first.get("SeriesDescription") or first.get("ProtocolName") or ""),
-        number=int(first.get("SeriesNumber") or 0),
-        modality=str(first.get("Modality", "")),
-        files=tuple(path for path, _ in images),
-        original="DERIVED" not in [str(word) for word in first.get("ImageType") or []],
-        enhanced=bool(first.get("ContrastBolusAgent")),
-        echo_ms=_number(first.get("EchoTime")),
-        inversion_ms=_number(first.get("InversionTime")),
-        patient=hashlib.sha256(who.encode()).hexdigest(),
+def _is_deflated(pydicom: Any, path: Path) -> bool:
+    """Asked before anything is unpacked, which may be far more than the file holds."""
+    meta = pydicom.filereader.read_file_meta_info(path)
+    return str(_value(meta, "TransferSyntaxUID")) == "1.2.840.10008.1.2.1.99"
+
+
+def _value(header: Any, tag: str) -> Any:
+    """A value as pydicom gives it, its text where that is no value of its kind; None if missing."""
+    try:
+        return None if header is None else header.get(tag)
+    except Exception:  # pydicom raises a dozen kinds
+        return _UNREADABLE
+
+
+_UNREADABLE = "unreadable"
+
+
+def _checked(path: Path, found: dict[str, Any]) -> ImageHeader:
+    def numbers(tag: str, count: int) -> tuple[float, ...]:
+        value = found[tag]
+        if value is None or value == "":
+            return ()
+        try:
+            stated = tuple(float(item) for item in _listed(value))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path}: {tag} in its header is not {count} numbers") from error
+        if len(stated) != count or not all(map(math.isfinite, stated)):
+            raise InputError(f"{path}: {tag} in its header is not {count} numbers")
+        return stated
+
+    orientation = numbers("ImageOrientationPatient", 6)
+    if orientation and not _are_directions(orientation[:3], orientation[3:]):
+        raise InputError(f"{path}: ImageOrientationPatient in its header is not two directions")
+    spacing_mm = numbers("PixelSpacing", 2)
+    if spacing_mm and min(spacing_mm) <= 0:
+        raise InputError(f"{path}: PixelSpacing in its header must be above 0")
+    date = found["AcquisitionDate"] or found["StudyDate"] or ""
+    time = found["AcquisitionTime"] or found["StudyTime"] or ""
+    return ImageHeader(
+        series=str(found["SeriesInstanceUID"]),
+        study=str(found["StudyInstanceUID"] or ""),
+        number=_whole(found["SeriesNumber"]),
+        instance=_whole(found["InstanceNumber"]),
+        description=str(found["SeriesDescription"] or found["ProtocolName"] or ""),
+        modality=str(found["Modality"] or ""),
+        rows=_count(path, found, "Rows"),
+        columns=_count(path, found, "Columns"),
+        frames=_count(path, found, "NumberOfFrames"),
+        samples=_count(path, found, "SamplesPerPixel"),
+        orientation=orientation,
+        position_mm=numbers("ImagePositionPatient", 3),
+        spacing_mm=spacing_mm,
+        echo_ms=_one_number(found["EchoTime"]),
+        inversion_ms=_one_number(found["InversionTime"]),
+        derived="DERIVED" in [str(word) for word in _listed(found["ImageType"])],
+        enhanced=bool(found["ContrastBolusAgent"]),
+        patient=(
+            str(found["PatientID"] or "").strip(),
+            _same_name(str(found["PatientName"] or "")),
+            str(found["PatientBirthDate"] or "").strip(),
+        ),
         acquired=f"{date}T{time}",
     )
 
 
-def _number(value: Any) -> float | None:
-    return None if value in (None, "") else float(value)
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return [value] if isinstance(value, str | int | float) else list(value)
+
+
+def _same_name(name: str) -> str:
+    """A person's name without what means nothing in DICOM: case, and empty parts at the end."""
+    groups = [
+        "^".join(part.strip() for part in group.split("^")).rstrip("^") for group in name.split("=")
+    ]
+    return "=".join(groups).rstrip("=").casefold()
+
+
+def _count(path: Path, found: dict[str, Any], tag: str, default: int = 1) -> int:
+    value = found[tag]
+    if value is None or value == "":
+        return default
+    count = _whole(value)
+    if count < 1:
+        raise InputError(f"{path}: {tag} in its header is no count")
+    return count
+
+
+def _whole(value: Any) -> int:
+    """A whole number from 0 to 2147483647; 0 where it is none."""
+    number = _one_number(value)
+    if number is None or not 0 <= number <= _LARGEST or number != int(number):
+        return 0
+    return int(number)
+
+
+def _one_number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _are_directions(one: Sequence[float], other: Sequence[float]) -> bool:
+    lengths = [math.fsum(value * value for value in each) for each in (one, other)]
+    across = math.fsum(a * b for a, b in zip(one, other, strict=True))
+    return all(abs(length - 1) < 0.02 for length in lengths) and abs(across) < 0.02
+
+
+def _series(uid: str, images: list[tuple[Path, ImageHeader]]) -> Series:
+    images = sorted(images, key=lambda pair: pair[1].instance)
+    first = images[0][1]
+    place = common_folder([path for path, _ in images])
+    if len({header.patient[:2] for _, header in images}) > 1:
+        raise InputError(f"{place}: one series holds images of different patients")
+    return Series(
+        uid=uid,
+        description=first.description,
+        number=first.number,
+        modality=first.modality,
+        files=tuple(path for path, _ in images),
+        original=not first.derived,
+        enhanced=first.enhanced,
+        echo_ms=first.echo_ms,
+        inversion_ms=first.inversion_ms,
+        patient=hashlib.sha256("|".join(first.patient).encode("utf-8", "replace")).hexdigest(),
+        acquired=first.acquired,
+        split=len({header.series for _, header in images}) > 1,
+    )
 
 
 def common_folder(things: Sequence[Series] | Sequence[Path]) -> str:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lesionwise.io.checked import MAX_BYTES, encodable, printable, read_checked
 from lesionwise.io.checked import MISSING as MISSING
-from lesionwise.io.checked import read_checked
 from lesionwise.types import InputError
 
 if TYPE_CHECKING:  # a machine that trains on prepared arrays needs no pandas
@@ -38,12 +38,17 @@ _FAULTS_OF_THE_PLACE = {
 }
 
 
+_SHOWN_OF_A_NAME = 40
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary name to write to, which becomes ``path`` when the block ends without error.
 
     The temporary file lies in the same folder (created where it is missing), starts with a dot
-    and keeps all suffixes. After an error it is removed and whatever lay at ``path`` stays.
+    and keeps all suffixes. Its name cannot be guessed, and it is there, empty, when the block
+    begins; nothing that lay there before, a link least of all, is written to. After an error it is
+    removed and whatever lay at ``path`` stays; a link at ``path`` is replaced, not followed.
     The new name appears at once for other processes; it is not forced to the disk, so a power
     failure may still lose it.
 
@@ -51,9 +56,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         InputError: If the folder or the disk does not take the file.
     """
     path = Path(path)
-    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
+    temporary = path.with_name(f".{secrets.token_hex(16)}-{path.name[-_SHOWN_OF_A_NAME:]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.open("xb").close()  # fails where anything is, a link too
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
     try:
@@ -75,13 +81,16 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     Raises:
         InputError: If the file cannot be written.
     """
-    with atomic_path(path) as temporary, temporary.open("xb") as file:
-        file.write(data)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text atomically, with plain newlines on every system."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write UTF-8 text atomically, with plain newlines on every system.
+
+    Bytes of file names that are no UTF-8 are written as escapes, such as ``\\xe9``.
+    """
+    write_bytes(path, encodable(text).encode("utf-8"))
 
 
 def write_json(path: str | Path, data: Mapping[str, Any]) -> None:
@@ -146,19 +155,28 @@ def read_table(path: str | Path) -> pd.DataFrame:
     """
     import pandas as pd
 
+    path = Path(path)
     try:
-        return pd.read_csv(
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: not a file")
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path}: larger than {MAX_BYTES / 2**20:.4g} MiB")
+        table = pd.read_csv(
             path,
             sep="\t",
             dtype=str,
             na_values=[MISSING, ""],
             keep_default_na=False,
             encoding="utf-8-sig",
+            index_col=False,
         )
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a tab-separated table ({error})") from error
+    except InputError:
+        raise
+    except (ValueError, OverflowError, MemoryError) as error:  # of pandas and its parser
+        raise InputError(f"{path}: not a tab-separated table ({printable(error)})") from error
+    return table
 
 
 def check_writable(folder: str | Path) -> Path:
@@ -171,12 +189,17 @@ def check_writable(folder: str | Path) -> Path:
         InputError: If it or a folder above it is a file, or takes no files.
     """
     folder = Path(folder)
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not there.is_dir():
-        raise InputError(f"{there}: is a file, but a folder for results is needed")
-    probe = there / f".{secrets.token_hex(4)}-probe"
     try:
-        probe.write_bytes(b"x")
+        there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        is_folder = there.is_dir()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror})") from error
+    if not is_folder:
+        raise InputError(f"{there}: is a file, but a folder for results is needed")
+    probe = there / f".{secrets.token_hex(16)}-probe"
+    try:
+        with probe.open("xb") as file:
+            file.write(b"x")
         probe.unlink()
     except OSError as error:
         raise InputError(f"{folder}: results cannot be written here ({error.strerror})") from error
@@ -184,7 +207,9 @@ def check_writable(folder: str | Path) -> Path:
 
 
 def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, str | bool | int):
+    if isinstance(value, str):
+        return encodable(value)
+    if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float | np.floating):
         return float(value) if math.isfinite(value) else None
@@ -195,13 +220,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return _plain(value.tolist())
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {encodable(str(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, set | frozenset):
         return [_plain(item) for item in sorted(value)]
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, Path):
-        return value.as_posix()
+        return encodable(value.as_posix())
     if is_dataclass(value) and not isinstance(value, type):
         return {part.name: _plain(getattr(value, part.name)) for part in fields(value)}
     raise TypeError(f"{type(value).__name__} has no place in JSON: {value!r}")

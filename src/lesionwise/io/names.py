@@ -1,15 +1,14 @@
-"""BIDS names: read, composed and found."""
+"""BIDS names: read and composed."""
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lesionwise.types import InputError
+from lesionwise.io.labels import label_text as label_text
+from lesionwise.io.labels import unique_labels as unique_labels
 
 ORDER = (
     "sub", "tpl", "ses", "sample", "task", "acq", "ce", "trc", "stain", "rec", "dir", "run", "mod",
@@ -21,6 +20,7 @@ ORDER = (
 EXTENSIONS = (".nii.gz", ".nii", ".json", ".tsv", ".bval", ".bvec", ".txt", ".html")
 
 _NAME = re.compile(r"[A-Za-z0-9]+-[A-Za-z0-9+.]+")
+_VALUE = r"[A-Za-z0-9+]+"
 
 
 @dataclass(frozen=True)
@@ -87,11 +87,6 @@ def parse_name(path: str | Path) -> Entities | None:
     return Entities(**known, suffix=suffix, extension=extension, other=tuple(stated.items()))
 
 
-def label_text(text: str) -> str:
-    """The text as a BIDS value: letters and digits only; ``x`` where nothing is left."""
-    return re.sub(r"[^A-Za-z0-9]", "", text) or "x"
-
-
 def derivative_name(
     source: Entities, suffix: str, extension: str = ".nii.gz", **stated: str
 ) -> str:
@@ -123,10 +118,13 @@ def derivative_path(
 
 
 def _derived(source: Entities, suffix: str, extension: str, stated: dict[str, str]) -> Entities:
-    changes: dict[str, Any] = {"space": source.space or "orig", "seg": "", "label": "", "desc": ""}
+    space = source.space or "orig"
+    if not re.fullmatch(_VALUE, space):  # such as MNI.v2
+        space = label_text(space)
+    changes: dict[str, Any] = {"space": space, "seg": "", "label": "", "desc": ""}
     changes.update(stated)
     for key, value in changes.items():
-        if value and not re.fullmatch(r"[A-Za-z0-9+]+", value):
+        if value and not re.fullmatch(_VALUE, value):
             raise ValueError(f"{key}-{value}: a BIDS value has only letters and digits")
     other = {key: value for key, value in changes.items() if key not in _FIELDS and value}
     known = {key: value for key, value in changes.items() if key in _FIELDS}
@@ -136,75 +134,11 @@ def _derived(source: Entities, suffix: str, extension: str, stated: dict[str, st
     )
 
 
-@dataclass(frozen=True)
-class BidsFile:
-    """A file with a BIDS name."""
-
-    path: Path
-    entities: Entities
-
-
-def walk(
-    root: Path, extensions: tuple[str, ...] = (".nii", ".nii.gz"), subject: str = ""
-) -> Iterator[BidsFile]:
-    """Every file with a BIDS name in the subject folders of a data set, in the order of names.
-
-    Hidden files and folders are passed over, and so are everything outside ``sub-*`` and what the
-    data set's ``.bidsignore`` names (patterns as in ``.gitignore``, without exceptions).
-
-    Args:
-        subject: the only one whose folder is read, without ``sub-``; all if empty.
-
-    Raises:
-        InputError: If a file's name and its folder name different subjects or sessions.
-    """
-    try:
-        found = [root / f"sub-{subject}"] if subject else list(root.iterdir())
-    except OSError as error:
-        raise InputError(f"{root}: cannot be read ({error.strerror})") from error
-    found = [p for p in found if p.name.startswith("sub-") and p.is_dir()]
-    ignored = _ignored(root)
-    for top in sorted(found, key=lambda p: natural(p.name)):
-        for folder, folders, names in os.walk(top):
-            folders[:] = sorted((f for f in folders if not f.startswith(".")), key=natural)
-            for name in sorted(names, key=natural):
-                if name.startswith(".") or not name.lower().endswith(extensions):
-                    continue
-                entities = parse_name(name)
-                if entities is None:
-                    continue
-                path = Path(folder) / name
-                parts = path.relative_to(root).parts
-                if ignored is not None and ignored.search("/".join(parts)):
-                    continue
-                session = next((part[4:] for part in parts[:-1] if part.startswith("ses-")), "")
-                if f"sub-{entities.sub}" != parts[0] or (session and entities.ses != session):
-                    raise InputError(f"{path}: the name and the folder name different visits")
-                yield BidsFile(path, entities)
-
-
-def _ignored(root: Path) -> re.Pattern[str] | None:
-    """Matches paths below a data set's root that its ``.bidsignore`` names; None without one."""
-    try:
-        lines = (root / ".bidsignore").read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{root / '.bidsignore'}: cannot be read ({error})") from error
-    patterns = []
-    for line in map(str.strip, lines):
-        if not line or line[0] in "#!":
-            continue
-        folder_only, line = line.endswith("/"), line.rstrip("/")
-        start = "^" if "/" in line else "(?:^|/)"  # a slash ties a pattern to the root
-        pieces = re.split(r"(\*\*/?|\*|\?)", line.lstrip("/"))
-        glob = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-        body = "".join(glob.get(piece, re.escape(piece)) for piece in pieces)
-        patterns.append(f"{start}{body}{'/' if folder_only else '(?:/|$)'}")
-    return re.compile("|".join(patterns)) if patterns else None
-
-
-def natural(text: str) -> tuple[tuple[int, int, str], ...]:
-    """A sort key by which ``ses-2`` comes before ``ses-10``."""
-    parts = re.split(r"(\d+)", text)
-    return tuple((1, int(p), p) if p.isdigit() else (0, 0, p) for p in parts if p)
+def natural(text: str) -> tuple[tuple[int, int, str, str], ...]:
+    """A sort key by which ``ses-2`` comes before ``ses-10``, for any text."""
+    parts = re.split(r"([0-9]+)", text)
+    return tuple(
+        (1, len(p.lstrip("0")), p.lstrip("0"), p) if p[0] in "0123456789" else (0, 0, p, p)
+        for p in parts
+        if p
+    )

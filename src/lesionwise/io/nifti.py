@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,12 +18,19 @@ from lesionwise.io.nifti_header import (
     parse_header,
     stated_affine,
     stated_shape,
+    states_orientation,
     stored_type,
+    voxel_place,
 )
 from lesionwise.io.space import canonical, on_grid
 from lesionwise.types import Grid, InputError, Volume
 
 QFORM_WRITTEN_WITHIN_MM = 0.1
+
+NO_ORIENTATION = (
+    "its header states no orientation, so the axes are taken to run to the right, to the front "
+    "and up; left and right may be swapped"
+)
 
 MAX_LABEL = int(np.iinfo(np.int32).max)
 
@@ -84,7 +90,7 @@ def read_labels(path: str | Path) -> Volume:
         InputError: As for ``read_volume`` save for constant images; for fractions, negative
             labels and labels that int32 cannot hold.
     """
-    array, grid = _read(path)
+    array, grid = _read(path, whole=True)
     _refuse_negative(path, array, "labels")
     rounded = _whole(array)
     if rounded is None:
@@ -104,7 +110,7 @@ def read_mask(path: str | Path) -> Volume:
         InputError: As for ``read_volume`` save for constant images; for negative values and for
             fractions, which hint at a probability map.
     """
-    array, grid = _read(path)
+    array, grid = _read(path, whole=True)
     _refuse_negative(path, array, "values")
     rounded = _whole(array)
     if rounded is None:
@@ -127,7 +133,7 @@ def read_map(path: str | Path) -> tuple[Volume, Literal["mask", "probability"]]:
         InputError: As for ``read_volume`` save for constant images; for values outside [0, 1],
             such as percentages, 0 to 255, logits or a label map.
     """
-    array, grid = _read(path)
+    array, grid = _read(path, whole=True)
     low, high = float(array.min()), float(array.max())
     rounded = _whole(array)
     if rounded is not None and low >= -_PROBABILITY_TOLERANCE:
@@ -152,6 +158,19 @@ def read_grid(path: str | Path) -> Grid:
     path = Path(path)
     header = parse_header(path, file_start(path))
     return Grid(stated_shape(path, header), stated_affine(path, header))
+
+
+def header_notes(path: str | Path) -> tuple[str, ...]:
+    """What a reader of results should know of a header that was read all the same, one phrase each.
+
+    Today that is an orientation that the header does not state; empty where it is stated.
+
+    Raises:
+        InputError: If the file is missing or no NIfTI.
+    """
+    path = Path(path)
+    stated = states_orientation(parse_header(path, file_start(path)))
+    return () if stated else (NO_ORIENTATION,)
 
 
 def write_volume(
@@ -202,21 +221,24 @@ def write_volume(
         temporary.write_bytes(content)
 
 
-def _read(path: str | Path) -> tuple[NDArray[Any], Grid]:
-    """All values in canonical axes, scaled, checked to be real and finite, with their grid."""
+def _read(path: str | Path, *, whole: bool = False) -> tuple[NDArray[Any], Grid]:
+    """All values in canonical axes, scaled, checked to be real and finite, with their grid.
+
+    Args:
+        whole: the values are labels, so a scaling that leaves nothing of them is a fault.
+    """
     path = Path(path)
-    raw = file_content(path)
-    header = parse_header(path, raw)
+    header = parse_header(path, file_start(path))
     shape = stated_shape(path, header)
     affine = stated_affine(path, header)
     stored = stored_type(path, header)
-    offset = max(int(header.get_data_offset()), header.single_vox_offset)
-    needed = math.prod(shape) * stored.itemsize
+    offset, needed = voxel_place(path, header)
+    raw = file_content(path, offset + needed)
     if len(raw) - offset < needed:
         raise InputError(
             f"{path}: truncated, {max(len(raw) - offset, 0)} of {needed} bytes of voxels are there"
         )
-    array: NDArray[Any] = np.frombuffer(raw, stored, math.prod(shape), offset)
+    array: NDArray[Any] = np.frombuffer(raw, stored, needed // stored.itemsize, offset)
     array = array.reshape(shape, order="F")
     if array.dtype.kind == "f":
         bad = array.size - int(np.count_nonzero(np.isfinite(array)))
@@ -227,7 +249,16 @@ def _read(path: str | Path) -> tuple[NDArray[Any], Grid]:
     except HeaderDataError as error:
         raise InputError(f"{path}: bad intensity scaling ({error})") from error
     if slope is not None and (slope, intercept) != (1, 0):
-        array = array.astype(np.float64) * slope + intercept
+        there = bool(array.any())
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float64) * slope + intercept
+        if not np.isfinite(array).all():
+            raise InputError(f"{path}: the scaling in its header ({slope:g}) makes values infinite")
+        if whole and there and np.abs(array).max() <= _INTEGRAL_TOLERANCE:
+            raise InputError(
+                f"{path}: the scaling in its header ({slope:g}) leaves nothing of its labels; "
+                "set scl_slope to 1"
+            )
     return canonical(array, Grid(shape, affine))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -26,6 +27,17 @@ near 0, as in every scan with axes near LPS, an angle of 0.001 radians is lost, 
 at the far corner of a head.
 """
 
+MAX_VOXEL_BYTES = 4 * 2**30
+"""A header that states more than this much of voxels is wrong: 0.25 mm over a head in float32."""
+
+MAX_EXTENSION_BYTES = 64 * 2**20
+"""Room for what may stand between header and voxels."""
+
+MAX_TRAILING_BYTES = 16 * 2**20
+"""What may follow the voxels in a packed file; a gzip that unpacks to more is refused."""
+
+GZIP = b"\x1f\x8b"
+
 nib: Any = nibabel  # nibabel states no types for what is used here
 
 _MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
@@ -34,27 +46,57 @@ _FORM_NAMES = {1: "scanner", 2: "aligned", 3: "Talairach", 4: "MNI"}
 
 
 def _file(path: Path) -> Path:
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder, not a NIfTI file")
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
-    if not path.is_file():
-        raise InputError(f"{path}: a pipe or a device, not a file")
+    try:
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder, not a NIfTI file")
+        if not path.exists():
+            raise InputError(f"{path}: no such file")
+        if not path.is_file():
+            raise InputError(f"{path}: a pipe or a device, not a file")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     return path
 
 
-def file_content(path: Path) -> bytes:
-    """All bytes of a file, unpacked where they are gzip, whatever its name says."""
+def file_content(path: Path, most: int) -> bytes:
+    """The bytes of a file, unpacked where they are gzip, whatever its name says.
+
+    Of a file that is not packed no more than ``most`` bytes are read; what follows them is left.
+
+    Args:
+        most: bytes that the header accounts for.
+
+    Raises:
+        InputError: If the file cannot be read, is a damaged or truncated gzip, or unpacks to more
+            than ``most`` bytes and ``MAX_TRAILING_BYTES`` behind them.
+    """
     try:
-        raw = _file(path).read_bytes()
+        with _file(path).open("rb") as file:
+            raw = file.read(2)
+            raw += file.read() if raw == GZIP else file.read(max(most - 2, 0))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    if raw[:2] != b"\x1f\x8b":
-        return raw
-    try:
-        return gzip.decompress(raw)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path}: truncated or damaged gzip ({error})") from error
+    return _unpacked(path, raw, most + MAX_TRAILING_BYTES) if raw[:2] == GZIP else raw
+
+
+def _unpacked(path: Path, raw: bytes, most: int) -> bytes:
+    parts: list[bytes] = []
+    room = most
+    while raw:
+        stream = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        try:
+            parts.append(stream.decompress(raw, room + 1))
+        except zlib.error as error:
+            raise InputError(f"{path}: truncated or damaged gzip ({error})") from error
+        room -= len(parts[-1])
+        if room < 0:
+            raise InputError(
+                f"{path}: unpacks to more than {most / 2**20:.0f} MiB, but its header states less"
+            )
+        if not stream.eof:
+            raise InputError(f"{path}: truncated or damaged gzip (it ends too early)")
+        raw = stream.unused_data.lstrip(b"\0")  # several streams may follow each other
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def file_start(path: Path) -> bytes:
@@ -63,7 +105,7 @@ def file_start(path: Path) -> bytes:
         with _file(path).open("rb") as file:
             start = file.read(2)
             file.seek(0)
-            if start != b"\x1f\x8b":
+            if start != GZIP:
                 return file.read(544)
             with gzip.open(file) as unpacked:
                 return unpacked.read(544)
@@ -121,6 +163,24 @@ def stored_type(path: Path, header: Any) -> np.dtype[Any]:
             f"{path}: voxels are colors or complex numbers, but one real value each is needed"
         )
     return stored
+
+
+def voxel_place(path: Path, header: Any) -> tuple[int, int]:
+    """The first byte of the voxels in the unpacked file, and how many bytes they take."""
+    stated = float(header["vox_offset"])
+    first = int(header.single_vox_offset)
+    if stated != 0 and not (first <= stated <= MAX_EXTENSION_BYTES and stated == int(stated)):
+        raise InputError(f"{path}: voxels cannot begin at byte {stated:g} (vox_offset)")
+    count = math.prod(stated_shape(path, header)) * stored_type(path, header).itemsize
+    if count > MAX_VOXEL_BYTES:
+        shape = " x ".join(map(str, stated_shape(path, header)))
+        raise InputError(f"{path}: no scan has {shape} voxels ({count / 2**30:.3g} GiB)")
+    return max(int(stated), first), count
+
+
+def states_orientation(header: Any) -> bool:
+    """Whether one of the two affines is said to hold."""
+    return int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
 
 
 def stated_affine(path: Path, header: Any) -> NDArray[np.float64]:

@@ -11,7 +11,8 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from lesionwise.io.files import read_json, write_json
-from lesionwise.io.names import label_text, natural
+from lesionwise.io.labels import label_text, letters
+from lesionwise.io.names import natural
 from lesionwise.io.nifti import read_labels, read_volume, write_volume
 from lesionwise.io.space import on_grid
 from lesionwise.types import NOTHING, Finds, InputError, Study, Visit, Volume
@@ -157,7 +158,7 @@ def read_nnunet(
 
     Raises:
         InputError: If ``dataset.json`` is missing or lacks a part, a channel or a label file is
-            missing, names collide, or it cannot be told which label is the lesion. Faults of an
+            missing, or it cannot be told which label is the lesion. Faults of an
             image appear when its study is read.
     """
     root = Path(root)
@@ -169,32 +170,34 @@ def read_nnunet(
     if ending not in (".nii.gz", ".nii"):
         raise InputError(f"{root / 'dataset.json'}: files of type {ending!r} are not read")
     cases = []
-    for name in _case_names(root / f"images{part}", ending):
+    found = list(_case_names(root / f"images{part}", ending))
+    labels = _plain_labels(found)
+    people = _plain_labels(dict.fromkeys(patients.get(name, name) for name in found))
+    for name in found:
         channels = tuple(
             root / f"images{part}" / f"{name}_{number:04d}{ending}"
             for number in range(visits * len(names))
         )
-        labels = root / f"labels{part}" / f"{name}{ending}"
-        for path in channels if part == "Ts" else (*channels, labels):
+        truth = root / f"labels{part}" / f"{name}{ending}"
+        for path in channels if part == "Ts" else (*channels, truth):
             if not path.is_file():
                 raise InputError(f"{path}: no such file, but the case {name} needs it")
-        subject, sessions = _patient_of(name, patients, visits)
+        sessions = _sessions_of(name, patients, visits)
+        subject = people[patients.get(name, name)]
         instances = root / f"instances{part}" / f"{name}{ending}"
         cases.append(
             _Case(
                 name,
-                label_text(name),
+                labels[name],
                 subject,
                 sessions,
                 channels,
-                labels if labels.is_file() else None,
+                truth if truth.is_file() else None,
                 instances if instances.is_file() else None,
             )
         )
     if not cases:
         raise InputError(f"{root / f'images{part}'}: no case named …_0000{ending}")
-    if len({case.label for case in cases}) < len(cases):
-        raise InputError(f"{root}: two cases have the same name but for punctuation")
     told = [name for name in description["labels"] if name != "background"]
     is_new = visits == 2 and any("new" in name.lower() for name in told)
     return NnunetStudies(root, names, cases, lesions, visits, "new" if is_new else "lesions")
@@ -345,14 +348,23 @@ def _patients(root: Path, description: Mapping[str, Any]) -> dict[str, str]:
     return known
 
 
-def _patient_of(case: str, patients: Mapping[str, str], visits: int) -> tuple[str, tuple[str, ...]]:
-    """The patient of a case and the sessions in its name, or the case itself and none."""
-    patient = patients.get(case)
-    if patient is None:
-        return label_text(case), ()
-    own = f"{patient}_"
+def _plain_labels(names: Iterable[str]) -> dict[str, str]:
+    """A label for each name: its letters and digits, or where others share them ``label_text``."""
+    names = list(names)
+    plain = [letters(name) for name in names]
+    return {
+        name: label if label and plain.count(label) == 1 else label_text(name)
+        for name, label in zip(names, plain, strict=True)
+    }
+
+
+def _sessions_of(case: str, patients: Mapping[str, str], visits: int) -> tuple[str, ...]:
+    """The sessions in the name of a case, where its patient is known; else none."""
+    if case not in patients:
+        return ()
+    own = f"{patients[case]}_"
     sessions = tuple(case.removeprefix(own).split("_")) if case.startswith(own) else ()
-    return label_text(patient), sessions if len(sessions) == visits and all(sessions) else ()
+    return sessions if len(sessions) == visits and all(sessions) else ()
 
 
 def _channel_names(
@@ -376,7 +388,7 @@ def _channel_names(
             )
         stated, visits = firsts[:half], 2
     if scans is None:
-        scans = [_READ_AS.get(label_text(name).lower(), name) for name in stated]
+        scans = [_READ_AS.get(letters(name).lower(), name) for name in stated]
     if len(scans) != len(stated) or len(set(scans)) < len(scans):
         raise InputError(
             f"{root / 'dataset.json'}: {len(stated)} channels ({', '.join(stated)}), "

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
+from glob import escape
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from lesionwise.io.files import read_json, read_table
-from lesionwise.io.names import BidsFile, parse_name
-from lesionwise.types import InputError
+from lesionwise.io.checked import read_checked
+from lesionwise.io.files import read_table
+from lesionwise.io.names import parse_name
+from lesionwise.io.tree import BidsFile
 
 _ROOT = "dataset_description.json"
 
@@ -28,10 +29,7 @@ def read_sidecar(path: str | Path) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for sidecar in _sidecars(Path(path)):
-        content = read_json(sidecar)
-        if not isinstance(content, dict):
-            raise InputError(f"{sidecar}: holds no keys, so it is no sidecar")
-        found |= content
+        found |= read_checked(sidecar, dict[str, Any])
     return found
 
 
@@ -50,7 +48,8 @@ def acquired(path: str | Path) -> datetime | None:
     stated = str(about.get("AcquisitionDateTime") or "") or (
         f"{date} {about.get('AcquisitionTime') or ''}".strip() if date else ""
     )
-    return _time(stated) or _time(_listed(path))
+    time = parse_time(stated) or parse_time(_listed(path))
+    return None if time is None else time.replace(tzinfo=None)
 
 
 def _sidecars(path: Path) -> Iterator[Path]:
@@ -64,7 +63,7 @@ def _sidecars(path: Path) -> Iterator[Path]:
     if entities is not None:
         for folder in reversed(_folders(path)):
             found = []
-            for sidecar in sorted(folder.glob(f"*{entities.suffix}.json")):
+            for sidecar in sorted(folder.glob(f"*{escape(entities.suffix)}.json")):
                 # a sidecar above the subject states none, which makes it no BIDS name by itself
                 stated = parse_name(sidecar) or parse_name(f"sub-{entities.sub}_{sidecar.name}")
                 if stated is None or sidecar == own or stated.suffix != entities.suffix:
@@ -109,8 +108,22 @@ def _listed(path: Path) -> str:
     return ""
 
 
-def _time(text: str) -> datetime | None:
-    parsed = pd.to_datetime(text, errors="coerce") if text else pd.NaT
-    if pd.isna(parsed):
+def parse_time(text: str) -> datetime | None:
+    """A date, with or without a time of day, as BIDS, ISO 8601 and DICOM write it; else None.
+
+    ``2020-03-04``, ``2020-03-04T10:11:12.5Z``, ``20200304 101112.25`` and ``20200304101112`` are.
+    """
+    parts = _DICOM_TIME.fullmatch(text.strip())
+    if parts:
+        time = (parts["time"] or "").ljust(6, "0")
+        text = f"{parts['date']}T{time}{(parts['fraction'] or '')[:7]}"
+    text = re.sub(r"(?<=[T :])([0-9])(?=[:.]|$)", r"0\1", text.strip())  # dcm2niix writes 9:5:2.5
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
         return None
-    return parsed.tz_localize(None).to_pydatetime()
+
+
+_DICOM_TIME = re.compile(
+    r"(?P<date>[0-9]{8})[T ]?(?P<time>(?:[0-9]{2}){0,3})(?P<fraction>\.[0-9]{1,9})?"
+)

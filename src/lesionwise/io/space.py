@@ -14,6 +14,19 @@ from lesionwise.types import Grid, InputError, Volume
 _nibabel: Any = orientations  # nibabel states no types here
 
 
+MOST_ROUNDING_MM = 0.5
+"""The qform keeps three of four quaternion components in single precision, which may move the far
+corner of a head by this much."""
+
+ROUNDING_FRACTION = 0.2
+"""Two grids count as one up to this part of their smallest voxel edge, which cannot be seen."""
+
+
+def rounding_mm(grid: Grid) -> float:
+    """How far voxel centers may lie apart where headers were written by different programs."""
+    return min(MOST_ROUNDING_MM, ROUNDING_FRACTION * min(grid.spacing_mm))
+
+
 @dataclass(frozen=True)
 class SpaceVerdict:
     """Whether two grids describe the same voxels.
@@ -32,16 +45,17 @@ class SpaceVerdict:
         return self.kind != "different"
 
 
-def same_space(a: Grid, b: Grid, tolerance_mm: float = 1e-2) -> SpaceVerdict:
+def same_space(a: Grid, b: Grid, tolerance_mm: float | None = None) -> SpaceVerdict:
     """Say whether two grids describe the same voxels, and if not, what differs.
 
     Args:
-        tolerance_mm: voxel centers may lie this far apart, as for ``Grid.matches``.
+        tolerance_mm: voxel centers may lie this far apart; None takes ``rounding_mm`` of ``b``.
 
     Returns:
         The verdict. Shapes are compared first, then spacings, directions and places; the
         reason names the first that differs, with its values.
     """
+    tolerance_mm = rounding_mm(b) if tolerance_mm is None else tolerance_mm
     apart_mm = _apart_mm(a, b)
     if apart_mm == 0:
         return SpaceVerdict("identical")
@@ -70,12 +84,15 @@ def canonical(array: NDArray[Any], grid: Grid) -> tuple[NDArray[Any], Grid]:
     return turned, Grid(turned.shape, affine)
 
 
-def on_grid(volume: Volume, grid: Grid, name: str = "volume", tolerance_mm: float = 1e-2) -> Volume:
+def on_grid(
+    volume: Volume, grid: Grid, name: str = "volume", tolerance_mm: float | None = None
+) -> Volume:
     """The same voxels in the axis order of ``grid``: permuted and flipped, never interpolated.
 
     Args:
         grid: describes the same voxels, to within the tolerance at every corner.
         name: names the volume in the error.
+        tolerance_mm: None takes ``rounding_mm`` of ``grid``.
 
     Returns:
         The array in C order on ``grid`` itself, so that results compare without rounding.
@@ -83,6 +100,7 @@ def on_grid(volume: Volume, grid: Grid, name: str = "volume", tolerance_mm: floa
     Raises:
         InputError: If the two grids do not describe the same voxels.
     """
+    tolerance_mm = rounding_mm(grid) if tolerance_mm is None else tolerance_mm
     order = _order(volume.grid, grid)
     if order is None or not _reordered(volume.grid, *order).matches(grid, tolerance_mm):
         raise InputError(f"{name}: {same_space(volume.grid, grid, tolerance_mm).reason}")

@@ -88,7 +88,7 @@ class OnChannels:
     """Effects in order, on the channels of some scans; the others stay bit for bit.
 
     Attributes:
-        scans: names of scans; "flair" means "flair@baseline" and "flair@followup".
+        scans: names of scans, or of channels: "flair" means "flair@baseline" and "flair@followup".
         effects, together: as those of `Compose`.
 
     Raises:
@@ -100,7 +100,7 @@ class OnChannels:
     together: bool = False
 
     def __call__(self, image: Image, channels: tuple[str, ...], rng: Generator) -> Image:
-        chosen = tuple(channel.partition("@")[0] in self.scans for channel in channels)
+        chosen = tuple({c, c.partition("@")[0]} & set(self.scans) != set() for c in channels)
         if not any(chosen):
             raise ValueError(f"no channel of {', '.join(self.scans)} among {', '.join(channels)}")
         return _apply_to(image, chosen, self.effects, self.together, rng)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch.nn import functional
@@ -28,8 +28,11 @@ TensorsByName = Mapping[str, torch.Tensor]
 class Loss(Protocol):
     """A cost of the output against the targets."""
 
-    def __call__(self, output: torch.Tensor, targets: TensorsByName) -> Parts:
-        """The parts by name, each a scalar, ``total`` among them."""
+    def __call__(self, output: Any, targets: TensorsByName) -> Parts:
+        """The parts by name, each a scalar, ``total`` among them.
+
+        ``output`` is what the network returns: a tensor (B, C, …), or a tuple of them.
+        """
 
 
 def center_crop_to(target: torch.Tensor, size: Sequence[int]) -> torch.Tensor:

@@ -38,17 +38,3 @@ class ClipToRange:
             return np.full(image.shape, (start + end) / 2, dtype=np.float32)
         scaled = (np.clip(image, low, high) - low) * ((end - start) / (high - low)) + start
         return np.asarray(scaled, dtype=np.float32)
-
-
-@dataclass(frozen=True)
-class WholeVolume:
-    """Volumes are augmented, then normalized, as a whole; patches are cut last.
-
-    So a patch shows what a prediction would see: percentiles are those of the volume, not of
-    the patch.
-
-    Attributes:
-        normalize: applied to each channel.
-    """
-
-    normalize: Normalizer

@@ -47,15 +47,15 @@ class Sampling(Protocol):
 
 @dataclass(frozen=True)
 class PatchSampling:
-    """Patches at random, a share of them around lesions.
+    """Patches at random, some of them around lesions.
 
     Attributes:
-        lesion_share: probability that a patch is placed so that it holds a lesion's center,
+        lesion_fraction: probability that a patch is placed so that it holds a lesion's center,
             which then lies anywhere in its inner three quarters. Every lesion is as likely
             as any other, whatever its size. 0 places every patch uniformly.
     """
 
-    lesion_share: float = 0.0
+    lesion_fraction: float = 0.0
 
     def start(
         self, place: Place, patch_size_vox: tuple[int, int, int], rng: np.random.Generator
@@ -84,7 +84,7 @@ class PatchSampling:
         size = np.asarray(patch_size_vox)
         room = np.asarray(shape) - size
         start = np.where(room > 0, rng.integers(0, np.maximum(room, 0) + 1), room // 2)
-        if len(centers_vox) and rng.random() < self.lesion_share:
+        if len(centers_vox) and rng.random() < self.lesion_fraction:
             center = centers_vox[rng.integers(len(centers_vox))]
             wanted = np.round(center - size * rng.uniform(0.125, 0.875, 3)).astype(int)
             start = np.where(room > 0, np.clip(wanted, 0, np.maximum(room, 0)), room // 2)
@@ -102,8 +102,6 @@ class WeightedSampling:
     Attributes:
         background, brain, lesion: weights of voxels outside the brain, within it, and of
             lesions, wherever they lie.
-
-    Source: p1557 (B13), with the weights 0, 1 and 100.
     """
 
     background: float = 0.0

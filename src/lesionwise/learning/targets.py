@@ -6,15 +6,15 @@ offsets that point to its center where it lies now.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from lesionwise.types import FloatArray, LabelArray
+from lesionwise.types import NOTHING, FloatArray, LabelArray
 
 REACH_IN_SIGMAS = 5.5
 """Beyond this the Gaussian (below 3e-7) counts as 0."""
@@ -41,12 +41,22 @@ class Targets(Protocol):
     def maps(self) -> tuple[str, ...]: ...
 
     def make(
-        self, instances: LabelArray, spacing_mm: tuple[float, float, float]
+        self,
+        instances: LabelArray,
+        spacing_mm: tuple[float, float, float],
+        labels: Mapping[str, NDArray[Any]] = NOTHING,
     ) -> dict[str, FloatArray]:
-        """Reference arrays (C, I, J, K) float32 by name, from (I, J, K) instances."""
+        """Reference arrays (C, I, J, K) float32 by name.
 
-    def activate(self, output: torch.Tensor) -> torch.Tensor:
-        """The network's output (B, out_channels, …) as maps (B, len(maps), …)."""
+        Args:
+            instances: (I, J, K), what is to be found; 0 = background.
+            spacing_mm: along i, j, k.
+            labels: further references by name, (I, J, K).
+        """
+
+    def activate(self, output: Any) -> torch.Tensor:
+        """The network's output as maps (B, len(maps), …): of (B, out_channels, …), or of the tuple
+        that the network returns."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,10 @@ class LesionMask:
     maps: tuple[str, ...] = ("probability",)
 
     def make(
-        self, instances: LabelArray, spacing_mm: tuple[float, float, float]
+        self,
+        instances: LabelArray,
+        spacing_mm: tuple[float, float, float],
+        labels: Mapping[str, NDArray[Any]] = NOTHING,
     ) -> dict[str, FloatArray]:
         """The mask alone: {"mask": (1, I, J, K)}; the spacing plays no part."""
         return {"mask": (instances > 0)[None].astype(np.float32)}
@@ -80,7 +93,10 @@ class LesionLogit:
     maps: tuple[str, ...] = ("logit",)
 
     def make(
-        self, instances: LabelArray, spacing_mm: tuple[float, float, float]
+        self,
+        instances: LabelArray,
+        spacing_mm: tuple[float, float, float],
+        labels: Mapping[str, NDArray[Any]] = NOTHING,
     ) -> dict[str, FloatArray]:
         """The mask alone, as ``LesionMask`` makes it."""
         return LesionMask().make(instances, spacing_mm)
@@ -106,16 +122,19 @@ class CentersAndOffsets:
     maps: tuple[str, ...] = ("probability", "heatmap", "offset_i", "offset_j", "offset_k")
 
     def make(
-        self, instances: LabelArray, spacing_mm: tuple[float, float, float]
+        self,
+        instances: LabelArray,
+        spacing_mm: tuple[float, float, float],
+        labels: Mapping[str, NDArray[Any]] = NOTHING,
     ) -> dict[str, FloatArray]:
         """{"mask": (1, I, J, K), "heatmap": (1, I, J, K), "offsets": (3, I, J, K)}."""
-        labels, centers_vox = centers_of_mass(instances)
+        found, centers_vox = centers_of_mass(instances)
         return {
             "mask": (instances > 0)[None].astype(np.float32),
             "heatmap": center_heatmap(
                 centers_vox, instances.shape, spacing_mm, sigma_mm=self.sigma_mm
             )[None],
-            "offsets": offsets_to_centers(instances, labels, centers_vox),
+            "offsets": offsets_to_centers(instances, found, centers_vox),
         }
 
     def activate(self, output: torch.Tensor) -> torch.Tensor:
@@ -211,12 +230,3 @@ def offsets_to_centers(
     for axis, index in enumerate(where):
         offsets[axis][where] = centers_vox[row, axis] - index
     return offsets
-
-
-def instances_of(mask: LabelArray) -> NDArray[np.int32]:
-    """Components of a mask as instances, for scans whose lesions nobody told apart.
-
-    Corners touch: 26 neighbors. So a confluent lesion counts as one.
-    """
-    labels, _ = ndimage.label(mask > 0, structure=np.ones((3, 3, 3)))
-    return labels.astype(np.int32)  # type: ignore[no-any-return]

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionwise.change.features import FeatureTable
+from lesionwise.instances.reference import reference_of
 from lesionwise.io.files import atomic_path, write_json
-from lesionwise.learning.dataset import reference_of
-from lesionwise.methods.parts import deal
+from lesionwise.methods.members import deal
 from lesionwise.methods.tidy import Tidy
 from lesionwise.types import (
     Finds,
@@ -23,6 +23,7 @@ from lesionwise.types import (
     InputError,
     LabelArray,
     LesionMaps,
+    Method,
     Predictor,
     RunContext,
     Study,
@@ -81,6 +82,15 @@ class CandidateMethod:
     decide: Decision
     tidy: Tidy | None = None
     finds: Finds = "new"
+
+    @property
+    def uses_validation(self) -> bool:
+        """False: nothing is chosen by validation studies."""
+        return False
+
+    def members(self) -> tuple[Method, ...]:
+        """None."""
+        return ()
 
     def fit(self, data: TrainingData, run: RunContext) -> None:
         """Fit the decision on the training studies.

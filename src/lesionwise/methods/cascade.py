@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lesionwise.methods.parts import (
+from lesionwise.methods.members import (
     chosen,
     deal,
     fit_once,
@@ -41,11 +41,13 @@ class AddMaps:
         name: of the scan that is appended, such as ``flair_lesions``.
         auxiliary: name of the set of ``data.auxiliary`` to learn from. None, or a set that is
             absent or empty, learns from the training studies.
-        folds: 2 or more deals the subjects of the training studies into so many parts (fewer
-            where there are fewer subjects) and learns one method without each; a training
-            study then gets the maps of the method that has not seen its subject, any other
-            study their mean. Below 2, one method learns from all and makes all maps. A method
-            that learned from an auxiliary set has seen no training study and needs no parts.
+        folds: the subjects of the training studies are dealt into so many parts (fewer where there
+            are fewer subjects), and one method learns without each; a training study then gets
+            the maps of the method that has not seen its subject, any other study their mean.
+            A method that learned from an auxiliary set has seen no training study and needs no
+            parts.
+            Below 2, one method learns from all and makes all maps: what follows is then trained
+            on maps that are better than those of new patients.
         per_visit: True shows the method one visit at a time, all of them in training too (those
             with a lesion mask), and every visit gets its map; False shows it the whole study
             and the last visit alone gets the map.
@@ -54,8 +56,12 @@ class AddMaps:
     method: Method
     name: str
     auxiliary: str | None = None
-    folds: int = 0
+    folds: int = 4
     per_visit: bool = True
+
+    def members(self) -> tuple[Method, ...]:
+        """The method."""
+        return (self.method,)
 
     def __call__(self, study: Study) -> Study:
         """Refuse: the step has to be fitted or loaded first."""
@@ -153,8 +159,6 @@ class VisitDifference:
     Attributes:
         scan: which scan, such as the maps of ``AddMaps``.
         name: of the difference.
-
-    Used by B20.
     """
 
     scan: str
@@ -176,7 +180,7 @@ class VisitDifference:
 class LastVisitOnly:
     """A step that leaves out all visits but the last; what changed is kept.
 
-    For a method that sees the past through maps of the last visit alone (B20).
+    For a method that sees the past through maps of the last visit alone.
     """
 
     def __call__(self, study: Study) -> Study:

@@ -17,6 +17,7 @@ from lesionwise.io.space import on_grid
 from lesionwise.types import (
     InputError,
     LesionMaps,
+    Method,
     Predictor,
     RunContext,
     Study,
@@ -55,6 +56,15 @@ class ExternalMethod:
     def __post_init__(self) -> None:
         if "{output}" not in self.command and "{folder}" not in self.command:
             raise ValueError("the command has to name {output} or {folder}")
+
+    @property
+    def uses_validation(self) -> bool:
+        """False: nothing is chosen by validation studies."""
+        return False
+
+    def members(self) -> tuple[Method, ...]:
+        """None."""
+        return ()
 
     def fit(self, data: TrainingData, run: RunContext) -> None:
         """Learn nothing."""

@@ -1,239 +1,250 @@
-"""A network trained with Lightning on random patches, applied window by window."""
+"""A network trained with Lightning on samples of any kind, applied window by window."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import logging
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.special import expit
 from torch import nn
+from torch.utils.data import DataLoader
 
 from lesionwise.inference.devices import device_of, devices_of, supports_bfloat16
 from lesionwise.inference.openvino import OpenVinoNetwork, has_openvino
-from lesionwise.inference.weights import INITIAL, WEIGHTS, read_weights, save_weights
-from lesionwise.inference.window import SlidingWindow, sliding_window_inference
-from lesionwise.learning.dataset import PatchDataset, channels, reference_of
-from lesionwise.learning.intensity_transforms import (
-    IntensityTransform,
-    LesionContrast,
-    other_scanners,
+from lesionwise.inference.views import MonteCarlo, Planes
+from lesionwise.inference.weights import (
+    INITIAL,
+    WEIGHTS,
+    read_initial,
+    read_weights,
+    save_weights,
 )
-from lesionwise.learning.losses import Loss
-from lesionwise.learning.normalization import WholeVolume
-from lesionwise.learning.optimizers import AdamW, Optimizer
-from lesionwise.learning.samplers import EpochSampler, PatchSampling, Sampling
-from lesionwise.learning.schedules import CosineAnnealing, EarlyStopping, Schedule
-from lesionwise.learning.spatial_transforms import SpatialAugmentation
+from lesionwise.inference.window import SlidingWindow, call_network, sliding_window_inference
+from lesionwise.learning.channels import channels
+from lesionwise.learning.normalization import Normalizer
+from lesionwise.learning.objective import Objective
+from lesionwise.learning.optimization import Optimization
+from lesionwise.learning.parts import Part
+from lesionwise.learning.samplers import EpochSampler
+from lesionwise.learning.samples import NumberedSamples, Reading, Samples
 from lesionwise.learning.targets import Targets
+from lesionwise.methods.members import fit_once
 from lesionwise.methods.selection import Selection
 from lesionwise.networks.blocks import start_from
 from lesionwise.types import (
-    Finds,
+    BoolArray,
     InputError,
     LesionMaps,
+    Method,
     Predictor,
     Progress,
     RunContext,
+    Shape,
     Study,
     TrainingData,
     silent,
 )
 
-Computes = Callable[[torch.Tensor], torch.Tensor]
+Apply = Callable[..., Any]
 UNSEEN_LOGIT = np.float32(-16.0)
 """A probability of 1e-7, where no window looked."""
 
 
 @dataclass(frozen=True)
-class NetworkMethod:
-    """One network, one loss.
+class Inference:
+    """How a trained network is applied to a study.
 
     Attributes:
-        network: builds the untrained network.
-        scans: channels of each visit, in order.
-        targets: what the heads learn, and what they mean.
-        loss: cost of the output against the targets.
-        learning_rate: at the start.
-        epochs: to train.
-        patch_size_vox: along i, j, k; multiples of what the network's pooling asks for.
-        batch_size: patches per step.
-        patches_per_epoch: an epoch is this many patches.
-        finds: what is learned: the last visit's lesions, or the new ones among them.
-        sampling: where patches lie.
-        spatial, intensity: augmentation; None leaves it out.
-        lesion_contrast: how often and how far lesions are dimmed; by default never.
-        weight_decay: as the optimizer takes it.
-        warmup: share of the training over which the rate rises.
-        optimizer: None is ``AdamW()``.
-        schedule: of the learning rate; None is ``CosineAnnealing()``.
-        stop: ends the training early; None never does.
-        whole_volume: augments and normalizes volumes, not patches; prediction normalizes alike.
-        sync_batch_norm: True takes a batch's statistics over all devices that train together.
-        validate_every: epochs between validations.
-        selection: which of the best weights by validation Dice becomes the model.
-        window: how a volume is covered in prediction.
-        validation_window: the same while training.
-        precision: of the training's convolutions: "bfloat16" takes effect where the processor
-            computes it natively. Weights and losses are float32 in any case.
+        window: how a volume is covered.
+        size_vox: of a window; None takes the patch of the training.
+        planes: the axes that are moved last in turn, for networks on planes; None keeps the axes.
+        dropout: predictions with dropout left on, averaged within each window; None leaves it off.
+        normalize: of each channel of the whole volume, in training after its augmentation too.
+    """
+
+    window: SlidingWindow = field(default_factory=SlidingWindow)
+    size_vox: Shape | None = None
+    planes: Planes | None = None
+    dropout: MonteCarlo | None = None
+    normalize: Normalizer | None = None
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a training computes with.
+
+    Attributes:
+        precision: of convolutions: "bfloat16" takes effect where the processor computes it
+            natively. Weights and losses are float32 in any case.
+        sync_batch_norm: take a batch's statistics over all devices that train together.
+    """
+
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    sync_batch_norm: bool = False
+
+
+@dataclass(frozen=True)
+class NetworkMethod:
+    """One network: its data, its objective, the modules beside it, and how it is applied.
+
+    Attributes:
+        network: builds the untrained network (``lesionwise.networks`` says what it must keep to).
+        scans: its channels, as ``learning.channels`` names them.
+        samples: where batches come from.
+        objective: what is minimized, and what the output means.
+        optimization: optimizer, learning rate, length.
+        finds: the reference: "lesions" of the last visit, "new" ones among them, or a name.
+        parts: modules beside the network, trained first, together with it, frozen or moved.
+        inference: how it is applied.
+        selection: how it is validated, and which of the best weights becomes the model.
+        runtime: precision and devices.
     """
 
     network: Callable[[], nn.Module]
     scans: tuple[str, ...]
-    targets: Targets
-    loss: Loss
-    learning_rate: float
-    epochs: int
-    patch_size_vox: tuple[int, int, int]
-    batch_size: int
-    patches_per_epoch: int
-    finds: Finds = "lesions"
-    sampling: Sampling = field(default_factory=PatchSampling)
-    spatial: SpatialAugmentation | None = field(default_factory=SpatialAugmentation)
-    intensity: IntensityTransform | None = field(default_factory=other_scanners)
-    lesion_contrast: LesionContrast = field(default_factory=LesionContrast)
-    weight_decay: float = 0.0
-    warmup: float = 0.0
-    optimizer: Optimizer | None = None
-    schedule: Schedule | None = None
-    stop: EarlyStopping | None = None
-    whole_volume: WholeVolume | None = None
-    sync_batch_norm: bool | None = None
-    validate_every: int = 5
+    samples: Samples
+    objective: Objective
+    optimization: Optimization
+    finds: str = "lesions"
+    parts: tuple[Part, ...] = ()
+    inference: Inference = field(default_factory=Inference)
     selection: Selection = field(default_factory=Selection)
-    window: SlidingWindow = field(default_factory=SlidingWindow)
-    validation_window: SlidingWindow = field(default_factory=lambda: SlidingWindow(overlap=0.25))
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    runtime: Runtime = field(default_factory=Runtime)
+
+    @property
+    def uses_validation(self) -> bool:
+        """True: the weights with the best validation scores are taken."""
+        return True
+
+    def members(self) -> tuple[Method, ...]:
+        """The methods that train parts first."""
+        return tuple(part.first for part in self.parts if part.first is not None)
+
+    @property
+    def reading(self) -> Reading:
+        return Reading(self.scans, self.finds, self.inference.normalize)
+
+    @property
+    def targets(self) -> Targets:
+        """What the output means.
+
+        Raises:
+            InputError: If the network is trained for its weights alone.
+        """
+        if self.objective.targets is None:
+            raise InputError("this network was trained for its weights alone; it predicts nothing")
+        return self.objective.targets
 
     def fit(self, data: TrainingData, run: RunContext) -> None:
         """Train, choose among the best weights, and leave ``model.safetensors``.
 
         ``run.folder`` also gets ``log.csv`` (a row per epoch), ``training.json`` (a summary),
-        ``candidates/`` and ``checkpoints/``, from which a killed training goes on.
+        ``candidates/`` and ``checkpoints/``, from which a killed training goes on, and for each
+        part that is trained first a folder of its name.
 
         Raises:
-            InputError: If there is nothing to learn from, or a study lacks a scan or a mask.
+            InputError: If there is nothing to learn from, a study lacks a scan or a reference, or
+                the folder cannot be written.
         """
-        if not any(reference_of(study, self.finds).any() for study in data.training):
-            raise InputError("no lesion lies in the training studies: there is nothing to learn")
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning\.")
-            import lightning as L  # noqa: N812
-            from lightning.pytorch.callbacks import ModelCheckpoint
+        from lesionwise.learning import loop  # imports Lightning
 
-            from lesionwise.learning import module
-
-        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-        device, together = devices_of(run.device)
+        device, devices = devices_of(run.device)
         run.folder.mkdir(parents=True, exist_ok=True)
-        torch.manual_seed(run.seed)
-        network = self.network().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        start_from(network, self.targets.first_guess)
-        if (run.folder / INITIAL).is_file():
-            read_weights(network, run.folder / INITIAL)
-        loader = self._batches(data.training, run)
-        course = module.Course(
-            folder=run.folder,
-            epochs=self.epochs,
-            max_minutes=run.max_minutes,
-            validate=Validation(self, data.validation) if len(data.validation) else None,
-            validate_every=self.validate_every,
+        training = self.samples.open(data, self.reading, self.objective, run.seed)
+        run = self._train_parts_first(data, run)
+        network, parts = self._built(run)
+        use_bf16 = self.runtime.precision == "bfloat16" and supports_bfloat16(device)
+        setup = loop.Setup(
+            network=network,
+            parts=parts,
+            objective=self.objective,
+            optimization=self.optimization,
+            validate=self._validation(data),
+            validation_loss=self._validation_batches(data, run),
+            validate_every=self.selection.every,
             keep=self.selection.top_k,
-            progress=run.progress if len(together) == 1 else silent,
             ranked_by=self.selection.ranked_by,
-            stop=self.stop,
-        )
-        checkpoints = run.folder / "checkpoints"
-        last = checkpoints / "last.ckpt"
-        low = self.precision == "bfloat16" and supports_bfloat16(device)
-        trainer = L.Trainer(
+            precision="bf16-mixed" if use_bf16 else "32-true",
+            sync_batch_norm=self.runtime.sync_batch_norm,
             accelerator="gpu" if device.type == "cuda" else "cpu",
-            devices=together if device.type == "cuda" else len(together),
-            strategy="auto" if len(together) == 1 else "ddp_spawn",
-            sync_batchnorm=bool(self.sync_batch_norm) and len(together) > 1,
-            use_distributed_sampler=False,
-            max_epochs=self.epochs,
-            min_epochs=0,
-            precision="bf16-mixed" if low else "32-true",
-            callbacks=[
-                course,
-                ModelCheckpoint(
-                    checkpoints,
-                    filename="last",
-                    save_on_train_epoch_end=True,
-                    enable_version_counter=False,
-                ),
-            ],
-            logger=_logger(run.folder),
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            log_every_n_steps=10,
+            devices=devices,
         )
-        optimization = module.Optimization(
-            self.learning_rate,
-            self.weight_decay,
-            self.warmup,
-            self.optimizer or AdamW(),
-            self.schedule or CosineAnnealing(),
+        outcome = loop.fit(
+            setup,
+            _loader(training, self.samples.batch_size, training.per_epoch, run.workers),
+            run.folder,
+            resume=run.resume,
+            max_minutes=run.max_minutes,
+            on_progress=run.progress if len(devices) == 1 else silent,
         )
-        learner = module.Learner(network, self.loss, optimization)
-        resume_from = str(last) if run.resume and last.exists() else None
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning\.")
-            trainer.fit(learner, loader, ckpt_path=resume_from)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
-        if len(together) > 1:  # what the processes counted lies in their checkpoint alone
-            course.load_state_dict(module.course_of(last))
-        chosen = self._choose(course.candidates, data.validation, network, device, run)
-        save_weights(network, run.folder / WEIGHTS)
-        module.write_log_table(run.folder)
+        modules = {part.name: module for part, module in parts}
+        chosen = self._choose(outcome.candidates, data.validation, network, modules, device, run)
+        save_weights(network, run.folder / WEIGHTS, modules)
         summary = {
-            "epochs": len(course.history),
-            "steps": course.steps,
-            "patches": course.steps * self.batch_size * len(together),
-            "minutes": round(course.minutes, 2),
+            "epochs": outcome.epochs,
+            "steps": outcome.steps,
+            "patches": outcome.steps * self.samples.batch_size * len(devices),
+            "minutes": round(outcome.minutes, 2),
             "max_minutes": run.max_minutes,
             "training_studies": len(data.training),
             "validation_studies": len(data.validation),
             "device": str(device),
-            "devices": len(together),
-            "precision": "bfloat16" if low else "float32",
+            "devices": len(devices),
+            "precision": "bfloat16" if use_bf16 else "float32",
             "threads": torch.get_num_threads(),
             "parameters": sum(p.numel() for p in network.parameters()),
             "chosen": chosen,
         }
         (run.folder / "training.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
 
-    def _batches(
-        self, studies: Sequence[Study], run: RunContext
-    ) -> torch.utils.data.DataLoader[dict[str, torch.Tensor]]:
-        patches = PatchDataset(
-            studies,
-            self.scans,
-            self.targets,
-            self.patch_size_vox,
-            self.sampling,
-            self.spatial,
-            self.intensity,
-            run.seed,
-            self.lesion_contrast,
-            self.finds,
-            self.whole_volume,
-        )
-        return torch.utils.data.DataLoader(
-            patches,
-            batch_size=self.batch_size,
-            sampler=EpochSampler(self.patches_per_epoch),
-            num_workers=run.workers,
-            persistent_workers=run.workers > 0,
+    def _train_parts_first(self, data: TrainingData, run: RunContext) -> RunContext:
+        """Train what is trained first, each in a folder of its name; the time limit is shared."""
+        first = [part for part in self.parts if part.first is not None]
+        if not first:
+            return run
+        if run.max_minutes is not None:
+            run = replace(run, max_minutes=run.max_minutes / (1 + len(first)))
+        for part in first:
+            assert part.first is not None
+            fit_once(part.first, data, replace(run, folder=run.folder / part.name))
+        return run
+
+    def _built(self, run: RunContext) -> tuple[nn.Module, list[tuple[Part, nn.Module]]]:
+        """The network and its parts as a training begins with them."""
+        torch.manual_seed(run.seed)
+        network = _fast(self.network())
+        if self.objective.targets is not None:
+            start_from(network, self.objective.targets.first_guess)
+        if (run.folder / INITIAL).is_file():
+            read_initial(network, run.folder / INITIAL)
+        built = []
+        for part in self.parts:
+            module = _fast(part.build(network))
+            if part.first is not None:
+                read_weights(module, run.folder / part.name / WEIGHTS)
+            built.append((part, module))
+        return network, built
+
+    def _validation(self, data: TrainingData) -> Validation | None:
+        if not len(data.validation) or self.objective.targets is None:
+            return None
+        return Validation(self, data.validation)
+
+    def _validation_batches(self, data: TrainingData, run: RunContext) -> DataLoader[Any] | None:
+        wanted = self.selection.loss_samples
+        if not wanted or not len(data.validation):
+            return None
+        opened = self.samples.open(data, self.reading, self.objective, run.seed, validation=True)
+        count = min(wanted, opened.per_epoch)
+        return DataLoader(
+            torch.utils.data.Subset(opened, range(count)),  # type: ignore[arg-type]
+            batch_size=min(count, self.samples.batch_size),
         )
 
     def load(self, run: RunContext) -> Predictor:
@@ -241,28 +252,32 @@ class NetworkMethod:
         return self.with_weights(run.folder / WEIGHTS, run.device, run.progress)
 
     def with_weights(
-        self, weights: Path, device: str = "auto", progress: Progress = lambda s, d, t: None
+        self, weights: Path, device: str = "auto", progress: Progress = silent
     ) -> NetworkPredictor:
         """A predictor with the weights of a safetensors file.
 
         Raises:
-            InputError: If the file is missing, malformed, or of another network.
+            InputError: If the file is missing, malformed, or of another network; if the network
+                predicts nothing.
         """
+        targets = self.targets
         network = self.network()
         read_weights(network, weights)
         chosen = device_of(device)
-        network = network.to(chosen, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
-        computes: Computes = network
-        if self.window.engine == "openvino" and chosen.type == "cpu" and has_openvino():
-            low = self.window.precision == "bfloat16" and supports_bfloat16(chosen)
-            computes = OpenVinoNetwork(network, use_bf16=low)
-        return NetworkPredictor(self, network, chosen, self.window, progress, computes)
+        network = _fast(network).to(chosen).eval()
+        window = self.inference.window
+        infer: nn.Module | OpenVinoNetwork = network
+        if window.engine == "openvino" and chosen.type == "cpu" and has_openvino():
+            low = window.precision == "bfloat16" and supports_bfloat16(chosen)
+            infer = OpenVinoNetwork(network, use_bf16=low)
+        return NetworkPredictor(self, targets, network, chosen, window, progress, infer)
 
     def _choose(
         self,
         candidates: Sequence[Mapping[str, Any]],
         validation: Sequence[Study],
         network: nn.Module,
+        parts: Mapping[str, nn.Module],
         device: torch.device,
         run: RunContext,
     ) -> dict[str, Any]:
@@ -274,10 +289,10 @@ class NetworkMethod:
         for done, candidate in enumerate(candidates):
             run.progress("selection", done, len(candidates))
             read_weights(network, run.folder / "candidates" / candidate["file"])
-            predictor = NetworkPredictor(self, network, device, self.validation_window)
+            predictor = self.predictor(network, device)
             scored.append(self.selection.score(predictor, validation, self.finds))
         best = self.selection.best(scored)
-        read_weights(network, run.folder / "candidates" / candidates[best]["file"])
+        read_weights(network, run.folder / "candidates" / candidates[best]["file"], parts)
         return {
             "epoch": candidates[best]["epoch"],
             "why": self.selection.reason(len(candidates)),
@@ -286,20 +301,25 @@ class NetworkMethod:
             ],
         }
 
+    def predictor(self, network: nn.Module, device: torch.device) -> NetworkPredictor:
+        """The network as it is, applied as validation does."""
+        return NetworkPredictor(self, self.targets, network, device, self.selection.window)
+
 
 @dataclass(frozen=True, eq=False)
 class NetworkPredictor:
     """A trained network, ready for prepared studies.
 
-    ``computes`` takes the network's place in computing; None is the network itself.
+    ``infer`` takes the network's place in computing; None is the network itself.
     """
 
     method: NetworkMethod
+    targets: Targets
     network: nn.Module
     device: torch.device
     window: SlidingWindow
-    progress: Progress = lambda stage, done, total: None
-    computes: Computes | None = None
+    progress: Progress = silent
+    infer: Apply | None = None
 
     def __call__(self, study: Study) -> LesionMaps:
         """Lesion maps on the grid of the study's last visit.
@@ -307,35 +327,71 @@ class NetworkPredictor:
         Raises:
             InputError: If a visit lacks a scan that the method needs.
         """
-        method = self.method
-        images = channels(study, method.scans)
-        if method.whole_volume is not None:
-            images = [method.whole_volume.normalize(image) for image in images]
+        images = channels(study, self.method.scans)
+        normalize = self.method.inference.normalize
+        if normalize is not None:
+            images = [normalize(image) for image in images]
         visit = study.followup
-        computes = self.computes or self.network
-        maps = sliding_window_inference(
-            lambda patches: method.targets.activate(computes(patches)),
-            images,
-            None if visit.brain is None else visit.brain.array,
-            method.patch_size_vox,
-            method.targets.maps,
-            self.window,
-            self.device,
-            on_progress=lambda done, total: self.progress("windows", done, total),
-        )
-        named = dict(zip(method.targets.maps, maps, strict=True))
-        extra = {}
+        grid = next(iter(visit.scans.values())).grid
+        maps = self._maps(images, None if visit.brain is None else visit.brain.array, study)
+        named = dict(zip(self.targets.maps, maps, strict=True))
+        extra = {name: named[name] for name in named if name not in KNOWN_MAPS}
         if "logit" in named:  # exactly 0 is what no window saw
             logit = np.where(named["logit"] == 0, UNSEEN_LOGIT, named["logit"])
             named["probability"] = expit(logit)
-            extra = {"logits": logit}
+            extra = {**extra, "logits": logit}
         return LesionMaps(
             probability=named["probability"],
-            grid=visit.scans[method.scans[0]].grid,
+            grid=grid,
             center_heatmap=named.get("heatmap"),
-            offsets_vox=maps[-3:] if "offset_i" in named else None,
+            offsets_vox=np.stack([named[f"offset_{axis}"] for axis in "ijk"])
+            if "offset_i" in named
+            else None,
             extra=extra,
         )
+
+    def _maps(
+        self, images: list[NDArray[Any]], brain: BoolArray | None, study: Study
+    ) -> NDArray[np.float32]:
+        """(M, I, J, K): every map of the targets."""
+        inference, names = self.method.inference, self.targets.maps
+        size = inference.size_vox or self.method.samples.size_vox
+        infer = self.infer or self.network
+        scan = self.method.scans[0].partition("@")[0]
+        holder = study.followup if scan in study.followup.scans else study.baseline
+        spacing_mm = holder.scans[scan].grid.spacing_mm
+
+        def predict(
+            images: Sequence[NDArray[Any]],
+            brain: BoolArray | None,
+            spacing_mm: tuple[float, float, float],
+        ) -> NDArray[np.float32]:
+            conditions = {"spacing_mm": torch.tensor(spacing_mm)}
+
+            def activated(patches: torch.Tensor) -> torch.Tensor:
+                return self.targets.activate(call_network(infer, patches, conditions))
+
+            apply: Callable[[torch.Tensor], torch.Tensor] = activated
+            if inference.dropout is not None:
+                apply = inference.dropout.around(self.network, activated)
+            return sliding_window_inference(
+                apply,
+                images,
+                brain,
+                size,
+                names,
+                self.window,
+                self.device,
+                seed=None if inference.dropout is None else inference.dropout.seed,
+                on_progress=lambda done, total: self.progress("windows", done, total),
+            )
+
+        if inference.planes is None:
+            return predict(images, brain, spacing_mm)
+        return inference.planes(predict, images, brain, spacing_mm, names)
+
+
+KNOWN_MAPS = ("probability", "logit", "heatmap", "offset_i", "offset_j", "offset_k")
 
 
 @dataclass(frozen=True, eq=False)
@@ -355,7 +411,7 @@ class Validation:
         """
         method = self.method
         device = next(network.parameters()).device
-        predictor = NetworkPredictor(method, network, device, method.validation_window)
+        predictor = method.predictor(network, device)
         together = torch.distributed.is_available() and torch.distributed.is_initialized()
         rank = torch.distributed.get_rank() if together else 0
         world = torch.distributed.get_world_size() if together else 1
@@ -372,9 +428,23 @@ class Validation:
         return {name: float(np.mean([r[name] for r in rows if name in r])) for name in names}
 
 
-def _logger(folder: Path) -> Any:
-    if importlib.util.find_spec("tensorboard") is None:
-        return False
-    from lightning.pytorch.loggers import TensorBoardLogger
+def _fast(network: nn.Module) -> nn.Module:
+    """The module with its convolutions in the memory format in which they are fast."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+            module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
-    return TensorBoardLogger(folder, name="tensorboard", version="")
+
+def _loader(
+    samples: NumberedSamples, batch_size: int, per_epoch: int, workers: int
+) -> DataLoader[Any]:
+    return DataLoader(
+        samples,  # type: ignore[arg-type]  # numbered without an end
+        batch_size=batch_size,
+        sampler=EpochSampler(per_epoch),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )

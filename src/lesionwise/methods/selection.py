@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from lesionwise.inference.window import SlidingWindow
 from lesionwise.instances.components import ConnectedComponents
-from lesionwise.learning.dataset import reference_of
+from lesionwise.instances.reference import reference_of
 from lesionwise.metrics.case import Options, evaluate_case
-from lesionwise.types import BoolArray, Finds, Instances, Predictor, Refine, Study, ToInstances
+from lesionwise.types import BoolArray, Instances, Predictor, Refine, Study, ToInstances
 
 METRICS: Mapping[str, int] = {
     "lesion_precision": 1,
@@ -37,10 +38,17 @@ class Selection:
         top_k: how many weights by validation Dice are compared; 1 takes the best Dice.
         threshold: the mask is probability > threshold.
         to_instances: tells lesions apart; None compares masks alone, which is ``top_k`` 1.
-        refine: filters on lesions, applied to both sides.
+        refine: filters on lesions, applied to both sides, as in evaluation. Departure: ConfLUNet,
+            section 3.3, speaks of predictions; with the reference unfiltered, each of its small
+            lesions would count as missed however good the weights are, and a weight that keeps
+            specks would win.
         by: the scores whose sum ranks weights while training: ``dsc``, ``soft_dsc`` (of the
             probabilities) or any key of ``metrics.case``, for which components of the mask are
             the lesions; None is ``dsc`` alone.
+        every: epochs between validations; the last epoch is always validated.
+        window: how validation covers a volume.
+        loss_samples: samples of the validation studies, without augmentation, whose mean loss is
+            ``validation_loss`` of every epoch's row of the log; 0 computes none.
 
     Source: document 001, section 3.4: all validation metrics for the ten models with the
     highest Dice. How they are weighed against each other it does not say.
@@ -51,12 +59,15 @@ class Selection:
     to_instances: ToInstances | None = None
     refine: tuple[Refine, ...] = ()
     by: tuple[str, ...] | None = None
+    every: int = 5
+    window: SlidingWindow = field(default_factory=lambda: SlidingWindow(overlap=0.25))
+    loss_samples: int = 0
 
     @property
     def ranked_by(self) -> tuple[str, ...]:
         return self.by or ("dsc",)
 
-    def scores_of_one(self, predictor: Predictor, study: Study, finds: Finds) -> dict[str, float]:
+    def scores_of_one(self, predictor: Predictor, study: Study, finds: str) -> dict[str, float]:
         """``dsc``, and what ranks weights, of one study; undefined scores are absent.
 
         Where neither side has a voxel, ``dsc`` is 1.
@@ -81,7 +92,7 @@ class Selection:
         return scores
 
     def score(
-        self, predictor: Predictor, validation: Sequence[Study], finds: Finds = "lesions"
+        self, predictor: Predictor, validation: Sequence[Study], finds: str = "lesions"
     ) -> dict[str, float]:
         """Each metric's mean over the studies where it is defined; without any it is absent."""
         if self.to_instances is None or self.top_k == 1:

@@ -17,15 +17,21 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import expit
 
-from lesionwise.metrics.statistics import Floats, Interval, Values, defined, wilson
+from lesionwise.metrics.statistics import Floats, Interval, Values, of_kept, patient_means, wilson
 
 
 @dataclass(frozen=True)
 class BlandAltman:
     """Agreement of a measurement with a reference over cases (Bland and Altman 1986, 1999).
 
+    Where patients have several cases, the bias is the mean over patients, and the limits hold for
+    a single case: their variance is that between patients plus that within them (Bland and Altman
+    2007, by analysis of variance).
+
     Attributes:
-        bias: mean of measured - reference, with its t interval.
+        n: patients; cases, where each is a patient of its own.
+        bias: mean of measured - reference, with its t interval over patients.
+        sd: standard deviation of the difference of one case.
         lower, upper: limits of agreement, bias -+ 1.96 SD at the 95 % level, each with an
             interval by the delta method: variance SD² · (1/n + z²/(2(n - 1))).
         slope: change of the difference per unit of the mean of the two, by least squares,
@@ -65,7 +71,7 @@ class DetectionByVolume:
     Attributes:
         bins: ranges of volume that hold about equally many lesions, ascending.
         slope: of the logit of detection per tenfold volume; None where there is no fit.
-        slope_ci: 95 % interval, with standard errors clustered by case where cases are given.
+        slope_ci: 95 % interval, with standard errors clustered by patient where patients are given.
         intercept: logit of detection at 1 mm³.
         volume_at_half_mm3: volume found with probability one half; None where the fitted
             probability does not rise or crosses one half beyond the volumes seen.
@@ -89,10 +95,18 @@ class DetectionByVolume:
         return np.asarray(expit(logit))
 
 
-def bland_altman(reference: Values, measured: Values, level: float = 0.95) -> BlandAltman | None:
-    """Bias and limits of agreement of paired measurements; None for fewer than two pairs.
+def bland_altman(
+    reference: Values,
+    measured: Values,
+    patients: Sequence[str] | None = None,
+    level: float = 0.95,
+) -> BlandAltman | None:
+    """Bias and limits of agreement of paired measurements; None for fewer than two patients.
 
     Pairs with an undefined member are left out.
+
+    Args:
+        patients: whose case each pair is; None makes each case a patient of its own.
 
     Raises:
         ValueError: If the two are not of the same length.
@@ -102,12 +116,13 @@ def bland_altman(reference: Values, measured: Values, level: float = 0.95) -> Bl
     if len(a) != len(b):
         raise ValueError(f"paired values must be as many, got {len(a)} and {len(b)}")
     both = np.isfinite(a) & np.isfinite(b)
+    whose = of_kept(patients, both)
     a, b = a[both], b[both]
-    n = len(a)
+    difference, mean = patient_means(b - a, whose), patient_means((a + b) / 2, whose)
+    n = len(difference)
     if n < 2:
         return None
-    difference, mean = b - a, (a + b) / 2
-    bias, sd = float(difference.mean()), float(difference.std(ddof=1))
+    bias, sd = float(difference.mean()), _sd_of_one(b - a, whose)
     z = float(stats.norm.ppf((1 + level) / 2))
     t = float(stats.t.ppf((1 + level) / 2, n - 1))
     limit_error = sd * math.sqrt(1 / n + z**2 / (2 * (n - 1)))
@@ -121,7 +136,7 @@ def bland_altman(reference: Values, measured: Values, level: float = 0.95) -> Bl
     return BlandAltman(
         n=n,
         bias=bias,
-        bias_ci=_around(bias, t * sd / math.sqrt(n)),
+        bias_ci=_around(bias, t * float(difference.std(ddof=1)) / math.sqrt(n)),
         sd=sd,
         lower=lower,
         lower_ci=_around(lower, t * limit_error),
@@ -136,30 +151,30 @@ def bland_altman(reference: Values, measured: Values, level: float = 0.95) -> Bl
 def detection_by_volume(
     volumes_mm3: Sequence[float] | Floats,
     detected: Sequence[bool] | NDArray[np.bool_],
-    cases: Sequence[str] | None = None,
+    patients: Sequence[str] | None = None,
     *,
     bins: int = 8,
 ) -> DetectionByVolume:
     """Detection probability of reference lesions against their volume.
 
     The curve is a logistic regression on log10 of the volume. Lesions of one patient
-    resemble each other, so with ``cases`` the standard errors are clustered by case.
+    resemble each other, so with ``patients`` the standard errors are clustered by patient.
     Bins hold about equally many lesions; equal volumes never fall into two bins.
 
     Args:
         volumes_mm3: (n,) positive volumes of reference lesions.
         detected: (n,) whether each was found.
-        cases: the case of each lesion.
+        patients: whose lesion each is.
 
     Raises:
         ValueError: If a volume is not positive or the lengths differ.
     """
     volumes = np.asarray(volumes_mm3, dtype=np.float64)
     found = np.asarray(detected, dtype=bool)
-    if len(volumes) != len(found) or (cases is not None and len(cases) != len(volumes)):
-        raise ValueError("volumes, detections and cases must be as many")
-    if len(volumes) and volumes.min() <= 0:
-        raise ValueError("lesion volumes must be positive")
+    if len(volumes) != len(found) or (patients is not None and len(patients) != len(volumes)):
+        raise ValueError("volumes, detections and patients must be as many")
+    if not (np.isfinite(volumes).all() and (volumes > 0).all()):
+        raise ValueError("lesion volumes must be positive and finite")
     n, total = len(found), int(found.sum())
     table = _bins(volumes, found, bins)
     reason = _no_fit(volumes, found)
@@ -169,8 +184,8 @@ def detection_by_volume(
 
     design = sm.add_constant(np.log10(volumes))
     model = sm.GLM(found.astype(np.float64), design, family=sm.families.Binomial())
-    clustered = cases is not None and len(set(cases)) > 1
-    groups = np.unique(np.asarray(cases), return_inverse=True)[1] if clustered else None
+    clustered = patients is not None and len(set(patients)) > 1
+    groups = np.unique(np.asarray(patients), return_inverse=True)[1] if clustered else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # convergence is checked below
         try:
@@ -196,14 +211,22 @@ def detection_by_volume(
     )
 
 
-def relative_differences(reference: Values, measured: Values) -> Floats:
-    """(measured - reference) / reference over the pairs whose reference is not 0."""
-    pairs = [
-        (r, m)
-        for r, m in zip(reference, measured, strict=True)
-        if r is not None and m is not None and r != 0
-    ]
-    return defined([(m - r) / r for r, m in pairs])
+def _sd_of_one(differences: Floats, patients: Sequence[str] | None) -> float:
+    """Standard deviation of a single case: variance between patients plus that within them."""
+    means = patient_means(differences, patients)
+    n, total = len(means), len(differences)
+    if n == total or patients is None:
+        return float(differences.std(ddof=1))
+    row = np.unique(patients, return_inverse=True)[1]
+    size = np.bincount(row)
+    own_mean = np.bincount(row, differences) / size
+    within = float(((differences - own_mean[row]) ** 2).sum() / (total - n))
+    spread = float((size * (own_mean - differences.mean()) ** 2).sum() / (n - 1))
+    # Cases a patient where all have as many; for unequal numbers the value that makes the mean
+    # squares unbiased.
+    usual_size = (total - (size**2).sum() / total) / (n - 1)
+    between = max(0.0, (spread - within) / usual_size)
+    return math.sqrt(between + within)
 
 
 def _around(center: float, half: float) -> Interval:

@@ -11,16 +11,9 @@ from numpy.typing import NDArray
 
 from lesionwise.instances.components import DEFAULT_CONNECTIVITY, confluent_units
 from lesionwise.instances.filters import DropSmall
-from lesionwise.instances.matching import (
-    Comparison,
-    Matching,
-    Overlaps,
-    Relation,
-    Rule,
-    count_overlaps,
-    match,
-    relate,
-)
+from lesionwise.instances.limits import check_limits
+from lesionwise.instances.matching import Comparison, Matching, Relation, Rule, match, relate
+from lesionwise.instances.table import Overlaps, bounding_box, overlap_table
 from lesionwise.metrics import detection, overlap, surface
 from lesionwise.metrics.challenge import ChallengeResult, ChallengeRules, evaluate_challenge
 from lesionwise.metrics.panoptic import panoptic_scores
@@ -28,13 +21,11 @@ from lesionwise.metrics.score import Score, Undefined
 from lesionwise.types import BoolArray, Grid, InputError, Instances
 
 Value: TypeAlias = float | int | None
-EmptyPolicy: TypeAlias = Literal["agreement", "undefined", "conflunet", "panoptica"]
+EmptyPolicy: TypeAlias = Literal["agreement", "undefined"]
 
 EMPTY_POLICIES: dict[EmptyPolicy, str] = {
     "agreement": "where neither side has anything, ratios score as perfect; else 0 / 0 is null",
     "undefined": "0 / 0 is null, always",
-    "conflunet": "as the ConfLUNet authors' code, which gives every 0 / 0 a number",
-    "panoptica": "as panoptica: null where both are empty, 0 for means over no pair otherwise",
 }
 
 KEYS = (
@@ -63,18 +54,10 @@ class Options:
         min_extent_mm: lesions shorter than this along any voxel axis do not count, on both
             sides. 0 is off. The limits act on lesions: voxel metrics, distances and the
             challenge's rules see the masks as they are.
-        drop_at_min_volume: whether a lesion of exactly ``min_volume_mm3`` goes too, as in the
-            ConfLUNet authors' code.
         hd95: definition of ``hd95_mm``: see ``surface.HAUSDORFF_DEFINITIONS``.
         assd: definition of ``assd_mm``: see ``surface.AVERAGE_DEFINITIONS``.
         empty: what an empty side means: see ``EMPTY_POLICIES``.
-        epsilon: added to the denominators of lesion and confluent-unit ratios; 1e-6 in the
-            ConfLUNet authors' code.
-        ndsc_r: the reference lesion share of the volume in ``ndsc``.
         clu_connectivity: of the regions that confluent units share; 6 in the authors' code.
-        clu_dilations: times the mask grows before; the authors' "tier".
-        split_merge_share: two lesions are linked in the split and merge report when they share
-            this much of the smaller one.
         challenge: thresholds of the official evaluator.
     """
 
@@ -84,15 +67,10 @@ class Options:
     connectivity: int = DEFAULT_CONNECTIVITY
     min_volume_mm3: float = 0.0
     min_extent_mm: float = 0.0
-    drop_at_min_volume: bool = False
     hd95: surface.HausdorffDefinition = "larger_directed"
     assd: surface.AverageDefinition = "pooled"
     empty: EmptyPolicy = "agreement"
-    epsilon: float = 0.0
-    ndsc_r: float = 0.001
     clu_connectivity: int = 6
-    clu_dilations: int = 0
-    split_merge_share: float = 0.25
     challenge: ChallengeRules = field(default_factory=ChallengeRules)
 
     def __post_init__(self) -> None:
@@ -108,14 +86,8 @@ class Options:
         for name, (value, known) in choices.items():
             if value not in known:
                 raise InputError(f"{name}: {value!r} is none of {', '.join(map(str, known))}")
-        for name in ("iou_threshold", "ndsc_r", "split_merge_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name}: {getattr(self, name)} does not lie between 0 and 1")
-        if self.ndsc_r in (0, 1):
-            raise InputError(f"ndsc_r: must lie strictly between 0 and 1, not at {self.ndsc_r}")
-        for name in ("min_volume_mm3", "min_extent_mm", "epsilon", "clu_dilations"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"{name}: {getattr(self, name)} is below 0")
+        check_limits(most=1, iou_threshold=self.iou_threshold)
+        check_limits(min_volume_mm3=self.min_volume_mm3, min_extent_mm=self.min_extent_mm)
 
     @property
     def size_filter(self) -> Literal["both sides", "neither side"]:
@@ -133,20 +105,6 @@ class Options:
         }
 
 
-CONFLUNET = Options(empty="conflunet", epsilon=1e-6)
-"""As the ConfLUNet authors' code computes them."""
-
-PANOPTICA = Options(
-    matching="greedy_pairs",
-    comparison=">=",
-    iou_threshold=0.5,
-    hd95="pooled",
-    assd="mean_of_directed",
-    empty="panoptica",
-)
-"""As panoptica computes them with its defaults."""
-
-
 @dataclass(frozen=True)
 class LesionRow:
     """One lesion of either side.
@@ -156,9 +114,9 @@ class LesionRow:
         id: its label.
         volume_mm3: its volume.
         state: "TP", "FN" (reference) or "FP" (prediction).
-        matched_id: label of its partner; the lowest of several; None without one.
-        iou: with its partner, or with all partners of a reference lesion together.
-        dice: the same.
+        matched_id: label of its partner; None without one.
+        iou: with its partner.
+        dice: with its partner.
         confluent_unit: whether a reference lesion is one; None on the other side.
         relation: its part in the split and merge report.
     """
@@ -220,38 +178,32 @@ def evaluate_case(
     total = reference.labels.size
     reference, prediction = _cropped(reference, prediction)
     mask_r, mask_p = reference.labels != 0, prediction.labels != 0
-    spacing_mm, voxel_mm3 = reference.grid.spacing_mm, reference.grid.voxel_volume_mm3
+    voxel_mm3 = reference.grid.voxel_volume_mm3
     challenge = evaluate_challenge(mask_r, mask_p, voxel_mm3, options.challenge)
     scores: dict[str, Score | int] = {}
-    scores |= overlap.voxel_scores(
-        overlap.count_voxels(mask_r, mask_p, total), voxel_mm3, options.ndsc_r
-    )
-    scores |= _distance_scores(mask_r, mask_p, spacing_mm, options)
+    scores |= overlap.voxel_scores(overlap.count_voxels(mask_r, mask_p, total), voxel_mm3)
+    scores |= _distance_scores(mask_r, mask_p, reference.grid.axes_mm, options)
     if options.size_filter == "both sides":
-        drop = DropSmall(
-            options.min_volume_mm3, options.min_extent_mm, options.drop_at_min_volume, False
-        )
+        drop = DropSmall(options.min_volume_mm3, options.min_extent_mm, relabel=False)
         reference, prediction = drop(reference), drop(prediction)
-    table = count_overlaps(reference.labels, prediction.labels)
+    table = overlap_table(reference.labels, prediction.labels)
     rule = (options.matching, options.iou_threshold, options.comparison)
     matching = match(table, *rule)
-    scores |= detection.detection_scores(table, matching, options.epsilon)
+    scores |= detection.detection_scores(table, matching)
     scores |= panoptic_scores(table, matching)
-    units = confluent_units(reference.labels, options.clu_connectivity, options.clu_dilations)
+    units = confluent_units(reference.labels, options.clu_connectivity)
     is_unit = np.isin(table.reference_ids, np.array(units, dtype=np.int64))
     of_units = table.keep(reference=is_unit)
-    scores |= detection.confluent_scores(
-        of_units, match(of_units, *rule), len(matching.displaced), options.epsilon
-    )
+    scores |= detection.confluent_scores(of_units, match(of_units, *rule), len(matching.displaced))
     scores |= {
         "challenge_sensl": challenge.sensl,
         "challenge_ppvl": challenge.ppvl,
         "challenge_f1": challenge.f1,
     }
     scores |= _false_lesions(bool(mask_r.any()), table, voxel_mm3)
-    both_empty = not mask_r.any() and not mask_p.any()
-    scores = _with_policy(scores, options, both_empty, table, len(matching.displaced))
-    relations = relate(table, options.split_merge_share)
+    if options.empty == "agreement":
+        scores = _with_agreement(scores, not (mask_r.any() or mask_p.any()), table)
+    relations = relate(table)
     return CaseResult(
         values={key: _value(scores[key]) for key in KEYS},
         undefined={
@@ -270,14 +222,10 @@ def _value(score: Score | int) -> Value:
 
 def _cropped(reference: Instances, prediction: Instances) -> tuple[Instances, Instances]:
     """Both sides, cut to the box around the foreground of either."""
-    foreground = (reference.labels != 0) | (prediction.labels != 0)
-    box = []
-    for axis in range(3):
-        filled = np.flatnonzero(foreground.any(axis=tuple(a for a in range(3) if a != axis)))
-        box.append(slice(int(filled[0]), int(filled[-1]) + 1) if len(filled) else slice(0, 1))
-    part = tuple(box)
+    box = bounding_box((reference.labels != 0) | (prediction.labels != 0))
+    part = box or (slice(0, 1), slice(0, 1), slice(0, 1))
     affine = reference.grid.affine.copy()
-    affine[:3, 3] = reference.grid.world_mm(np.array([[s.start for s in box]]))[0]
+    affine[:3, 3] = reference.grid.world_mm(np.array([[s.start for s in part]]))[0]
     one, other = (np.ascontiguousarray(side.labels[part]) for side in (reference, prediction))
     grid = Grid(one.shape, affine)
     return Instances(one, grid), Instances(other, grid)
@@ -286,13 +234,13 @@ def _cropped(reference: Instances, prediction: Instances) -> tuple[Instances, In
 def _distance_scores(
     reference: BoolArray,
     prediction: BoolArray,
-    spacing_mm: tuple[float, float, float],
+    axes_mm: NDArray[np.float64],
     options: Options,
 ) -> dict[str, Score]:
     made: dict[bool, surface.SurfaceDistances] = {}
     for by_area in {options.hd95 == "area_weighted", options.assd == "area_weighted"}:
         between = surface.distances_between_elements if by_area else surface.distances_between_edges
-        made[by_area] = between(reference, prediction, spacing_mm)
+        made[by_area] = between(reference, prediction, axes_mm)
     return {
         "hd95_mm": surface.hausdorff_mm(made[options.hd95 == "area_weighted"], 95.0, options.hd95),
         "assd_mm": surface.average_surface_distance_mm(
@@ -325,38 +273,13 @@ PERFECT_LESIONS = {
 }
 
 
-def _with_policy(
-    scores: dict[str, Score | int],
-    options: Options,
-    masks_empty: bool,
-    table: Overlaps,
-    displaced: int,
+def _with_agreement(
+    scores: dict[str, Score | int], masks_empty: bool, table: Overlaps
 ) -> dict[str, Score | int]:
-    """The scores with what the empty-case policy puts in place of undefined ones."""
-    no_reference, no_prediction = len(table.reference_ids) == 0, len(table.prediction_ids) == 0
-    lesions_empty = no_reference and no_prediction
-    instead: dict[str, float] = {}
-    if options.empty == "agreement":
-        instead |= PERFECT_MASKS if masks_empty else {}
-        instead |= PERFECT_LESIONS if lesions_empty else {}
-    elif options.empty == "panoptica" and not lesions_empty:
-        instead |= {"sq": 0.0, "dsc_tp": 0.0}
-    elif options.empty == "conflunet":
-        instead |= {"dsc": 1.0, "ndsc": 1.0, "pq": 1.0, "dsc_tp": 0.0, "lesion_fpr": 0.0}
-        instead |= {"lesion_precision": 1.0, "lesion_recall": 1.0, "lesion_f1": 0.0}
-        if scores["clu_count"] == 0:
-            precision = 0.0 if displaced else 1.0
-            instead |= {
-                "clu_recall": 1.0,
-                "clu_precision": precision,
-                "clu_f1": 2 * precision / (precision + 1 + options.epsilon),
-                "pq_clu": float(no_prediction),
-            }
-        else:
-            instead |= {"dsc_tp_clu": 0.0, "clu_precision": 0.0}
-    return scores | {
-        key: value for key, value in instead.items() if isinstance(scores[key], Undefined)
-    }
+    """The scores, perfect where neither side has anything; masks and lesions are judged apart."""
+    lesions_empty = len(table.reference_ids) + len(table.prediction_ids) == 0
+    perfect = (PERFECT_MASKS if masks_empty else {}) | (PERFECT_LESIONS if lesions_empty else {})
+    return scores | {key: v for key, v in perfect.items() if isinstance(scores[key], Undefined)}
 
 
 def _lesion_rows(
@@ -370,16 +293,11 @@ def _lesion_rows(
     for relation in relations:
         kind |= {("reference", label): relation.kind for label in relation.references}
         kind |= {("prediction", label): relation.kind for label in relation.predictions}
-    rows, voxels, common = matching.joined(table)
-    sizes = table.reference_voxels[rows]
-    iou = dict(zip(rows.tolist(), (common / (sizes + voxels - common)).tolist(), strict=True))
-    dice = dict(zip(rows.tolist(), (2.0 * common / (sizes + voxels)).tolist(), strict=True))
-    partner_of_r: dict[int, int] = {}
-    partner_of_p: dict[int, int] = {}
-    pairs = zip(matching.reference_rows.tolist(), matching.prediction_rows.tolist(), strict=True)
-    for row_r, row_p in pairs:
-        partner_of_r.setdefault(row_r, row_p)
-        partner_of_p[row_p] = row_r
+    rows_r, rows_p = matching.reference_rows.tolist(), matching.prediction_rows.tolist()
+    partner_of_r = dict(zip(rows_r, rows_p, strict=True))
+    partner_of_p = dict(zip(rows_p, rows_r, strict=True))
+    iou = dict(zip(rows_r, matching.iou(table).tolist(), strict=True))
+    dice = dict(zip(rows_r, matching.dice(table).tolist(), strict=True))
     found: list[LesionRow] = []
     for row, label in enumerate(table.reference_ids.tolist()):
         partner = partner_of_r.get(row)

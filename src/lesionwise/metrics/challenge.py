@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lesionwise.instances.components import connected_components
-from lesionwise.instances.matching import Overlaps, count_overlaps
+from lesionwise.instances.limits import check_limits
+from lesionwise.instances.table import Overlaps, overlap_table
 from lesionwise.metrics.score import Score, Undefined
 from lesionwise.types import BoolArray
 
@@ -37,6 +38,10 @@ class ChallengeRules:
     alpha: float = 0.1
     beta: float = 0.7
     gamma: float = 0.65
+
+    def __post_init__(self) -> None:
+        check_limits(min_volume_mm3=self.min_volume_mm3)
+        check_limits(most=1, alpha=self.alpha, beta=self.beta, gamma=self.gamma)
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ def evaluate_challenge(
     limit = MIN_VOLUME_MM3 if empty else rules.min_volume_mm3
     # The tiny factor keeps a limit that is a whole number of voxels on the strict side.
     min_voxels = math.floor(limit / voxel_volume_mm3 * (1 + 1e-9)) + 1
-    table = count_overlaps(
+    table = overlap_table(
         connected_components(reference, CONNECTIVITY),
         connected_components(prediction, CONNECTIVITY),
     )
@@ -118,21 +123,9 @@ def evaluate_challenge(
         reference_lesions=len(table.reference_ids),
         tested_lesions=len(table.prediction_ids),
         detected=_count_found(table, rules),
-        confirmed=_count_found(_transposed(table), rules),
+        confirmed=_count_found(table.transposed(), rules),
         tested_volume_mm3=float(table.prediction_voxels.sum() * voxel_volume_mm3),
         reference_empty=empty,
-    )
-
-
-def _transposed(table: Overlaps) -> Overlaps:
-    return Overlaps(
-        reference_ids=table.prediction_ids,
-        reference_voxels=table.prediction_voxels,
-        prediction_ids=table.reference_ids,
-        prediction_voxels=table.reference_voxels,
-        reference_rows=table.prediction_rows,
-        prediction_rows=table.reference_rows,
-        common=table.common,
     )
 
 

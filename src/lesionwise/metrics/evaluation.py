@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from lesionwise.metrics.agreement import (
     detection_by_volume,
 )
 from lesionwise.metrics.case import KEYS, CaseResult, Options, Value
+from lesionwise.metrics.names import NAMES, mean_and_sd
 from lesionwise.metrics.slices import SliceScores, SliceTable, balance, classify, join
 from lesionwise.metrics.statistics import (
     PairedComparison,
@@ -59,11 +61,13 @@ class ScoredCase:
     Attributes:
         case: its name, such as sub-01_ses-02.
         method: whose prediction it is.
-        reference_kind, prediction_kind: "mask" (made into components) or "instances".
+        reference_kind, prediction_kind: how the labels were read: "mask" (made into components),
+            "instances", "classes" (labels joined into a mask), "label N" or of how many raters.
         reference_volume_mm3, prediction_volume_mm3: of all that is marked.
         result: every metric, and a row per lesion.
         notes: what was resolved or surprising about the files, one line each.
         slices: rows for slice scores, None unless asked for.
+        patient: whose scan it is; sessions of one patient share it. Empty: a patient of its own.
     """
 
     case: str
@@ -77,6 +81,7 @@ class ScoredCase:
     result: CaseResult
     notes: tuple[str, ...] = ()
     slices: SliceTable | None = None
+    patient: str = ""
 
     @property
     def reference_count(self) -> int:
@@ -94,6 +99,7 @@ class ScoredCase:
         """Every number of the case by key, without the reasons for those that are undefined."""
         return {
             "case": self.case,
+            "patient": self.patient or self.case,
             "method": self.method,
             **{key: self.value(key) for key in KEYS},
             "reference_lesions": self.reference_count,
@@ -130,6 +136,19 @@ class Evaluation:
     folder: Path | None = None
     page: Path | None = None
 
+    def amended(
+        self, *, notes: tuple[str, ...] | None = None, page: Path | None = None
+    ) -> Evaluation:
+        """A copy with other notes or another page, which keeps the statistics computed so far."""
+        changed = replace(
+            self,
+            notes=self.notes if notes is None else notes,
+            page=self.page if page is None else page,
+        )
+        known = {part.name for part in fields(self)}
+        vars(changed).update({name: v for name, v in vars(self).items() if name not in known})
+        return changed
+
     def of(self, method: str) -> list[ScoredCase]:
         """The cases of one method."""
         return [case for case in self.cases if case.method == method]
@@ -137,6 +156,24 @@ class Evaluation:
     def values(self, method: str, key: str) -> list[Value]:
         """One metric of one method, case by case."""
         return [case.value(key) for case in self.of(method)]
+
+    def patients(self, method: str) -> list[str]:
+        """Whose scan each case of a method is."""
+        return [case.patient or case.case for case in self.of(method)]
+
+    @cached_property
+    def clustered(self) -> bool:
+        """Whether a patient has several cases, so that statistics count patients."""
+        return any(len(set(found)) < len(found) for found in map(self.patients, self.predictions))
+
+    @cached_property
+    def read_as(self) -> dict[str, dict[str, int]]:
+        """How the labels of the reference and of each method were read, and in how many cases."""
+        references = {case.case: case.reference_kind for case in self.cases}
+        read = {"reference": dict(Counter(references.values()))}
+        for method in self.predictions:
+            read[method] = dict(Counter(case.prediction_kind for case in self.of(method)))
+        return read
 
     @property
     def rules(self) -> str:
@@ -153,28 +190,28 @@ class Evaluation:
             f"(challenge_*: always 6); {made.matching} matching at IoU {made.comparison} "
             f"{made.iou_threshold:g}; {size}; hd95: {made.hd95}; assd: {made.assd}; "
             f"empty cases: {made.empty}"
+            + ("; n counts patients, whose sessions are averaged" if self.clustered else "")
         )
 
     @cached_property
     def cohort(self) -> dict[str, dict[str, Summary]]:
         """By method and metric."""
         return {
-            method: {key: summarize(self.values(method, key), seed=self.seed) for key in KEYS}
+            method: {
+                key: summarize(self.values(method, key), self.patients(method), seed=self.seed)
+                for key in KEYS
+            }
             for method in self.predictions
         }
 
     @cached_property
     def paired(self) -> dict[str, dict[str, list[float | None]]]:
         """By metric and method: values on the cases that every method was scored on."""
-        shared = [
-            name
-            for name in dict.fromkeys(case.case for case in self.cases)
-            if all((name, method) in self._by_name for method in self.predictions)
-        ]
         return {
             key: {
                 method: [
-                    _comparable(key, self._by_name[name, method].value(key)) for name in shared
+                    _comparable(key, self._by_name[name, method].value(key))
+                    for name in self._shared
                 ]
                 for method in self.predictions
             }
@@ -188,7 +225,7 @@ class Evaluation:
         if len(self.predictions) < 2:
             return {}
         return {
-            key: compare_methods(values, seed=self.seed)
+            key: compare_methods(values, self._shared_patients, seed=self.seed)
             for key, values in self.paired.items()
             if len(next(iter(values.values()))) > 1
         }
@@ -197,7 +234,9 @@ class Evaluation:
     def ranks(self) -> dict[str, RankComparison]:
         """Friedman and Nemenyi by metric, where there are three methods and two cases."""
         ranked = {
-            key: rank_methods(values, higher_is_better=key not in LOWER_IS_BETTER)
+            key: rank_methods(
+                values, self._shared_patients, higher_is_better=key not in LOWER_IS_BETTER
+            )
             for key, values in self.paired.items()
         }
         return {key: rank for key, rank in ranked.items() if rank is not None}
@@ -209,6 +248,7 @@ class Evaluation:
             method: bland_altman(
                 [case.reference_count for case in self.of(method)],
                 [case.prediction_count for case in self.of(method)],
+                self.patients(method),
             )
             for method in self.predictions
         }
@@ -220,6 +260,7 @@ class Evaluation:
             method: bland_altman(
                 [case.reference_volume_mm3 for case in self.of(method)],
                 [case.prediction_volume_mm3 for case in self.of(method)],
+                self.patients(method),
             )
             for method in self.predictions
         }
@@ -230,13 +271,13 @@ class Evaluation:
         found = {}
         for method in self.predictions:
             rows = [
-                (row.volume_mm3, row.state == "TP", case.case)
+                (row.volume_mm3, row.state == "TP", case.patient or case.case)
                 for case in self.of(method)
                 for row in case.result.lesions
                 if row.side == "reference"
             ]
-            volumes, hits, cases = zip(*rows, strict=True) if rows else ((), (), ())
-            found[method] = detection_by_volume(volumes, hits, cases)
+            volumes, hits, whose = zip(*rows, strict=True) if rows else ((), (), ())
+            found[method] = detection_by_volume(volumes, hits, whose)
         return found
 
     @cached_property
@@ -285,17 +326,18 @@ class Evaluation:
 
     def _scores_table(self) -> pd.DataFrame:
         several = len({case.case for case in self.cases}) > 1
+        named = {"metric": [NAMES[key] for key in SHORT], "key": list(SHORT)}
         if len(self.predictions) > 1:
             means = {
-                method: [self.cohort[method][key].mean for key in SHORT]
+                method: [self._mean_and_sd(method, key) for key in SHORT]
                 for method in self.predictions
             }
-            return pd.DataFrame({"metric": list(SHORT), **means}, dtype=object)
+            return pd.DataFrame({**named, **means}, dtype=object)
         (method,) = self.predictions
         if not several:
             (case,) = self.cases
             columns: dict[str, list[Any]] = {
-                "metric": list(SHORT),
+                **named,
                 "value": [case.value(key) for key in SHORT],
             }
             if any(value is None for value in columns["value"]):
@@ -305,19 +347,38 @@ class Evaluation:
         return pd.DataFrame(
             [
                 {
-                    "metric": key,
-                    "mean": row.mean,
-                    "SD": row.sd,
+                    "metric": NAMES[key],
+                    "key": key,
+                    "mean ± SD": mean_and_sd(row.mean, row.sd) or None,
                     "median": row.median,
                     "95 % CI low": row.mean_ci[0] if row.mean_ci else None,
                     "95 % CI high": row.mean_ci[1] if row.mean_ci else None,
-                    "n": row.n,
+                    **({"patients": row.n, "cases": row.cases} if self.clustered else {"n": row.n}),
                     "undefined": row.undefined,
                 }
                 for key, row in rows
             ],
             dtype=object,
         )
+
+    def _mean_and_sd(self, method: str, key: str) -> str | None:
+        """Of one method; None where it has no value."""
+        row = self.cohort[method][key]
+        return mean_and_sd(row.mean, row.sd) or None
+
+    @cached_property
+    def _shared(self) -> list[str]:
+        """The cases that every method was scored on."""
+        return [
+            name
+            for name in dict.fromkeys(case.case for case in self.cases)
+            if all((name, method) in self._by_name for method in self.predictions)
+        ]
+
+    @cached_property
+    def _shared_patients(self) -> list[str]:
+        first = next(iter(self.predictions))
+        return [self._by_name[name, first].patient or name for name in self._shared]
 
     @cached_property
     def _by_name(self) -> dict[tuple[str, str], ScoredCase]:
@@ -353,6 +414,7 @@ def _comparison_row(key: str, pair: PairedComparison, p_holm_all: float | None) 
         "first": pair.first,
         "second": pair.second,
         "n": pair.n,
+        "cases": pair.cases,
         "undefined": pair.undefined,
         "difference": pair.difference,
         "ci_low": low,
@@ -371,7 +433,7 @@ def _comparison_row(key: str, pair: PairedComparison, p_holm_all: float | None) 
 def _short_comparison(row: Mapping[str, Any]) -> dict[str, Any]:
     low, high = row["ci_low"], row["ci_high"]
     return {
-        "metric": row["metric"],
+        "metric": NAMES[row["metric"]],
         "difference of": f"{row['first']} - {row['second']}",
         "n": row["n"],
         "mean": row["difference"],

@@ -103,11 +103,6 @@ def ppv(counts: VoxelCounts) -> Score:
     return ratio(counts.tp, counts.prediction, NO_PREDICTION)
 
 
-def npv(counts: VoxelCounts) -> Score:
-    """Share of the voxels left out that are right."""
-    return ratio(counts.tn, counts.tn + counts.fn, "the prediction fills the whole volume")
-
-
 def sensitivity(counts: VoxelCounts) -> Score:
     """Share of the reference's voxels that were found."""
     return ratio(counts.tp, counts.reference, NO_REFERENCE)
@@ -133,14 +128,12 @@ def relative_volume_difference(counts: VoxelCounts) -> Score:
     return ratio(counts.prediction - counts.reference, counts.reference, NO_REFERENCE)
 
 
-def voxel_scores(
-    counts: VoxelCounts, voxel_volume_mm3: float, ndsc_r: float = 0.001
-) -> dict[str, Score]:
+def voxel_scores(counts: VoxelCounts, voxel_volume_mm3: float) -> dict[str, Score]:
     """All of the above under the names that ``metrics.json`` uses."""
     scores: dict[str, Score] = {
         "dsc": dice(counts),
         "dsc_smoothed": smoothed_dice(counts),
-        "ndsc": normalized_dice(counts, ndsc_r),
+        "ndsc": normalized_dice(counts),
         "iou": iou(counts),
         "ppv": ppv(counts),
         "sensitivity": sensitivity(counts),

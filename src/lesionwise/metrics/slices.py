@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from lesionwise.instances.limits import check_limits
 from lesionwise.metrics.statistics import Floats, Interval, bootstrap_ci, defined, wilson
 from lesionwise.types import BoolArray, Grid, Instances
 
@@ -131,7 +132,7 @@ def slice_table(
     axis = plane_axis(reference.grid, plane)
     truth = np.moveaxis(reference.labels, axis, 0)
     found = np.moveaxis(prediction.labels, axis, 0) > 0
-    spacing = tuple(s for a, s in enumerate(reference.grid.spacing_mm) if a != axis)
+    axes_mm = np.delete(reference.grid.axes_mm, axis, axis=1)
     count = truth.shape[0]
     at = np.nonzero(truth)
     labels, covered = truth[at], found[at]
@@ -148,7 +149,7 @@ def slice_table(
         np.maximum.at(share, sections // (int(labels.max()) + 1), per_section)
     distances = np.full(count, np.nan)
     for number in np.flatnonzero((reference_vox > 0) & (predicted_vox > 0)):
-        distances[number] = hd95_in_plane(truth[number] > 0, found[number], spacing, hd95)
+        distances[number] = hd95_in_plane(truth[number] > 0, found[number], axes_mm, hd95)
     return SliceTable(
         case=np.full(count, case),
         index=np.arange(count),
@@ -195,6 +196,7 @@ def classify(table: SliceTable, threshold: float = THRESHOLD, level: float = 0.9
     A positive slice is found where overlap >= threshold and the prediction shares a voxel
     with the reference, so that a threshold of 0 still asks for contact.
     """
+    check_limits(most=1, threshold=threshold)
     hit = table.positive & (table.common_vox > 0) & (table.overlap >= threshold)
     alarm = ~table.positive & (table.predicted_vox > 0)
     tp, fp = int(hit.sum()), int(alarm.sum())
@@ -271,21 +273,22 @@ def pixel_scores(table: SliceTable, seed: int = 0) -> dict[str, dict[str, Any]]:
 def hd95_in_plane(
     reference: BoolArray,
     prediction: BoolArray,
-    spacing_mm: Sequence[float],
+    axes_mm: Floats,
     definition: Hd95 = "larger_directed",
 ) -> float:
     """95th percentile of the distances between two borders in a plane, mm.
 
     Args:
         reference, prediction: (I, J) bool, neither empty.
+        axes_mm: (d, 2), the steps of one pixel along i and j as columns.
 
     Raises:
         ValueError: If one side is empty.
     """
     if not reference.any() or not prediction.any():
         raise ValueError("hd95 needs pixels on both sides")
-    a = _border(reference) * np.asarray(spacing_mm)
-    b = _border(prediction) * np.asarray(spacing_mm)
+    a = _border(reference) @ axes_mm.T
+    b = _border(prediction) @ axes_mm.T
     to_a, to_b = cKDTree(a).query(b)[0], cKDTree(b).query(a)[0]
     if definition == "pooled":
         return float(np.percentile(np.concatenate([to_a, to_b]), 95))

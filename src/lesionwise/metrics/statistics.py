@@ -2,13 +2,20 @@
 
 Every function takes one value per case. ``None``, NaN and infinities count as
 undefined: they are left out and counted, never replaced. Whatever is random takes a seed.
+
+Sessions of one patient are not independent, so the unit of every interval and test is the
+patient: where ``patients`` says whose case each value belongs to, the values of a patient are
+averaged first, and n counts patients. With one case a patient nothing changes. Patient means
+are chosen over a cluster bootstrap because the signed-rank test, the ranks and the bootstrap
+then all rest on the same n independent values, and a patient with many sessions does not
+outweigh the others.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Literal, TypeAlias
 
@@ -30,8 +37,9 @@ class Summary:
     """One metric over a cohort; a statistic that needs more cases than there are is None.
 
     Attributes:
-        n: cases with a value.
-        undefined: cases without.
+        n: patients with a value; cases, where each is a patient of its own.
+        undefined: cases without a value.
+        cases: cases with a value.
         sd: with n - 1; None for fewer than two values.
         q1, q3: quartiles by linear interpolation.
         mean_ci: bootstrap interval of the mean; None for fewer than two values.
@@ -49,6 +57,7 @@ class Summary:
     maximum: float | None = None
     mean_ci: Interval | None = None
     median_ci: Interval | None = None
+    cases: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,8 +65,9 @@ class PairedComparison:
     """What the paired differences first - second say; None where they are too few to say it.
 
     Attributes:
-        n: cases on which both methods have a value.
+        n: patients with a case on which both methods have a value.
         undefined: cases left out because one of the two has none.
+        cases: cases on which both methods have a value.
         difference: mean of first - second, with its bootstrap interval.
         wilcoxon_p: signed-rank test, two-sided, zeros by Pratt's rule.
         t_p: paired t-test, two-sided; None where all differences are equal.
@@ -79,6 +89,7 @@ class PairedComparison:
     cliffs_delta: float | None = None
     cohen_dz: float | None = None
     p_holm: float | None = None
+    cases: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,7 +97,7 @@ class RankComparison:
     """Friedman's test over three or more methods, and Nemenyi's critical difference.
 
     Attributes:
-        n: cases on which every method has a value.
+        n: patients with a case on which every method has a value.
         mean_ranks: by method, 1 = best; tied methods share their mean rank.
         critical_difference: methods whose mean ranks differ by less are not told apart.
         groups: largest sets of methods that are not told apart, best first.
@@ -106,16 +117,59 @@ def defined(values: Values) -> Floats:
     return np.asarray(array[np.isfinite(array)], dtype=np.float64)
 
 
+def patient_means(values: Values, patients: Sequence[str] | None) -> Floats:
+    """The mean of each patient's defined values, in order of first appearance.
+
+    Args:
+        values: one per case.
+        patients: whose case each is; None makes each case a patient of its own.
+
+    Returns:
+        One value for each patient that has a defined one.
+
+    Raises:
+        ValueError: If the two are not of the same length.
+
+    Example:
+        >>> patient_means([0.5, 0.7, None, 0.9], ["a", "a", "b", "c"]).tolist()
+        [0.6, 0.9]
+    """
+    if patients is None:
+        return defined(values)
+    of_patient: dict[str, list[float]] = {}
+    for value, patient in zip(_array(values), patients, strict=True):
+        if np.isfinite(value):
+            of_patient.setdefault(patient, []).append(float(value))
+    return np.array([np.mean(found) for found in of_patient.values()], dtype=np.float64)
+
+
+def of_kept(patients: Sequence[str] | None, kept: NDArray[np.bool_]) -> list[str] | None:
+    """The patients of the cases that are kept; None stays None."""
+    if patients is None:
+        return None
+    return [patient for patient, stays in zip(patients, kept, strict=True) if stays]
+
+
 def summarize(
-    values: Values, *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
+    values: Values,
+    patients: Sequence[str] | None = None,
+    *,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> Summary:
-    """Mean, spread, quartiles and bootstrap intervals of one metric over cases.
+    """Mean, spread, quartiles and bootstrap intervals of one metric over patients.
 
     The interval of the mean is bias-corrected and accelerated (BCa, Efron 1987), that of
     the median by percentiles, since the jackknife BCa needs fails for medians.
+
+    Args:
+        values: one per case.
+        patients: whose case each is; None makes each case a patient of its own.
     """
-    array = defined(values)
-    undefined = len(values) - len(array)
+    cases = len(defined(values))
+    undefined = len(values) - cases
+    array = patient_means(values, patients)
     if not len(array):
         return Summary(0, undefined)
     q1, median, q3 = (float(q) for q in np.percentile(array, (25, 50, 75)))
@@ -134,6 +188,7 @@ def summarize(
         median_ci=bootstrap_ci(
             array, "median", level=level, resamples=resamples, seed=seed, method="percentile"
         ),
+        cases=cases,
     )
 
 
@@ -219,13 +274,11 @@ def paired_t_p(differences: Values) -> float | None:
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's correction over a family of tests; a None stays None and is not counted."""
-    tested = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
-    corrected: list[float | None] = [None] * len(p_values)
-    largest = 0.0
-    for rank, (p, index) in enumerate(tested):
-        largest = max(largest, min(1.0, (len(tested) - rank) * p))
-        corrected[index] = largest
-    return corrected
+    from statsmodels.stats.multitest import multipletests  # slow to import
+
+    tested = [p for p in p_values if p is not None]
+    corrected = iter(multipletests(tested, method="holm")[1].tolist() if tested else ())
+    return [None if p is None else float(next(corrected)) for p in p_values]
 
 
 def rank_biserial(differences: Values, zeros: Literal["pratt", "drop"] = "pratt") -> float | None:
@@ -263,12 +316,16 @@ def compare_pair(
     second: str,
     first_values: Values,
     second_values: Values,
+    patients: Sequence[str] | None = None,
     *,
     level: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> PairedComparison:
     """Tests and effect sizes of first - second over the cases both have a value for.
+
+    Args:
+        patients: whose case each value is; None makes each case a patient of its own.
 
     Raises:
         ValueError: If the two are not of the same length.
@@ -277,15 +334,17 @@ def compare_pair(
     if len(a) != len(b):
         raise ValueError(f"paired values must be as many, got {len(a)} and {len(b)}")
     both = np.isfinite(a) & np.isfinite(b)
-    a, b = a[both], b[both]
-    if not len(a):
+    cases = int(both.sum())
+    if not cases:
         return PairedComparison(first, second, 0, len(both))
+    whose = of_kept(patients, both)
+    a, b = patient_means(a[both], whose), patient_means(b[both], whose)
     differences = a - b
     return PairedComparison(
         first=first,
         second=second,
         n=len(a),
-        undefined=len(both) - len(a),
+        undefined=len(both) - cases,
         difference=float(differences.mean()),
         difference_ci=bootstrap_ci(differences, level=level, resamples=resamples, seed=seed),
         wilcoxon_p=wilcoxon_p(differences),
@@ -293,11 +352,13 @@ def compare_pair(
         rank_biserial=rank_biserial(differences),
         cliffs_delta=cliffs_delta(a, b),
         cohen_dz=cohen_dz(differences),
+        cases=cases,
     )
 
 
 def compare_methods(
     values: Mapping[str, Values],
+    patients: Sequence[str] | None = None,
     *,
     level: float = 0.95,
     resamples: int = RESAMPLES,
@@ -307,11 +368,11 @@ def compare_methods(
 
     Args:
         values: by method, one value per case in the same order.
+        patients: whose case each is; None makes each case a patient of its own.
     """
-    from dataclasses import replace
-
+    how = {"level": level, "resamples": resamples, "seed": seed}
     pairs = [
-        compare_pair(a, b, values[a], values[b], level=level, resamples=resamples, seed=seed)
+        compare_pair(a, b, values[a], values[b], patients, **how)  # type: ignore[arg-type]
         for a, b in combinations(values, 2)
     ]
     corrected = holm([pair.wilcoxon_p for pair in pairs])
@@ -319,7 +380,11 @@ def compare_methods(
 
 
 def rank_methods(
-    values: Mapping[str, Values], *, higher_is_better: bool = True, alpha: float = 0.05
+    values: Mapping[str, Values],
+    patients: Sequence[str] | None = None,
+    *,
+    higher_is_better: bool = True,
+    alpha: float = 0.05,
 ) -> RankComparison | None:
     """Friedman's test and Nemenyi's critical difference (Demšar 2006) over methods.
 
@@ -332,7 +397,9 @@ def rank_methods(
     if len(names) < 3:
         return None
     table = np.stack([_array(values[name]) for name in names], axis=1)
-    table = table[np.isfinite(table).all(axis=1)]
+    whole = np.asarray(np.isfinite(table).all(axis=1))
+    whose = of_kept(patients, whole)
+    table = np.stack([patient_means(column, whose) for column in table[whole].T], axis=1)
     n, k = table.shape
     if n < 2:
         return None

@@ -8,15 +8,15 @@ and the name is written beside the value.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
+from lesionwise.instances.limits import check_limits
 from lesionwise.metrics.score import Score, Undefined
 from lesionwise.types import BoolArray
 
@@ -62,12 +62,10 @@ class SurfaceDistances:
         return bool(len(self.reference_to_prediction) and len(self.prediction_to_reference))
 
 
-def edge_voxels(mask: BoolArray, volume_edge_is_surface: bool = True) -> BoolArray:
+def edge_voxels(mask: BoolArray) -> BoolArray:
     """Foreground voxels with a background voxel across one of their six faces.
 
-    Args:
-        mask: (I, J, K) bool.
-        volume_edge_is_surface: whether what lies outside the volume counts as background.
+    What lies outside the volume counts as background.
     """
     inside = mask.copy()
     for axis in range(3):
@@ -75,17 +73,13 @@ def edge_voxels(mask: BoolArray, volume_edge_is_surface: bool = True) -> BoolArr
         original = np.moveaxis(mask, axis, 0)
         swapped[1:] &= original[:-1]
         swapped[:-1] &= original[1:]
-        if volume_edge_is_surface:
-            swapped[:1] = False
-            swapped[-1:] = False
+        swapped[:1] = False
+        swapped[-1:] = False
     return mask & ~inside
 
 
 def distances_between_edges(
-    reference: BoolArray,
-    prediction: BoolArray,
-    spacing_mm: Sequence[float],
-    volume_edge_is_surface: bool = True,
+    reference: BoolArray, prediction: BoolArray, spacing_mm: ArrayLike
 ) -> SurfaceDistances:
     """Distance from each edge voxel of one mask to the nearest edge voxel of the other.
 
@@ -95,33 +89,45 @@ def distances_between_edges(
         reference: (I, J, K) bool; only the part around the foreground matters, except that
             the volume's edge is where the array ends.
         prediction: the same shape.
-        spacing_mm: along i, j, k.
-        volume_edge_is_surface: as for ``edge_voxels``.
+        spacing_mm: (3,) along i, j, k; or (3, 3), the steps along i, j, k as columns, for axes
+            that are not at right angles (``Grid.axes_mm``).
 
     Returns:
         Empty vectors for the sides that have no edge voxel.
+
+    Example:
+        >>> one, other = np.zeros((2, 9, 3, 3), bool)
+        >>> one[1, 1, 1] = other[7, 1, 2] = True
+        >>> distances_between_edges(one, other, (1.0, 1.0, 3.0)).reference_to_prediction
+        array([6.70820393])
     """
-    edge_r = edge_voxels(reference, volume_edge_is_surface)
-    edge_p = edge_voxels(prediction, volume_edge_is_surface)
-    return SurfaceDistances(*_nearest_both_ways(edge_r, edge_p, spacing_mm))
+    return SurfaceDistances(
+        *_nearest_both_ways(edge_voxels(reference), edge_voxels(prediction), _axes(spacing_mm))
+    )
+
+
+def _axes(spacing_mm: ArrayLike) -> FloatVector:
+    """(3, 3) steps along i, j, k as columns, from these or from three spacings."""
+    given = np.asarray(spacing_mm, dtype=np.float64)
+    return np.diag(given) if given.ndim == 1 else given
 
 
 def _nearest_both_ways(
-    reference: BoolArray, prediction: BoolArray, spacing_mm: Sequence[float]
+    reference: BoolArray, prediction: BoolArray, axes_mm: FloatVector
 ) -> tuple[FloatVector, FloatVector]:
     """From each voxel of one set to the nearest of the other, and back; mm, k fastest."""
     at_r, at_p = np.nonzero(reference), np.nonzero(prediction)
     one, other = np.stack(at_r, axis=1), np.stack(at_p, axis=1)
     return (
-        _nearest(one, other, spacing_mm, prediction[at_r]),
-        _nearest(other, one, spacing_mm, reference[at_p]),
+        _nearest(one, other, axes_mm, prediction[at_r]),
+        _nearest(other, one, axes_mm, reference[at_p]),
     )
 
 
 def _nearest(
     index: NDArray[np.int64],
     targets: NDArray[np.int64],
-    spacing_mm: Sequence[float],
+    axes_mm: FloatVector,
     shared: BoolArray,
 ) -> FloatVector:
     """(n,) mm from each voxel index to the nearest target; infinite without targets.
@@ -130,21 +136,20 @@ def _nearest(
     """
     if len(index) == 0 or len(targets) == 0:
         return np.full(len(index), np.inf)
-    spacing = np.asarray(spacing_mm, dtype=np.float64)
     distances = np.zeros(len(index))
     apart = index[~shared]
     if len(apart):
-        tree = cKDTree(targets * spacing, balanced_tree=False, compact_nodes=False)
-        nearest = tree.query(apart * spacing)[1]
+        tree = cKDTree(targets @ axes_mm.T, balanced_tree=False, compact_nodes=False)
+        nearest = tree.query(apart @ axes_mm.T)[1]
         # From whole steps: a difference of products rounds, and one voxel must be one spacing
         # where a tolerance of exactly that is asked for.
-        steps_mm = (apart - targets[nearest]) * spacing
+        steps_mm = (apart - targets[nearest]) @ axes_mm.T
         distances[~shared] = np.sqrt((steps_mm**2).sum(axis=1))
     return distances
 
 
 def distances_between_elements(
-    reference: BoolArray, prediction: BoolArray, spacing_mm: Sequence[float]
+    reference: BoolArray, prediction: BoolArray, spacing_mm: ArrayLike
 ) -> SurfaceDistances:
     """Distance from each surface element of one mask to the nearest one of the other.
 
@@ -152,12 +157,16 @@ def distances_between_elements(
     carries the area, in mm², of the triangles that marching cubes puts there (vertices halfway
     between voxel centers). Outside the volume is background.
 
+    Args:
+        spacing_mm: as for ``distances_between_edges``.
+
     Source: the definition of DeepMind's surface-distance 0.1.
     """
-    areas = _element_areas(tuple(float(s) for s in spacing_mm))
+    axes_mm = _axes(spacing_mm)
+    areas = _element_areas(tuple(axes_mm.ravel().tolist()))
     code_r, code_p = _corner_codes(reference), _corner_codes(prediction)
     on_r, on_p = ((code != 0) & (code != 255) for code in (code_r, code_p))
-    to_p, to_r = _nearest_both_ways(on_r, on_p, spacing_mm)
+    to_p, to_r = _nearest_both_ways(on_r, on_p, axes_mm)
     return SurfaceDistances(to_p, to_r, areas[code_r[on_r]], areas[code_p[on_p]])
 
 
@@ -172,7 +181,7 @@ def _corner_codes(mask: BoolArray) -> NDArray[np.uint8]:
 
 
 @cache
-def _element_areas(spacing_mm: tuple[float, ...]) -> FloatVector:
+def _element_areas(axes_mm: tuple[float, ...]) -> FloatVector:
     """(256,) mm² of surface inside a 2 x 2 x 2 block of voxel centers, by its code."""
     from skimage import measure  # slow to import
 
@@ -183,7 +192,7 @@ def _element_areas(spacing_mm: tuple[float, ...]) -> FloatVector:
             continue
         block = np.array([code >> (7 - bit) & 1 for bit in range(8)], dtype=np.float64)
         vertices, faces, _, _ = mesh(block.reshape(2, 2, 2), 0.5, method="lorensen")
-        corners = (vertices * np.asarray(spacing_mm))[faces]
+        corners = (vertices @ np.reshape(axes_mm, (3, 3)).T)[faces]
         normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         # A block and its complement have the same surface: the original cases, without the
         # later ones that keep two diagonal background corners apart.
@@ -211,6 +220,7 @@ def hausdorff_mm(
     Returns:
         mm; undefined where a mask is empty.
     """
+    check_limits(most=100, percentile=percentile)
     if not distances.defined:
         return _no_surface(distances)
     one, other = distances.reference_to_prediction, distances.prediction_to_reference
@@ -264,16 +274,6 @@ def average_surface_distance_mm(
     return float(total / (areas[0].sum() + areas[1].sum()))
 
 
-def directed_averages_mm(distances: SurfaceDistances) -> tuple[Score, Score]:
-    """Mean distance reference to prediction, and prediction to reference, weighted by area."""
-    if not distances.defined:
-        return _no_surface(distances), _no_surface(distances)
-    return (
-        float(np.average(distances.reference_to_prediction, weights=distances.reference_area)),
-        float(np.average(distances.prediction_to_reference, weights=distances.prediction_area)),
-    )
-
-
 def surface_dice(
     distances: SurfaceDistances,
     tolerance_mm: float,
@@ -288,6 +288,7 @@ def surface_dice(
     Returns:
         0 where one mask is empty, undefined where both are.
     """
+    check_limits(tolerance_mm=tolerance_mm)
     one, other = distances.reference_to_prediction, distances.prediction_to_reference
     if len(one) + len(other) == 0:
         return _no_surface(distances)
@@ -308,58 +309,3 @@ def _no_surface(distances: SurfaceDistances) -> Undefined:
     other = len(distances.prediction_to_reference) == 0
     which = "both have" if one and other else "the reference has" if one else "the prediction has"
     return Undefined(EMPTY.format(which))
-
-
-@dataclass(frozen=True)
-class AnimaDistances:
-    """The three distances of the challenge's official evaluator, mm.
-
-    Attributes:
-        hausdorff: largest distance from a voxel of one mask to the nearest voxel of the other:
-            0 inside it, so smaller than between surfaces where one mask holds the other.
-        contour_mean: the larger directed mean between contours; the volume's edge is no contour.
-        surface_distance: what it prints as average surface distance. Its running minimum is never
-            reset, so each contour point gets the smallest distance of all points before it:
-            only for talking to tables made with it.
-    """
-
-    hausdorff: Score
-    contour_mean: Score
-    surface_distance: Score
-
-
-def anima_distances(
-    reference: BoolArray, prediction: BoolArray, spacing_mm: Sequence[float]
-) -> AnimaDistances:
-    """The official evaluator's distances.
-
-    Args:
-        reference: (I, J, K) bool, the whole volume; i runs fastest in the evaluator, so
-            ``surface_distance`` needs the axes in the file's order.
-        prediction: the same shape.
-        spacing_mm: along i, j, k.
-
-    Source: README 2.3 of the reference vectors. Its contour also asks for a background voxel
-    among the 26 neighbors, which every voxel with a background face has.
-    """
-    if not (reference.any() and prediction.any()):
-        distances = distances_between_edges(reference, prediction, spacing_mm)
-        none = _no_surface(distances)
-        return AnimaDistances(none, none, none)
-    # Transposed, so that points come in the evaluator's order, i fastest.
-    flipped = (reference.T, prediction.T)
-    spacing = tuple(spacing_mm)[::-1]
-    largest = max(d.max() for d in _nearest_both_ways(*flipped, spacing))
-    distances = distances_between_edges(*flipped, spacing, False)
-    if not distances.defined:
-        none = Undefined("a mask fills the whole volume and has no contour")
-        return AnimaDistances(float(largest), none, none)
-    kept = [
-        np.minimum.accumulate(d)
-        for d in (distances.reference_to_prediction, distances.prediction_to_reference)
-    ]
-    return AnimaDistances(
-        hausdorff=float(largest),
-        contour_mean=average_surface_distance_mm(distances, "larger_directed"),
-        surface_distance=float(np.concatenate(kept).mean()),
-    )

@@ -21,16 +21,20 @@ class DoubleConv(nn.Sequential):
         norm: "batch": its running averages follow slowly (momentum 0.03), because a batch of few
             patches says little about the next one. "instance": each channel of each patch by
             itself, with learned scale and shift.
+        middle: channels between the two; None takes ``out_channels``.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, norm: Norm = "batch") -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, norm: Norm = "batch", middle: int | None = None
+    ) -> None:
+        between = out_channels if middle is None else middle
         layers: list[nn.Module] = []
-        for channels in (in_channels, out_channels):
+        for before, after in ((in_channels, between), (between, out_channels)):
             layers += [
-                nn.Conv3d(channels, out_channels, kernel_size=3, padding=1, bias=False),
-                nn.BatchNorm3d(out_channels, momentum=0.03)
+                nn.Conv3d(before, after, kernel_size=3, padding=1, bias=False),
+                nn.BatchNorm3d(after, momentum=0.03)
                 if norm == "batch"
-                else nn.InstanceNorm3d(out_channels, affine=True),
+                else nn.InstanceNorm3d(after, affine=True),
                 nn.ReLU(inplace=True),
             ]
         super().__init__(*layers)

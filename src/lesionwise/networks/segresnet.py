@@ -17,17 +17,15 @@ def seg_resnet(
 ) -> nn.Module:
     """MONAI's SegResNet with batch normalization, ReLU and transposed convolutions.
 
-    Takes (B, in_channels, I, J, K), every side a multiple of ``2 ** len(blocks)``, and returns
-    (B, out_channels, I, J, K) without activation.
+    Takes (B, in_channels, I, J, K), every side a multiple of ``2 ** (len(blocks) - 1)``, and
+    returns (B, out_channels, I, J, K) without activation.
 
     Args:
         in_channels: scans, visits counted apart.
         out_channels: what the heads need.
         features: channels of the first convolution, doubled by each downsampling.
-        blocks: residual blocks after each downsampling; their number is that of the
-            downsamplings. Each level of the decoder has one.
-
-    Source: p2404 (B21), section 2.1.
+        blocks: residual blocks of each level of the encoder, the full resolution first, as MONAI
+            counts them; each level of the decoder has one.
     """
     from monai.networks.nets.segresnet import SegResNet
 
@@ -38,8 +36,8 @@ def seg_resnet(
         out_channels=out_channels,
         act=("RELU", {"inplace": True}),
         norm="BATCH",
-        blocks_down=(0, *blocks),
-        blocks_up=(1,) * len(blocks),
+        blocks_down=tuple(blocks),
+        blocks_up=(1,) * (len(blocks) - 1),
         upsample_mode="deconv",
     )
     layers = list(network.conv_final)  # type: ignore[arg-type]

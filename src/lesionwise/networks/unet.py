@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import nn
@@ -23,31 +24,40 @@ class UNet(nn.Module):
         features: channels per level, from the full resolution downward; their number is the
             number of levels.
         norm: what follows each convolution.
+        widening: which convolution of a level on the way down widens it. "second": the first
+            one has half the level's channels, and transposed convolutions keep the channels of
+            the level below. "first": the first one has all, and transposed convolutions have the
+            channels of their own level.
 
-    Source: document 001, section 3 (three levels, one decoder, one final convolution for all
-    heads). It names neither widths nor normalization.
+    Source: Çiçek et al., 3D U-Net: learning dense volumetric segmentation from sparse annotation
+    (2016): "second", batch normalization and features of 64, 128, 256 and 512.
     """
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        features: Sequence[int] = (32, 64, 128),
+        features: Sequence[int] = (64, 128, 256, 512),
         norm: Norm = "batch",
+        widening: Literal["first", "second"] = "second",
     ) -> None:
         super().__init__()
         widths = tuple(features)
+        late = widening == "second"
         self.down = nn.ModuleList(
-            DoubleConv(before, after, norm)
+            DoubleConv(before, after, norm, middle=max(1, after // 2) if late else after)
             for before, after in zip((in_channels, *widths), widths, strict=False)
         )
         above = tuple(reversed(widths[:-1]))
         below = tuple(reversed(widths[1:]))
+        risen = below if late else above
         self.rise = nn.ModuleList(
             nn.ConvTranspose3d(before, after, kernel_size=2, stride=2)
-            for before, after in zip(below, above, strict=True)
+            for before, after in zip(below, risen, strict=True)
         )
-        self.up = nn.ModuleList(DoubleConv(2 * width, width, norm) for width in above)
+        self.up = nn.ModuleList(
+            DoubleConv(width + more, width, norm) for width, more in zip(above, risen, strict=True)
+        )
         self.head = Head(widths[0], out_channels)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

@@ -6,9 +6,12 @@ from lesionwise.inference.window import SlidingWindow
 from lesionwise.instances.components import ConnectedComponents
 from lesionwise.learning.intensity_transforms import BiasField, Blur, Compose, Gamma, Noise
 from lesionwise.learning.losses import CrossEntropy, Dice, WeightedSum
-from lesionwise.learning.normalization import ClipToRange, WholeVolume
+from lesionwise.learning.normalization import ClipToRange
+from lesionwise.learning.objective import Supervised
+from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.optimizers import Sgd
 from lesionwise.learning.samplers import WeightedSampling
+from lesionwise.learning.samples import Augmentation, Patches
 from lesionwise.learning.schedules import Constant, EarlyStopping
 from lesionwise.learning.spatial_transforms import (
     RandomAffine,
@@ -16,8 +19,9 @@ from lesionwise.learning.spatial_transforms import (
     SpatialAugmentation,
 )
 from lesionwise.learning.targets import LesionMask
-from lesionwise.methods.combine import Ensemble
-from lesionwise.methods.network import NetworkMethod
+from lesionwise.methods.composite import Ensemble
+from lesionwise.methods.network import Inference, NetworkMethod
+from lesionwise.methods.selection import Selection
 from lesionwise.networks.antialias_unet import AntialiasUNet
 from lesionwise.preprocess.brain import ExtractBrain
 from lesionwise.preprocess.brain_masks import MaskToBrain, SharedBrain
@@ -26,6 +30,7 @@ from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import N4
 from lesionwise.preprocess.resampling import ResampleNearInteger
 from lesionwise.recipe import Recipe
+from lesionwise.reduction import Reduction, reduced
 
 FOLDS = 5
 
@@ -34,35 +39,47 @@ MEMBER = NetworkMethod(
         AntialiasUNet, in_channels=2, out_channels=2, features=(40, 40, 80, 80, 120, 120)
     ),
     scans=("flair",),
+    samples=Patches(
+        size_vox=(96, 96, 96),
+        batch_size=4,
+        per_epoch=200,  # 50 steps between validations
+        sampling=WeightedSampling(background=0.0, brain=1.0, lesion=100.0),
+        augmentation=Augmentation(
+            spatial=SpatialAugmentation(  # 0.75 in all: a fifth elastic, four fifths affine
+                axes="permute",
+                affine=RandomAffine(0.6, rotation_deg=45.0, scale_per_axis=(0.8, 1.2)),
+                elastic=RandomElastic(
+                    0.15, displacement_mm=7.5, distribution="uniform", control_points=7
+                ),
+                exclusive=True,
+            ),
+            intensity=Compose(
+                (
+                    BiasField((0.0, 0.5), probability=0.5),
+                    Gamma((0.74, 1.35), probability=0.8),
+                    Blur((0.0, 1.0), probability=0.2),
+                    Noise((0.0, 0.25), probability=0.35),
+                )
+            ),
+            whole_volume=True,
+        ),
+    ),
+    objective=Supervised(
+        LesionMask(), WeightedSum(((0.5, CrossEntropy()), (1.0, Dice(background=True))))
+    ),
+    optimization=Optimization(
+        learning_rate=1e-3,
+        epochs=400,
+        optimizer=Sgd(momentum=0.95),
+        schedule=Constant(),
+        early_stopping=EarlyStopping(patience=2000, unit="steps", metric="validation_dsc"),
+    ),
     finds="new",
-    targets=LesionMask(),
-    loss=WeightedSum(((0.5, CrossEntropy()), (1.0, Dice(background=True)))),
-    optimizer=Sgd(momentum=0.95),
-    learning_rate=1e-3,
-    schedule=Constant(),
-    stop=EarlyStopping(patience=2000, unit="steps", metric="validation_dsc"),
-    epochs=400,
-    patch_size_vox=(96, 96, 96),
-    batch_size=4,
-    patches_per_epoch=200,  # 50 steps between validations
-    sampling=WeightedSampling(background=0.0, brain=1.0, lesion=100.0),
-    spatial=SpatialAugmentation(  # 0.75 in all: a fifth elastic, four fifths affine
-        axes="permute",
-        affine=RandomAffine(0.6, rotation_deg=45.0, scale_per_axis=(0.8, 1.2)),
-        elastic=RandomElastic(0.15, displacement_mm=7.5, distribution="uniform", control_points=7),
-        exclusive=True,
+    inference=Inference(
+        SlidingWindow(overlap=0.5, mirror_axes=(0, 1, 2)),
+        normalize=ClipToRange(low=0.05, high=99.5, onto=(-1.0, 1.0)),
     ),
-    intensity=Compose(
-        (
-            BiasField((0.0, 0.5), probability=0.5),
-            Gamma((0.74, 1.35), probability=0.8),
-            Blur((0.0, 1.0), probability=0.2),
-            Noise((0.0, 0.25), probability=0.35),
-        )
-    ),
-    whole_volume=WholeVolume(ClipToRange(low=0.05, high=99.5, onto=(-1.0, 1.0))),
-    validate_every=1,
-    window=SlidingWindow(overlap=0.5, mirror_axes=(0, 1, 2)),
+    selection=Selection(every=1),
 )
 
 RECIPE = Recipe(
@@ -93,7 +110,8 @@ RECIPE = Recipe(
         ),
         "volumes smaller than a patch are padded with zeros before normalization, as in that code",
         "the bias field is a smooth spline, not TorchIO's polynomial; powers are its exp(±0.3)",
-        "noise is a share of the brain's standard deviation, up to 0.25; blur is up to 1 voxel",
+        "noise has up to 0.25 of the brain's standard deviation; blur is up to 1 voxel",
+        "noise is added where the voxel is not 0, TorchIO adds it everywhere",
         (
             "anti-aliased growth is the transpose of the blurred stride: zeros between voxels, "
             "blur, convolution"
@@ -102,5 +120,19 @@ RECIPE = Recipe(
         "iterations between validations are not stated: 50, as in that code, 20 000 at most",
         "the first guess is not stated: a lesion probability of 0.02 everywhere",
         "overlapping windows are joined by Gaussian weights, 'by interpolating' in the source",
+    ),
+)
+
+REDUCED = reduced(
+    RECIPE,
+    Reduction(
+        network={"features": (8, 8, 16, 16, 24)},
+        size_vox=(48, 48, 48),
+        learning_rate=2e-2,
+        batch_size=2,
+        per_epoch=20,
+        epochs=10_000,
+        every=10_000,
+        window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino"),
     ),
 )

@@ -3,11 +3,21 @@
 from dataclasses import replace
 from functools import partial
 
+from lesionwise.inference.window import SlidingWindow
 from lesionwise.instances.components import ConnectedComponents
-from lesionwise.learning.intensity_transforms import Brightness, Compose, Contrast, Gamma
+from lesionwise.learning.intensity_transforms import (
+    Brightness,
+    Compose,
+    Contrast,
+    Gamma,
+    OnChannels,
+)
 from lesionwise.learning.losses import CrossEntropy
+from lesionwise.learning.objective import Supervised
+from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.optimizers import Adam
 from lesionwise.learning.samplers import PatchSampling
+from lesionwise.learning.samples import Augmentation, Patches
 from lesionwise.learning.schedules import Constant
 from lesionwise.learning.spatial_transforms import (
     RandomAffine,
@@ -16,9 +26,9 @@ from lesionwise.learning.spatial_transforms import (
 )
 from lesionwise.learning.targets import LesionMask
 from lesionwise.methods.cascade import AddMaps, LastVisitOnly, VisitDifference
-from lesionwise.methods.combine import Ensemble
+from lesionwise.methods.composite import Ensemble, PositiveCases
 from lesionwise.methods.network import NetworkMethod
-from lesionwise.methods.positive import PositiveCases
+from lesionwise.methods.selection import Selection
 from lesionwise.networks.instance_unet import InstanceUNet
 from lesionwise.preprocess.brain import ExtractBrain
 from lesionwise.preprocess.brain_masks import MaskToBrain, SharedBrain
@@ -26,40 +36,50 @@ from lesionwise.preprocess.deformable import DeformToLast
 from lesionwise.preprocess.geometry import CropToBrain, Resample
 from lesionwise.preprocess.intensity import ZScore
 from lesionwise.recipe import Recipe
+from lesionwise.reduction import Reduction, reduced
 
 FOLDS = 4
 FEATURES = (32, 64, 128, 256, 320, 320)
 INTENSITY = (Brightness((0.75, 1.25), probability=0.15), Contrast((0.75, 1.25), probability=0.15))
+GAMMA = Gamma((0.7, 1.5), probability=0.3, keep_moments=True)
+
+PATCHES = Patches(
+    size_vox=(128, 128, 128),
+    batch_size=2,
+    per_epoch=16,
+    sampling=PatchSampling(lesion_fraction=0.5),
+    augmentation=Augmentation(
+        spatial=SpatialAugmentation(
+            flip=0.5,
+            affine=RandomAffine(
+                0.3, rotation_deg=20.0, scale=(0.8, 1.25), scale_per_axis=(0.95, 1.05)
+            ),
+            elastic=RandomElastic(0.15, displacement_mm=3.0),
+        ),
+        intensity=Compose((*INTENSITY, GAMMA)),
+    ),
+)
+WITHOUT_GAMMA = replace(
+    PATCHES.augmentation, intensity=OnChannels(scans=("flair",), effects=INTENSITY)
+)
 
 STAGE_ONE = NetworkMethod(
     network=partial(InstanceUNet, in_channels=1, out_channels=2, features=FEATURES),
     scans=("flair",),
-    finds="lesions",
-    targets=LesionMask(),
-    loss=CrossEntropy(),
-    optimizer=Adam(),
-    learning_rate=1e-4,
-    schedule=Constant(),
-    epochs=5000,
-    patch_size_vox=(128, 128, 128),
-    batch_size=2,
-    patches_per_epoch=16,
-    sampling=PatchSampling(lesion_share=0.5),
-    spatial=SpatialAugmentation(
-        flip=0.5,
-        affine=RandomAffine(0.3, rotation_deg=20.0, scale=(0.8, 1.25), scale_per_axis=(0.95, 1.05)),
-        elastic=RandomElastic(0.15, displacement_mm=3.0),
+    samples=PATCHES,
+    objective=Supervised(LesionMask(), CrossEntropy()),
+    optimization=Optimization(
+        learning_rate=1e-4, epochs=5000, optimizer=Adam(), schedule=Constant()
     ),
-    intensity=Compose((*INTENSITY, Gamma((0.7, 1.5), probability=0.3, keep_moments=True))),
-    validate_every=50,
+    selection=Selection(every=50),
 )
 
 STAGE_TWO = replace(
     STAGE_ONE,
     network=partial(InstanceUNet, in_channels=2, out_channels=2, features=FEATURES),
     scans=("probability_change", "flair"),
+    samples=replace(PATCHES, augmentation=WITHOUT_GAMMA),
     finds="new",
-    intensity=Compose(INTENSITY),
 )
 
 RECIPE = Recipe(
@@ -84,20 +104,37 @@ RECIPE = Recipe(
     finds="new",
     reported={"dsc": 0.625, "dsc_at_0.5": 0.533, "dsc_stage_one": 0.743},
     departures=(
-        "free-form deformation is SimpleITK's, not MIRTK's; brain extraction is ours, not FSL's",
+        (
+            "free-form deformation is an own optimizer of B-spline control points with local "
+            "correlation, in place of MIRTK's with mutual information; control points and "
+            "similarity are not stated"
+        ),
+        "brain extraction is ours, not FSL's BET",
         "intensity normalization is not stated: z-score in the brain",
         (
             "stage one learns from the auxiliary set 'lesions' where one is given, and otherwise "
-            "from all lesions of the training visits"
+            "from all lesions of the training visits, in four parts: stage two then learns from "
+            "maps of networks that have not seen the patient"
         ),
         "widths, strides and activation are not stated: nnU-Net's",
         "learning rate, its course and batch size are not stated: 1e-4, constant, 2",
         "an epoch is not defined: 16 patches, about one for each training scan",
         "ranges and probabilities of the augmentation are not stated: ours",
-        (
-            "effects on intensities act on the difference of probabilities too; where that is "
-            "exactly 0 it stays so"
-        ),
+        "transforms of intensities act on the follow-up's scan alone, not on the probabilities",
         "the first guess is not stated: a lesion probability of 0.02 everywhere",
+    ),
+)
+
+REDUCED = reduced(
+    RECIPE,
+    Reduction(
+        network={"features": (8, 16, 32, 64, 64, 64)},
+        size_vox=(64, 64, 64),
+        learning_rate=2e-3,
+        batch_size=2,
+        per_epoch=20,
+        epochs=10_000,
+        every=10_000,
+        window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino"),
     ),
 )

@@ -2,11 +2,15 @@
 
 from functools import partial
 
+from lesionwise.inference.window import SlidingWindow
 from lesionwise.instances.components import ConnectedComponents
 from lesionwise.learning.intensity_transforms import AxialMean, Blur, Compose, OneOf, Sharpen
 from lesionwise.learning.losses import Dice
+from lesionwise.learning.objective import Supervised
+from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.optimizers import Adam
 from lesionwise.learning.samplers import PatchSampling
+from lesionwise.learning.samples import Augmentation, Patches
 from lesionwise.learning.schedules import Constant
 from lesionwise.learning.targets import LesionMask
 from lesionwise.methods.network import NetworkMethod
@@ -17,6 +21,7 @@ from lesionwise.preprocess.filters import Denoise
 from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import N4, ZScore
 from lesionwise.recipe import Recipe
+from lesionwise.reduction import Reduction, reduced
 
 RECIPE = Recipe(
     source="002, line 987, section 2",
@@ -33,21 +38,22 @@ RECIPE = Recipe(
     method=NetworkMethod(
         network=partial(GroupUNet, in_channels=2, out_channels=2, dropout=0.5, groups=8),
         scans=("flair",),
-        finds="new",
-        targets=LesionMask(),
-        loss=Dice(),
-        optimizer=Adam(betas=(0.9, 0.999)),
-        learning_rate=1e-4,
-        schedule=Constant(),
-        epochs=300,
-        patch_size_vox=(64, 64, 64),
-        batch_size=4,
-        patches_per_epoch=500,
-        sampling=PatchSampling(lesion_share=0.5),
-        spatial=None,
-        intensity=Compose(
-            (OneOf((Blur((0.5, 1.75)), Sharpen((0.5, 1.75)), AxialMean((2, 3, 4)))),)
+        samples=Patches(
+            size_vox=(64, 64, 64),
+            batch_size=4,
+            per_epoch=500,
+            sampling=PatchSampling(lesion_fraction=0.5),
+            augmentation=Augmentation(
+                intensity=Compose(
+                    (OneOf((Blur((0.5, 1.75)), Sharpen((0.5, 1.75)), AxialMean((2, 3, 4)))),)
+                )
+            ),
         ),
+        objective=Supervised(LesionMask(), Dice()),
+        optimization=Optimization(
+            learning_rate=1e-4, epochs=300, optimizer=Adam(betas=(0.9, 0.999)), schedule=Constant()
+        ),
+        finds="new",
     ),
     to_instances=ConnectedComponents(),
     visits=2,
@@ -72,5 +78,19 @@ RECIPE = Recipe(
         ),
         "the first guess is not stated: a lesion probability of 0.02 everywhere",
         "which weights predict is not stated: those of the highest validation Dice",
+    ),
+)
+
+REDUCED = reduced(
+    RECIPE,
+    Reduction(
+        network={"features": (8, 16, 32, 64)},
+        size_vox=(48, 48, 48),
+        learning_rate=2e-3,
+        batch_size=2,
+        per_epoch=20,
+        epochs=10_000,
+        every=10_000,
+        window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino"),
     ),
 )

@@ -2,39 +2,47 @@
 
 from functools import partial
 
+from lesionwise.inference.window import SlidingWindow
 from lesionwise.instances.components import ConnectedComponents
 from lesionwise.learning.losses import CrossEntropy, Dice, WeightedSum
+from lesionwise.learning.objective import Supervised
+from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.optimizers import Adam
 from lesionwise.learning.samplers import PatchSampling
+from lesionwise.learning.samples import Augmentation, Patches
 from lesionwise.learning.schedules import Constant
 from lesionwise.learning.spatial_transforms import RandomAffine, SpatialAugmentation
 from lesionwise.learning.targets import LesionMask
-from lesionwise.methods.combine import Pretrained, SegmentThenCompare
+from lesionwise.methods.composite import Pretrained, SegmentThenCompare
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.networks.instance_unet import InstanceUNet
 from lesionwise.preprocess.brain import ExtractBrain
+from lesionwise.preprocess.brain_masks import MaskToBrain
 from lesionwise.preprocess.intensity import Rescale01, ZScore
 from lesionwise.preprocess.template import RegisterToTemplate
 from lesionwise.recipe import Recipe
+from lesionwise.reduction import Reduction, reduced
 
 NETWORK = NetworkMethod(
     network=partial(InstanceUNet, in_channels=1, out_channels=2, features=(32, 64, 128, 256, 320)),
     scans=("flair",),
-    finds="lesions",
-    targets=LesionMask(),
-    loss=WeightedSum(((1.0, Dice()), (1.0, CrossEntropy(lesion_weight=10.0)))),
-    optimizer=Adam(),
-    learning_rate=1e-4,
-    schedule=Constant(),
-    epochs=400,
-    patch_size_vox=(128, 128, 128),
-    batch_size=2,
-    patches_per_epoch=250,
-    sampling=PatchSampling(lesion_share=0.5),
-    spatial=SpatialAugmentation(
-        flip=0.5, affine=RandomAffine(0.5, rotation_deg=15.0, shear=0.1), elastic=None
+    samples=Patches(
+        size_vox=(128, 128, 128),
+        batch_size=2,
+        per_epoch=250,
+        sampling=PatchSampling(lesion_fraction=0.5),
+        augmentation=Augmentation(
+            SpatialAugmentation(
+                flip=0.5, affine=RandomAffine(0.5, rotation_deg=15.0, shear=0.1), elastic=None
+            )
+        ),
     ),
-    intensity=None,
+    objective=Supervised(
+        LesionMask(), WeightedSum(((1.0, Dice()), (1.0, CrossEntropy(lesion_weight=10.0))))
+    ),
+    optimization=Optimization(
+        learning_rate=1e-4, epochs=400, optimizer=Adam(), schedule=Constant()
+    ),
 )
 
 RECIPE = Recipe(
@@ -43,8 +51,9 @@ RECIPE = Recipe(
     preprocess=(
         RegisterToTemplate(model="affine"),
         ExtractBrain(),
-        ZScore(within="brain", zero_outside=True),
+        ZScore(within="brain"),
         Rescale01(within="brain"),
+        MaskToBrain(),
     ),
     method=SegmentThenCompare(
         Pretrained(first=NETWORK, then=NETWORK, auxiliary="lesions"),
@@ -81,5 +90,19 @@ RECIPE = Recipe(
         ),
         "the first guess is not stated: a lesion probability of 0.02 everywhere",
         "the best validation Dice is that of all lesions, not of new ones",
+    ),
+)
+
+REDUCED = reduced(
+    RECIPE,
+    Reduction(
+        network={"features": (8, 16, 32, 64, 64)},
+        size_vox=(48, 48, 48),
+        learning_rate=2e-3,
+        batch_size=2,
+        per_epoch=20,
+        epochs=10_000,
+        every=10_000,
+        window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino"),
     ),
 )

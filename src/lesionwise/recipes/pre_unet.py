@@ -15,17 +15,22 @@ from lesionwise.learning.intensity_transforms import (
     Shift,
 )
 from lesionwise.learning.losses import DeepSupervision, Dice, Focal, WeightedSum
+from lesionwise.learning.objective import Supervised
+from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.optimizers import AdamW
 from lesionwise.learning.samplers import PatchSampling
+from lesionwise.learning.samples import Augmentation, Patches
 from lesionwise.learning.schedules import CosineAnnealing
 from lesionwise.learning.spatial_transforms import RandomAffine, SpatialAugmentation
 from lesionwise.learning.targets import LesionLogit
-from lesionwise.methods.network import NetworkMethod
+from lesionwise.methods.network import Inference, NetworkMethod
+from lesionwise.methods.selection import Selection
 from lesionwise.networks.pre_unet import PreUNet
 from lesionwise.preprocess.geometry import CropToNonzero, Resample
 from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import ZScore
 from lesionwise.recipe import Output, Recipe
+from lesionwise.reduction import Reduction, reduced
 
 RECIPE = Recipe(
     source="002, line 1296, sections 3 and 4",
@@ -41,37 +46,47 @@ RECIPE = Recipe(
             PreUNet, in_channels=2, out_channels=2, features=(48, 96, 192, 384), supervised=3
         ),
         scans=("flair",),
+        samples=Patches(
+            size_vox=(128, 128, 128),
+            batch_size=2,
+            per_epoch=500,  # 250 steps, 100 000 in all
+            sampling=PatchSampling(lesion_fraction=0.5),
+            augmentation=Augmentation(
+                spatial=SpatialAugmentation(
+                    flip=0.5,
+                    affine=RandomAffine(
+                        0.5, rotation_deg=15.0, scale_per_axis=(0.85, 1.15), shear=0.1
+                    ),
+                    elastic=None,
+                ),
+                intensity=Compose(
+                    (
+                        Noise((0.0, 0.1), probability=0.15),
+                        Blur((0.25, 1.5), probability=0.15),
+                        Brightness((0.7, 1.3), probability=0.15),
+                        Shift((-0.3, 0.3), probability=0.15),
+                        BiasField((0.05, 0.25), probability=0.15, zero=AIR_Z_SCORE),
+                        Gamma((0.5, 2.0), probability=0.15),
+                    )
+                ),
+            ),
+        ),
+        objective=Supervised(
+            LesionLogit(),
+            DeepSupervision(
+                WeightedSum(((1.0, Dice()), (1.0, Focal(gamma=2.0)))), weights=(1.0, 0.5, 0.25)
+            ),
+        ),
+        optimization=Optimization(
+            learning_rate=1e-5,
+            epochs=400,
+            optimizer=AdamW(),
+            weight_decay=1e-2,
+            schedule=CosineAnnealing(),
+        ),
         finds="new",
-        targets=LesionLogit(),
-        loss=DeepSupervision(
-            WeightedSum(((1.0, Dice()), (1.0, Focal(gamma=2.0)))), weights=(1.0, 0.5, 0.25)
-        ),
-        optimizer=AdamW(),
-        learning_rate=1e-5,
-        weight_decay=1e-2,
-        schedule=CosineAnnealing(),
-        epochs=400,
-        patch_size_vox=(128, 128, 128),
-        batch_size=2,
-        patches_per_epoch=500,  # 250 steps, 100 000 in all
-        sampling=PatchSampling(lesion_share=0.5),
-        spatial=SpatialAugmentation(
-            flip=0.5,
-            affine=RandomAffine(0.5, rotation_deg=15.0, scale_per_axis=(0.85, 1.15), shear=0.1),
-            elastic=None,
-        ),
-        intensity=Compose(
-            (
-                Noise((0.0, 0.1), probability=0.15),
-                Blur((0.25, 1.5), probability=0.15),
-                Brightness((0.7, 1.3), probability=0.15),
-                Shift((-0.3, 0.3), probability=0.15),
-                BiasField((0.05, 0.25), probability=0.15, zero=AIR_Z_SCORE),
-                Gamma((0.5, 2.0), probability=0.15),
-            )
-        ),
-        validate_every=10,
-        window=SlidingWindow(overlap=0.5),
+        inference=Inference(SlidingWindow(overlap=0.5)),
+        selection=Selection(every=10),
     ),
     to_instances=ConnectedComponents(),
     visits=2,
@@ -91,6 +106,11 @@ RECIPE = Recipe(
             "blocks in the encoder and one in the decoder, concatenation; that makes the 26.3 "
             "million parameters stated, with four levels and kernels of 3"
         ),
+        (
+            "'four levels, at each of which the input is downsampled' is read as four resolutions, "
+            "three of them reached by downsampling, so that the three highest of the decoder are "
+            "all that it has; four downsamplings of 32 to 512 channels would make 26.0 million"
+        ),
         "normalization per channel is read as: over voxels that are not 0, which stay 0",
         "targets of lower resolutions are taken by nearest neighbor",
         (
@@ -103,5 +123,19 @@ RECIPE = Recipe(
         "windows are weighted by a Gaussian: not stated",
         "which weights predict is not stated: those of the highest validation Dice",
         "the threshold is not stated: 0.5",
+    ),
+)
+
+REDUCED = reduced(
+    RECIPE,
+    Reduction(
+        network={"features": (8, 16, 32, 64)},
+        size_vox=(48, 48, 48),
+        learning_rate=2e-3,
+        batch_size=2,
+        per_epoch=20,
+        epochs=10_000,
+        every=10_000,
+        window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino"),
     ),
 )

@@ -7,48 +7,57 @@ from lesionwise.inference.window import SlidingWindow
 from lesionwise.instances.components import ConnectedComponents
 from lesionwise.learning.intensity_transforms import Brightness, Compose, Contrast
 from lesionwise.learning.losses import Dice
+from lesionwise.learning.objective import Supervised
+from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.optimizers import AdamW
 from lesionwise.learning.samplers import PatchSampling
+from lesionwise.learning.samples import Augmentation, Patches
 from lesionwise.learning.schedules import CosineAnnealing
 from lesionwise.learning.spatial_transforms import SpatialAugmentation
 from lesionwise.learning.targets import LesionMask
-from lesionwise.methods.combine import Ensemble
-from lesionwise.methods.network import NetworkMethod
+from lesionwise.methods.composite import Ensemble
+from lesionwise.methods.network import Inference, NetworkMethod, Runtime
 from lesionwise.networks.segresnet import seg_resnet
 from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import ZScore
 from lesionwise.recipe import Recipe
+from lesionwise.reduction import Reduction, reduced
 
 FOLDS = 5
+
+PATCHES = Patches(
+    size_vox=(128, 128, 128),
+    batch_size=1,
+    per_epoch=250,
+    sampling=PatchSampling(lesion_fraction=0.5),
+    augmentation=Augmentation(
+        spatial=SpatialAugmentation(flip=0.5, affine=None, elastic=None),
+        intensity=Compose(
+            (Contrast((0.7, 1.3), probability=0.3), Brightness((0.9, 1.1), probability=0.3))
+        ),
+    ),
+)
 
 DEEP = NetworkMethod(
     network=partial(seg_resnet, in_channels=2, out_channels=2, features=32, blocks=(1, 2, 2, 4)),
     scans=("flair",),
-    finds="new",
-    targets=LesionMask(),
-    loss=Dice(),
-    optimizer=AdamW(decays="kernels"),
-    learning_rate=2e-4,
-    weight_decay=1e-5,
-    schedule=CosineAnnealing(end=0.0),
-    sync_batch_norm=True,
-    epochs=200,
-    patch_size_vox=(128, 128, 128),
-    batch_size=1,
-    patches_per_epoch=32,
-    sampling=PatchSampling(lesion_share=0.5),
-    spatial=SpatialAugmentation(flip=0.5, affine=None, elastic=None),
-    intensity=Compose(
-        (Contrast((0.7, 1.3), probability=0.3), Brightness((0.9, 1.1), probability=0.3))
+    samples=PATCHES,
+    objective=Supervised(LesionMask(), Dice()),
+    optimization=Optimization(
+        learning_rate=2e-4,
+        epochs=200,
+        optimizer=AdamW(decays="kernels"),
+        weight_decay=1e-5,
+        schedule=CosineAnnealing(end=0.0),
     ),
+    finds="new",
+    runtime=Runtime(sync_batch_norm=True),
 )
 SHALLOW = replace(
     DEEP,
     network=partial(seg_resnet, in_channels=2, out_channels=2, features=64, blocks=(4, 4)),
-    patch_size_vox=(16, 16, 16),
-    batch_size=512,
-    patches_per_epoch=2048,
-    window=SlidingWindow(windows_per_batch=64),
+    samples=replace(PATCHES, size_vox=(16, 16, 16), batch_size=512, per_epoch=250 * 512),
+    inference=Inference(SlidingWindow(windows_per_batch=64)),
 )
 
 RECIPE = Recipe(
@@ -63,14 +72,14 @@ RECIPE = Recipe(
     departures=(
         "visits come as scanned: they are registered half way, as the challenge's pairs were",
         (
-            "'stages of down-sampling' are read as downsamplings: 2 and 4; MONAI counts the first "
-            "level, which keeps the size, as one"
+            "'stages of down-sampling' are read as MONAI counts the levels of its encoder, the "
+            "first of which keeps the size: (1, 2, 2, 4) is its default"
         ),
         (
             "batch normalization is taken over the GPUs that --device names; the source had four, "
             "batches of 512 and 1 each"
         ),
-        "patches per epoch are not stated: 2048 and 32",
+        "steps per epoch are not stated: 250, as in nnU-Net",
         "where patches lie is not stated: half of them around new lesions",
         (
             "ranges and probabilities of the augmentation are not stated: contrast ± 30 %, "
@@ -79,5 +88,19 @@ RECIPE = Recipe(
         "the L2 penalty of kernels is AdamW's decoupled decay",
         "the last convolution computes in float32 and starts at a lesion probability of 0.02",
         "which weights predict is not stated: those of the highest Dice on the fold left out",
+    ),
+)
+
+REDUCED = reduced(
+    RECIPE,
+    Reduction(
+        network={"features": 8},
+        size_vox=(32, 32, 32),
+        learning_rate=2e-3,
+        batch_size=2,
+        per_epoch=20,
+        epochs=10_000,
+        every=10_000,
+        window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino"),
     ),
 )

@@ -1,4 +1,4 @@
-"""The look of every chart: style, an empty chart, and a finished one as PNG or SVG."""
+"""The look of every chart: style, an empty chart, and a finished one as PNG, SVG or PDF."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ import hashlib
 import io
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ParamSpec
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from lesionwise.io.files import atomic_path
 from lesionwise.report.palette import SERIES
 
 P = ParamSpec("P")
@@ -31,7 +35,9 @@ _STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 9.5,
     "svg.fonttype": "none",
+    "pdf.fonttype": 42,
     "svg.hashsalt": "lesionwise",
+    "text.parse_math": False,  # names of methods may hold dollar signs
     "text.color": INK,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
@@ -81,6 +87,26 @@ def to_png(figure: Figure, dpi: int = 160) -> bytes:
             buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None}
         )
     return buffer.getvalue()
+
+
+def write_figure(figure: Figure, path: Path) -> list[Path]:
+    """Write a chart for a paper as ``path``.svg and ``path``.pdf, both with text as text.
+
+    The same figure gives the same bytes. Returns the two paths.
+    """
+    written = []
+    for extension, about in (("svg", {"Date": None}), ("pdf", {"CreationDate": None})):
+        place = path.with_name(f"{path.name}.{extension}")
+        with mpl.rc_context(_STYLE), atomic_path(place) as temporary:
+            figure.savefig(temporary, format=extension, facecolor="white", metadata=about)
+        written.append(place)
+    return written
+
+
+def plain_ticks(axis: Axis) -> None:
+    """Numbers such as 0.1, 1 and 10 along a logarithmic axis, not powers of ten."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def to_svg(figure: Figure) -> str:

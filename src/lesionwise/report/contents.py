@@ -65,7 +65,7 @@ class Look:
             np.stack([np.bincount(row, index[:, axis], len(found)) for axis in range(3)], axis=1)
             / np.maximum(count, 1)[:, None]
         )
-        apart = (((index - center[row]) * np.array(grid.spacing_mm)) ** 2).sum(axis=1)
+        apart = (((index - center[row]) @ grid.axes_mm.T) ** 2).sum(axis=1)
         order = np.lexsort((apart, row))
         first = (
             order[np.concatenate([[0], np.cumsum(count)[:-1]]).astype(int)] if len(found) else []

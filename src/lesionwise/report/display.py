@@ -10,6 +10,7 @@ import edt
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionwise.instances.table import bounding_box
 from lesionwise.io.space import canonical
 from lesionwise.types import Grid, Instances, Volume
 
@@ -64,7 +65,8 @@ def prepare(image: Volume, instances: Mapping[str, Instances], brain: Volume | N
     keep = inside.copy()
     for found in labels.values():
         keep |= found != 0
-    box = _bounding_box(keep, grid)
+    margin_vox = [round(MARGIN_MM / spacing) for spacing in grid.spacing_mm]
+    box = bounding_box(keep, margin_vox) or tuple(slice(0, n) for n in keep.shape)
     low, high = _window(array, inside, labels)
     cropped = array[box]
     gray = np.clip((cropped - low) * (255.0 / (high - low)), 0, 255).astype(np.uint8)
@@ -78,19 +80,6 @@ def prepare(image: Volume, instances: Mapping[str, Instances], brain: Volume | N
         Grid(gray.shape, affine),
         (low, high),
     )
-
-
-def _bounding_box(keep: NDArray[np.bool_], grid: Grid) -> tuple[slice, slice, slice]:
-    if not keep.any():
-        return slice(0, keep.shape[0]), slice(0, keep.shape[1]), slice(0, keep.shape[2])
-    sides = []
-    for axis, spacing in enumerate(grid.spacing_mm):
-        used = np.flatnonzero(keep.any(axis=tuple(other for other in range(3) if other != axis)))
-        margin = round(MARGIN_MM / spacing)
-        sides.append(
-            slice(max(int(used[0]) - margin, 0), min(int(used[-1]) + 1 + margin, keep.shape[axis]))
-        )
-    return sides[0], sides[1], sides[2]
 
 
 def _further_than(

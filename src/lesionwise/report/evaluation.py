@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +16,12 @@ from matplotlib.figure import Figure
 
 from lesionwise.metrics.agreement import BlandAltman
 from lesionwise.metrics.evaluation import SHORT, Evaluation
+from lesionwise.metrics.names import NAMES
 from lesionwise.metrics.slices import balance, threshold_curves
 from lesionwise.report import figures
+from lesionwise.report.charts import write_figure
 from lesionwise.report.contents import heading
+from lesionwise.report.evaluation_methods import methods_text
 from lesionwise.report.overlay import BOTH, FALSE, MISSED, css, overlay_png
 from lesionwise.report.render import data_uri, number, shown, write_page
 from lesionwise.types import Instances, Volume
@@ -40,12 +45,18 @@ class Picture:
     image: Volume | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Chart:
-    """A chart as SVG, and what it shows in words."""
+    """A chart, what it shows in words, and what its files are called."""
 
-    svg: Markup
+    figure: Figure
     alt: str
+    name: str
+
+    @property
+    def svg(self) -> Markup:
+        """For a page; the figure's own text is escaped in it."""
+        return Markup(figures.to_svg(self.figure))
 
 
 @dataclass(frozen=True)
@@ -56,12 +67,14 @@ class Overlay:
     caption: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Section:
-    """One part of the page: a heading, a sentence, a key of colors, charts, pictures, a table."""
+    """One part of the page: a heading, text, a key of colors, charts, pictures, a table, a list."""
 
     title: str
     text: str = ""
+    paragraphs: tuple[str, ...] = ()
+    listed: tuple[str, ...] = ()
     key: Mapping[str, str] = field(default_factory=dict)
     charts: tuple[Chart, ...] = ()
     pictures: tuple[Overlay, ...] = ()
@@ -69,18 +82,27 @@ class Section:
 
 
 def write_evaluation_page(
-    evaluation: Evaluation, path: Path, pictures: Sequence[Picture] = ()
+    evaluation: Evaluation,
+    path: Path,
+    pictures: Sequence[Picture] = (),
+    figures_folder: Path | None = None,
 ) -> Path:
     """Write the page of an evaluation; returns where it lies.
 
     Args:
         pictures: cases to show as overlays, such as the best, the median and the worst.
+        figures_folder: where every chart is written as SVG and PDF too; None writes none.
     """
+    parts = list(sections(evaluation, pictures))
+    if figures_folder is not None:
+        for chart in (chart for part in parts for chart in part.charts):
+            write_figure(chart.figure, figures_folder / chart.name)
     cases = len({case.case for case in evaluation.cases})
     methods = len(evaluation.predictions)
     scored = {
         "reference": [str(each) for each in evaluation.reference],
         "predictions": [f"{name}: {where}" for name, where in evaluation.predictions.items()],
+        "read as": [f"{side}: {_kinds(kinds)}" for side, kinds in evaluation.read_as.items()],
         "rules": evaluation.rules,
         "seed": evaluation.seed,
     }
@@ -91,7 +113,7 @@ def write_evaluation_page(
         lead=f"{cases} {'case' if cases == 1 else 'cases'}, "
         f"{methods} {'method' if methods == 1 else 'methods'}",
         scored=scored,
-        sections=list(sections(evaluation, pictures)),
+        sections=parts,
         notes=evaluation.notes,
         failures=list(evaluation.failures.values()),
     )
@@ -136,6 +158,13 @@ def sections(evaluation: Evaluation, pictures: Sequence[Picture] = ()) -> Iterat
                 for each in pictures
             ),
         )
+    about = methods_text(evaluation)
+    yield Section(
+        "Methods, to quote",
+        "Also in methods.txt.",
+        paragraphs=about.paragraphs,
+        listed=about.references,
+    )
     yield Section("Every case", table=grid(_cases(evaluation)))
     undefined = _undefined(evaluation)
     if len(undefined):
@@ -176,8 +205,18 @@ def _sort_value(value: Any) -> str:
     return "" if missing else str(value)
 
 
-def _chart(figure: Figure, alt: str) -> Chart:
-    return Chart(Markup(figures.to_svg(figure)), alt)  # the figure's own text is escaped in it
+def _file_name(*parts: str) -> str:
+    """A name for files, of letters, digits and hyphens; other signs add a short hash."""
+    name = "-".join(parts)
+    plain = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
+    if re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        return plain
+    return f"{plain}-{hashlib.sha256(name.encode(errors='replace')).hexdigest()[:6]}"
+
+
+def _kinds(kinds: Mapping[str, int]) -> str:
+    """``instances (3 cases), classes (1 case)``."""
+    return ", ".join(f"{kind} ({n} {'case' if n == 1 else 'cases'})" for kind, n in kinds.items())
 
 
 def _spread(evaluation: Evaluation) -> Section:
@@ -191,8 +230,9 @@ def _spread(evaluation: Evaluation) -> Section:
         }
         if any(np.isfinite(column).any() for column in values.values()):
             limits = None if key.endswith("_mm") else (0.0, 1.0)
-            drawn = figures.strips(values, label=heading(key), limits=limits)
-            charts.append(_chart(drawn, f"{heading(key)} by method, one point a case"))
+            drawn = figures.strips(values, label=NAMES[key], limits=limits)
+            alt = f"{NAMES[key]} by method, one point a case"
+            charts.append(Chart(drawn, alt, _file_name("spread", key)))
     return Section("Spread over cases", "One point a case.", charts=tuple(charts))
 
 
@@ -207,15 +247,21 @@ def _compared(evaluation: Evaluation) -> Section:
             frame = pd.DataFrame.from_dict(
                 rows, orient="index", columns=["estimate", "low", "high"], dtype=np.float64
             )
-            drawn = figures.forest(frame, label=f"difference in {heading(key)}")
-            charts.append(_chart(drawn, f"Differences in {key} between methods with intervals"))
+            drawn = figures.forest(frame, label=f"difference in {NAMES[key]}")
+            alt = f"Differences in {NAMES[key]} between methods with intervals"
+            charts.append(Chart(drawn, alt, _file_name("differences", key)))
         ranks = evaluation.ranks.get(key)
         if ranks is not None:
             drawn = figures.critical_difference(
                 ranks.mean_ranks, ranks.critical_difference, ranks.groups
             )
-            charts.append(_chart(drawn, f"Mean ranks by {key} with the critical difference"))
-    rows_of = [row for row in evaluation.comparison_rows if row["metric"] in SHORT]
+            alt = f"Mean ranks by {NAMES[key]} with the critical difference"
+            charts.append(Chart(drawn, alt, _file_name("ranks", key)))
+    rows_of = [
+        row | {"metric": NAMES[row["metric"]]}
+        for row in evaluation.comparison_rows
+        if row["metric"] in SHORT
+    ]
     return Section(
         "Methods compared",
         "Differences are first - second on cases that both have a value for, with BCa bootstrap "
@@ -240,8 +286,11 @@ def _agreement(evaluation: Evaluation) -> Section:
             (counts, f"Lesion count{of}", "lesions"),
             (volumes, f"Lesion volume{of}", "ml"),
         ):
-            drawn = figures.bland_altman(*pair, quantity=quantity, unit=unit)
-            charts.append(_chart(drawn, f"{quantity}: difference against mean"))
+            drawn = figures.bland_altman(
+                pair[0], pair[1], evaluation.patients(method), quantity=quantity, unit=unit
+            )
+            name = _file_name("agreement", "count" if unit == "lesions" else "volume", method)
+            charts.append(Chart(drawn, f"{quantity}: difference against mean", name))
         rows += [
             _agreement_row(method, "lesion count", evaluation.count_agreement[method]),
             _agreement_row(method, "lesion volume (mm³)", evaluation.volume_agreement[method]),
@@ -249,7 +298,8 @@ def _agreement(evaluation: Evaluation) -> Section:
     return Section(
         "Agreement in count and volume",
         "Bland-Altman: prediction - reference. A slope whose p is small says that the bias grows "
-        "with the size.",
+        "with the size. Where patients have several cases, n counts patients, and the limits hold "
+        "for one case: they cover the variance between and within patients.",
         charts=tuple(charts),
         table=grid(pd.DataFrame([row for row in rows if row])),
     )
@@ -305,7 +355,11 @@ def _detected(evaluation: Evaluation) -> Section | None:
         "Reference lesions found, by their volume, with Wilson 95 % intervals; the table gives a "
         "logistic fit on the logarithm of the volume.",
         charts=(
-            _chart(figures.detection_by_volume(volumes, hits), "Share of lesions found by volume"),
+            Chart(
+                figures.detection_by_volume(volumes, hits),
+                "Share of lesions found by volume",
+                "detection-by-volume",
+            ),
         ),
         table=grid(pd.DataFrame(rows, dtype=object)),
     )
@@ -325,7 +379,8 @@ def _slices(evaluation: Evaluation) -> Section:
         }
         label = f"share ({method})" if len(evaluation.predictions) > 1 else "share"
         drawn = figures.curves(lines, x_label="overlap threshold", y_label=label, mark_x=0.1)
-        charts.append(_chart(drawn, f"Slice scores of {method} against the overlap threshold"))
+        alt = f"Slice scores of {method} against the overlap threshold"
+        charts.append(Chart(drawn, alt, _file_name("slices", method)))
         scores = evaluation.slice_scores()[method]
         for name in ("accuracy", "sensitivity", "specificity", "ppv", "npv"):
             rate = getattr(scores, name)
@@ -343,7 +398,8 @@ def _slices(evaluation: Evaluation) -> Section:
     return Section(
         "Slices",
         "A slice with lesions counts as found where one of them is covered to the threshold. As "
-        "many normal slices as positive ones, drawn with the seed; Wilson 95 % intervals.",
+        "many normal slices as positive ones, drawn with the seed; Wilson 95 % intervals, which "
+        "take slices as independent of each other.",
         charts=tuple(charts),
         table=grid(pd.DataFrame(rows, dtype=object)),
     )
@@ -363,7 +419,7 @@ def _undefined(evaluation: Evaluation) -> pd.DataFrame:
             counts[at] = counts.get(at, 0) + 1
     return pd.DataFrame(
         [
-            {"method": method, "metric": key, "cases": count, "reason": reason}
+            {"method": method, "metric": NAMES[key], "cases": count, "reason": reason}
             for (method, key, reason), count in counts.items()
         ]
     )

@@ -8,15 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import lesionwise
-from lesionwise.io.files import write_json, write_table
+from lesionwise.io.files import write_json, write_table, write_text
 from lesionwise.metrics.case import KEYS
 from lesionwise.metrics.evaluation import Evaluation, summary_row
+from lesionwise.metrics.names import NAMES
 from lesionwise.metrics.slices import balance, pixel_scores, threshold_curves
+from lesionwise.report.evaluation_methods import methods_text
 
 
 def write_evaluation_tables(evaluation: Evaluation, folder: Path) -> None:
-    """Write metrics.json and the tables; a table without rows is left out or removed."""
+    """Write metrics.json, methods.txt and the tables; a table without rows is left out or removed.
+
+    ``cases.json`` names the columns of ``cases.tsv`` in words, as BIDS tables have it.
+    """
     write_json(folder / "metrics.json", as_json(evaluation))
+    write_json(folder / "cases.json", {key: {"LongName": name} for key, name in NAMES.items()})
+    write_text(folder / "methods.txt", methods_text(evaluation).plain())
     write_table(folder / "cases.tsv", [case.flat() for case in evaluation.cases])
     lesions = evaluation.lesion_rows()
     columns = None if lesions else ["case", "method", "side", "id", "volume_mm3", "state"]
@@ -74,6 +81,7 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
         method: {
             "prediction": path.as_posix(),
             "cases": len(evaluation.of(method)),
+            "patients": len(set(evaluation.patients(method))),
             "cohort": {k: summary_row(v) for k, v in evaluation.cohort[method].items()},
             "count_agreement": evaluation.count_agreement[method],
             "volume_agreement_mm3": evaluation.volume_agreement[method],
@@ -88,6 +96,8 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
         "version": lesionwise.__version__,
         "options": evaluation.options.written(),
         "rules": evaluation.rules,
+        "read_as": evaluation.read_as,
+        "methods_text": list(methods_text(evaluation).paragraphs),
         "seed": evaluation.seed,
         "reference": [path.as_posix() for path in evaluation.reference],
         **single,

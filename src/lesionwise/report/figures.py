@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
+from lesionwise.metrics.agreement import bland_altman as measured_agreement
+from lesionwise.metrics.statistics import wilson
 from lesionwise.report.charts import (
     INK,
     LINES,
@@ -24,6 +26,7 @@ from lesionwise.report.charts import (
     ON_SERIES,
     chart,
     in_our_look,
+    plain_ticks,
     to_png,
     to_svg,
 )
@@ -49,25 +52,33 @@ __all__ = [
 
 @in_our_look
 def bland_altman(
-    reference: ArrayLike, predicted: ArrayLike, *, quantity: str = "Lesion volume", unit: str = "ml"
+    reference: ArrayLike,
+    predicted: ArrayLike,
+    patients: Sequence[str] | None = None,
+    *,
+    quantity: str = "Lesion volume",
+    unit: str = "ml",
 ) -> Figure:
     """Difference against mean of two measurements, with the bias and its 95 % limits of agreement.
 
     Args:
         reference, predicted: (n,), one value per case; pairs with a value that is not finite are
-            left out. Fewer than two pairs give points without limits.
+            left out. Fewer than two patients give points without limits.
+        patients: whose case each is; None makes each case a patient of its own.
     """
     first, second = _finite_pairs(reference, predicted)
     difference, mean = second - first, (first + second) / 2
     figure, axes = chart(5.4, 3.6)
     axes.scatter(mean, difference, s=26, color=SERIES[0], alpha=0.8, linewidths=0)
     axes.axhline(0, color=INK, linewidth=0.8, alpha=0.5)
-    if len(difference) > 1:
-        bias, spread = float(difference.mean()), 1.96 * float(difference.std(ddof=1))
+    pairs = np.asarray(reference, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+    found = measured_agreement(*pairs, patients)
+    if found is not None:
+        spread = 1.96 * found.sd
         lines = (
-            (bias - spread, "--", "\N{MINUS SIGN}1.96 SD"),
-            (bias, "-", "bias"),
-            (bias + spread, "--", "+1.96 SD"),
+            (found.bias - spread, "--", "\N{MINUS SIGN}1.96 SD"),
+            (found.bias, "-", "bias"),
+            (found.bias + spread, "--", "+1.96 SD"),
         )
         for value, style, _ in lines:
             axes.axhline(value, color=SERIES[1], linewidth=1.2, linestyle=style)
@@ -78,7 +89,7 @@ def bland_altman(
         for number, (value, _, name) in enumerate(lines):
             axes.annotate(
                 f"{name} {value:+.2f}",
-                (1, (bias - low) / (high - low) + (number - 1) * gap),
+                (1, (found.bias - low) / (high - low) + (number - 1) * gap),
                 xycoords="axes fraction",
                 xytext=(4, 0),
                 textcoords="offset points",
@@ -139,8 +150,11 @@ def detection_by_volume(
         hits = np.bincount(where[inside], hit[inside], minlength=bins)
         counts = np.maximum(counts, total)
         filled = total > 0
-        low, high = _wilson(hits[filled], total[filled])
         share = hits[filled] / total[filled]
+        bounds = [
+            wilson(int(n), int(of)) for n, of in zip(hits[filled], total[filled], strict=True)
+        ]
+        low, high = np.array(bounds, dtype=np.float64).reshape(-1, 2).T
         shift = (number - (len(volumes) - 1) / 2) * 0.16
         axes.errorbar(
             np.flatnonzero(filled) + shift,
@@ -371,6 +385,7 @@ def named_points(
     xs = [x for x, _ in shown.values()]
     if xs and max(xs) >= 10 * min(xs):
         axes.set_xscale("log")
+        plain_ticks(axes.xaxis)
     for number, (name, (x, y)) in enumerate(shown.items()):
         marker, color = MARKERS[number % len(MARKERS)], SERIES[number % len(SERIES)]
         axes.scatter(x, y, s=38, color=color, marker=marker, linewidths=0, zorder=3)
@@ -400,6 +415,7 @@ def histogram(
     if logarithmic:
         array = array[array > 0]
         axes.set_xscale("log")
+        plain_ticks(axes.xaxis)
         if len(array):
             edges = np.geomspace(array.min() * 0.999, array.max() * 1.001, bins + 1)
     axes.hist(array, bins=edges, color=SERIES[0], alpha=0.85, rwidth=0.92)
@@ -454,12 +470,3 @@ def _finite_pairs(first: ArrayLike, second: ArrayLike) -> tuple[np.ndarray, np.n
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     finite = np.isfinite(a) & np.isfinite(b)
     return a[finite], b[finite]
-
-
-def _wilson(hits: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's score interval at 95 % for a share of ``total`` > 0."""
-    z = 1.959963984540054
-    share = hits / total
-    center = (share + z**2 / (2 * total)) / (1 + z**2 / total)
-    half = z / (1 + z**2 / total) * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
-    return center - half, center + half

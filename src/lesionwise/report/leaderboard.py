@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from lesionwise.io.files import read_json, read_table, write_json, write_table
+from lesionwise.io.checked import read_checked
+from lesionwise.io.files import read_table, write_json, write_table
 from lesionwise.metrics.evaluation import LOWER_IS_BETTER, SIGNED
 from lesionwise.metrics.statistics import RankComparison
 from lesionwise.report import figures
@@ -66,6 +67,18 @@ class Leaderboard:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _About:
+    """What ``leaderboard.json`` holds; the names are its keys."""
+
+    Title: str
+    Metrics: tuple[str, ...]
+    Ranks: RankComparison | None = None
+    Lead: str = ""
+    Provenance: dict[str, Any] = field(default_factory=dict)
+    Warnings: tuple[str, ...] = ()
+
+
 def write_leaderboard(board: Leaderboard, folder: str | Path) -> Path:
     """Write ``leaderboard.html`` with the tables it is made from, and return the page's path.
 
@@ -108,23 +121,20 @@ def read_leaderboard(folder: str | Path) -> Leaderboard:
         InputError: If the folder holds none, or a file of it cannot be read.
     """
     folder = Path(folder)
-    about = read_json(folder / LEADERBOARD)
-    metrics = tuple(str(name) for name in about["Metrics"])
+    about = read_checked(folder / LEADERBOARD, _About)
+    metrics = about.Metrics
     tables = {}
     for name in TABLES:
         path = folder / f"{name}.tsv"
         table = read_table(path) if path.exists() else pd.DataFrame()
         tables[name] = _with_numbers(name, table, metrics)
-    ranks = about["Ranks"]
-    if ranks is not None:
-        ranks = RankComparison(**{**ranks, "groups": tuple(tuple(g) for g in ranks["groups"])})
     return Leaderboard(
-        title=about["Title"],
+        title=about.Title,
         metrics=metrics,
-        ranks=ranks,
-        lead=about["Lead"],
-        provenance=about["Provenance"],
-        warnings=tuple(about["Warnings"]),
+        ranks=about.Ranks,
+        lead=about.Lead,
+        provenance=about.Provenance,
+        warnings=about.Warnings,
         **tables,
     )
 

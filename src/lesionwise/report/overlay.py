@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from lesionwise.instances.table import bounding_box
 from lesionwise.io.space import canonical
 from lesionwise.types import Instances, Volume
 
@@ -53,7 +54,8 @@ def overlay_png(
     either = truth | found
     chosen = _telling_slices(either, slices)
     spacing = grid.spacing_mm
-    rows, across = (_range(either, axis, spacing[axis]) for axis in (0, 1))
+    margin_vox = [round(_MARGIN_MM / mm) for mm in spacing]
+    rows, across, _ = bounding_box(either, margin_vox) or (slice(None), slice(None), slice(None))
     columns = []
     for at in chosen:
         a, b = _upright(truth[rows, across, at]), _upright(found[rows, across, at])
@@ -138,11 +140,3 @@ def _telling_slices(either: NDArray[np.bool_], count: int) -> list[int]:
             if len(chosen) < count and all(abs(at - other) >= gap for other in chosen):
                 chosen.append(at)
     return sorted(chosen) or [either.shape[2] // 2]
-
-
-def _range(either: NDArray[np.bool_], axis: int, spacing_mm: float) -> slice:
-    filled = np.flatnonzero(either.any(axis=tuple(other for other in range(3) if other != axis)))
-    if not len(filled):
-        return slice(None)
-    margin = round(_MARGIN_MM / spacing_mm)
-    return slice(max(0, int(filled[0]) - margin), int(filled[-1]) + 1 + margin)

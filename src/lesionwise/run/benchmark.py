@@ -12,10 +12,10 @@ from typing import Any
 
 import pandas as pd
 
+from lesionwise.instances.reference import reference_of
 from lesionwise.io.bids import BidsStudies, read_dataset
 from lesionwise.io.files import check_writable, read_json, write_json, write_text
 from lesionwise.io.nifti import write_volume
-from lesionwise.learning.dataset import reference_of
 from lesionwise.metrics.case import Options
 from lesionwise.metrics.evaluation import Evaluation
 from lesionwise.recipe import Recipe
@@ -31,7 +31,7 @@ from lesionwise.run.entries import Entry, find_entries, groups, scans_of
 from lesionwise.run.evaluate import evaluate
 from lesionwise.run.isolated import Outcome, run_here, run_isolated
 from lesionwise.run.prepare import fingerprint_of, parts_of
-from lesionwise.run.recipes import auxiliary_names, settings
+from lesionwise.run.recipes import auxiliary_sets, settings
 from lesionwise.run.standings import write_standings
 from lesionwise.run.steps import shared_steps
 from lesionwise.types import InputError, Progress, Volume, silent
@@ -176,7 +176,7 @@ def _auxiliary(
             raise InputError(f"--auxiliary {name}: {data} is the data set itself")
         if not data.is_dir():
             raise InputError(f"--auxiliary {name}: {data}: no such folder")
-        if not any(name in auxiliary_names(entry.found) for entry in entries):
+        if not any(name in auxiliary_sets(entry.found) for entry in entries):
             raise InputError(f"--auxiliary {name}: no recipe learns from a set of that name")
     return found
 
@@ -278,7 +278,7 @@ def _cross_validated(
     device, workers = where
     folder = output / "recipes" / entry.name
     arrays = output / "prepared" / _preparation(entry.found)
-    asked = auxiliary_names(entry.found)
+    asked = auxiliary_sets(entry.found)
     further = tuple((name, data) for name, data in auxiliary.items() if name in asked)
     prepared = _once(
         folder / "prepared.json",

@@ -81,6 +81,7 @@ def compare(
     series: str | None = None,
     dicom_seg: bool = True,
     also_judged: Sequence[QualityNote] = (),
+    same_patient: bool = False,
     progress: Progress = silent,
 ) -> Comparison:
     """Find the lesions of each visit and follow them from the first visit to the last.
@@ -105,6 +106,7 @@ def compare(
         series: part of the description of the DICOM series that is meant.
         dicom_seg: write DICOM segmentations of visits that came from DICOM.
         also_judged: further notes for the page.
+        same_patient: the visits are of one patient although their headers say otherwise.
 
     Raises:
         InputError: If there are fewer than two scans, two of one session, names or headers say
@@ -115,7 +117,8 @@ def compare(
     check_writable(output)
     opened = [open_scan(scan, output, series) for scan in named]
     scans = [scan for scan, _ in opened]
-    check_one_patient(named, [one for _, one in opened])
+    if not same_patient:
+        check_one_patient(named, [one for _, one in opened])
     check_order(scans)
     loaded = load_model(model, device=device)
     pair_model = None if new_lesions is None else load_model(new_lesions, device=device)

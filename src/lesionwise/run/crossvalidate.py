@@ -17,9 +17,6 @@ from lesionwise.inference.weights import WEIGHTS
 from lesionwise.io.bids import read_dataset
 from lesionwise.io.files import read_json
 from lesionwise.io.nifti import write_volume
-from lesionwise.methods.candidates import CandidateMethod
-from lesionwise.methods.combine import Ensemble
-from lesionwise.methods.external import ExternalMethod
 from lesionwise.run.find import FindOptions, find_lesions
 from lesionwise.run.predict import load_model
 from lesionwise.run.prepare import (
@@ -128,7 +125,7 @@ def run_fold(job: FoldJob, progress: Progress) -> dict[str, Any]:
         view,
         run,
         overrides=job.overrides,
-        validation_subjects=None if _validates(_method(job)) else [],
+        validation_subjects=None if _method(job).uses_validation else [],
         seed=job.seed,
         device=job.device,
         workers=job.workers,
@@ -137,7 +134,7 @@ def run_fold(job: FoldJob, progress: Progress) -> dict[str, Any]:
         progress=progress,
     )
     train_s = max(time.perf_counter() - started, trained_before_s(run))
-    model = load_model(run, job.device)
+    model = load_model(run, job.device, trust_recipe=True)
     output = replace(model.recipe.output, grid="followup")
     model = replace(model, recipe=replace(model.recipe, output=output))
     cases, faults = [], {}
@@ -215,12 +212,6 @@ def _method(job: FoldJob) -> Method:
     from lesionwise.run.recipes import find_recipe
 
     return find_recipe(job.recipe, job.overrides).method
-
-
-def _validates(method: Method) -> bool:
-    if isinstance(method, Ensemble) and method.folds > 1:
-        return False
-    return not isinstance(method, CandidateMethod | ExternalMethod)
 
 
 def _only(arrays: Path, subjects: Sequence[str], folder: Path) -> Path:

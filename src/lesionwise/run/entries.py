@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lesionwise.recipe import Recipe
-from lesionwise.run.recipes import find_recipe, override
+from lesionwise.run.recipes import REDUCED, find_recipe, override
 from lesionwise.types import Finds, InputError
 
 
@@ -39,7 +39,7 @@ def find_entries(recipes: Sequence[str], overrides: Sequence[str]) -> list[Entry
     Raises:
         InputError: If there is none, one is named twice or not known, or a value fits none.
     """
-    names = [Path(r).stem if r.endswith(".py") else r for r in recipes]
+    names = [_name_of(recipe) for recipe in recipes]
     if not names:
         raise InputError("benchmark: name at least one recipe")
     if len(set(names)) < len(names):
@@ -66,6 +66,13 @@ def find_entries(recipes: Sequence[str], overrides: Sequence[str]) -> list[Entry
         Entry(name, recipe, tuple(texts), found)
         for name, recipe, texts, found in zip(names, recipes, chosen, plain, strict=True)
     ]
+
+
+def _name_of(recipe: str) -> str:
+    """The recipe's name, or its file's; ``iqda-reduced`` of ``iqda:reduced``."""
+    name = recipe.removesuffix(REDUCED)
+    stem = Path(name).stem if name.endswith(".py") else name
+    return stem + recipe.removeprefix(name).replace(":", "-")
 
 
 def scans_of(entries: Sequence[Entry]) -> tuple[str, ...]:

@@ -8,26 +8,25 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import nibabel as nib
 import numpy as np
-from numpy.typing import NDArray
 
 from lesionwise.instances.components import connected_components
-from lesionwise.io.files import check_writable, read_json, write_json
+from lesionwise.io.checked import printable, read_checked, read_rows
+from lesionwise.io.files import check_writable, write_json
 from lesionwise.io.nifti import read_grid, read_labels, read_volume, write_volume
 from lesionwise.io.space import on_grid, same_space
 from lesionwise.metrics.case import Options, evaluate_case
-from lesionwise.metrics.challenge import ChallengeRules
 from lesionwise.metrics.evaluation import Evaluation, ScoredCase
 from lesionwise.metrics.raters import cohen_kappa, fleiss_kappa, majority, staple
 from lesionwise.metrics.slices import Overlap, Plane, SliceTable, slice_table
 from lesionwise.report.evaluation_tables import write_evaluation_tables
 from lesionwise.run.images import find_images
-from lesionwise.run.pairing import Kind, method_names, pair_files, stem
+from lesionwise.run.label_maps import LabelledLesions, Side, labels_by_side, lesions_of
+from lesionwise.run.pairing import Kind, method_names, pair_files
 from lesionwise.types import InputError, Instances, Progress, Volume, silent
 
 Consensus: TypeAlias = Literal["majority", "staple"]
@@ -45,25 +44,68 @@ class SliceOptions:
 
 
 @dataclass(frozen=True)
+class Request:
+    """What was asked for, as ``evaluate.json`` holds it; the fields are arguments of ``evaluate``.
+
+    Attributes:
+        predictions: paths by name of the method.
+    """
+
+    reference: tuple[str, ...]
+    predictions: dict[str, str]
+    options: Options
+    kind: Kind
+    consensus: Consensus
+    seed: int
+    label: dict[Side, int | None] | None = None
+    slices: SliceOptions | None = None
+    images: str | None = None
+    patients: str | None = None
+    figures: bool = False
+
+
+@dataclass(frozen=True)
+class _PatientRow:
+    case: str
+    patient: str
+
+
+@dataclass(frozen=True)
 class _Task:
-    """Everything one process needs to score one case by every method."""
+    """Everything one process needs to score one case by every method.
+
+    Attributes:
+        references: file of each rater, of one or several.
+        predictions: file of each method that has one.
+        kinds: how the files of a method, or under "" those of the reference, are read, where
+            that differs from ``kind``.
+        notes: by method, about the pair of files.
+        patient: whose case it is.
+    """
 
     case: str
     references: tuple[tuple[str, Path], ...]
     predictions: tuple[tuple[str, Path], ...]
-    options: Options
-    kind: Kind
-    consensus: Consensus
-    slices: SliceOptions | None
-    consensus_folder: Path | None
+    options: Options = field(default_factory=Options)
+    kind: Kind = "auto"
+    labels: Mapping[Side, int | None] = field(default_factory=dict)
+    consensus: Consensus = "majority"
+    slices: SliceOptions | None = None
+    consensus_folder: Path | None = None
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+    patient: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class _Done:
+    """The scores of one case; ``by_content`` as ``kinds`` of its task, where content decided."""
+
     case: str
     scored: tuple[ScoredCase, ...]
     failures: dict[str, str]
     raters: tuple[Mapping[str, Any], ...]
+    by_content: frozenset[str] = frozenset()
 
 
 def evaluate(
@@ -73,10 +115,13 @@ def evaluate(
     *,
     options: Options | None = None,
     kind: Kind = "auto",
+    label: int | Mapping[Side, int | None] | None = None,
     consensus: Consensus = "majority",
     slices: SliceOptions | None = None,
     names: Sequence[str] = (),
     images: Path | None = None,
+    patients: Path | None = None,
+    figures: bool = False,
     workers: int | None = None,
     seed: int = 0,
     progress: Progress = silent,
@@ -87,12 +132,13 @@ def evaluate(
     ``run.pairing``). Grids that differ by rounding are taken as equal and the same voxels in
     another axis order are brought into one; both are noted. Needs no torch.
 
-    A file counts as a mask, and is split into connected components, where its name ends in
-    ``_mask`` or it holds no more than one label; as an instance map where its name ends in
-    ``_dseg`` or holds the word instances, or it holds several labels. ``kind`` overrides that.
+    Masks are split into connected components, and the labels of instance maps are lesions. Which
+    of the two a file is, and whether its labels are classes, is decided as in
+    ``run.label_maps.lesions_of``; a note says where that took a decision. ``kind`` and ``label``
+    override it.
 
     With ``output`` it writes ``evaluate.json`` (what was asked for), ``metrics.json`` (every
-    number), ``cases.tsv``, ``lesions.tsv``,
+    number), ``methods.txt`` (paragraphs to quote), ``cases.tsv``, ``lesions.tsv``,
     ``relations.tsv`` (lesions split and merged), ``evaluation.html``, and where there is
     reason for them ``comparison.tsv``, ``slices.tsv``, ``slice_scores.tsv``, ``raters.tsv``,
     the consensus masks in ``consensus`` and ``failures.tsv``.
@@ -101,11 +147,18 @@ def evaluate(
         reference: a file or a folder; several are raters, and their consensus is the reference.
         predictions: one or more of the same sort.
         options: None takes the defaults.
+        kind: "mask" or "instances" for all files; "auto" decides file by file.
+        label: the label that marks lesions, where others mark something else; one number for all
+            files, or one for "reference" or "prediction".
         consensus: of several raters: ``majority`` (ties are background) or ``staple`` (> 0.5);
             its lesions are connected components.
         slices: also score slices, as document 003 does; None leaves them out.
         images: the scans, a file, folder or pattern (``run.images``): the page then shows the
             best, the median and the worst case over them.
+        patients: a table with the columns case and patient, for cases whose names do not say whose
+            they are; the sessions of a patient are averaged before intervals and tests. By default
+            the subject of a BIDS name; any other case is a patient of its own.
+        figures: also write every chart as SVG and PDF into ``figures``.
         names: of the methods, in the order of the predictions; by default from their paths.
         workers: processes; None takes one per core, 1 stays in this process. More than one
             needs a script that guards its start with ``if __name__ == "__main__"``.
@@ -122,14 +175,37 @@ def evaluate(
     if options.connectivity not in (6, 18, 26):
         raise InputError(f"connectivity: {options.connectivity} is none of 6, 18, 26")
     methods = _named(given, names)
+    whose = _patients(patients) if patients is not None else {}
     if output is not None:
         check_writable(output)
-    tasks, failures = _plan(references, methods, options, kind, consensus, slices, output)
-    scans = find_images(images, [task.case for task in tasks]) if images is not None else {}
-    done = _run(tasks, workers, progress)
+    labels = labels_by_side(label)
+    if kind == "instances" and any(labels.values()):
+        raise InputError("label: a label marks a mask, so it does not go with kind instances")
+    pairs, failures = _paired(references, methods, "mask" if any(labels.values()) else kind)
+    folder = output / "consensus" if output and len(references) > 1 else None
+    tasks = [
+        replace(
+            task,
+            options=options,
+            kind=kind,
+            labels=labels,
+            consensus=consensus,
+            slices=slices,
+            consensus_folder=folder,
+        )
+        for task in pairs
+    ]
+    scans = {}
+    if images is not None:
+        scans = find_images(images, {task.case: task.references[0][1] for task in tasks})
+    done = _alike(_run(tasks, workers, progress), tasks)
     for result in done:
         failures |= result.failures
-    scored = tuple(case for result in done for case in result.scored)
+    scored = tuple(
+        replace(case, patient=whose.get(case.case, case.patient))
+        for result in done
+        for case in result.scored
+    )
     if not scored:
         raise InputError(next(iter(failures.values())))
     evaluation = Evaluation(
@@ -146,21 +222,25 @@ def evaluate(
     if output is None:
         return evaluation
     progress("writing", 0, 1)
-    asked = {
-        "reference": [_absolute(path) for path in references],
-        "predictions": {name: _absolute(path) for name, path in methods.items()},
-        "options": asdict(options),
-        "kind": kind,
-        "consensus": consensus,
-        "slices": None if slices is None else asdict(slices),
-        "images": None if images is None else _absolute(images),
-        "seed": seed,
-    }
-    write_json(output / ASKED, asked)
+    asked = Request(
+        reference=tuple(_absolute(path) for path in references),
+        predictions={name: _absolute(path) for name, path in methods.items()},
+        options=options,
+        kind=kind,
+        label=labels,
+        consensus=consensus,
+        slices=slices,
+        images=None if images is None else _absolute(images),
+        patients=None if patients is None else _absolute(patients),
+        figures=figures,
+        seed=seed,
+    )
+    write_json(output / ASKED, asdict(asked))
     write_evaluation_tables(evaluation, output)
-    page = _write_page(evaluation, output, {task.case: task for task in tasks}, scans)
+    shown = {task.case: task for task in tasks}
+    page = _write_page(evaluation, output, shown, scans, output / "figures" if figures else None)
     progress("writing", 1, 1)
-    return replace(evaluation, page=page)
+    return evaluation.amended(page=page)
 
 
 def evaluate_again(folder: Path, progress: Progress = silent) -> Evaluation:
@@ -172,23 +252,28 @@ def evaluate_again(folder: Path, progress: Progress = silent) -> Evaluation:
     Raises:
         InputError: If the folder does not say what was asked for, or as ``evaluate``.
     """
-    asked = read_json(folder / ASKED)
-    options = dict(asked["options"])
-    options["challenge"] = ChallengeRules(**options["challenge"])
-    slices = asked["slices"]
+    asked = read_checked(folder / ASKED, Request)
     return evaluate(
-        [Path(path) for path in asked["reference"]],
-        [Path(path) for path in asked["predictions"].values()],
+        [Path(path) for path in asked.reference],
+        [Path(path) for path in asked.predictions.values()],
         folder,
-        options=Options(**options),
-        kind=asked["kind"],
-        consensus=asked["consensus"],
-        slices=None if slices is None else SliceOptions(**slices),
-        names=list(asked["predictions"]),
-        images=None if asked["images"] is None else Path(asked["images"]),
-        seed=asked["seed"],
+        options=asked.options,
+        kind=asked.kind,
+        label=asked.label,
+        consensus=asked.consensus,
+        slices=asked.slices,
+        names=list(asked.predictions),
+        images=None if asked.images is None else Path(asked.images),
+        patients=None if asked.patients is None else Path(asked.patients),
+        figures=asked.figures,
+        seed=asked.seed,
         progress=progress,
     )
+
+
+def _patients(path: Path) -> dict[str, str]:
+    """The patient of each case, from a table."""
+    return {row.case: row.patient for row in read_rows(path, _PatientRow)}
 
 
 def _absolute(path: Path) -> str:
@@ -198,25 +283,24 @@ def _absolute(path: Path) -> str:
 
 def _named(given: Sequence[Path], names: Sequence[str]) -> dict[str, Path]:
     if not names:
-        return method_names(given)
+        return {printable(name): path for name, path in method_names(given).items()}
+    for name in names:
+        if not name.strip() or printable(name) != name:
+            raise InputError(f"name: {printable(repr(name))} is empty or holds control characters")
     if len(names) != len(given) or len(set(names)) != len(names):
         raise InputError(f"names: {len(given)} different names are needed, got {list(names)}")
     return dict(zip(names, given, strict=True))
 
 
-def _plan(
-    references: Sequence[Path],
-    methods: Mapping[str, Path],
-    options: Options,
-    kind: Kind,
-    consensus: Consensus,
-    slices: SliceOptions | None,
-    output: Path | None,
+def _paired(
+    references: Sequence[Path], methods: Mapping[str, Path], kind: Kind
 ) -> tuple[list[_Task], dict[str, str]]:
-    """One task per case that has a reference and any prediction, and what is missing."""
+    """One task per case that has every reference and any prediction, and what is missing."""
     raters = method_names(references) if len(references) > 1 else {"reference": references[0]}
     truths: dict[str, dict[str, Path]] = {}
     found: dict[str, dict[str, Path]] = {}
+    notes: dict[str, dict[str, str]] = {}
+    subjects: dict[str, str] = {}
     failures: dict[str, str] = {}
     several = len(methods) > 1
     for rater, folder in raters.items():
@@ -225,6 +309,9 @@ def _plan(
             for case, (truth, prediction) in pairs.files.items():
                 truths.setdefault(case, {})[rater] = truth
                 found.setdefault(case, {})[method] = prediction
+            subjects |= pairs.subjects
+            for case, note in pairs.notes.items():
+                notes.setdefault(case, {})[method] = note
             for case, fault in pairs.faults.items():
                 failures.setdefault(f"{case} ({method})" if several else case, fault)
     tasks = []
@@ -233,19 +320,36 @@ def _plan(
         if missing:
             failures[case] = f"{case}: no reference of {', '.join(missing)}"
             continue
-        tasks.append(
-            _Task(
-                case=case,
-                references=tuple((rater, truths[case][rater]) for rater in raters),
-                predictions=tuple((m, found[case][m]) for m in methods if m in found[case]),
-                options=options,
-                kind=kind,
-                consensus=consensus,
-                slices=slices,
-                consensus_folder=output / "consensus" if output and len(raters) > 1 else None,
-            )
+        task = _Task(
+            case=case,
+            references=tuple((rater, truths[case][rater]) for rater in raters),
+            predictions=tuple((m, found[case][m]) for m in methods if m in found[case]),
+            notes=notes.get(case, {}),
+            patient=subjects.get(case, case),
         )
+        tasks.append(task)
     return tasks, failures
+
+
+def _alike(done: Sequence[_Done], tasks: Sequence[_Task]) -> list[_Done]:
+    """The results, with all files of one side read in one way.
+
+    Where some files of a method (or of the reference) turned out to hold classes, the others, in
+    which no label happens to lie in several parts, hold classes too and are scored again.
+    """
+    classes = {
+        side
+        for result in done
+        for case in result.scored
+        for side, kind in ((case.method, case.prediction_kind), ("", case.reference_kind))
+        if kind == "classes"
+    }
+    alike = []
+    for result, task in zip(done, tasks, strict=True):
+        other = result.by_content & classes
+        again = replace(task, kinds=dict.fromkeys(other, "mask"))
+        alike.append(_score(again) if other else result)
+    return alike
 
 
 def _run(tasks: Sequence[_Task], workers: int | None, progress: Progress) -> list[_Done]:
@@ -299,97 +403,98 @@ def _score(task: _Task) -> _Done:
     """Score one case by every method; a fault in its files is listed, not raised."""
     failures: dict[str, str] = {}
     try:
-        truth, kind, truth_notes, raters = _read_reference(task)
+        truth, raters = _read_reference(task)
     except InputError as fault:
         return _Done(task.case, (), {task.case: str(fault)}, ())
     scored = []
     others: dict[str, Instances] = {}
+    by_content = {""} if truth.by_content else set()
     for method, path in task.predictions:
         try:
-            found, found_kind, found_notes = _read_prediction(task, path, truth)
-            notes = [*truth_notes, *found_notes]
-            scored.append(_scored(task, method, path, truth, found, (kind, found_kind), notes))
-            others[method] = found
+            found = _read_prediction(task, method, path, truth.lesions)
+            scored.append(_scored(task, method, path, truth, found))
+            others[method] = found.lesions
+            by_content |= {method} if found.by_content else set()
         except InputError as fault:
             name = f"{task.case} ({method})" if len(task.predictions) > 1 else task.case
             failures[name] = str(fault)
     if len(raters) == 1:
-        return _Done(task.case, tuple(scored), failures, ())
+        return _Done(task.case, tuple(scored), failures, (), frozenset(by_content))
     if task.consensus_folder is not None:
         name = task.case.replace("/", "_")
         write_volume(
             task.consensus_folder / f"{name}_desc-{task.consensus}_label-L_mask.nii.gz",
-            Volume(truth.labels > 0, truth.grid),
+            Volume(truth.lesions.labels > 0, truth.lesions.grid),
             grid=read_grid(task.references[0][1]),
         )
-    rows = tuple(_rater_rows(task, raters, {"consensus": truth, **others}))
-    return _Done(task.case, tuple(scored), failures, rows)
+    rows = tuple(_rater_rows(task, raters, {"consensus": truth.lesions, **others}))
+    return _Done(task.case, tuple(scored), failures, rows, frozenset(by_content))
 
 
 def _scored(
-    task: _Task,
-    method: str,
-    path: Path,
-    truth: Instances,
-    found: Instances,
-    kinds: tuple[str, str],
-    notes: Sequence[str],
+    task: _Task, method: str, path: Path, truth: LabelledLesions, found: LabelledLesions
 ) -> ScoredCase:
-    voxel_mm3 = truth.grid.voxel_volume_mm3
+    reference, prediction = truth.lesions, found.lesions
+    voxel_mm3 = reference.grid.voxel_volume_mm3
     table: SliceTable | None = None
     if task.slices is not None:
         table = slice_table(
-            truth,
-            found,
+            reference,
+            prediction,
             case=task.case,
             plane=task.slices.plane,
             overlap=task.slices.overlap,
             hd95="pooled" if task.options.hd95 == "pooled" else "larger_directed",
         )
+    about_pair = [task.notes[method]] if method in task.notes else []
     return ScoredCase(
         case=task.case,
         method=method,
         reference=tuple(reference for _, reference in task.references),
         prediction=path,
-        reference_kind=kinds[0],
-        prediction_kind=kinds[1],
-        reference_volume_mm3=float(np.count_nonzero(truth.labels) * voxel_mm3),
-        prediction_volume_mm3=float(np.count_nonzero(found.labels) * voxel_mm3),
-        result=evaluate_case(truth, found, task.options),
-        notes=tuple(notes),
+        reference_kind=truth.kind,
+        prediction_kind=found.kind,
+        reference_volume_mm3=float(np.count_nonzero(reference.labels) * voxel_mm3),
+        prediction_volume_mm3=float(np.count_nonzero(prediction.labels) * voxel_mm3),
+        result=evaluate_case(reference, prediction, task.options),
+        notes=(*about_pair, *truth.notes, *found.notes),
         slices=table,
+        patient=task.patient,
     )
 
 
-def _read_reference(task: _Task) -> tuple[Instances, str, list[str], dict[str, Instances]]:
-    """The reference or the raters' consensus, what it is, notes, and each rater's lesions."""
+def _read_reference(task: _Task) -> tuple[LabelledLesions, dict[str, Instances]]:
+    """The reference, or the raters' consensus, and each rater's lesions."""
     connectivity = task.options.connectivity
     notes: list[str] = []
     raters: dict[str, Instances] = {}
     first_path = task.references[0][1]
     first = read_labels(first_path)
-    kind = "mask"
+    kind, label = task.kinds.get("", task.kind), task.labels.get("reference")
+    read = lesions_of(first, first_path, connectivity, kind, label)
     for rater, path in task.references:
-        volume = first
         if path != first_path:
             volume, resolved = _on_reference(read_labels(path), path, first, first_path)
             notes += resolved
-        notes += _label_notes(volume, path)
-        raters[rater], kind = _to_instances(volume, path, task.kind, connectivity)
+            read = lesions_of(volume, path, connectivity, kind, label)
+        notes += read.notes
+        raters[rater] = read.lesions
     if len(raters) == 1:
-        return raters[next(iter(raters))], kind, notes, raters
+        return read, raters
     masks = [lesions.labels > 0 for lesions in raters.values()]
     agreed = majority(masks) if task.consensus == "majority" else staple(masks).probability > 0.5
     consensus = Instances(connected_components(agreed, connectivity), first.grid)
-    return consensus, f"{task.consensus} of {len(raters)} raters", notes, raters
+    how = f"{task.consensus} of {len(raters)} raters"
+    return LabelledLesions(consensus, how, notes=tuple(notes)), raters
 
 
-def _read_prediction(task: _Task, path: Path, truth: Instances) -> tuple[Instances, str, list[str]]:
-    """The predicted lesions on the reference's grid, what they are, and notes."""
+def _read_prediction(task: _Task, method: str, path: Path, truth: Instances) -> LabelledLesions:
+    """The predicted lesions on the reference's grid."""
     reference = Volume(truth.labels, truth.grid)
     volume, notes = _on_reference(read_labels(path), path, reference, task.references[0][1])
-    found, kind = _to_instances(volume, path, task.kind, task.options.connectivity)
-    return found, kind, [*notes, *_label_notes(volume, path)]
+    kind, label = task.kinds.get(method, task.kind), task.labels.get("prediction")
+    read = lesions_of(volume, path, task.options.connectivity, kind, label)
+    return replace(read, notes=(*notes, *read.notes))
 
 
 def _on_reference(
@@ -399,41 +504,6 @@ def _on_reference(
     verdict = same_space(read_grid(path), read_grid(reference_path))
     moved = on_grid(volume, reference.grid, f"{path} against {reference_path}")
     return moved, [f"{path.name}: {verdict.reason}"] if verdict.reason else []
-
-
-def _to_instances(
-    volume: Volume, path: Path, kind: Kind, connectivity: int
-) -> tuple[Instances, Literal["mask", "instances"]]:
-    labels: NDArray[np.int32] = volume.array.astype(np.int32, copy=False)
-    found = _kind_of(labels, path) if kind == "auto" else kind
-    if found == "mask":
-        return Instances(connected_components(labels > 0, connectivity), volume.grid), "mask"
-    return Instances(labels, volume.grid), "instances"
-
-
-def _kind_of(labels: NDArray[np.int32], path: Path) -> Literal["mask", "instances"]:
-    name = stem(path).lower()
-    if name.endswith("_mask"):
-        return "mask"
-    if name.endswith("_dseg") or "instances" in name:
-        return "instances"
-    highest = labels.max(initial=0)
-    one_label = not ((labels > 0) & (labels < highest)).any()
-    return "mask" if one_label else "instances"
-
-
-def _label_notes(volume: Volume, path: Path) -> list[str]:
-    """What is unusual about a label map that was accepted."""
-    highest = int(volume.array.max(initial=0))
-    image: Any = nib.load(path)
-    notes = []
-    if image.get_data_dtype().kind == "f":
-        notes.append(f"{path.name}: stored as floating point, all whole numbers, taken as labels")
-    if highest == 0:
-        notes.append(f"{path.name}: holds label 0 only, so it has no lesion")
-    if highest > np.iinfo(np.uint16).max:
-        notes.append(f"{path.name}: labels up to {highest}, kept as they are")
-    return notes
 
 
 def _rater_rows(
@@ -473,7 +543,11 @@ def _gathered(scored: Sequence[ScoredCase]) -> tuple[str, ...]:
 
 
 def _write_page(
-    evaluation: Evaluation, folder: Path, tasks: Mapping[str, _Task], scans: Mapping[str, Path]
+    evaluation: Evaluation,
+    folder: Path,
+    tasks: Mapping[str, _Task],
+    scans: Mapping[str, Path],
+    figures: Path | None,
 ) -> Path:
     from lesionwise.report.evaluation import Picture, write_evaluation_page
 
@@ -481,8 +555,9 @@ def _write_page(
     notes = list(evaluation.notes)
     for title, case in _telling_cases(evaluation):
         task = tasks[case.case]
-        truth = _read_reference(task)[0]
-        found = _read_prediction(task, case.prediction, truth)[0]
+        task = replace(task, kinds=_read_as_masks(case))
+        truth = _read_reference(task)[0].lesions
+        found = _read_prediction(task, case.method, case.prediction, truth).lesions
         scan = None
         if case.case in scans:
             path = scans[case.case]
@@ -491,8 +566,14 @@ def _write_page(
             except InputError as fault:
                 notes.append(f"{case.case}: shown without its scan ({fault})")
         pictures.append(Picture(title, truth, found, scan))
-    shown = replace(evaluation, notes=tuple(notes))
-    return write_evaluation_page(shown, folder / "evaluation.html", pictures)
+    shown = evaluation.amended(notes=tuple(notes))
+    return write_evaluation_page(shown, folder / "evaluation.html", pictures, figures)
+
+
+def _read_as_masks(case: ScoredCase) -> dict[str, Kind]:
+    """What ``_Task.kinds`` was when the case was scored."""
+    kinds = {"": case.reference_kind, case.method: case.prediction_kind}
+    return {side: "mask" for side, kind in kinds.items() if kind in ("mask", "classes")}
 
 
 def _telling_cases(evaluation: Evaluation) -> Iterator[tuple[str, ScoredCase]]:

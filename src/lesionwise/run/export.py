@@ -16,7 +16,7 @@ from lesionwise.io.bids import read_dataset
 from lesionwise.io.files import check_writable
 from lesionwise.io.nnunet import DATASET_NAME, describe_nnunet, write_nnunet
 from lesionwise.io.space import same_space
-from lesionwise.methods.parts import deal_subjects
+from lesionwise.methods.members import deal_subjects
 from lesionwise.preprocess.geometry import resample_to
 from lesionwise.preprocess.registration import rigid
 from lesionwise.run.prepare import visits_of

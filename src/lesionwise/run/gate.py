@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
@@ -14,7 +13,9 @@ import numpy as np
 
 from lesionwise.io.bids import FoundScan
 from lesionwise.io.names import parse_name
+from lesionwise.io.nifti import header_notes
 from lesionwise.io.sidecar import acquired, read_sidecar
+from lesionwise.io.visit_order import check_visit_order
 from lesionwise.preprocess.geometry import resample_to, respaced
 from lesionwise.preprocess.quality import (
     Grade,
@@ -38,7 +39,6 @@ WORKING_MM = 4.0
 SAME_WITHIN = 0.1
 """Times of two protocols that differ by less than this share count as one."""
 
-_NUMBERED = re.compile(r"([a-zA-Z]*)(\d+)([a-zA-Z]*)")
 _SCANNER = ("Manufacturer", "ManufacturersModelName", "MagneticFieldStrength")
 _TIMES = ("EchoTime", "InversionTime", "RepetitionTime")
 
@@ -55,9 +55,11 @@ def scan_note(scan: FoundScan, visit: Visit, brain: Volume | None, name: str) ->
         brain = None
     found = scan_quality(visit.scans[name], brain, flair=name == "flair")
     faults = [(True, reason) for reason in _wrong_kind(scan.path, name)]
+    faults += [(False, reason) for reason in header_notes(scan.path)]
     if faults:
         first = graded(faults, {})
-        found = Quality("poor", (*first.reasons, *found.reasons), found.measures)
+        grade: Grade = "poor" if "poor" in (first.grade, found.grade) else "fair"
+        found = Quality(grade, (*first.reasons, *found.reasons), found.measures)
     title = " ".join(f"{key}-{value}" for key, value in scan.entities.pairs().items())
     return QualityNote(f"{name} of {title}", found.grade, found.reasons, found.measures)
 
@@ -208,27 +210,25 @@ def check_one_patient(scans: Sequence[FoundScan], series: Sequence[Series | None
             known.append((str(scan.path), who))
     for path, who in known[1:]:
         if who != known[0][1]:
-            raise InputError(f"{path}: by its header another patient than in {known[0][0]}")
+            raise InputError(
+                f"{path}: by its header another patient than in {known[0][0]}; "
+                "--same-patient says that they are one"
+            )
 
 
 def check_order(scans: Sequence[FoundScan]) -> None:
-    """Pass unless the names of two visits that follow each other count down, as M12 and M00 do.
+    """Pass unless two visits that follow each other run backwards, by their dates or names.
 
-    Names count where they differ in one number alone, and only where no dates are stated, which
-    are judged by `change_notes` and may have been changed to hide the patient.
+    Sessions count where the files' names state them, and else the files' names themselves.
 
     Raises:
-        InputError: If they count down.
+        InputError: As for ``check_visit_order``.
     """
-    for before, after in pairwise(scans):
-        first, second = (_NUMBERED.fullmatch(scan.session) for scan in (before, after))
-        if first is None or second is None or first.group(1, 3) != second.group(1, 3):
-            continue
-        if int(first[2]) > int(second[2]) and not (_acquired(before) and _acquired(after)):
-            raise InputError(
-                f"{after.path}: ses-{after.session} is named after ses-{before.session}; "
-                "visits are named in time order, baseline first"
-            )
+    paths = [scan.path for scan in scans]
+    stated = [parse_name(path) for path in paths]
+    sessions = [entities.ses for entities in stated if entities is not None and entities.ses]
+    times = [_acquired(scan) for scan in scans]
+    check_visit_order(paths, times, sessions if len(sessions) == len(scans) else ())
 
 
 def _stated_patient(about: Mapping[str, Any]) -> str:

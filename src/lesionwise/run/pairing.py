@@ -1,27 +1,35 @@
 """Which prediction belongs to which reference, by the names of the files.
 
-In folders, files of NIfTI type are found at any depth, and hidden ones are skipped. Names
-that hold ``sub-`` are paired by subject and session (BIDS). All others are paired by their
-path below the folder, without extension and without words that say what a file is (mask, seg,
-pred, gt …) at the start or end of the name, so that ``case01_gt.nii.gz`` meets
-``case01_pred.nii.gz`` and ``case01/mask.nii.gz`` meets ``case01.nii.gz``. Where that would give
-two files of one folder the same name, these keep their words.
+In folders, NIfTI files are found at any depth, and hidden ones are skipped. Names with ``sub-``,
+in the file or in its folders, are compared entity by entity (BIDS). All other names are compared
+as paths below the folder, without extension and without words that say what a file is (mask, seg,
+pred, gt …) at the start or end of the name: ``case01_gt.nii.gz`` pairs with
+``case01_pred.nii.gz``, and ``case01/mask.nii.gz`` with ``case01.nii.gz``. Where two files of one
+folder would get the same name that way, they keep these words.
 
-Where one subject and session has several files, label files (``_mask``, ``_dseg``) go before
-others, lesion labels (``label-L``, ``seg-…``) before others, files without ``desc-`` before
-others, and instance maps before masks. Files that still tie are a fault, since either could
-be meant.
+BIDS names pair when all entities agree except those that describe the label file itself
+(``DESCRIPTIVE``). If one side states an entity that the other does not, such as ``acq-3D``, the
+two still pair, with a note, provided that each is the only candidate of the other. Entities that
+differ never pair.
+
+Where one case has several files, label files (``_mask``, ``_dseg``) go before others, lesion
+labels (``label-L``, ``seg-…``) before others, files without ``desc-`` before others, and instance
+maps before masks. Of several instance maps of lesionwise the main one is taken. Files that still
+tie are a fault, since either could be meant.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from lesionwise.io.files import read_json
+from lesionwise.io.names import ORDER
 from lesionwise.io.nifti import is_nifti_name
 from lesionwise.types import InputError
 
@@ -35,8 +43,78 @@ WORDS = frozenset(
         *("auto", "result", "output"),
     ]
 )
+"""Words that say that a file holds labels, in lower case."""
+
+SCANS = frozenset(
+    [
+        *("flair", "t2flair", "t1", "t1w", "t2", "t2w", "pd", "pdw", "t1ce", "t1c", "t2starw"),
+        *("unit1", "mp2rage", "swi", "gre", "dwi", "dir", "bold", "asl", "t1map", "t2map"),
+        *("probseg", "image", "img", "brain"),
+    ]
+)
+"""Words that say that a file holds a scan or a map, in lower case."""
+
+DESCRIPTIVE = frozenset(("space", "seg", "res", "den", "label", "desc"))
+"""BIDS entities that describe a label file, not the scan it belongs to."""
+
+NUMBERED = frozenset(("run", "echo", "flip", "inv", "split", "chunk"))
+"""BIDS entities whose values are whole numbers: ``run-1`` and ``run-01`` are the same."""
+
 OTHER_LABELS = re.compile(r"(label-(?!L\b|L_)|desc-(brain|tissue))")
-_ENTITY = re.compile(r"(?:^|_)(sub|ses)-([a-zA-Z0-9]+)")
+MAX_NAMED = 4
+"""Unpaired files named in an error message; the others are counted."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a file name says about the scan that the file belongs to.
+
+    Attributes:
+        entities: BIDS entities and values, without ``DESCRIPTIVE`` ones, in BIDS order; empty
+            for names that are not BIDS.
+        words: parts of the name that are neither entities nor known words, such as a site or
+            a tool.
+        path: for names that are not BIDS: the path below the folder.
+    """
+
+    entities: tuple[tuple[str, str], ...] = ()
+    words: tuple[str, ...] = ()
+    path: str = ""
+
+    @property
+    def name(self) -> str:
+        """``sub-01_ses-02_run-1``, or the path of a name that is not BIDS."""
+        if not self.entities:
+            return self.path
+        return "_".join([*(f"{key}-{value}" for key, value in self.entities), *self.words])
+
+    @property
+    def subject(self) -> str:
+        """``sub-01`` for BIDS names, else empty."""
+        return next((f"sub-{value}" for key, value in self.entities if key == "sub"), "")
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for names of the same scan, however its run number is padded."""
+        entities = frozenset((key, _number(key, value)) for key, value in self.entities)
+        return (entities, self.words, self.path)
+
+    def may_be(self, other: Case) -> bool:
+        """Same subject and session, and nothing stated on both sides differs."""
+        if not self.entities or not other.entities:
+            return False
+        own, others = dict(self.entities), dict(other.entities)
+        same = all(own.get(key) == others.get(key) for key in ("sub", "ses"))
+        shared = own.keys() & others.keys()
+        agree = all(_number(key, own[key]) == _number(key, others[key]) for key in shared)
+        words = not self.words or not other.words or self.words == other.words
+        return same and agree and words
+
+    def beyond(self, other: Case) -> str:
+        """What this name states and the other does not, such as ``acq-3D``."""
+        known = {key for key, _ in other.entities}
+        stated = [f"{key}-{value}" for key, value in self.entities if key not in known]
+        return "_".join([*stated, *(() if other.words else self.words)])
 
 
 @dataclass(frozen=True)
@@ -46,17 +124,22 @@ class Pairs:
     Attributes:
         files: by case: reference and prediction.
         faults: by case: one line about what is missing or ambiguous.
+        notes: by case: one line about a pair that needed a decision.
+        subjects: by case: ``sub-01`` for BIDS names; others are missing.
     """
 
     files: dict[str, tuple[Path, Path]]
     faults: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    subjects: dict[str, str] = field(default_factory=dict)
 
 
 def pair_files(reference: Path, prediction: Path, kind: Kind = "auto") -> Pairs:
     """Pair two files, or the files of two folders.
 
     A path whose last part holds ``*`` or ``?`` stands for the files of the folder before it
-    whose names match, as in ``out/*seg-acls*``.
+    whose names match, as in ``out/*seg-acls*``. Two files are a pair whatever their names; a
+    note says where these contradict each other.
 
     Raises:
         InputError: If a path is missing, if one is a file and the other a folder, if a folder
@@ -64,30 +147,68 @@ def pair_files(reference: Path, prediction: Path, kind: Kind = "auto") -> Pairs:
     """
     (ref_root, ref_files), (pred_root, pred_files) = _listed(reference), _listed(prediction)
     if reference.is_file() and prediction.is_file():
-        return Pairs({_file_case(reference): (reference, prediction)})
+        return _two_files(reference, prediction)
     if reference.is_file() or prediction.is_file():
         file, folder = sorted((reference, prediction), key=Path.is_dir)
         raise InputError(f"{file}: is a file, but {folder} is a folder; give two of one kind")
-    references = _by_case(ref_root, ref_files, kind)
-    predictions = _by_case(pred_root, pred_files, kind)
     pairs = Pairs({})
-    for case in sorted(references):
-        found, wanted = references[case], predictions.get(case, [])
-        if len(found) > 1:
-            pairs.faults[case] = f"{case}: several references: {_names(found)}"
-        elif not wanted:
-            pairs.faults[case] = f"{case}: {prediction} has no prediction for {found[0].name}"
-        elif len(wanted) > 1:
-            pairs.faults[case] = f"{case}: several predictions in {prediction}: {_names(wanted)}"
-        else:
-            pairs.files[case] = (found[0], wanted[0])
-    for case in sorted(set(predictions) - set(references)):
-        name = _names(predictions[case])
-        pairs.faults[case] = f"{case}: {reference} has no reference for {name}"
+    references = _by_case(ref_root, ref_files, kind, pairs.faults)
+    predictions = _by_case(pred_root, pred_files, kind, pairs.faults)
+    same = {case.key: case for case in predictions}
+    partners = {case: same[case.key] for case in references if case.key in same}
+    partners |= _only_candidates(references, predictions, partners)
+    for case in sorted(references, key=lambda case: case.name):
+        partner = partners.get(case)
+        _add_pair(pairs, case, partner, references, predictions, prediction)
+    for case in sorted(set(predictions) - set(partners.values()), key=lambda case: case.name):
+        fault = f"{case.name}: {reference} has no reference for {_names(predictions[case])}"
+        pairs.faults.setdefault(case.name, fault + _alternatives(case, references))
     if not pairs.files:
-        example = next(iter(pairs.faults.values()))
-        raise InputError(f"{prediction}: nothing in it pairs with {reference} ({example})")
+        faults = list(pairs.faults.values())
+        more = f"; and {len(faults) - MAX_NAMED} more" if len(faults) > MAX_NAMED else ""
+        listed = "; ".join(faults[:MAX_NAMED])
+        raise InputError(f"{prediction}: nothing in it pairs with {reference} ({listed}{more})")
     return pairs
+
+
+def case_of(path: Path, root: Path | None = None) -> Case | None:
+    """The case that a BIDS name states; None for names without ``sub-``.
+
+    Values may hold ``_`` and ``-`` although BIDS forbids it, as in ``sub-MS_001_mask``: a part
+    with a digit and without a key belongs to the value before it.
+
+    Args:
+        root: folders between it and the file may state ``sub-`` and ``ses-`` too.
+
+    Raises:
+        InputError: If the folders and the file name state different subjects or sessions.
+    """
+    entities: dict[str, str] = {}
+    words: list[str] = []
+    last = ""
+    for part in stem(path).split("_"):
+        keyed = re.fullmatch(r"([a-z]+)-(.+)", part)
+        if keyed:
+            last = keyed[1]
+            entities.setdefault(last, keyed[2])
+        elif part.lower() in WORDS | SCANS or not part:
+            continue
+        elif last and re.search(r"\d", part):
+            entities[last] += f"_{part}"
+        else:
+            words.append(part)
+    for folder in path.relative_to(root).parts[:-1] if root is not None else ():
+        stated = re.fullmatch(r"(sub|ses)-(.+)", folder)
+        if stated and entities.setdefault(stated[1], stated[2]) != stated[2]:
+            raise InputError(
+                f"{path}: the folder says {folder}, the file {stated[1]}-{entities[stated[1]]}"
+            )
+    if "sub" not in entities:
+        return None
+    rank = {key: place for place, key in enumerate(ORDER)}
+    kept = [(key, value) for key, value in entities.items() if key not in DESCRIPTIVE]
+    kept.sort(key=lambda item: rank.get(item[0], len(ORDER)))
+    return Case(tuple(kept), tuple(words))
 
 
 def bare_name(path: Path) -> str:
@@ -100,21 +221,9 @@ def bare_name(path: Path) -> str:
     return "".join(parts)
 
 
-def _file_case(path: Path) -> str:
-    return bids_case(path) or bare_name(path) or path.absolute().parent.name
-
-
 def stem(path: Path) -> str:
     """A file's name without .nii or .nii.gz."""
     return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
-
-
-def bids_case(path: Path) -> str:
-    """``sub-01`` or ``sub-01_ses-02`` where the name holds them, else empty."""
-    entities = dict(_ENTITY.findall(stem(path)))
-    if "sub" not in entities:
-        return ""
-    return "_".join(f"{name}-{entities[name]}" for name in ("sub", "ses") if name in entities)
 
 
 def method_names(predictions: Iterable[Path]) -> dict[str, Path]:
@@ -145,6 +254,77 @@ def listed_files(path: Path) -> list[Path]:
     return _listed(path)[1]
 
 
+def _two_files(reference: Path, prediction: Path) -> Pairs:
+    case, other = case_of(reference), case_of(prediction)
+    name = case.name if case else bare_name(reference) or reference.absolute().parent.name
+    pairs = Pairs({name: (reference, prediction)}, subjects={name: case.subject} if case else {})
+    if case and other and not case.may_be(other):
+        pairs.notes[name] = (
+            f"{prediction.name}: is named {other.name}, its reference {case.name}; "
+            "scored as the two files were given"
+        )
+    return pairs
+
+
+def _only_candidates(
+    references: Iterable[Case], predictions: Iterable[Case], partners: Mapping[Case, Case]
+) -> dict[Case, Case]:
+    """Pairs that are not named alike, each the only candidate of the other."""
+    left = [case for case in references if case not in partners]
+    taken = set(partners.values())
+    free = [case for case in predictions if case not in taken]
+    candidates = {case: [other for other in free if case.may_be(other)] for case in left}
+    wanted = Counter(other for found in candidates.values() for other in found)
+    return {
+        case: found[0]
+        for case, found in candidates.items()
+        if len(found) == 1 and wanted[found[0]] == 1
+    }
+
+
+def _add_pair(
+    pairs: Pairs,
+    case: Case,
+    partner: Case | None,
+    references: Mapping[Case, Sequence[Path]],
+    predictions: Mapping[Case, Sequence[Path]],
+    folder: Path,
+) -> None:
+    """Add what becomes of one reference: a pair or a fault."""
+    name, found = case.name, references[case]
+    wanted = predictions[partner] if partner else ()
+    if len(found) > 1:
+        pairs.faults[name] = f"{name}: several references: {_names(found)}"
+    elif not wanted:
+        fault = f"{name}: {folder} has no prediction for {found[0].name}"
+        pairs.faults[name] = fault + _alternatives(case, predictions)
+    elif len(wanted) > 1:
+        pairs.faults[name] = f"{name}: several predictions in {folder}: {_names(wanted)}"
+    else:
+        pairs.files[name] = (found[0], wanted[0])
+        if case.subject:
+            pairs.subjects[name] = case.subject
+        if partner and partner.key != case.key:
+            stated = " and ".join(filter(None, (partner.beyond(case), case.beyond(partner))))
+            pairs.notes[name] = (
+                f"{wanted[0].name}: paired with {found[0].name}, "
+                f"although only one of the two says {stated}"
+            )
+
+
+def _alternatives(case: Case, others: Mapping[Case, Sequence[Path]]) -> str:
+    """The files of the same subject and session, which do not fit."""
+    own = dict(case.entities)
+    near = [
+        file.name
+        for other, files in others.items()
+        for file in files
+        if case.entities
+        and all(own.get(key) == dict(other.entities).get(key) for key in ("sub", "ses"))
+    ]
+    return f" (there is {', '.join(sorted(near)[:MAX_NAMED])})" if near else ""
+
+
 def _plain_name(path: Path) -> str:
     """The last part of a path without extension and without the signs of a pattern."""
     return re.sub(r"[*?]", "", stem(path)).strip("_-.") or stem(path)
@@ -152,7 +332,7 @@ def _plain_name(path: Path) -> str:
 
 def _listed(path: Path) -> tuple[Path, list[Path]]:
     """The folder a path names and the NIfTI files below it."""
-    root, pattern = path, "*"
+    root, pattern = path, ""
     signs = [number for number, part in enumerate(path.parts) if _has_sign(part)]
     if signs and not path.exists():
         root, pattern = Path(*path.parts[: signs[0]]), "/".join(path.parts[signs[0] :])
@@ -161,7 +341,7 @@ def _listed(path: Path) -> tuple[Path, list[Path]]:
     if not root.is_dir():
         raise InputError(f"{root}: no such file or folder")
     try:
-        named = sorted(set(root.rglob(pattern)))
+        named = sorted(set(root.rglob(pattern) if pattern else _below(root)))
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
     files = [
@@ -174,6 +354,18 @@ def _listed(path: Path) -> tuple[Path, list[Path]]:
     return root, files
 
 
+def _below(root: Path) -> Iterator[Path]:
+    """All files below a folder, also in linked folders; a link to a folder above it ends there."""
+    for folder, inner, files in os.walk(root, followlinks=True):
+        place = Path(folder)
+        above = place.relative_to(root).parts
+        real = os.path.realpath(place)
+        if any(os.path.realpath(root.joinpath(*above[:n])) == real for n in range(len(above))):
+            inner.clear()
+            continue
+        yield from (place / name for name in files)
+
+
 def _has_sign(part: str) -> bool:
     return "*" in part or "?" in part
 
@@ -182,40 +374,73 @@ def _hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def _by_case(root: Path, files: list[Path], kind: Kind) -> dict[str, list[Path]]:
-    cases: dict[str, list[Path]] = {}
-    for file in files:
-        name = bids_case(file) or (file.relative_to(root).parent / stem(file)).as_posix()
-        cases.setdefault(name, []).append(file)
-    short = {case: _short_name(case, found[0], root) for case, found in cases.items()}
+def _by_case(
+    root: Path, files: list[Path], kind: Kind, faults: dict[str, str]
+) -> dict[Case, list[Path]]:
+    """The files of each case, without scans and other labels that lie among them."""
+    bids: dict[tuple[object, ...], tuple[Case, list[Path]]] = {}
+    named: dict[str, list[Path]] = {}
+    for file in _label_files(files):
+        try:
+            case = case_of(file, root)
+        except InputError as fault:
+            faults[file.relative_to(root).as_posix()] = str(fault)
+            continue
+        if case:
+            bids.setdefault(case.key, (case, []))[1].append(file)
+        else:
+            path = (file.relative_to(root).parent / stem(file)).as_posix()
+            named.setdefault(path, []).append(file)
+    short = {path: _short_name(path, found[0], root) for path, found in named.items()}
     taken = Counter(short.values())
-    return {
-        short[case] if taken[short[case]] == 1 else case: _preferred(found, kind)
-        for case, found in cases.items()
-    }
+    cases = dict(bids.values())
+    for path, found in named.items():
+        cases[Case(path=short[path] if taken[short[path]] == 1 else path)] = found
+    return {case: _preferred(found, kind) for case, found in cases.items()}
 
 
-def _short_name(case: str, file: Path, root: Path) -> str:
-    """A case's name without telling words; the name itself for BIDS or where nothing is left."""
-    if bids_case(file):
-        return case
+def _label_files(files: list[Path]) -> list[Path]:
+    """The files that may hold lesions; all of them where none is named so."""
+    scans = [file for file in files if stem(file).rsplit("_", 1)[-1].lower() in SCANS]
+    labels = [file for file in files if file not in set(scans)] or files
+    return [file for file in labels if not OTHER_LABELS.search(stem(file))] or labels
+
+
+def _short_name(path: str, file: Path, root: Path) -> str:
+    """A path without words that say what a file is; the path itself where nothing is left."""
     short = (file.relative_to(root).parent / bare_name(file)).as_posix()
-    return case if short == "." else short
+    return path if short == "." else short
 
 
 def _preferred(files: list[Path], kind: Kind) -> list[Path]:
     order: list[Callable[[str], bool]] = [
         lambda name: name.endswith(("_mask", "_dseg")),
-        lambda name: not OTHER_LABELS.search(name),
         lambda name: "label-L" in name or "_seg-" in name,
         lambda name: "desc-" not in name,
         lambda name: name.endswith("_mask" if kind == "mask" else "_dseg"),
     ]
+    masks = [file for file in files if stem(file).endswith("_label-L_mask")]
     for better in order:
         if len(files) > 1:
             files = [file for file in files if better(stem(file))] or files
-    return files
+    main = _main_method(masks) if len(files) > 1 else ""
+    return [file for file in files if f"_seg-{main}_" in stem(file)] or files if main else files
 
 
-def _names(files: list[Path]) -> str:
+def _main_method(masks: Sequence[Path]) -> str:
+    """The main separation method of a scan's results, from the sidecar of its lesion mask."""
+    for mask in masks:
+        sidecar = mask.with_name(f"{stem(mask)}.json")
+        stated = read_json(sidecar) if sidecar.is_file() else None
+        methods = stated.get("Methods") if isinstance(stated, dict) else None
+        if isinstance(methods, list) and methods:
+            return str(methods[0])
+    return ""
+
+
+def _number(key: str, value: str) -> str:
+    return value.lstrip("0") or "0" if key in NUMBERED and value.isdigit() else value
+
+
+def _names(files: Sequence[Path]) -> str:
     return ", ".join(file.name for file in files)

@@ -12,9 +12,11 @@ from typing import Any
 
 from lesionwise.inference.weights import WEIGHTS
 from lesionwise.instances.components import ConnectedComponents
+from lesionwise.io.checked import inside
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.recipe import Recipe
-from lesionwise.run.recipes import find_recipe
+from lesionwise.run.recipes import REDUCED, find_recipe
+from lesionwise.run.run_format import overrides_of
 from lesionwise.run.steps import load_steps, shared_steps
 from lesionwise.types import Finds, InputError, LesionMaps, Predictor, RunContext, Step, Study
 
@@ -54,7 +56,9 @@ def model_names() -> list[str]:
     return sorted(path.stem for path in _shipped().glob("*.safetensors"))
 
 
-def load_model(model: str | Path | LoadedModel, device: str = "auto") -> LoadedModel:
+def load_model(
+    model: str | Path | LoadedModel, device: str = "auto", *, trust_recipe: bool = False
+) -> LoadedModel:
     """A shipped model by its name, or the model of a run folder; one that is loaded, as it is.
 
     ``nnunet:DIR`` is a model folder of nnU-Net's own (``load_nnunet_model``); its lesions are
@@ -63,9 +67,16 @@ def load_model(model: str | Path | LoadedModel, device: str = "auto") -> LoadedM
     A folder wins over a shipped model of the same name only if it is written as a path, with
     a separator in it.
 
+    Args:
+        model: name, run folder, or ``nnunet:DIR``.
+        device: "auto", "cpu", "cuda" …
+        trust_recipe: let the recipe file inside a run execute. A run of a shipped recipe needs
+            no trust: it is named, with settings, and nothing of the folder executes.
+
     Raises:
         InputError: If there is no such model, its weights are missing or malformed, or they
-            are not the ones its run wrote down.
+            are not the ones its run wrote down; if the run has a recipe of its own that is not
+            trusted.
     """
     if isinstance(model, LoadedModel):
         return model
@@ -82,7 +93,7 @@ def load_model(model: str | Path | LoadedModel, device: str = "auto") -> LoadedM
     described = read_run(folder)
     if described.get("status") != "done":
         raise InputError(f"{folder}: its training has not ended")
-    recipe = _recipe_of(described, folder)
+    recipe = _recipe_of(described, folder, trust_recipe)
     run = RunContext(folder, device=device)
     recipe = replace(recipe, preprocess=load_steps(recipe.preprocess, run))
     predictor = recipe.method.load(run)
@@ -169,10 +180,37 @@ def _nnunet_model(name: str, device: str) -> LoadedModel:
     return LoadedModel(recipe, read.predictor, name, sha256, described)
 
 
-def _recipe_of(described: Mapping[str, Any], folder: Path) -> Recipe:
+def trusted_recipe(folder: Path, reference: str, trust: bool) -> Path:
+    """The recipe file inside a run, which is Python and runs when it is read.
+
+    Args:
+        folder: of the run.
+        reference: what ``run.json`` names.
+        trust: the user said that this file may run.
+
+    Raises:
+        InputError: If it lies outside the run, is missing, or may not run; the message has its
+            SHA-256, so that the user can compare it.
+    """
+    path = inside(folder, reference)
+    if not path.is_file():
+        raise InputError(f"{path}: no such recipe file")
+    if not trust:
+        raise InputError(
+            f"{path}: a recipe of its own, which would run as Python (SHA-256 "
+            f"{sha256_of(path)}); --trust-recipe runs it"
+        )
+    return path
+
+
+def _recipe_of(described: Mapping[str, Any], folder: Path, trust: bool = False) -> Recipe:
     reference = str(described["recipe"])
-    source = folder / reference if reference.endswith(".py") else reference
-    return find_recipe(source, described["overrides"])
+    overrides = overrides_of(dict(described))
+    name = reference.removesuffix(REDUCED)
+    if not name.endswith(".py"):
+        return find_recipe(reference, overrides)
+    path = trusted_recipe(folder, name, trust)
+    return find_recipe(f"{path}{reference.removeprefix(name)}", overrides)
 
 
 def _checked_hash(weights: Path, described: Mapping[str, Any]) -> str:

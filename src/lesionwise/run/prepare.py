@@ -8,19 +8,22 @@ import multiprocessing
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lesionwise.learning.dataset import PreparedStudies, reference_of, write_prepared
+from lesionwise.instances.reference import reference_of
+from lesionwise.io.prepared import PreparedStudies, write_prepared
 from lesionwise.recipe import Recipe
-from lesionwise.run.recipes import auxiliary_names, find_recipe, settings
+from lesionwise.run.recipes import auxiliary_sets, find_recipe, settings
 from lesionwise.run.steps import shared_steps
-from lesionwise.types import InputError, Progress, Study, silent
+from lesionwise.types import Auxiliary, InputError, Progress, Study, Volume, silent
 
 SETTINGS_FILE = "prepared.json"
+UNLABELLED = "unlabelled"
+"""In place of what is to be found, for auxiliary sets without labels."""
 AUXILIARY = "auxiliary"
 """Folder beside prepared subjects in which each auxiliary set has a folder of its own."""
 
@@ -36,6 +39,8 @@ class Prepared:
         lesions: number of lesions of each study.
         left_out: what could not be used, and why.
         fingerprint: of the data set it came from.
+        scans: SHA-256 of the scans of each subject as they were read; empty for arrays of a version
+            that did not write them down.
     """
 
     folder: Path
@@ -44,6 +49,7 @@ class Prepared:
     lesions: tuple[int, ...]
     left_out: Mapping[str, str]
     fingerprint: str
+    scans: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def studies(self, subjects: Sequence[str]) -> PreparedStudies:
         """The studies of these subjects, in order."""
@@ -63,7 +69,7 @@ def prepare(
     folder: Path,
     *,
     overrides: Sequence[str] = (),
-    auxiliary: bool = False,
+    auxiliary: Auxiliary | None = None,
     workers: int = 0,
     progress: Progress = silent,
 ) -> Prepared:
@@ -80,8 +86,9 @@ def prepare(
         dataset: BIDS or nnU-Net raw folder; or a prepared folder, which is returned as it is.
         folder: for the results.
         overrides: values of the recipe to set.
-        auxiliary: the data set is an auxiliary one: whatever the recipe takes and finds, every
-            visit is a study of its own and its lesions are what is to be found.
+        auxiliary: the data set is this auxiliary one: whatever the recipe takes and finds, its
+            studies have as many visits as that says, and what is to be found in them are all
+            lesions, or nothing where the set has no labels.
         workers: processes; 0 works in this one.
         progress: told of each subject.
 
@@ -129,9 +136,12 @@ def prepare(
     return prepared
 
 
-def _recipe(recipe: str | Path, overrides: Sequence[str], auxiliary: bool) -> Recipe:
+def _recipe(recipe: str | Path, overrides: Sequence[str], auxiliary: Auxiliary | None) -> Recipe:
     found = find_recipe(recipe, overrides)
-    return replace(found, visits=1, finds="lesions") if auxiliary else found
+    if auxiliary is None:
+        return found
+    finds = "lesions" if auxiliary.labelled else UNLABELLED
+    return replace(found, visits=auxiliary.visits, finds=finds)
 
 
 def check_auxiliary(
@@ -142,7 +152,7 @@ def check_auxiliary(
     Raises:
         InputError: If the recipe asks for no set of a name, or a folder is missing.
     """
-    asked = auxiliary_names(find_recipe(recipe, overrides))
+    asked = auxiliary_sets(find_recipe(recipe, overrides))
     for name, dataset in datasets.items():
         if name not in asked:
             raise InputError(
@@ -171,13 +181,14 @@ def prepare_auxiliary(
         InputError: As for ``prepare``; if the recipe asks for no set of a name.
     """
     check_auxiliary(recipe, datasets, overrides)
+    asked = auxiliary_sets(find_recipe(recipe, overrides))
     return {
         name: prepare(
             recipe,
             dataset,
             folder / name,
             overrides=overrides,
-            auxiliary=True,
+            auxiliary=asked[name],
             workers=workers,
             progress=progress,
         )
@@ -217,7 +228,7 @@ def _run(jobs: list[tuple[Any, ...]], workers: int) -> Iterator[None]:
 def _prepare_subject(
     recipe: str,
     overrides: tuple[str, ...],
-    auxiliary: bool,
+    auxiliary: Auxiliary | None,
     dataset: str,
     index: int,
     folder: str,
@@ -234,6 +245,7 @@ def _prepare_subject(
     try:
         whole = studies[index]
         record["subject"] = whole.subject  # a case of nnU-Net's has its patient's name here
+        record["scans"] = [_hash_of(v) for visit in whole.visits for v in visit.scans.values()]
         parts = list(parts_of(whole, found))
         if not parts:
             record["left_out"][f"sub-{subject}"] = f"fewer than {found.visits} visits"
@@ -242,10 +254,13 @@ def _prepare_subject(
         record["left_out"][f"sub-{subject}"] = str(error)
     for name, study in parts:
         try:
-            reference_of(study, found.finds)
+            if found.finds != UNLABELLED:
+                reference_of(study, found.finds)
             for step in shared_steps(found.preprocess):
                 study = step(study)
-            lesions = np.unique(reference_of(study, found.finds))
+            lesions = np.empty(0, dtype=np.int64)
+            if found.finds != UNLABELLED:
+                lesions = np.unique(reference_of(study, found.finds))
         except InputError as error:
             record["left_out"][name] = str(error)
             continue
@@ -254,6 +269,30 @@ def _prepare_subject(
             {"name": f"sub-{subject}/{name}", "lesions": int((lesions > 0).sum())}
         )
     _record(target, record)
+
+
+def _hash_of(volume: Volume) -> str:
+    """SHA-256 of a scan's voxels, whatever its file was called."""
+    array = np.ascontiguousarray(volume.array, dtype=np.float32)
+    return hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()
+
+
+def refuse_shared_scans(name: str, prepared: Prepared, auxiliary: Prepared) -> None:
+    """Refuse an auxiliary set that holds scans of the data set, under whatever name.
+
+    What learns from it would have seen the patients that the rest is trained and scored on.
+
+    Raises:
+        InputError: Naming the subjects of the data set.
+    """
+    elsewhere = frozenset().union(*auxiliary.scans.values())
+    shared = sorted(s for s, scans in prepared.scans.items() if scans & elsewhere)
+    if shared:
+        more = " and more" if len(shared) > 3 else ""
+        raise InputError(
+            f"--auxiliary {name}: holds scans of the data set "
+            f"(sub-{', sub-'.join(shared[:3])}{more})"
+        )
 
 
 def _record(target: Path, record: Mapping[str, Any]) -> None:
@@ -309,11 +348,17 @@ def _check_settings(folder: Path, how: Mapping[str, Any], fingerprint: str | Non
 def _read(folder: Path, fingerprint: str) -> Prepared:
     names, subjects, lesions = [], [], []
     left_out: dict[str, str] = {}
+    scans: dict[str, frozenset[str]] = {}
     for path in sorted(folder.glob("sub-*/done.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
         left_out |= record["left_out"]
+        if "subject" in record:
+            before = scans.get(record["subject"], frozenset())
+            scans[record["subject"]] = before | frozenset(record.get("scans", ()))
         for study in record["studies"]:
             names.append(study["name"])
             subjects.append(record["subject"])
             lesions.append(study["lesions"])
-    return Prepared(folder, tuple(names), tuple(subjects), tuple(lesions), left_out, fingerprint)
+    return Prepared(
+        folder, tuple(names), tuple(subjects), tuple(lesions), left_out, fingerprint, scans
+    )

@@ -13,13 +13,17 @@ import pkgutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 import lesionwise.recipes
 from lesionwise.recipe import Recipe
-from lesionwise.types import InputError
+from lesionwise.types import Auxiliary, InputError
+
+REDUCED = ":reduced"
+"""Behind the name of a recipe: its reduced form."""
 
 
 def recipe_names() -> list[str]:
@@ -43,29 +47,34 @@ def describe(recipe: str) -> str:
 def find_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """A shipped recipe by its name, or a user's by the path of its ``.py`` file.
 
-    A user's file is run as Python and must set ``RECIPE``.
+    A user's file is run as Python and must set ``RECIPE``. With ``:reduced`` after name or path
+    it is ``REDUCED`` of the same file: the system made small enough for two processor cores.
 
     Args:
-        recipe: name or path.
+        recipe: name or path, perhaps with ``:reduced``.
         overrides: as for ``override``.
 
     Raises:
         InputError: If there is no such recipe, or a value cannot be set.
     """
-    if isinstance(recipe, Path) or recipe.endswith(".py"):
-        found = _from_file(Path(recipe))
+    name = str(recipe).removesuffix(REDUCED)
+    if name.endswith(".py"):
+        module = _module_of_file(Path(name))
     else:
         names = recipe_names()
-        if recipe not in names:
+        if name not in names:
             raise InputError(f"{recipe}: no such recipe; there are {', '.join(names)}")
-        module = importlib.import_module(f"lesionwise.recipes.{recipe.replace('-', '_')}")
-        found = module.RECIPE
+        module = importlib.import_module(f"lesionwise.recipes.{name.replace('-', '_')}")
+    attribute = "REDUCED" if str(recipe).endswith(REDUCED) else "RECIPE"
+    found = getattr(module, attribute, None)
+    if not isinstance(found, Recipe):
+        raise InputError(f"{name}: does not set {attribute} to a Recipe")
     for text in overrides:
         found = override(found, text)
     return found
 
 
-def _from_file(path: Path) -> Recipe:
+def _module_of_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise InputError(f"{path}: no such recipe file")
     name = f"lesionwise_user_recipe_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
@@ -78,10 +87,7 @@ def _from_file(path: Path) -> Recipe:
         spec.loader.exec_module(module)
     except Exception as error:
         raise InputError(f"{path}: {type(error).__name__}: {error}") from error
-    recipe = getattr(module, "RECIPE", None)
-    if not isinstance(recipe, Recipe):
-        raise InputError(f"{path}: does not set RECIPE to a Recipe")
-    return recipe
+    return module
 
 
 def override(recipe: Recipe, text: str) -> Recipe:
@@ -158,12 +164,24 @@ def _fitting(old: Any, new: Any, text: str) -> Any:
     raise InputError(f"--set {text}: name a value, not a {type(old).__name__}")
 
 
-def auxiliary_names(recipe: Recipe) -> tuple[str, ...]:
-    """Names of the further training sets that parts of a recipe learn from where they are given."""
-    names = {
-        value for path, value in settings(recipe).items() if path.split(".")[-1] == "auxiliary"
-    }
-    return tuple(sorted(name for name in names if name))
+def auxiliary_sets(recipe: Recipe) -> dict[str, Auxiliary]:
+    """The further training sets that parts of a recipe learn from where they are given, by name.
+
+    They are the values of fields called ``auxiliary``; a bare name is a set of labeled visits.
+    """
+    found: dict[str, Auxiliary] = {}
+
+    def look(part: Any, field: str) -> None:
+        if isinstance(part, Auxiliary):
+            found[part.name] = part
+        elif field == "auxiliary" and isinstance(part, str) and part:
+            found.setdefault(part, Auxiliary(part))
+        else:
+            for name, member in (_members(part) or {}).items():
+                look(member, name)
+
+    look(recipe, "")
+    return dict(sorted(found.items()))
 
 
 def settings(part: Any, prefix: str = "") -> dict[str, Any]:

@@ -86,6 +86,7 @@ def segment(
     scans: Sequence[Path],
     output: Path,
     *,
+    pattern: str = "",
     model: str | Path | LoadedModel = "conflunet",
     options: FindOptions = FindOptions(also=("offsets", "acls", "cc")),  # noqa: B008  (frozen)
     brain_mask: Path | None = None,
@@ -108,6 +109,7 @@ def segment(
 
     Args:
         scans: NIfTI files, folders of them, BIDS data sets.
+        pattern: which files of a folder are scans, as for ``select_scans``.
         model: a shipped model's name, a run folder, or a model that is loaded.
         brain_mask: on the scan's grid; for a single scan.
         overwrite: do scans again that are done.
@@ -118,7 +120,7 @@ def segment(
         InputError: For settings that cannot hold, and when a single scan is at fault; among
             several scans the fault is listed and the others go on.
     """
-    found = find_scans(scans)
+    found = find_scans(scans, pattern=pattern)
     if brain_mask is not None and len(found) > 1:
         raise InputError(
             f"{brain_mask}: a brain mask goes with one scan, but {len(found)} are given"
@@ -182,6 +184,8 @@ def open_scan(
     Raises:
         InputError: If the folder holds no FLAIR series, several, or an incomplete one.
     """
+    if scan.fault:
+        raise InputError(scan.fault)
     if scan.kind == "nifti":
         return scan, None
     from lesionwise.io.dicom import choose_series, convert_series, find_series

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeGuard
 
-from lesionwise.learning.dataset import PreparedStudies, write_prepared
+from lesionwise.io.prepared import PreparedStudies, write_prepared
 from lesionwise.types import LazyStudies, LearnedStep, RunContext, Step, Study, TrainingData
 
 FITTED = "steps"

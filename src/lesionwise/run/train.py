@@ -23,8 +23,10 @@ from lesionwise.run.prepare import (
     left_out_of,
     prepare,
     prepare_auxiliary,
+    refuse_shared_scans,
 )
-from lesionwise.run.recipes import find_recipe, settings
+from lesionwise.run.recipes import REDUCED, find_recipe, settings
+from lesionwise.run.run_format import FORMAT, format_of
 from lesionwise.run.steps import FITTED, fit_steps
 from lesionwise.types import InputError, Progress, RunContext, TrainingData, silent
 
@@ -59,7 +61,7 @@ def train(
         output: run folder; with ``fold`` the run is ``output / fold-N``.
         overrides: ``name=value`` texts that change the recipe.
         fold: which of ``folds`` parts validates; None is the first part, without a folder
-            of its own.
+            of its own, or none for a method that nothing validates (an ensemble of folds, rules).
         folds: parts of the split; fewer where there are fewer subjects.
         validation_subjects: instead of a fold; an empty list trains on all.
         seed: of every random choice.
@@ -107,9 +109,14 @@ def train(
         workers=workers,
         progress=progress,
     )
+    for name, found_set in sets.items():
+        refuse_shared_scans(name, arrays, found_set)
+    if validation_subjects is None and fold is None and not found.method.uses_validation:
+        validation_subjects = []
     training, validation = split_subjects(arrays, fold or 0, folds, seed, validation_subjects)
     folder = output if fold is None else output / f"fold-{fold}"
     begun = {
+        "format": FORMAT,
         "status": "training",
         "recipe": _keep_recipe(recipe, folder),
         "overrides": list(overrides),
@@ -219,13 +226,14 @@ def versions() -> dict[str, str]:
 
 def _keep_recipe(recipe: str | Path, folder: Path) -> str:
     text = str(recipe)
-    if not text.endswith(".py"):
+    path = text.removesuffix(REDUCED)
+    if not path.endswith(".py"):
         return text
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / "recipe.py"
-    if Path(recipe).resolve() != target.resolve():
-        shutil.copyfile(recipe, target)
-    return target.name
+    if Path(path).resolve() != target.resolve():
+        shutil.copyfile(path, target)
+    return target.name + text.removeprefix(path)
 
 
 def _begin(folder: Path, begun: Mapping[str, Any]) -> str:
@@ -233,6 +241,11 @@ def _begin(folder: Path, begun: Mapping[str, Any]) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / RUN_FILE).is_file():
         before = read_run(folder)
+        if format_of(before) < FORMAT:
+            raise InputError(
+                f"{folder}: a run of an earlier version, which cannot go on; choose another output "
+                "folder, and begin with its weights by --initial"
+            )
         was, now = _compared(before), _compared(begun)
         for name in sorted({*was, *now}):
             if was.get(name) != now.get(name):

@@ -75,7 +75,7 @@ def case_of(
     Raises:
         InputError: If a scan or the reference is missing, or they lie on different grids.
     """
-    from lesionwise.learning.dataset import reference_of
+    from lesionwise.instances.reference import reference_of
 
     images = images_of(study, scans, within_brain)
     labels = np.asarray(reference_of(study, finds))

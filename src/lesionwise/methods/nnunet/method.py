@@ -28,6 +28,7 @@ from lesionwise.methods.tidy import Tidy
 from lesionwise.types import (
     Finds,
     InputError,
+    Method,
     Predictor,
     RunContext,
     Study,
@@ -90,6 +91,15 @@ class NnunetMethod:
             raise ValueError("instance heads need a 3D configuration")
         if self.heads is not None and self.learning.loss != "dice+ce":
             raise ValueError("instance heads go with the loss dice+ce")
+
+    @property
+    def uses_validation(self) -> bool:
+        """True: nnU-Net's trainer validates, and schedules may follow it."""
+        return True
+
+    def members(self) -> tuple[Method, ...]:
+        """None."""
+        return ()
 
     def fit(self, data: TrainingData, run: RunContext) -> None:
         """Train and leave ``model.safetensors`` with ``nnunet.json`` (plans and the like).

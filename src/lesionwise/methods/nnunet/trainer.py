@@ -44,6 +44,8 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
         progress: told of each epoch.
     """
 
+    dataloader_train: Any
+    dataloader_val: Any
     seed = 0
     workers = 0
     max_minutes: float | None = None

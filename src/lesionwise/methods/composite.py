@@ -7,15 +7,18 @@ again when the run goes on.
 from __future__ import annotations
 
 import itertools
-import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
+from lesionwise.inference.weights import INITIAL, WEIGHTS, copy_matching
 from lesionwise.instances.components import DEFAULT_CONNECTIVITY, connected_components
 from lesionwise.instances.filters import SIZE_ROUNDING
-from lesionwise.methods.parts import (
+from lesionwise.instances.reference import reference_of
+from lesionwise.methods.members import (
+    chosen,
     deal,
     fit_once,
     hold_out,
@@ -27,6 +30,7 @@ from lesionwise.methods.parts import (
 from lesionwise.types import (
     BoolArray,
     InputError,
+    LazyStudies,
     LesionMaps,
     Method,
     Predictor,
@@ -45,7 +49,7 @@ class Ensemble:
     share of the time limit. Write ``Ensemble((method,) * 5)`` for five trainings of one method.
 
     Attributes:
-        members: what is combined.
+        methods: what is combined.
         combine: "mean" averages probabilities, and center heatmaps and offsets where every
             member gives them; "vote" returns the share of members whose probability exceeds
             ``threshold``, so that a mask of more than 0.5 is the strict majority.
@@ -55,17 +59,25 @@ class Ensemble:
             validation studies. Those are then used by no member.
         threshold: of one vote.
 
-    Used by B20 (4 folds, mean), B21 (two networks, 5 folds, mean).
     """
 
-    members: tuple[Method, ...]
+    methods: tuple[Method, ...]
     combine: Literal["mean", "vote"] = "mean"
     folds: int = 0
     threshold: float = 0.5
 
     def __post_init__(self) -> None:
-        if not self.members:
+        if not self.methods:
             raise ValueError("an ensemble needs a member")
+
+    @property
+    def uses_validation(self) -> bool:
+        """False where each fold is validated on the part that it leaves out."""
+        return self.folds < 2 and any(member.uses_validation for member in self.methods)
+
+    def members(self) -> tuple[Method, ...]:
+        """The methods, in order."""
+        return self.methods
 
     def fit(self, data: TrainingData, run: RunContext) -> None:
         """Fit every member.
@@ -75,14 +87,14 @@ class Ensemble:
         """
         part_of = deal(data.training, self.folds, run.seed)
         parts = len(set(part_of.values()))
-        for number, member in enumerate(self.members):
+        for number, member in enumerate(self.methods):
             seen = data if not parts else hold_out(data, part_of, number % parts)
-            fit_once(member, seen, member_run(run, number, len(self.members)))
+            fit_once(member, seen, member_run(run, number, len(self.methods)))
 
     def load(self, run: RunContext) -> Predictor:
         """All members at once."""
-        runs = [member_run(run, n, len(self.members)) for n in range(len(self.members))]
-        predictors = [m.load(r) for m, r in zip(self.members, runs, strict=True)]
+        runs = [member_run(run, n, len(self.methods)) for n in range(len(self.methods))]
+        predictors = [m.load(r) for m, r in zip(self.methods, runs, strict=True)]
 
         def predict(study: Study) -> LesionMaps:
             if self.combine == "mean":
@@ -108,6 +120,15 @@ class TestTimeFlips:
 
     method: Method
     axes: tuple[int, ...] = (0, 1, 2)
+
+    @property
+    def uses_validation(self) -> bool:
+        """As the method does."""
+        return self.method.uses_validation
+
+    def members(self) -> tuple[Method, ...]:
+        """The method."""
+        return (self.method,)
 
     def fit(self, data: TrainingData, run: RunContext) -> None:
         """Fit the method."""
@@ -146,8 +167,6 @@ class SegmentThenCompare:
         min_volume_mm3: smaller components of the last visit are dropped; one of exactly this
             volume stays.
         connectivity: of components: 6, 18 or 26.
-
-    Used by B6: subtraction by connected component, 10 mm³.
     """
 
     method: Method
@@ -155,6 +174,15 @@ class SegmentThenCompare:
     max_overlap: float = 0.0
     min_volume_mm3: float = 10.0
     connectivity: int = DEFAULT_CONNECTIVITY
+
+    @property
+    def uses_validation(self) -> bool:
+        """As the method does."""
+        return self.method.uses_validation
+
+    def members(self) -> tuple[Method, ...]:
+        """The method."""
+        return (self.method,)
 
     def fit(self, data: TrainingData, run: RunContext) -> None:
         """Fit the method on visits.
@@ -188,39 +216,97 @@ class SegmentThenCompare:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A network that begins with the weights of another training.
+    """A network that begins with the weights of another training, or with some of them.
 
-    Where ``data.auxiliary`` holds studies under ``auxiliary``, ``first`` learns from them in
-    ``pretrained`` of the run's folder, and ``then`` begins with its weights; a time limit is
-    shared equally. Without such studies ``then`` begins as it would alone.
+    ``first`` learns in ``pretrained`` of the run's folder, and ``then`` begins with its weights;
+    a time limit is shared equally. Where ``first`` needs an auxiliary set that was not given,
+    ``then`` begins as it would alone, and ``pretrained/skipped.txt`` says so.
 
     Attributes:
-        first, then: methods with the same network.
-        auxiliary: name of the set that ``first`` learns from.
-
-    Used by B6.
+        first, then: methods whose networks have the same weights below ``only``.
+        auxiliary: the set that ``first`` learns from; None lets it take what its samples name.
+        only: the beginning of the names of the weights that are carried over, such as
+            ``encoder.``; empty carries all.
     """
 
     first: Method
     then: Method
-    auxiliary: str = "lesions"
+    auxiliary: str | None = "lesions"
+    only: str = ""
+
+    @property
+    def uses_validation(self) -> bool:
+        """As the later method does."""
+        return self.then.uses_validation
+
+    def members(self) -> tuple[Method, ...]:
+        """Both methods, in time order."""
+        return (self.first, self.then)
 
     def fit(self, data: TrainingData, run: RunContext) -> None:
         """Fit ``first`` where there is something for it, then ``then``."""
-        from lesionwise.inference.weights import INITIAL, WEIGHTS
-
-        elsewhere = data.auxiliary.get(self.auxiliary, ())
-        if len(elsewhere):
+        before = replace(run, folder=run.folder / "pretrained")
+        given = data.auxiliary.get(self.auxiliary, ()) if self.auxiliary else ()
+        if self.auxiliary is None or len(given):
             if run.max_minutes is not None:
                 run = replace(run, max_minutes=run.max_minutes / 2)
-            before = replace(run, folder=run.folder / "pretrained")
-            fit_once(self.first, TrainingData(elsewhere, data.validation), before)
-            shutil.copyfile(before.folder / WEIGHTS, run.folder / INITIAL)
+                before = replace(before, max_minutes=run.max_minutes)
+            seen = data if self.auxiliary is None else TrainingData(given, data.validation)
+            fit_once(self.first, seen, before)
+            copy_matching(before.folder / WEIGHTS, run.folder / INITIAL, self.only)
+        else:
+            before.folder.mkdir(parents=True, exist_ok=True)
+            reason = f"no auxiliary set {self.auxiliary} was given: nothing was learned first"
+            (before.folder / "skipped.txt").write_text(reason + "\n", encoding="utf-8")
+            run.progress(reason, 0, 0)
         self.then.fit(data, run)
 
     def load(self, run: RunContext) -> Predictor:
         """What ``then`` learned."""
         return self.then.load(run)
+
+
+@dataclass(frozen=True)
+class PositiveCases:
+    """A method that is shown no study in which there is nothing to find.
+
+    Validation studies are left as they are.
+
+    Attributes:
+        method: what learns.
+        finds: what has to be there.
+    """
+
+    method: Method
+    finds: str = "new"
+
+    @property
+    def uses_validation(self) -> bool:
+        """As the method does."""
+        return self.method.uses_validation
+
+    def members(self) -> tuple[Method, ...]:
+        """The method."""
+        return (self.method,)
+
+    def fit(self, data: TrainingData, run: RunContext) -> None:
+        """Fit the method on the positive studies.
+
+        Raises:
+            InputError: If there are none.
+        """
+        training = self._positive(data.training)
+        if not len(training):
+            raise InputError("no training study has a lesion to learn from")
+        self.method.fit(replace(data, training=training), run)
+
+    def load(self, run: RunContext) -> Predictor:
+        """The method."""
+        return self.method.load(run)
+
+    def _positive(self, studies: Sequence[Study]) -> LazyStudies:
+        found = [n for n, study in enumerate(studies) if reference_of(study, self.finds).any()]
+        return chosen(studies, found)
 
 
 def new_components(

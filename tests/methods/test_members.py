@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lesionwise.learning.dataset import PreparedStudies, write_prepared
-from lesionwise.methods.parts import chosen, deal, fit_once, hold_out, member_run, of_visits
+from lesionwise.io.prepared import PreparedStudies, write_prepared
+from lesionwise.methods.members import chosen, deal, fit_once, hold_out, member_run, of_visits
 from lesionwise.types import Grid, InputError, RunContext, Study, TrainingData, Visit, Volume
 
 GRID = Grid((2, 2, 2), np.eye(4))

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from witness import GRID, Witness, flair, shown, study
 
-from lesionwise.methods.combine import (
+from lesionwise.methods.composite import (
     Ensemble,
     SegmentThenCompare,
     TestTimeFlips,
     new_components,
 )
-from lesionwise.methods.parts import labeled_visits, mean_maps
+from lesionwise.methods.members import labeled_visits, mean_maps
 from lesionwise.types import (
     Grid,
     InputError,

@@ -1,0 +1,60 @@
+"""What is to be found in a study, as labels."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionwise.types import InputError, LabelArray, Study, Visit
+
+
+def reference_of(study: Study, finds: str) -> LabelArray:
+    """What is to be found in a study: labels on the grid of its last visit, 0 = background.
+
+    Args:
+        study: with labels of its last visit, or changes of the pair.
+        finds: "lesions" are those of the last visit (``instances_of_visit``). Any other name is
+            looked up in the study's changes first ("new", "new-rater-1"), then in the labels of its
+            last visit ("rater-1", "consensus"). A mask becomes components; a map with more than
+            one label, and one of fractions, is returned as it is.
+
+    Raises:
+        InputError: If the study does not say.
+    """
+    if finds == "lesions":
+        return instances_of_visit(study.followup)
+    labels = study.followup.labels
+    if finds in study.changes:
+        found = study.changes[finds].array
+    elif finds in labels:
+        found = labels[finds].array
+    elif finds == "new":
+        raise InputError(f"sub-{study.subject}: no map of new lesions to learn from")
+    else:
+        raise InputError(f"sub-{study.subject}: no reference {finds} to learn from")
+    if np.issubdtype(found.dtype, np.floating) or found.max(initial=0) > 1:
+        return found
+    return instances_of(found)
+
+
+def instances_of_visit(visit: Visit) -> LabelArray:
+    """The visit's instance map; without one the components of its lesion mask.
+
+    Raises:
+        InputError: If the visit has neither.
+    """
+    if "instances" in visit.labels:
+        return visit.labels["instances"].array
+    if "lesions" in visit.labels:
+        return instances_of(visit.labels["lesions"].array)
+    raise InputError(f"visit {visit.session or 'of unknown session'}: no lesion mask to learn from")
+
+
+def instances_of(mask: LabelArray) -> NDArray[np.int32]:
+    """Components of a mask as instances, for scans whose lesions nobody separated.
+
+    Corners touch: 26 neighbors. So a confluent lesion counts as one.
+    """
+    labels, _ = ndimage.label(mask > 0, structure=np.ones((3, 3, 3)))
+    return labels.astype(np.int32)  # type: ignore[no-any-return]

@@ -1,0 +1,125 @@
+"""When visits were, and the order they come in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+
+from lesionwise.io.checked import printable
+from lesionwise.io.files import read_table
+from lesionwise.io.names import natural
+from lesionwise.io.sidecar import parse_time
+from lesionwise.types import InputError
+
+_NUMBERS = re.compile(r"([0-9]+)")
+
+
+def order_visits(sessions: Iterable[str], times: Mapping[str, datetime]) -> list[str]:
+    """Sessions in the order of time: by their dates where each has one, else by their names.
+
+    Names go by the numbers in them, ``M2`` before ``M10``, and so do sessions of one date.
+    """
+    named = sorted(set(sessions), key=natural)
+    if not all(session in times for session in named):
+        return named
+    return sorted(named, key=lambda session: times[session])
+
+
+def visit_times(dataset: Path, subject: str, sessions: Iterable[str]) -> dict[str, datetime]:
+    """When sessions of a subject of a BIDS data set were, as far as its tables say it.
+
+    By ``acq_time`` in ``sub-*_sessions.tsv``, else by the first one in the session's
+    ``*_scans.tsv``. Times with a time zone become UTC, those without are taken as they stand.
+
+    Args:
+        subject, sessions: without ``sub-`` and ``ses-``, as their folders are called.
+
+    Raises:
+        InputError: If a table cannot be read, a time in it is none, or only some of a subject's
+            times have a time zone.
+    """
+    folder = dataset / f"sub-{subject}"
+    table = folder / f"sub-{subject}_sessions.tsv"
+    stated = _times(table, "session_id")
+    found = {name.removeprefix("ses-"): time for name, time in stated}
+    for session in sessions:
+        if session not in found:
+            name = f"sub-{subject}_ses-{session}_scans.tsv"
+            scans = [time for _, time in _times(folder / f"ses-{session}" / name, "filename")]
+            if scans:
+                _one_kind(table, scans)
+                found[session] = min(scans)
+    _one_kind(table, list(found.values()))
+    return {
+        session: time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
+        for session, time in found.items()
+    }
+
+
+def check_visit_order(
+    paths: Sequence[str | Path],
+    times: Sequence[datetime | None] = (),
+    names: Sequence[str] = (),
+) -> None:
+    """Pass unless two visits that follow each other run backwards, by their dates or their names.
+
+    Dates count where both visits have one. Names count where they differ in one number alone, as
+    ``P14_T2_FLAIR`` and ``P14_T1_FLAIR`` or ``M12`` and ``M00`` do, and no dates say otherwise.
+
+    Args:
+        paths: what the user named, in that order.
+        times: of each visit, None where it is not known; empty if of none.
+        names: of the visits, such as BIDS sessions; the paths themselves if empty.
+
+    Raises:
+        InputError: If they run backwards.
+    """
+    known = list(times) or [None] * len(paths)
+    called = list(names) or [str(path) for path in paths]
+    for one, two in pairwise(range(len(paths))):
+        before, after = known[one], known[two]
+        if before is not None and after is not None:
+            wrong = "acquired" if after < before else ""
+        else:
+            wrong = "by its name" if _counts_down(called[one], called[two]) else ""
+        if wrong:
+            raise InputError(
+                f"{printable(paths[two])}: {wrong} before {printable(paths[one])}; "
+                "visits are named in time order, baseline first"
+            )
+
+
+def _counts_down(before: str, after: str) -> bool:
+    one, two = (_NUMBERS.split(visit) for visit in (before, after))
+    if len(one) != len(two):
+        return False
+    differing = [n for n, (a, b) in enumerate(zip(one, two, strict=True)) if a != b]
+    if len(differing) != 1 or differing[0] % 2 == 0:
+        return False
+    number = differing[0]
+    return natural(two[number]) < natural(one[number])
+
+
+def _times(path: Path, key: str) -> list[tuple[str, datetime]]:
+    """``acq_time`` by session or file name from a BIDS table; empty where there is none."""
+    if not path.is_file():
+        return []
+    table = read_table(path)
+    if not {key, "acq_time"} <= set(table):
+        return []
+    found = []
+    for name, text in zip(table[key], table["acq_time"], strict=True):
+        if isinstance(name, str) and isinstance(text, str):
+            time = parse_time(text)
+            if time is None:
+                raise InputError(f"{path}: {printable(text)} is no time")
+            found.append((name, time))
+    return found
+
+
+def _one_kind(path: Path, times: Sequence[datetime]) -> None:
+    if len({time.tzinfo is None for time in times}) > 1:
+        raise InputError(f"{path.parent}: some times have a time zone and some have none")

@@ -1,0 +1,118 @@
+"""What a training minimizes.
+
+``Objective`` is one of the three things in which trainings differ (the others are the samples and
+the parts beside the network): it makes the targets of a sample and turns a batch into named losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from lesionwise.inference.window import call_network
+from lesionwise.learning.losses import Loss
+from lesionwise.learning.samples import Sample
+from lesionwise.learning.targets import Targets
+from lesionwise.types import FloatArray
+
+
+class Objective(Protocol):
+    """Targets and losses.
+
+    Attributes:
+        targets: what the network's output means, so that it can predict; None for a network that
+            is trained for its weights alone.
+    """
+
+    @property
+    def targets(self) -> Targets | None: ...
+
+    def of(self, source: str) -> Objective:
+        """The objective of one of several sources of samples; otherwise itself."""
+
+    def make(self, sample: Sample) -> Mapping[str, FloatArray]:
+        """The arrays that a sample is compared with, by name, each (C, I, J, K).
+
+        They are made by the processes that load samples, after every spatial transform.
+        """
+
+    def __call__(
+        self, network: nn.Module, parts: Mapping[str, nn.Module], batch: Mapping[str, Any]
+    ) -> dict[str, torch.Tensor]:
+        """The losses by name, each a scalar; ``total`` is what is minimized.
+
+        Args:
+            network: what is trained.
+            parts: the modules beside it, by name.
+            batch: tensors by name: ``image`` (B, C, I, J, K), ``spacing_mm`` (B, 3), the targets.
+                Of several sources, such a batch for each by its name.
+        """
+
+
+@dataclass(frozen=True)
+class Supervised:
+    """The network's output against targets made of the reference.
+
+    Attributes:
+        targets: what the output means, and what it is compared with.
+        loss: of the output against the targets. Where the output is smaller than the patch the
+            middle of the targets counts.
+    """
+
+    targets: Targets
+    loss: Loss
+
+    def of(self, source: str) -> Supervised:
+        return self
+
+    def make(self, sample: Sample) -> Mapping[str, FloatArray]:
+        """The targets' own arrays."""
+        return self.targets.make(sample.instances, sample.spacing_mm, sample.labels)
+
+    def __call__(
+        self, network: nn.Module, parts: Mapping[str, nn.Module], batch: Mapping[str, Any]
+    ) -> dict[str, torch.Tensor]:
+        return self.loss(call_network(network, batch["image"], batch), batch)
+
+
+@dataclass(frozen=True)
+class BySource:
+    """An objective for each of several sources of samples; the total is their weighted sum.
+
+    Its losses are named ``source.loss``.
+
+    Attributes:
+        objectives: name of the source, weight, objective. The targets of the first that has some
+            are those of the network.
+    """
+
+    objectives: tuple[tuple[str, float, Objective], ...]
+
+    @property
+    def targets(self) -> Targets | None:
+        found = (objective.targets for _, _, objective in self.objectives)
+        return next((targets for targets in found if targets is not None), None)
+
+    def of(self, source: str) -> Objective:
+        return next(o for name, _, o in self.objectives if name == source)
+
+    def make(self, sample: Sample) -> Mapping[str, FloatArray]:
+        """Refuse: each source has targets of its own."""
+        raise TypeError("samples of several sources are needed (learning.samples.Together)")
+
+    def __call__(
+        self, network: nn.Module, parts: Mapping[str, nn.Module], batch: Mapping[str, Any]
+    ) -> dict[str, torch.Tensor]:
+        values: dict[str, torch.Tensor] = {}
+        total: torch.Tensor | None = None
+        for name, weight, objective in self.objectives:
+            losses = objective(network, parts, batch[name])
+            values |= {f"{name}.{key}": value for key, value in losses.items()}
+            weighted = weight * losses["total"]
+            total = weighted if total is None else total + weighted
+        assert total is not None
+        return {"total": total, **values}

@@ -1,0 +1,49 @@
+"""An optimizer, the course of its learning rate, and how long a training lasts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from lesionwise.learning.optimizers import AdamW, Optimizer
+from lesionwise.learning.schedules import (
+    CosineAnnealing,
+    EarlyStopping,
+    Schedule,
+    TrainingProgress,
+)
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How weights are learned.
+
+    Attributes:
+        learning_rate: at the start.
+        epochs: to train.
+        optimizer: the rule of descent.
+        weight_decay: as the optimizer takes it.
+        schedule: of the learning rate.
+        warmup: fraction of the training over which the rate rises from 0.
+        early_stopping: ends the training before its last epoch; None never does.
+    """
+
+    learning_rate: float
+    epochs: int
+    optimizer: Optimizer = field(default_factory=AdamW)
+    weight_decay: float = 0.0
+    schedule: Schedule = field(default_factory=CosineAnnealing)
+    warmup: float = 0.0
+    early_stopping: EarlyStopping | None = None
+
+    def build(self, module: nn.Module) -> torch.optim.Optimizer:
+        """The optimizer of a module's weights."""
+        return self.optimizer.build(module, self.learning_rate, self.weight_decay)
+
+    def rate(self, at: TrainingProgress) -> float:
+        """The learning rate at a point of the training."""
+        if at.fraction < self.warmup:
+            return self.learning_rate * at.fraction / self.warmup
+        return self.learning_rate * self.schedule.factor(at)

@@ -1,0 +1,619 @@
+"""Where the batches of a training come from.
+
+``Samples`` is one of the three things in which trainings differ (the others are the objective and
+the parts beside the network). It opens studies and gives numbered samples: sample n is the same
+whenever and wherever it is asked for, so a resumed training sees what an uninterrupted one would
+have seen, with any number of workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from lesionwise.instances.reference import reference_of
+from lesionwise.learning.channels import channel_names, channels
+from lesionwise.learning.intensity_transforms import IntensityTransform, LesionContrast
+from lesionwise.learning.normalization import Normalizer
+from lesionwise.learning.places import Balance, EveryPlace, Place, Places, turned
+from lesionwise.learning.samplers import PatchSampling, Sampling
+from lesionwise.learning.spatial_transforms import (
+    SpatialAugmentation,
+    SpatialTransform,
+    crop,
+    resample_patch,
+)
+from lesionwise.learning.targets import centers_of_mass
+from lesionwise.types import (
+    Auxiliary,
+    BoolArray,
+    FloatArray,
+    InputError,
+    LabelArray,
+    Shape,
+    Study,
+    TrainingData,
+)
+
+INSTANCES = "instances"
+Tensors = dict[str, Any]
+"""Tensors by name; of several sources, such dicts by the name of the source."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One patch before its targets are made.
+
+    Attributes:
+        image: (C, I, J, K) float32.
+        instances: (I, J, K) int32, what is to be found; 0 = background.
+        labels: further references by name, (I, J, K), int32 or float32.
+        spacing_mm: along i, j, k.
+    """
+
+    image: NDArray[np.float32]
+    instances: NDArray[np.int32]
+    labels: Mapping[str, NDArray[Any]]
+    spacing_mm: tuple[float, float, float]
+
+
+class MakesTargets(Protocol):
+    """What turns a sample into the arrays that a loss compares with: an objective.
+
+    ``of(source)`` is the one for a named source of several.
+    """
+
+    def make(self, sample: Sample) -> Mapping[str, FloatArray]: ...
+
+    def of(self, source: str) -> MakesTargets: ...
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What of a study is read.
+
+    Attributes:
+        scans: the channels, as ``learning.channels`` names them.
+        finds: name of the reference, as ``instances.reference`` takes it.
+        normalize: of each channel of a whole volume, after its augmentation and in prediction.
+    """
+
+    scans: tuple[str, ...]
+    finds: str = "lesions"
+    normalize: Normalizer | None = None
+
+
+class NumberedSamples(Protocol):
+    """Opened samples."""
+
+    @property
+    def per_epoch(self) -> int:
+        """How many samples are an epoch."""
+
+    def __getitem__(self, number: int) -> Tensors:
+        """Sample ``number``, counted over all epochs from 0."""
+
+
+class Samples(Protocol):
+    """Where batches come from.
+
+    Attributes:
+        batch_size: samples per step.
+        size_vox: of a patch; the window of prediction too, where that names none.
+    """
+
+    @property
+    def batch_size(self) -> int: ...
+
+    @property
+    def size_vox(self) -> Shape: ...
+
+    def open(
+        self,
+        data: TrainingData,
+        reading: Reading,
+        objective: MakesTargets,
+        seed: int,
+        *,
+        validation: bool = False,
+    ) -> NumberedSamples:
+        """The samples of the training studies; with ``validation`` those of the validation
+        studies, without augmentation.
+
+        Raises:
+            InputError: If there is nothing to learn from.
+        """
+
+
+class Case:
+    """One study as a training sees it: channels, instances, lesion centers."""
+
+    def __init__(
+        self,
+        study: Study,
+        scans: tuple[str, ...],
+        finds: str | None = "lesions",
+        references: tuple[str, ...] = (),
+    ) -> None:
+        self.images: list[NDArray[Any]] = channels(study, scans)
+        self.names = channel_names(len(study.visits), scans)
+        self._study = study
+        self._finds = finds
+        self._references = references
+        scan = scans[0].partition("@")[0]
+        holder = study.followup if scan in study.followup.scans else study.baseline
+        self.spacing_mm = holder.scans[scan].grid.spacing_mm
+        self.shape: tuple[int, ...] = self.images[0].shape
+
+    @property
+    def brain(self) -> BoolArray | None:
+        brain = self._study.followup.brain
+        return None if brain is None else brain.array
+
+    @cached_property
+    def instances(self) -> LabelArray:
+        if self._finds is None:
+            return np.broadcast_to(np.int32(0), self.shape)
+        found = reference_of(self._study, self._finds)
+        if not np.issubdtype(found.dtype, np.floating):
+            return found
+        return (found >= 0.5).astype(np.int32)
+
+    @cached_property
+    def labels(self) -> dict[str, NDArray[Any]]:
+        return {name: reference_of(self._study, name) for name in self._references}
+
+    @cached_property
+    def centers_vox(self) -> NDArray[np.float64]:
+        return centers_of_mass(self.instances)[1]
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A case seen with its axes in another order, or augmented as a whole."""
+
+    images: Sequence[NDArray[Any]]
+    instances: LabelArray
+    labels: Mapping[str, NDArray[Any]]
+    centers_vox: NDArray[np.float64]
+    brain: BoolArray | None
+    spacing_mm: tuple[float, float, float]
+    names: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.images[0].shape
+
+
+def in_order(case: Case, order: tuple[int, int, int]) -> Case | View:
+    """The case with its axes in that order; its arrays are shared, not copied."""
+    if order == (0, 1, 2):
+        return case
+    i, j, k = (case.spacing_mm[axis] for axis in order)
+    return View(
+        [image.transpose(order) for image in case.images],
+        case.instances.transpose(order),
+        {name: array.transpose(order) for name, array in case.labels.items()},
+        case.centers_vox[:, list(order)],
+        None if case.brain is None else case.brain.transpose(order),
+        (i, j, k),
+        case.names,
+    )
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to patches at random.
+
+    Attributes:
+        spatial: geometry; None keeps it.
+        intensity: of the channels; None keeps them.
+        lesion_contrast: how often and how far lesions are dimmed, before the intensity transforms.
+        whole_volume: transform the volume before the patch is cut, not the patch.
+    """
+
+    spatial: SpatialAugmentation | None = None
+    intensity: IntensityTransform | None = None
+    lesion_contrast: LesionContrast = field(default_factory=LesionContrast)
+    whole_volume: bool = False
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Random patches of labeled studies; every study is equally likely.
+
+    Attributes:
+        size_vox: along i, j, k; multiples of what the network's pooling asks for. (512, 512, 1) is
+            one slice, (128, 128, 3) a stack of three.
+        batch_size: patches per step.
+        per_epoch: an epoch is this many patches.
+        sampling: where patches lie.
+        augmentation: what is done to them.
+        planes: normals of the slices, for patches of slices: the axis that is moved last, drawn for
+            each patch.
+        references: further labels by name that the targets need, such as raters.
+        auxiliary: the set to learn from instead of the training studies.
+    """
+
+    size_vox: Shape
+    batch_size: int = 2
+    per_epoch: int = 500
+    sampling: Sampling = field(default_factory=PatchSampling)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    planes: tuple[Literal[0, 1, 2], ...] = (2,)
+    references: tuple[str, ...] = ()
+    auxiliary: Auxiliary | None = None
+
+    def open(
+        self,
+        data: TrainingData,
+        reading: Reading,
+        objective: MakesTargets,
+        seed: int,
+        *,
+        validation: bool = False,
+    ) -> PatchSource:
+        """The patches; refuses studies in which no lesion lies."""
+        studies = studies_of(data, self.auxiliary, validation)
+        if not validation and not any(reference_of(s, reading.finds).any() for s in studies):
+            raise InputError("no lesion lies in the training studies: there is nothing to learn")
+        return PatchSource(studies, self, reading, reading.finds, objective, seed, validation)
+
+
+@dataclass(frozen=True)
+class UnlabelledPatches:
+    """Random patches of studies without any reference, for training without labels.
+
+    Attributes:
+        size_vox, batch_size, per_epoch, sampling, augmentation, planes: as of ``Patches``;
+            without lesions a sampling around them places patches anywhere.
+        auxiliary: the set to learn from; None takes the training studies, their labels unseen.
+    """
+
+    size_vox: Shape
+    batch_size: int = 2
+    per_epoch: int = 500
+    sampling: Sampling = field(default_factory=PatchSampling)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    planes: tuple[Literal[0, 1, 2], ...] = (2,)
+    auxiliary: Auxiliary | None = None
+    references: tuple[str, ...] = field(default=(), init=False)
+
+    def open(
+        self,
+        data: TrainingData,
+        reading: Reading,
+        objective: MakesTargets,
+        seed: int,
+        *,
+        validation: bool = False,
+    ) -> PatchSource:
+        """The patches; their instances are empty."""
+        studies = studies_of(data, self.auxiliary, validation)
+        return PatchSource(studies, self, reading, None, objective, seed, validation)
+
+
+class PatchSource(Dataset[Tensors]):
+    """Numbered random patches of studies."""
+
+    def __init__(
+        self,
+        studies: Sequence[Study],
+        samples: Patches | UnlabelledPatches,
+        reading: Reading,
+        finds: str | None,
+        objective: MakesTargets,
+        seed: int,
+        validation: bool,
+    ) -> None:
+        self.studies, self.samples, self.reading = studies, samples, reading
+        self.finds, self.objective, self.seed = finds, objective, seed
+        self.validation = validation
+        self.cases = self._cases()
+
+    def _cases(self) -> list[Case]:
+        references = self.samples.references
+        return [Case(s, self.reading.scans, self.finds, references) for s in self.studies]
+
+    @property
+    def per_epoch(self) -> int:
+        return self.samples.per_epoch
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the arrays: another process maps its own from the files."""
+        return {name: value for name, value in vars(self).items() if name != "cases"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.cases = self._cases()
+
+    def __getitem__(self, number: int) -> Tensors:
+        rng = np.random.default_rng([self.seed, number])
+        chosen = self.cases[rng.integers(len(self.cases))]
+        samples = self.samples
+        augmentation = Augmentation() if self.validation else samples.augmentation
+        order = (0, 1, 2)
+        if augmentation.spatial is not None:
+            order = augmentation.spatial.axis_permutation(rng)
+        if samples.planes != (2,):
+            order = turned(int(rng.choice(samples.planes)))
+        case = in_order(chosen, order)
+
+        def start(seen: Case | View) -> Shape:
+            return samples.sampling.start(seen, samples.size_vox, rng)
+
+        return tensors(
+            cut(case, start, samples.size_vox, augmentation, self.reading.normalize, rng),
+            self.objective,
+        )
+
+
+@dataclass(frozen=True)
+class ListedPatches:
+    """Every patch of a list, in an order that balances them.
+
+    Attributes:
+        places: which patches a study has: all its slices, a regular grid.
+        size_vox, batch_size, augmentation, references, auxiliary: as of ``Patches``.
+        balance: how patches with and without lesions take turns, and what an epoch is.
+    """
+
+    places: Places
+    size_vox: Shape
+    batch_size: int = 2
+    balance: Balance = field(default_factory=EveryPlace)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    references: tuple[str, ...] = ()
+    auxiliary: Auxiliary | None = None
+
+    def open(
+        self,
+        data: TrainingData,
+        reading: Reading,
+        objective: MakesTargets,
+        seed: int,
+        *,
+        validation: bool = False,
+    ) -> ListSource:
+        """The patches; refuses studies in which no lesion lies."""
+        studies = studies_of(data, self.auxiliary, validation)
+        source = ListSource(studies, self, reading, objective, seed, validation)
+        if not validation and not source.positive.any():
+            raise InputError("no lesion lies in the training studies: there is nothing to learn")
+        return source
+
+
+class ListSource(Dataset[Tensors]):
+    """Numbered patches of a list."""
+
+    def __init__(
+        self,
+        studies: Sequence[Study],
+        samples: ListedPatches,
+        reading: Reading,
+        objective: MakesTargets,
+        seed: int,
+        validation: bool,
+    ) -> None:
+        self.studies, self.samples, self.reading = studies, samples, reading
+        self.objective, self.seed, self.validation = objective, seed, validation
+        self.cases = self._cases()
+        self.places: list[tuple[int, Place]] = []
+        positive: list[bool] = []
+        for number, case in enumerate(self.cases):
+            for place in samples.places.of(case.shape, samples.size_vox):
+                instances = case.instances.transpose(place.order)
+                inside = crop(instances, place.start, samples.size_vox)
+                self.places.append((number, place))
+                positive.append(bool(inside.any()))
+        self.positive = np.array(positive, dtype=bool)
+        balance = EveryPlace() if validation else samples.balance
+        self.kept = balance.kept(self.positive)
+        self.balance = balance
+        self._epoch: tuple[int, NDArray[np.int64]] | None = None
+
+    def _cases(self) -> list[Case]:
+        references = self.samples.references
+        return [Case(s, self.reading.scans, self.reading.finds, references) for s in self.studies]
+
+    @property
+    def per_epoch(self) -> int:
+        return self.kept
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "cases"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.cases = self._cases()
+
+    def __getitem__(self, number: int) -> Tensors:
+        epoch, index = divmod(number, self.per_epoch)
+        if self._epoch is None or self._epoch[0] != epoch:
+            self._epoch = (epoch, self.balance.order(self.positive, epoch, self.seed))
+        case_number, place = self.places[self._epoch[1][index]]
+        rng = np.random.default_rng([self.seed, number])
+        augmentation = Augmentation() if self.validation else self.samples.augmentation
+        case = in_order(self.cases[case_number], place.order)
+        size = self.samples.size_vox
+        sample = cut(case, lambda _: place.start, size, augmentation, self.reading.normalize, rng)
+        return tensors(sample, self.objective)
+
+
+@dataclass(frozen=True)
+class Together:
+    """Several sources at once: every sample has one of each, by the name of its source.
+
+    The objective has to know the sources (``learning.objective.BySource``).
+
+    Attributes:
+        sources: by name; the first one's batch size, patch and epoch count.
+    """
+
+    sources: tuple[tuple[str, Samples], ...]
+
+    @property
+    def batch_size(self) -> int:
+        return self.sources[0][1].batch_size
+
+    @property
+    def size_vox(self) -> Shape:
+        return self.sources[0][1].size_vox
+
+    def open(
+        self,
+        data: TrainingData,
+        reading: Reading,
+        objective: MakesTargets,
+        seed: int,
+        *,
+        validation: bool = False,
+    ) -> TogetherSource:
+        """Every source, each with a seed of its own."""
+        opened = {}
+        for number, (name, samples) in enumerate(self.sources):
+            own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+            opened[name] = samples.open(
+                data, reading, objective.of(name), own, validation=validation
+            )
+        return TogetherSource(opened)
+
+
+class TogetherSource(Dataset[Tensors]):
+    """Numbered samples of several sources."""
+
+    def __init__(self, sources: Mapping[str, NumberedSamples]) -> None:
+        self.sources = dict(sources)
+
+    @property
+    def per_epoch(self) -> int:
+        return next(iter(self.sources.values())).per_epoch
+
+    def __getitem__(self, number: int) -> Tensors:
+        return {name: source[number] for name, source in self.sources.items()}
+
+
+def studies_of(
+    data: TrainingData, auxiliary: Auxiliary | None, validation: bool = False
+) -> Sequence[Study]:
+    """The studies that samples are taken from.
+
+    Raises:
+        InputError: If there are none.
+    """
+    if validation:
+        found = data.validation
+    elif auxiliary is None:
+        found = data.training
+    else:
+        found = data.auxiliary.get(auxiliary.name, ())
+        if not len(found):
+            name = auxiliary.name
+            raise InputError(f"no auxiliary set {name} was given (--auxiliary {name}=DATA)")
+    if not len(found):
+        raise InputError("no study to learn from")
+    return found
+
+
+def cut(
+    case: Case | View,
+    start: Callable[[Case | View], Shape],
+    size_vox: Shape,
+    augmentation: Augmentation,
+    normalize: Normalizer | None,
+    rng: Generator,
+) -> Sample:
+    """One patch of a case, augmented.
+
+    Args:
+        case: with its axes in the order of the patch.
+        start: first voxel of the patch in the case, or in the case after its augmentation.
+        size_vox: of the patch.
+        augmentation: of the patch, or of the volume.
+        normalize: of each channel of the volume; asks for the whole volume.
+        rng: drawn from.
+    """
+    if not (augmentation.whole_volume or normalize is not None):
+        first = start(case)
+        transform = _drawn(augmentation, size_vox, case.spacing_mm, rng)
+        seen, instances, labels = _resampled(case, list(case.images), first, size_vox, transform)
+        image = _other_intensities(augmentation, seen, instances, case.names, rng)
+        return Sample(image, instances, labels, case.spacing_mm)
+    i, j, k = case.shape
+    transform = _drawn(augmentation, (i, j, k), case.spacing_mm, rng)
+    brain = np.ones(case.shape, np.float32) if case.brain is None else case.brain
+    seen, instances, labels = _resampled(
+        case, [*case.images, brain], (0, 0, 0), (i, j, k), transform
+    )
+    image = _other_intensities(augmentation, seen[:-1], instances, case.names, rng)
+    if normalize is not None:
+        image = np.stack([normalize(channel) for channel in image])
+    whole = View(
+        list(image),
+        instances,
+        labels,
+        centers_of_mass(instances)[1],
+        seen[-1] > 0.5,
+        case.spacing_mm,
+        case.names,
+    )
+    first = start(whole)
+    return Sample(
+        np.stack([crop(channel, first, size_vox) for channel in image]),
+        np.ascontiguousarray(crop(instances, first, size_vox)),
+        {name: crop(array, first, size_vox) for name, array in labels.items()},
+        case.spacing_mm,
+    )
+
+
+def tensors(sample: Sample, objective: MakesTargets) -> Tensors:
+    """A sample with its targets as tensors: ``image``, ``spacing_mm`` and the targets by name."""
+    made = objective.make(sample)
+    return {
+        "image": torch.from_numpy(np.ascontiguousarray(sample.image)),
+        "spacing_mm": torch.tensor(sample.spacing_mm, dtype=torch.float32),
+        **{name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in made.items()},
+    }
+
+
+def _drawn(
+    augmentation: Augmentation,
+    size: Shape,
+    spacing_mm: tuple[float, float, float],
+    rng: Generator,
+) -> SpatialTransform:
+    if augmentation.spatial is None:
+        return SpatialTransform.identity()
+    return augmentation.spatial.draw(size, spacing_mm, rng)
+
+
+def _resampled(
+    case: Case | View,
+    images: list[NDArray[Any]],
+    start: Shape,
+    size: Shape,
+    transform: SpatialTransform,
+) -> tuple[NDArray[np.float32], NDArray[np.int32], dict[str, NDArray[Any]]]:
+    maps: dict[str, NDArray[Any]] = {INSTANCES: case.instances, **case.labels}
+    seen, cut_maps = resample_patch(images, maps, start, size, transform)
+    instances = cut_maps.pop(INSTANCES).astype(np.int32, copy=False)
+    return seen, instances, cut_maps
+
+
+def _other_intensities(
+    augmentation: Augmentation,
+    image: NDArray[np.float32],
+    instances: NDArray[np.int32],
+    names: tuple[str, ...],
+    rng: Generator,
+) -> NDArray[np.float32]:
+    image = augmentation.lesion_contrast(image, instances > 0, rng)
+    return image if augmentation.intensity is None else augmentation.intensity(image, names, rng)

@@ -1,0 +1,83 @@
+"""A 2D U-Net on axial slices of the subtraction of two visits."""
+
+from functools import partial
+
+from lesionwise.inference.window import SlidingWindow
+from lesionwise.instances.components import ConnectedComponents
+from lesionwise.learning.losses import CrossEntropy
+from lesionwise.learning.objective import Supervised
+from lesionwise.learning.optimization import Optimization
+from lesionwise.learning.optimizers import Adam
+from lesionwise.learning.places import EverySlice
+from lesionwise.learning.samples import ListedPatches
+from lesionwise.learning.schedules import Constant
+from lesionwise.learning.targets import LesionMask
+from lesionwise.methods.network import Inference, NetworkMethod
+from lesionwise.networks.unet_2d import plane_unet
+from lesionwise.preprocess.brain import ExtractBrain
+from lesionwise.preprocess.brain_masks import MaskToBrain, SharedBrain
+from lesionwise.preprocess.filters import AnisotropicDiffusion
+from lesionwise.preprocess.geometry import Resample
+from lesionwise.preprocess.halfway import RegisterToHalfway
+from lesionwise.preprocess.intensity import N4, ZScoreSlices
+from lesionwise.preprocess.pair_maps import Subtract
+from lesionwise.preprocess.slices import ResizeSlices
+from lesionwise.recipe import Recipe
+from lesionwise.reduction import Reduction, reduced
+
+RECIPE = Recipe(
+    source="002, line 2950, section 2",
+    scans=("flair",),
+    preprocess=(
+        ExtractBrain(),
+        RegisterToHalfway(),
+        SharedBrain("union"),
+        MaskToBrain(),
+        N4(),
+        Resample(1.0, order=3),
+        AnisotropicDiffusion(),
+        ZScoreSlices(axis=2),
+        ResizeSlices((256, 256)),
+        Subtract("flair", name="subtraction"),
+    ),
+    method=NetworkMethod(
+        network=partial(plane_unet, in_channels=1, out_channels=2),
+        scans=("subtraction@followup",),
+        samples=ListedPatches(EverySlice(normals=(2,)), size_vox=(256, 256, 1), batch_size=32),
+        objective=Supervised(LesionMask(), CrossEntropy()),
+        optimization=Optimization(
+            learning_rate=1e-3, epochs=60, optimizer=Adam(), schedule=Constant()
+        ),
+        finds="new",
+        inference=Inference(SlidingWindow(windows_per_batch=16)),
+    ),
+    to_instances=ConnectedComponents(),
+    visits=2,
+    finds="new",
+    departures=(
+        "brain extraction and bias correction are ours in place of Anima's",
+        "visits come as scanned: they are registered half way, as the challenge's pairs were",
+        "the diffusion's settings are not stated: SimpleITK's defaults with a conductance of 1",
+        "a slice's mean and deviation are those of all its voxels, as printed",
+        (
+            "widths and depth of the U-Net are not stated: those of Ronneberger et al., 64 to "
+            "1024; convolutions are padded, so that maps of both sides fit without the crop"
+        ),
+        "the learning rate's course is not stated: constant",
+        "which weights predict is not stated: those of the highest validation Dice",
+        "the first guess is not stated: a lesion probability of 0.02 everywhere",
+        "the threshold is not stated: 0.5",
+    ),
+)
+
+REDUCED = reduced(
+    RECIPE,
+    Reduction(
+        network={"features": (8, 16, 32, 64, 128)},
+        learning_rate=2e-3,
+        batch_size=8,
+        epochs=10_000,
+        every=10_000,
+        window=SlidingWindow(windows_per_batch=16, engine="openvino"),
+    ),
+)

@@ -1,0 +1,147 @@
+"""Recipes made small enough for two processor cores.
+
+A published system often asks for days of a GPU. Its recipe file may set ``REDUCED`` beside
+``RECIPE``: the same system with narrower networks, smaller patches and another learning rate, and
+everything else as published. ``lesionwise train NAME --reduced`` takes it, and tests train it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
+
+from lesionwise.inference.window import SlidingWindow
+from lesionwise.methods.composite import Ensemble
+from lesionwise.methods.network import NetworkMethod
+from lesionwise.recipe import Recipe
+from lesionwise.types import Method, Shape
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What is changed in every network of a recipe; what is None stays.
+
+    Attributes:
+        network: arguments of the network, such as ``{"features": (8, 16, 32)}``.
+        size_vox: of a patch.
+        batch_size, per_epoch: of the samples.
+        learning_rate, epochs: of the training.
+        every: epochs between validations.
+        window: of prediction.
+        one_of_each: keep one of equal members of an ensemble, which then learns from all studies
+            instead of folds; early stopping and initial trainings are kept.
+    """
+
+    network: Mapping[str, Any] = field(default_factory=dict)
+    size_vox: Shape | None = None
+    batch_size: int | None = None
+    per_epoch: int | None = None
+    learning_rate: float | None = None
+    epochs: int | None = None
+    every: int | None = None
+    window: SlidingWindow | None = None
+    one_of_each: bool = True
+
+    def __str__(self) -> str:
+        """What is reduced, in words."""
+        changed = [f"{name} {value}" for name, value in self.network.items()]
+        for name, unit in (
+            ("size_vox", "patch"),
+            ("batch_size", "batch"),
+            ("per_epoch", "patches per epoch"),
+            ("learning_rate", "learning rate"),
+            ("epochs", "epochs"),
+        ):
+            value = getattr(self, name)
+            if value is not None:
+                changed.append(f"{unit} {value}")
+        return "; ".join(changed) or "nothing"
+
+
+def reduced(recipe: Recipe, reduction: Reduction) -> Recipe:
+    """The recipe with every network reduced: those of its method, and of steps that learn."""
+
+    def change(method: Method) -> Method:
+        if isinstance(method, Ensemble) and reduction.one_of_each:
+            return replace(method, methods=tuple(dict.fromkeys(method.methods)), folds=0)
+        return reduced_network(method, reduction) if isinstance(method, NetworkMethod) else method
+
+    steps = tuple(
+        replace_methods(step, change) if hasattr(step, "members") else step
+        for step in recipe.preprocess
+    )
+    return replace(recipe, preprocess=steps, method=change_methods(recipe.method, change))
+
+
+def reduced_network(method: NetworkMethod, reduction: Reduction) -> NetworkMethod:
+    """One network reduced."""
+    network = method.network
+    if reduction.network and isinstance(network, partial):
+        arguments = {**network.keywords, **reduction.network}
+        network = partial(network.func, *network.args, **arguments)
+    samples: Any = method.samples
+    names = {f.name for f in fields(samples) if f.init}
+    wanted = {n: getattr(reduction, n) for n in ("size_vox", "batch_size", "per_epoch")}
+    samples = replace(samples, **{n: v for n, v in wanted.items() if v is not None and n in names})
+    optimization = method.optimization
+    for name in ("learning_rate", "epochs"):
+        value = getattr(reduction, name)
+        if value is not None:
+            optimization = replace(optimization, **{name: value})
+    selection, inference = method.selection, method.inference
+    if reduction.every is not None:
+        selection = replace(selection, every=reduction.every)
+    if reduction.window is not None:
+        inference = replace(inference, window=reduction.window)
+    return replace(
+        method,
+        network=network,
+        samples=samples,
+        optimization=optimization,
+        selection=selection,
+        inference=inference,
+    )
+
+
+def change_methods(method: Method, change: Callable[[Method], Method]) -> Method:
+    """A method with ``change`` applied to it and to all that it is made of, members first."""
+    return change(replace_methods(method, change))
+
+
+def replace_methods(part: T, change: Callable[[Method], Method]) -> T:
+    """A dataclass with ``change`` applied to the methods that it says it is made of."""
+    members: tuple[Method, ...] = part.members()  # type: ignore[attr-defined]
+    if not members:
+        return part
+
+    changed: dict[int, Method] = {}  # one object for a member that stands several times
+
+    def rebuilt(value: Any) -> Any:
+        if any(value is member for member in members):
+            if id(value) not in changed:
+                changed[id(value)] = change_methods(value, change)
+            return changed[id(value)]
+        if isinstance(value, tuple):
+            return tuple(rebuilt(each) for each in value)
+        if is_dataclass(value) and not isinstance(value, type) and _holds(value, members):
+            return _with_fields(value, rebuilt)
+        return value
+
+    return _with_fields(part, rebuilt)
+
+
+def _with_fields(part: T, rebuilt: Callable[[Any], Any]) -> T:
+    changed = {
+        f.name: new
+        for f in fields(part)  # type: ignore[arg-type]
+        if f.init and (new := rebuilt(getattr(part, f.name))) is not getattr(part, f.name)
+    }
+    return replace(part, **changed) if changed else part  # type: ignore[type-var]
+
+
+def _holds(value: Any, members: tuple[Method, ...]) -> bool:
+    return any(getattr(value, f.name) is member for f in fields(value) for member in members)

@@ -1,0 +1,213 @@
+"""How an evaluation was made, in sentences that a paper can quote, with references."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import lesionwise
+from lesionwise.metrics.evaluation import Evaluation
+from lesionwise.metrics.statistics import RESAMPLES
+from lesionwise.metrics.surface import AVERAGE_DEFINITIONS, HAUSDORFF_DEFINITIONS
+
+PACKAGES = ("numpy", "scipy", "statsmodels", "connected-components-3d")
+"""Packages whose versions decide the numbers."""
+
+REFERENCES = {
+    "Bland and Altman 1986": (
+        "Bland JM, Altman DG. Statistical methods for assessing agreement between two methods of "
+        "clinical measurement. Lancet 327:307-310, 1986."
+    ),
+    "Bland and Altman 2007": (
+        "Bland JM, Altman DG. Agreement between methods of measurement with multiple observations "
+        "per individual. Journal of Biopharmaceutical Statistics 17:571-582, 2007."
+    ),
+    "Cohen 1960": (
+        "Cohen J. A coefficient of agreement for nominal scales. Educational and Psychological "
+        "Measurement 20:37-46, 1960."
+    ),
+    "Commowick et al. 2018": (
+        "Commowick O, et al. Objective evaluation of multiple sclerosis lesion segmentation using "
+        "a data management and processing infrastructure. Scientific Reports 8:13650, 2018."
+    ),
+    "Demšar 2006": (
+        "Demšar J. Statistical comparisons of classifiers over multiple data sets. Journal of "
+        "Machine Learning Research 7:1-30, 2006."
+    ),
+    "Dice 1945": (
+        "Dice LR. Measures of the amount of ecologic association between species. Ecology "
+        "26:297-302, 1945."
+    ),
+    "Efron 1987": (
+        "Efron B. Better bootstrap confidence intervals. Journal of the American Statistical "
+        "Association 82:171-185, 1987."
+    ),
+    "Fleiss 1971": (
+        "Fleiss JL. Measuring nominal scale agreement among many raters. Psychological Bulletin "
+        "76:378-382, 1971."
+    ),
+    "Holm 1979": (
+        "Holm S. A simple sequentially rejective multiple test procedure. Scandinavian Journal of "
+        "Statistics 6:65-70, 1979."
+    ),
+    "Kirillov et al. 2019": (
+        "Kirillov A, He K, Girshick R, Rother C, Dollár P. Panoptic segmentation. IEEE/CVF "
+        "Conference on Computer Vision and Pattern Recognition, 2019."
+    ),
+    "Pratt 1959": (
+        "Pratt JW. Remarks on zeros and ties in the Wilcoxon signed rank procedures. Journal of "
+        "the American Statistical Association 54:655-667, 1959."
+    ),
+    "Seabold and Perktold 2010": (
+        "Seabold S, Perktold J. statsmodels: econometric and statistical modeling with Python. "
+        "9th Python in Science Conference, 2010."
+    ),
+    "Virtanen et al. 2020": (
+        "Virtanen P, et al. SciPy 1.0: fundamental algorithms for scientific computing in Python. "
+        "Nature Methods 17:261-272, 2020."
+    ),
+    "Warfield et al. 2004": (
+        "Warfield SK, Zou KH, Wells WM. Simultaneous truth and performance level estimation "
+        "(STAPLE). IEEE Transactions on Medical Imaging 23:903-921, 2004."
+    ),
+    "Wilcoxon 1945": (
+        "Wilcoxon F. Individual comparisons by ranking methods. Biometrics Bulletin 1:80-83, 1945."
+    ),
+    "Wilson 1927": (
+        "Wilson EB. Probable inference, the law of succession, and statistical inference. Journal "
+        "of the American Statistical Association 22:209-212, 1927."
+    ),
+}
+"""By the words that the text cites them with."""
+
+MATCHINGS = {
+    "greedy": "each predicted lesion was assigned to the reference lesion of highest intersection "
+    "over union (IoU), and a reference lesion chosen by several kept the best of them",
+    "greedy_pairs": "pairs of lesions were formed in falling order of intersection over union "
+    "(IoU), each lesion at most once",
+    "optimal": "lesions were paired one to one such that the sum of intersections over union (IoU) "
+    "was largest",
+}
+
+
+@dataclass(frozen=True)
+class MethodsText:
+    """Paragraphs to quote, and the references that they cite, in alphabetical order."""
+
+    paragraphs: tuple[str, ...]
+    references: tuple[str, ...]
+
+    def plain(self) -> str:
+        """As it stands in ``methods.txt``."""
+        return "\n\n".join([*self.paragraphs, "References", *self.references]) + "\n"
+
+
+def methods_text(evaluation: Evaluation) -> MethodsText:
+    """Describe how the numbers of an evaluation came about, for the methods section of a paper.
+
+    Only what was done is described: size limits, comparisons, raters, slices and sessions are
+    named where there are any.
+    """
+    parts = [_cases(evaluation), _lesions(evaluation), _statistics(evaluation)]
+    text = " ".join(parts)
+    cited = tuple(full for words, full in REFERENCES.items() if words in text)
+    return MethodsText(tuple(parts), cited)
+
+
+def _cases(evaluation: Evaluation) -> str:
+    cases = {case.case for case in evaluation.cases}
+    patients = {case.patient or case.case for case in evaluation.cases}
+    methods = list(evaluation.predictions)
+    of = f" of {_count(len(patients), 'patient')}" if len(patients) < len(cases) else ""
+    tools = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    text = (
+        f"Segmentations of {_count(len(cases), 'case')}{of} by {_count(len(methods), 'method')} "
+        f"({', '.join(methods)}) were compared with the reference using lesionwise "
+        f"{lesionwise.__version__} (Python {platform.python_version()}, {tools}; Virtanen et al. "
+        "2020, Seabold and Perktold 2010)."
+    )
+    raters = len(evaluation.reference)
+    if raters > 1:
+        how = next(case.reference_kind for case in evaluation.cases).partition(" of ")[0]
+        consensus = "by STAPLE (Warfield et al. 2004)" if how == "staple" else "by majority vote"
+        text += (
+            f" The reference is the consensus of {raters} raters {consensus}; their agreement is "
+            "given as Cohen's kappa (Cohen 1960) of each pair and Fleiss' kappa (Fleiss 1971)."
+        )
+    if evaluation.failures:
+        text += f" {_count(len(evaluation.failures), 'case')} could not be scored."
+    return text
+
+
+def _lesions(evaluation: Evaluation) -> str:
+    made = evaluation.options
+    kinds = {kind for found in evaluation.read_as.values() for kind in found}
+    sources = []
+    if kinds - {"instances"}:
+        sources.append(f"the {made.connectivity}-connected components of the masks")
+    if "instances" in kinds:
+        sources.append("the labels of the instance maps")
+    size = ""
+    if made.size_filter == "both sides":
+        size = (
+            f" Lesions below {made.min_volume_mm3:g} mm³ or shorter than {made.min_extent_mm:g} mm "
+            "along a voxel axis were left out on both sides."
+        )
+    hit = "above" if made.comparison == ">" else "of at least"
+    empty = (
+        " Where neither side had a lesion, ratios count as perfect agreement."
+        if made.empty == "agreement"
+        else ""
+    )
+    return (
+        f"Lesions are {' or '.join(sources)}.{size} For lesion-wise scores, "
+        f"{MATCHINGS[made.matching]}; pairs with an IoU {hit} {made.iou_threshold:g} count as "
+        "found. Reported are the Dice coefficient of the masks (Dice 1945), lesion-wise precision, "
+        "sensitivity and F1, panoptic quality (Kirillov et al. 2019), the 95th percentile "
+        f"Hausdorff distance ({HAUSDORFF_DEFINITIONS[made.hd95]}), the average symmetric surface "
+        f"distance ({AVERAGE_DEFINITIONS[made.assd]}) and the lesion scores of the MSSEG evaluator "
+        f"(Commowick et al. 2018).{empty} Undefined values were left out and counted."
+    )
+
+
+def _statistics(evaluation: Evaluation) -> str:
+    whose = "patients" if evaluation.clustered else "cases"
+    several = len({case.case for case in evaluation.cases}) > 1
+    text = "Values are those of the one case."
+    if several:
+        text = (
+            f"Values are means ± standard deviations over {whose}, with 95 % intervals by the "
+            f"bias-corrected and accelerated bootstrap (Efron 1987; {RESAMPLES} resamples, seed "
+            f"{evaluation.seed})."
+        )
+    if evaluation.clustered:
+        text += (
+            " Sessions of a patient were averaged first, so that all intervals and tests rest on "
+            "patients."
+        )
+    if evaluation.comparisons:
+        text += (
+            f" Methods were compared on the {whose} that both were scored on by the Wilcoxon "
+            "signed-rank test (Wilcoxon 1945) with zero differences as in Pratt 1959 and "
+            "Holm's correction within each metric (Holm 1979)."
+        )
+    if evaluation.ranks:
+        text += (
+            " Mean ranks were compared by the Friedman test with Nemenyi's critical difference "
+            "(Demšar 2006)."
+        )
+    if several:
+        text += " Counts and volumes were compared by limits of agreement (Bland and Altman 1986"
+        text += (
+            "; between and within patients, Bland and Altman 2007)."
+            if evaluation.clustered
+            else ")."
+        )
+    if evaluation.slice_tables or any(found.n for found in evaluation.detection.values()):
+        text += " Intervals of proportions are Wilson's (Wilson 1927)."
+    return text
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,77 @@
+"""Runs and models written by earlier versions, read as today's.
+
+``run.json`` has a format number. Format 1 (without a number) named the settings of a network's
+training one by one below ``method``; format 2 groups them by samples, objective and optimization.
+A run of format 1 can be applied, and its weights can begin a new training; it cannot be resumed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+FORMAT = 2
+
+RENAMED = {
+    "patch_size_vox": "samples.size_vox",
+    "batch_size": "samples.batch_size",
+    "patches_per_epoch": "samples.per_epoch",
+    "sampling.lesion_share": "samples.sampling.lesion_fraction",
+    "learning_rate": "optimization.learning_rate",
+    "weight_decay": "optimization.weight_decay",
+    "warmup": "optimization.warmup",
+    "epochs": "optimization.epochs",
+    "validate_every": "selection.every",
+    "validation_window": "selection.window",
+    "window": "inference.window",
+    "targets": "objective.targets",
+    "loss": "objective.loss",
+    "precision": "runtime.precision",
+    "sync_batch_norm": "runtime.sync_batch_norm",
+}
+"""Settings of a network in format 1, and what they are called in format 2."""
+ONLY_TRAINING = ("intensity", "spatial", "lesion_contrast", "sampling", "loss", "optimizer",
+                 "schedule", "stop")  # fmt: skip
+"""Settings of format 1 that do not matter once the weights are there."""
+NETWORKS = ("conflunet", "unet-cc", "unet-acls")
+"""Recipes whose network had three levels, each widened by its first convolution."""
+
+
+def format_of(described: dict[str, Any]) -> int:
+    """The format of what a ``run.json`` says."""
+    found = described.get("format", 1)
+    return found if isinstance(found, int) and not isinstance(found, bool) else 0
+
+
+def overrides_of(described: dict[str, Any]) -> list[str]:
+    """The settings with which the recipe of a run gives its network, in today's names.
+
+    Those of an old run that matter to its training alone are left out.
+    """
+    overrides = [str(text) for text in described["overrides"]]
+    if format_of(described) >= FORMAT:
+        return overrides
+    recipe = str(described["recipe"])
+    kept = [new for text in overrides if (new := _renamed(text)) is not None]
+    if recipe in NETWORKS:
+        named = {text.partition("=")[0] for text in kept}
+        for path, value in (
+            ("method.network.widening", "first"),
+            ("method.network.features", "[32,64,128]"),
+        ):
+            if path not in named:
+                kept.append(f"{path}={value}")
+    return kept
+
+
+def _renamed(text: str) -> str | None:
+    path, _, value = text.partition("=")
+    path = path.strip()
+    if not path.startswith("method."):
+        return text
+    own = path.removeprefix("method.")
+    for old, new in RENAMED.items():
+        if own == old or own.startswith(f"{old}."):
+            if own.split(".")[0] in ONLY_TRAINING:
+                return None
+            return f"method.{new}{own.removeprefix(old)}={value}"
+    return None if own.split(".")[0] in ONLY_TRAINING else text

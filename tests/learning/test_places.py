@@ -1,0 +1,104 @@
+"""Lists of patches and the orders in which they are learned."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lesionwise.learning.places import (
+    EqualClasses,
+    EveryPlace,
+    EverySlice,
+    PositiveFraction,
+    PositivePlaces,
+    RegularGrid,
+    in_turn,
+    turned,
+)
+
+POSITIVE = np.array([True, False, False, True, False, False, False, False])
+
+
+def test_every_slice_has_one_place_for_each_normal():
+    places = EverySlice(normals=(0, 1, 2)).of((4, 6, 8), (6, 6, 1))
+    assert [p.order for p in places].count((1, 2, 0)) == 4
+    assert [p.order for p in places].count((0, 2, 1)) == 6
+    assert [p.order for p in places].count((0, 1, 2)) == 8
+
+
+def test_a_stack_of_slices_reaches_beyond_both_ends():
+    starts = [p.start for p in EverySlice().of((4, 4, 3), (4, 4, 3))]
+    assert starts == [(0, 0, -1), (0, 0, 0), (0, 0, 1)]
+
+
+def test_slices_are_centered_in_the_plane():
+    assert EverySlice().of((4, 10, 1), (8, 8, 1))[0].start == (-2, 1, 0)
+
+
+@given(
+    shape=st.tuples(*[st.integers(1, 20)] * 3),
+    size=st.tuples(*[st.integers(1, 8)] * 3),
+    data=st.data(),
+)
+def test_a_grid_whose_steps_leave_no_gap_covers_every_voxel(shape, size, data):
+    stride = tuple(data.draw(st.integers(1, n)) for n in size)
+    seen = np.zeros(shape, dtype=bool)
+    for place in RegularGrid(stride).of(shape, size):
+        box = tuple(slice(max(0, a), a + n) for a, n in zip(place.start, size, strict=True))
+        seen[box] = True
+    assert seen.all()
+
+
+def test_a_grid_can_have_another_axis_last():
+    order = turned(0)
+    assert order == (1, 2, 0)
+    assert {p.order for p in RegularGrid((4, 4, 1), normals=(0,)).of((3, 8, 8), (4, 4, 1))} == {
+        order
+    }
+
+
+def test_every_place_comes_once_an_epoch_and_in_another_order():
+    first, second = (EveryPlace().order(POSITIVE, epoch, 0) for epoch in (0, 1))
+    assert sorted(first) == sorted(second) == list(range(8))
+    assert list(first) != list(second)
+
+
+@given(n=st.integers(1, 30), count=st.integers(1, 40), seed=st.integers(0, 9))
+def test_members_in_turn_come_once_before_any_comes_twice(n, count, seed):
+    members = np.arange(n) + 100
+    row = np.concatenate([in_turn(members, e * count, count, seed) for e in range(4)])
+    for first in range(0, len(row) - n + 1, n):
+        assert sorted(row[first : first + n]) == list(members)
+    counts = np.bincount(row - 100, minlength=n)
+    assert counts.max() - counts.min() <= 1
+
+
+def test_empty_patches_are_each_taken_once_before_any_is_taken_again():
+    balance = PositivePlaces(empty_fraction=0.5, times=2)
+    assert balance.kept(POSITIVE) == 4 + 3
+    epochs = [balance.order(POSITIVE, epoch, 3) for epoch in (0, 1)]
+    for order in epochs:
+        assert sorted(n for n in order if POSITIVE[n]) == [0, 0, 3, 3]
+    assert sorted(n for order in epochs for n in order if not POSITIVE[n]) == [1, 2, 4, 5, 6, 7]
+
+
+def test_classes_are_made_equal_by_repeating_the_rarer():
+    balance = EqualClasses()
+    order = balance.order(POSITIVE, 0, 0)
+    assert len(order) == balance.kept(POSITIVE) == 12
+    assert POSITIVE[order].sum() == 6
+    assert np.bincount(order, minlength=8)[[0, 3]].tolist() == [3, 3]
+
+
+def test_a_fraction_of_an_epoch_holds_lesions():
+    balance = PositiveFraction(fraction=0.3, per_epoch=10)
+    assert POSITIVE[balance.order(POSITIVE, 5, 0)].sum() == 3
+
+
+@pytest.mark.parametrize("balance", [EqualClasses(), PositiveFraction(0.5), PositivePlaces(1.0)])
+@pytest.mark.parametrize("all_of_them", [True, False])
+def test_one_class_alone_is_learned_as_it_is(balance, all_of_them):
+    same = np.full(5, all_of_them)
+    order = balance.order(same, 0, 0)
+    assert len(order) == balance.kept(same)
+    assert set(order) <= set(range(5))
