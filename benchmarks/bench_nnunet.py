@@ -36,8 +36,7 @@ from lesionwise.learning.samples import Patches
 from lesionwise.methods.network import Inference, NetworkMethod
 from lesionwise.methods.nnunet import Augmentation, Learning, Plans
 from lesionwise.methods.nnunet.cases import Case
-from lesionwise.methods.nnunet.settings import to_json
-from lesionwise.methods.nnunet.workspace import Workspace, quiet
+from lesionwise.methods.nnunet.workspace import Workspace, environment, quiet
 from lesionwise.run.recipes import find_recipe
 from lesionwise.types import Grid, RunContext, Study, TrainingData, Visit, Volume, silent
 
@@ -140,7 +139,7 @@ def measure(folder: Path, told: argparse.Namespace) -> list[str]:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     from lesionwise.methods.nnunet import arrays, plan
-    from lesionwise.methods.nnunet.predictor import OnOpenvino, Windows
+    from lesionwise.methods.nnunet.predictor import NnunetPredictor, computed_by
     from lesionwise.methods.nnunet.trainer import LesionTrainer
 
     rows = []
@@ -157,22 +156,15 @@ def measure(folder: Path, told: argparse.Namespace) -> list[str]:
     )
     device = torch.device("cpu")
     learning = Learning()
-    with space.in_use(workers=0):
+    with space.in_use(), environment({"nnUNet_n_proc_DA": "0"}):
         stock.infer_dataset_class = lambda folder: arrays.Arrays
         own = stock.nnUNetTrainer(
             {**made, "continue_training": False}, "3d_fullres", 0, described, device
         )
         rows.append(f"nnU-Net's trainer: {train_speed(own, told.batches):.3f} patches/s")
         for precision in ("float32", "bfloat16"):
-            settings = {
-                "learning": to_json(replace(learning, precision=precision)),
-                "augmentation": to_json(Augmentation()),
-                "heads": None,
-                "last_visit": [0],
-            }
-            ours = LesionTrainer(
-                {**made, "lesionwise": settings}, "3d_fullres", 0, described, device
-            )
+            ours = LesionTrainer(made, "3d_fullres", 0, described, device)
+            ours.use(replace(learning, precision=precision), Augmentation(), None, (0,))
             speed = train_speed(ours, told.batches)
             rows.append(f"LesionTrainer, {precision}: {speed:.3f} patches/s")
         parameters = sum(p.numel() for p in ours.network.parameters())
@@ -195,33 +187,49 @@ def measure(folder: Path, told: argparse.Namespace) -> list[str]:
         data, labels, _, _ = arrays.Arrays(
             str(space.preprocessed / configuration.data_identifier)
         ).load_case("train_0000")
-        image = torch.from_numpy(np.array(data))
+        image = np.array(data)
         reference = None
         brain = np.asarray(labels[0] >= 0)
-        kinds: list[tuple[str, Any, Any, bool]] = [
-            ("nnU-Net's predictor", nnUNetPredictor, network, False),
-            ("ours, float32", Windows, network, False),
-            ("ours, bfloat16", Windows, network, True),
-            ("ours, OpenVINO float32", Windows, OnOpenvino(network, low=False), False),
-            ("ours, OpenVINO bfloat16", Windows, OnOpenvino(network, low=True), False),
+        own = nnUNetPredictor(
+            device=device,
+            use_mirroring=False,
+            perform_everything_on_device=False,
+            allow_tqdm=False,
+        )
+        own.manual_initialization(network, manager, configuration, None, described, "", None)
+        whole = torch.from_numpy(image)
+        kinds: list[tuple[str, Callable[[], Any]]] = [
+            ("nnU-Net's predictor", lambda: own.predict_sliding_window_return_logits(whole).numpy())
         ]
-        for name, kind, computes, low in kinds:
-            predictor = kind(
-                device=device,
-                use_mirroring=False,
-                perform_everything_on_device=False,
-                allow_tqdm=False,
-            )
-            predictor.inside, predictor.low = brain, low
-            predictor.manual_initialization(
-                computes, manager, configuration, None, described, "", None
-            )
-            with torch.inference_mode():
-                computes(image[None, :, : told.patch, : told.patch, : told.patch])  # compiles
-            seconds, logits = timed(
-                lambda predictor=predictor: predictor.predict_sliding_window_return_logits(image)
-            )
-            mask = (logits[1] > logits[0]).numpy() & brain
+        patch = whole[None, :, : told.patch, : told.patch, : told.patch]
+        label_manager = manager.get_label_manager(described)
+        for engine in ("torch", "openvino"):
+            for precision in ("float32", "bfloat16"):
+                computes = computed_by(network, engine, precision, False, device)
+                with torch.inference_mode():
+                    computes(patch)  # compiles
+                ours_too = NnunetPredictor(
+                    plans=made,
+                    dataset=described,
+                    configuration="3d_fullres",
+                    networks=(computes,),
+                    scans=("flair",),
+                    mirror_axes=(),
+                    lesion_labels=(1,),
+                    within_brain=True,
+                    keep_voxels=False,
+                    heads=False,
+                    overlap=0.5,
+                    device=device,
+                    precision=precision,
+                )
+                predict = partial(
+                    ours_too._logits, image, brain, configuration.patch_size, label_manager
+                )
+                kinds.append((f"ours, {engine} {precision}", predict))
+        for name, run in kinds:
+            seconds, logits = timed(run)
+            mask = (logits[1] > logits[0]) & brain
             reference = mask if reference is None else reference
             differing = int((mask != reference).sum())
             rows.append(

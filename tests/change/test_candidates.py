@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,10 +12,14 @@ from lesionwise.change.candidates import (
 from lesionwise.types import Grid, InputError, Study, Visit, Volume
 
 
-def pair(before, after, *, brain=None, ventricles=None, scan="flair"):
+def pair(before, after, *, brain=None, ventricles=None, template_brain=None, scan="flair"):
     grid = Grid(before.shape, np.diag([1.0, 1.0, 2.0, 1.0]))
     mask = None if brain is None else Volume(brain, grid)
-    labels = {} if ventricles is None else {"ventricles": Volume(ventricles, grid)}
+    masks = {
+        "ventricles": np.zeros(before.shape, bool) if ventricles is None else ventricles,
+        "template_brain": np.ones(before.shape, bool) if template_brain is None else template_brain,
+    }
+    labels = {name: Volume(array, grid) for name, array in masks.items()}
     return Study(
         "a",
         tuple(
@@ -115,12 +121,32 @@ def test_ventricles_eroded_twice_are_excluded():
     assert BoundaryShiftClusters()(pair(FLAT, after, ventricles=small)).any()
 
 
-def test_the_rim_of_the_brain_is_excluded():
-    brain = bump(FLAT.shape, ((3, 12), (0, 12), (0, 12))) > 0
-    labels = BoundaryShiftClusters()(
-        pair(FLAT, bump(FLAT.shape, ((3, 7), (4, 7), (4, 7))), brain=brain)
-    )
+def test_the_rim_of_the_templates_brain_is_excluded():
+    """002:106: "the brain tissue (from a one time eroded MNI brain mask)"."""
+    inside = bump(FLAT.shape, ((3, 12), (0, 12), (0, 12))) > 0
+    after = bump(FLAT.shape, ((3, 7), (4, 7), (4, 7)))
+    labels = BoundaryShiftClusters()(pair(FLAT, after, template_brain=inside))
     np.testing.assert_array_equal(labels, bump(FLAT.shape, CUBE))
+
+
+def test_the_patients_own_brain_bounds_nothing():
+    brain = bump(FLAT.shape, ((0, 5), (0, 12), (0, 12))) > 0
+    labels = BoundaryShiftClusters()(pair(FLAT, bump(FLAT.shape, CUBE), brain=brain))
+    np.testing.assert_array_equal(labels, bump(FLAT.shape, CUBE))
+
+
+@pytest.mark.parametrize("name", ["ventricles", "template_brain"])
+def test_a_missing_or_shifted_prior_mask_is_one_line(name):
+    study = pair(FLAT, FLAT)
+    last = study.followup
+    without = replace(last, labels={k: v for k, v in last.labels.items() if k != name})
+    with pytest.raises(InputError, match=f"sub-a: no label {name}"):
+        BoundaryShiftClusters()(replace(study, visits=(study.baseline, without)))
+    label = last.labels[name]
+    moved = Volume(label.array, Grid(label.grid.shape, np.eye(4)))
+    elsewhere = replace(last, labels={**last.labels, name: moved})
+    with pytest.raises(InputError, match=f"sub-a: {name} is not on the grid of the scans"):
+        BoundaryShiftClusters()(replace(study, visits=(study.baseline, elsewhere)))
 
 
 def test_an_empty_brain_proposes_nothing():

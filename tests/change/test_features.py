@@ -118,33 +118,51 @@ def test_another_candidate_is_no_surround():
     np.testing.assert_allclose(contrast(labels, image, np.ones(image.shape, bool)), [4, 48])
 
 
-def test_shares_of_tissue_are_those_of_the_first_visit():
+def test_the_share_in_white_matter_is_that_of_the_first_visit():
     labels = box((1, 1, 4), ((0, 1), (0, 1), (0, 4)))
     tissue = np.array([[[3, 3, 2, 1]]], dtype=np.uint8)
     flat = np.zeros(labels.shape)
-    table = CandidateFeatures(("in_white", "in_gray", "in_fluid"))(
-        pair(flat, flat, tissue=tissue), labels
-    )
-    np.testing.assert_allclose(table.values, [[0.5, 0.25, 0.25]])
+    table = CandidateFeatures(("in_white",))(pair(flat, flat, tissue=tissue), labels)
+    np.testing.assert_allclose(table.values, [[0.5]])
 
 
-def test_without_tissue_all_counts_as_white_matter():
+@pytest.mark.parametrize(
+    ("name", "value"), [("touches_fluid", 1), ("touches_gray", 2), ("touches_other", 0)]
+)
+def test_what_lies_in_a_structure_or_beside_it_touches_it(name, value):
+    tissue = np.full((3, 3, 9), 3, dtype=np.uint8)
+    tissue[1, 1, 2] = value
+    beside = ((1, 2), (1, 2), (3, 5))
+    inside = ((1, 2), (1, 2), (1, 3))
+    corner = ((0, 1), (0, 1), (3, 5))
+    apart = ((1, 2), (1, 2), (5, 8))
+    flat = np.zeros(tissue.shape)
+    study = pair(flat, flat, tissue=tissue)
+    touching = [
+        CandidateFeatures((name,))(study, box(tissue.shape, span)).values[0, 0]
+        for span in (beside, inside, corner, apart)
+    ]
+    assert touching == [1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("name", ["in_white", "touches_gray", "touches_fluid", "touches_other"])
+def test_without_tissue_there_is_nothing_to_touch(name):
     labels = box((1, 1, 4), ((0, 1), (0, 1), (0, 4)))
     flat = np.zeros(labels.shape)
-    table = CandidateFeatures(("in_white", "in_gray", "in_fluid"))(pair(flat, flat), labels)
-    np.testing.assert_allclose(table.values, [[1, 0, 0]])
+    with pytest.raises(InputError, match=f"sub-a: {name} needs the label tissue"):
+        CandidateFeatures((name,))(pair(flat, flat), labels)
 
 
-def test_bright_at_first_is_counted():
+def test_what_was_bright_at_first_is_touched():
     before = np.zeros((20, 20, 20))
     before[3:7, 3:7, 3:7] = 10
     before[15, 15, 15] = 10  # a single voxel is noise
     half, noise = ((4, 6), (4, 6), (4, 6)), ((14, 17), (14, 17), (14, 17))
     outside = ((4, 6), (4, 6), (10, 12))
-    table = CandidateFeatures(("in_bright",))(
+    table = CandidateFeatures(("touches_bright",))(
         pair(before, before), box(before.shape, half, outside, noise)
     )
-    np.testing.assert_allclose(table.column("in_bright"), [1, 0, 0])
+    np.testing.assert_allclose(table.column("touches_bright"), [1, 0, 0])
 
 
 def test_sizes_and_differences_by_candidate():
@@ -172,20 +190,42 @@ def test_a_voxel_has_21_features_of_itself_and_its_six_neighbors():
     before = np.arange(27.0).reshape(3, 3, 3)
     labels = np.zeros((3, 3, 3), dtype=np.int32)
     labels[1, 1, 2] = 4
-    brain = np.zeros((3, 3, 3), dtype=bool)
-    brain[1, 1, 1] = True
-    table = VoxelNeighborhood()(pair(before, before + 100, brain=brain), labels)
+    table = VoxelNeighborhood()(pair(before, 100 + before**2), labels)
     assert len(table.names) == 21
-    middle = np.array([13, 4, 22, 10, 16, 12, 14])  # center, i, i, j, j, k, k
-    np.testing.assert_array_equal(table.values, [[*middle, *(middle + 100), 0, 0, 0, 0, 0, 0, 1]])
-    assert table.voxels.tolist() == [13]
+    assert table.voxels.tolist() == list(range(27))
+    at = np.array([13, 4, 22, 10, 16, 12, 14])  # center, i, i, j, j, k, k
+    z = [(scan - scan.mean()) / scan.std() for scan in (before, before**2)]
+    np.testing.assert_allclose(
+        table.values[13],
+        [*z[0].ravel()[at], *z[1].ravel()[at], 0, 0, 0, 0, 0, 0, 1],
+        rtol=1e-5,
+    )
+
+
+def test_trees_see_z_scores_of_the_brain_whatever_the_scans_scale():
+    """002:124: "normalised to have a zero mean and unit standard deviation"."""
+    rng = np.random.default_rng(0)
+    before, after = rng.normal(100, 10, (2, 6, 6, 6))
+    brain = rng.random((6, 6, 6)) < 0.5
+    none = np.zeros(brain.shape, dtype=np.int32)
+    table = VoxelNeighborhood()(pair(before, after, brain=brain), none)
+    np.testing.assert_allclose(table.values[:, [0, 7]].mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(table.values[:, [0, 7]].std(axis=0), 1, rtol=1e-5)
+    scaled = VoxelNeighborhood()(pair(3 * before + 7, after / 5, brain=brain), none)
+    np.testing.assert_allclose(scaled.values, table.values, atol=1e-4)
+
+
+def test_a_constant_scan_is_one_line():
+    flat = np.ones((2, 2, 2))
+    with pytest.raises(InputError, match="sub-a: baseline: every voxel of the brain has the same"):
+        VoxelNeighborhood()(pair(flat, flat), np.zeros((2, 2, 2), dtype=np.int32))
 
 
 def test_beyond_the_volume_the_nearest_voxel_counts():
-    before = np.array([[[1.0, 2.0]]])
+    before = np.array([[[1.0, 3.0]]])
     table = VoxelNeighborhood()(pair(before, before), np.zeros((1, 1, 2), dtype=np.int32))
     # center, i, i, j, j: itself; k - 1 and k + 1
-    np.testing.assert_array_equal(table.values[:, :7], [[1] * 6 + [2], [2, 2, 2, 2, 2, 1, 2]])
+    np.testing.assert_allclose(table.values[:, :7], [[-1] * 6 + [1], [1, 1, 1, 1, 1, -1, 1]])
 
 
 def test_scores_are_painted_on_the_voxels_they_belong_to():

@@ -9,6 +9,7 @@ from lesionwise.learning.schedules import (
     CosineAnnealing,
     CosineRestarts,
     EarlyStopping,
+    JointPlateau,
     LinearDecay,
     Piecewise,
     Plateau,
@@ -130,3 +131,46 @@ def test_what_is_not_a_number_is_no_improvement():
     plateau = Plateau("validation_loss", gamma=0.1, patience=2)
     history = rows("validation_loss", [nan, 0.5, nan, 0.4])
     assert plateau.factor(at(4, history=history)) == 1.0
+
+
+def joint(training, validation):
+    rows = zip(training, validation, strict=True)
+    return [{"total": a, "validation_loss": b} for a, b in rows]
+
+
+PLATEAU_OF_TWO = JointPlateau(("total", "validation_loss"), gamma=0.2, patience=30, min_drop=0.005)
+
+
+def test_a_joint_plateau_waits_for_either_value():
+    flat = [1.0] * 61
+    falling = [1 - 0.005 * n for n in range(61)]
+    for rows in (joint(flat, falling), joint(falling, flat)):
+        assert PLATEAU_OF_TWO.factor(TrainingProgress(0.0, 300, rows)) == 1
+
+
+def test_a_joint_plateau_reduces_after_its_patience_again_and_again():
+    flat = joint([1.0] * 61, [1.0] * 61)
+    factors = [
+        PLATEAU_OF_TWO.factor(TrainingProgress(0.0, 300, flat[:epochs])) for epochs in (30, 31, 61)
+    ]
+    assert factors == pytest.approx([1, 0.2, 0.04])
+
+
+def test_small_drops_of_a_joint_plateau_add_up_but_do_not_count_alone():
+    plateau = JointPlateau(("total",), gamma=0.2, patience=2, min_drop=0.005)
+    slow = [{"total": value} for value in (1.0, 0.997, 0.994)]  # 0.006 below the first
+    assert plateau.factor(TrainingProgress(0.0, 9, slow)) == 1
+    slower = [{"total": value} for value in (1.0, 0.997, 0.997)]
+    assert plateau.factor(TrainingProgress(0.0, 9, slower)) == pytest.approx(0.2)
+
+
+def test_a_value_that_is_no_number_does_not_fall():
+    plateau = JointPlateau(("total", "validation_loss"), gamma=0.5, patience=2)
+    rows = joint([1.0, 1.0, 1.0], [math.nan] * 3)
+    assert plateau.factor(TrainingProgress(0.0, 9, rows)) == 0.5
+
+
+def test_a_polynomial_ends_where_it_is_to():
+    schedule = Polynomial(power=0.9, end=0.1)
+    factors = [schedule.factor(TrainingProgress(f, 100)) for f in (0.0, 0.5, 1.0)]
+    assert factors == pytest.approx([1, 0.1 + 0.9 * 0.5**0.9, 0.1])

@@ -7,9 +7,9 @@ from lesionwise.change.candidates import BrighterAtFollowup
 from lesionwise.change.features import CandidateFeatures, FeatureTable, VoxelNeighborhood
 from lesionwise.methods.candidates import (
     MODEL,
+    TRAINING,
     CandidateMethod,
     Described,
-    DropThinPatches,
     LightGbm,
     Rule,
     Rules,
@@ -19,7 +19,7 @@ from lesionwise.types import Grid, InputError, RunContext, Study, TrainingData, 
 SHAPE = (14, 14, 14)
 GRID = Grid(SHAPE, np.diag([1.0, 1.0, 2.0, 1.0]))
 LESION = (slice(4, 8), slice(5, 9), slice(4, 8))
-LEARNER = LightGbm(most_trees=15, patience=5, least_rows=5)
+LEARNER = LightGbm(max_trees=15, patience=5, min_rows_per_leaf=5)
 
 
 def pair(subject, seed, *, lesion=LESION):
@@ -49,7 +49,7 @@ def table(**columns):
 
 
 def test_a_rule_includes_its_limits():
-    kept = Rule("x", least=0.9, most=1.2)(table(x=[0.89, 0.9, 1.0, 1.2, 1.21]))
+    kept = Rule("x", min_value=0.9, max_value=1.2)(table(x=[0.89, 0.9, 1.0, 1.2, 1.21]))
     assert kept.tolist() == [False, True, True, True, False]
 
 
@@ -58,7 +58,7 @@ def test_an_undefined_feature_meets_no_rule():
 
 
 def test_every_rule_has_to_be_met(tmp_path):
-    decide = Rules((Rule("x", least=1), Rule("y", most=2))).load(RunContext(tmp_path))
+    decide = Rules((Rule("x", min_value=1), Rule("y", max_value=2))).load(RunContext(tmp_path))
     assert decide(table(x=[1, 1, 0], y=[2, 3, 2])).tolist() == [1, 0, 0]
 
 
@@ -67,7 +67,7 @@ def test_without_rules_everything_stays(tmp_path):
 
 
 def test_candidates_that_pass_have_probability_1(tmp_path):
-    predictor = method(Rules((Rule("voxels", least=30),))).load(RunContext(tmp_path))
+    predictor = method(Rules((Rule("voxels", min_value=30),))).load(RunContext(tmp_path))
     maps = predictor(pair("a", 0))
     assert maps.probability.dtype == np.float32
     assert maps.grid.matches(GRID)
@@ -100,7 +100,7 @@ def test_training_twice_gives_the_same_trees(tmp_path):
 
 
 def test_patience_limits_the_trees(tmp_path):
-    learner = LightGbm(most_trees=200, patience=2, least_rows=5)
+    learner = LightGbm(max_trees=200, patience=2, min_rows_per_leaf=5)
     method(learner, VoxelNeighborhood()).fit(
         TrainingData([pair("a", 0), pair("b", 1)]), RunContext(tmp_path)
     )
@@ -128,20 +128,55 @@ def test_no_study_is_nothing_to_learn(tmp_path):
 
 
 def test_a_missing_model_is_one_line(tmp_path):
-    with pytest.raises(InputError, match="no such model file"):
+    with pytest.raises(InputError, match=r"model\.txt: no such file"):
         LEARNER.load(RunContext(tmp_path))
 
 
-def test_a_malformed_model_is_one_line(tmp_path):
-    (tmp_path / MODEL).write_text("not trees")
-    with pytest.raises(InputError, match=r"model\.txt: not a LightGBM model"):
-        LEARNER.load(RunContext(tmp_path))
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trees")
+    method(LEARNER, VoxelNeighborhood()).fit(TrainingData([pair("a", 0)]), RunContext(folder))
+    return folder
 
 
-def test_other_features_are_refused(tmp_path):
-    method(LEARNER, VoxelNeighborhood()).fit(TrainingData([pair("a", 0)]), RunContext(tmp_path))
+def damaged_copy(trained, folder, content):
+    for name in (MODEL, TRAINING):
+        (folder / name).write_bytes((trained / name).read_bytes())
+    (folder / MODEL).write_bytes(content((trained / MODEL).read_bytes()))
+    return RunContext(folder)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda model: model[: len(model) // 2],
+        lambda model: model.replace(b"leaf_value=", b"leaf_value=nan ", 1),
+        # LightGBM ends the process on this one
+        lambda model: model.replace(b"num_leaves=", b"num_leaves=2000000000", 1),
+        lambda model: b"",
+        lambda model: model + b"\xff",
+    ],
+)
+def test_a_damaged_model_is_one_line_before_lightgbm_reads_it(trained, tmp_path, content):
+    run = damaged_copy(trained, tmp_path, content)
+    with pytest.raises(InputError, match=r"model\.txt: damaged or changed since it was trained"):
+        LEARNER.load(run)
+
+
+@pytest.mark.parametrize("summary", [None, "", "[]", "{}", '{"sha256": 3}', '{"sha256": "00"}'])
+def test_a_model_without_its_hash_is_one_line(trained, tmp_path, summary):
+    run = damaged_copy(trained, tmp_path, lambda model: model)
+    if summary is None:
+        (tmp_path / TRAINING).unlink()
+    else:
+        (tmp_path / TRAINING).write_text(summary)
+    with pytest.raises(InputError, match=r"training\.json: no|damaged or changed"):
+        LEARNER.load(run)
+
+
+def test_other_features_are_refused(trained):
     with pytest.raises(InputError, match="learned from other features"):
-        LEARNER.load(RunContext(tmp_path))(table(x=[1.0]))
+        LEARNER.load(RunContext(trained))(table(x=[1.0]))
 
 
 def sampled(candidates):
@@ -176,40 +211,10 @@ def test_many_candidates_leave_room_for_the_others():
 
 @dataclass(frozen=True)
 class Halves:
-    def __call__(self, probability):
-        return probability / 2
+    def __call__(self, maps):
+        return replace(maps, probability=maps.probability / 2)
 
 
 def test_the_map_is_tidied_after_the_decision(tmp_path):
     maps = method(Rules(), tidy=Halves()).load(RunContext(tmp_path))(pair("a", 0))
     assert maps.probability.max() == 0.5
-
-
-def block(*shape):
-    array = np.zeros((12, 12, 40), dtype=np.float32)
-    array[tuple(slice(2, 2 + n) for n in shape)] = 0.6
-    return array
-
-
-@pytest.mark.parametrize(
-    ("shape", "kept"),
-    [
-        ((3, 3, 3), True),  # 27 voxels, axis 2√5 · √(8/12) = 3.65
-        ((2, 3, 5), True),  # 30 voxels, axis 2√5 · √(3/12) = 2.24
-        ((2, 3, 4), False),  # 24 voxels
-        ((1, 3, 20), False),  # 60 voxels, but flat
-    ],
-)
-def test_thin_and_small_patches_are_dropped(shape, kept):
-    probability = block(*shape)
-    np.testing.assert_array_equal(DropThinPatches()(probability), probability * kept)
-
-
-def test_an_empty_map_stays_empty():
-    assert not DropThinPatches()(np.zeros((3, 3, 3), np.float32)).any()
-
-
-def test_below_a_patch_is_nothing():
-    probability = block(3, 3, 3)
-    probability[10, 10, 30] = 0.05
-    assert DropThinPatches()(probability)[10, 10, 30] == 0

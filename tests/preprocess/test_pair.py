@@ -58,6 +58,20 @@ def test_joint_rescale_by_hand():
     np.testing.assert_allclose(second.ravel(), [1, 5, 5, 1], atol=1e-5)
 
 
+@pytest.mark.parametrize("scale", [0.1, 1.0, 20.0])
+def test_after_joint_rescale_total_least_squares_give_y_equals_x(scale):
+    """Document 002, line 223: rescaled "so that it best fits the y=x line in a least square
+    sense"."""
+    rng = np.random.default_rng(0)
+    head = anatomy()
+    before, after = (head + rng.normal(0, 6, head.shape) for _ in range(2))
+    first, second = scans(JointRescale()(pair(before, scale * after + 30)))
+    pairs = np.stack([first.ravel(), second.ravel()])
+    (_, direction), middle = np.linalg.eigh(np.cov(pairs))[1].T, pairs.mean(axis=1)
+    np.testing.assert_allclose(direction / direction[0], [1, 1], atol=1e-3)
+    assert middle[0] == pytest.approx(middle[1], rel=1e-5)
+
+
 def test_joint_rescale_keeps_the_contrast_of_a_lesion_in_noisy_scans():
     head = anatomy()
     rng = np.random.default_rng(1)

@@ -41,13 +41,13 @@ RECIPE = Recipe(
 )
 FILES = {
     "difference": PAIR.format(
-        describe='CandidateFeatures(("voxels",))', decide='Rules((Rule("voxels", least=4),))'
+        describe='CandidateFeatures(("voxels",))', decide='Rules((Rule("voxels", min_value=4),))'
     ),
     "trees": PAIR.format(
-        describe="VoxelNeighborhood()", decide="LightGbm(most_trees=5, least_rows=5)"
+        describe="VoxelNeighborhood()", decide="LightGbm(max_trees=5, min_rows_per_leaf=5)"
     ),
     "nothing": PAIR.format(
-        describe='CandidateFeatures(("voxels",))', decide='Rules((Rule("voxels", least=9999),))'
+        describe='CandidateFeatures(("voxels",))', decide='Rules((Rule("voxels", min_value=9999),))'
     ),
     "broken": PARTS
     + """
@@ -304,11 +304,11 @@ def test_a_process_of_its_own_tells_its_peak_memory(dataset, files, tmp_path):
 
 
 def test_values_are_set_where_they_exist(files):
-    values = ["method.decide.most_trees=2", "difference:method.propose.min_vox=3"]
+    values = ["method.decide.max_trees=2", "difference:method.propose.min_vox=3"]
     first, second = find_entries([files["difference"], files["trees"]], values)
     assert first.overrides == ("method.propose.min_vox=3",)
-    assert second.overrides == ("method.decide.most_trees=2",)
-    assert second.found.method.decide.most_trees == 2
+    assert second.overrides == ("method.decide.max_trees=2",)
+    assert second.found.method.decide.max_trees == 2
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,6 @@ class BrighterAtFollowup:
         min_vox: smaller clusters are left out.
         scan: which scan.
         connectivity: 6, 18 or 26.
-
-    Used by B16 and the thresholded subtraction.
     """
 
     above: float | tuple[tuple[float, float], ...]
@@ -57,23 +55,28 @@ class BrighterAtFollowup:
 
 @dataclass(frozen=True)
 class BoundaryShiftClusters:
-    """The first stage of B1: bright clusters of a subtraction, where new lesions can be.
+    """Bright clusters of the subtraction of two scans, where new lesions can be.
 
-    New lesions can be where the first visit is not bright (not above its mean in the brain by
-    more than ``bright_sd`` standard deviations), outside the ventricles (eroded
-    ``ventricle_erosions`` times) and inside the brain (eroded ``brain_erosions`` times). There
-    the difference, last visit minus first, has to exceed its mean over the brain by more than
-    ``above_sd`` of its standard deviations, in a cluster of more than ``more_than_vox`` voxels
-    of which a voxel remains after ``cluster_erosions`` erosions; the whole cluster is kept.
-    Erosions are through faces. Ventricles are the label ``ventricles`` of the last visit,
-    where it has one.
+    The scans are taken as they are: bias corrected intensities of one scale, not z-scores of each
+    visit by itself, which would hide or feign a difference of contrast. New lesions can be
 
-    Source: document 002, line 95 ff. Silent on connectivity: the project's default.
+    - inside the label ``template_brain``, eroded ``brain_erosions`` times,
+    - outside the label ``ventricles``, eroded ``ventricle_erosions`` times,
+    - where the first visit is not above its mean in the brain by more than ``bright_std``
+      standard deviations.
+
+    There the difference, last visit minus first, has to exceed its mean over the brain by more than
+    ``min_difference_std`` standard deviations, in a cluster of at least ``min_vox`` voxels of which
+    a voxel remains after ``cluster_erosions`` erosions; the whole cluster is kept. Erosions are
+    through faces, and the end of the volume is no border. Both labels are those of the last visit;
+    the brain that means are taken over is where both visits' masks agree.
+
+    Source: document 002, lines 97 to 111. Silent on connectivity: the project's default.
     """
 
-    bright_sd: float = 1.0
-    above_sd: float = 1.0
-    more_than_vox: int = 5
+    bright_std: float = 1.0
+    min_difference_std: float = 1.0
+    min_vox: int = 6
     cluster_erosions: int = 1
     ventricle_erosions: int = 2
     brain_erosions: int = 1
@@ -84,23 +87,34 @@ class BoundaryShiftClusters:
         """(I, J, K) labels 1 … n on the last visit's grid; 0 where nothing is proposed.
 
         Raises:
-            InputError: If a visit lacks the scan, or the two do not lie on one grid.
+            InputError: If a visit lacks the scan, the two do not lie on one grid, or the last visit
+                lacks a label.
         """
-        before, after, brain, _ = scan_pair(study, self.scan)
+        before, after, brain, grid = scan_pair(study, self.scan)
+        template_brain = _label(study, "template_brain", grid)
+        ventricles = _label(study, "ventricles", grid)
         if not brain.any():
             return np.zeros(brain.shape, dtype=np.int32)
         difference = after - before
-        allowed = _eroded(brain, self.brain_erosions)
-        allowed &= before <= _above(before[brain], self.bright_sd)
-        ventricles = study.followup.labels.get("ventricles")
-        if ventricles is not None:
-            allowed &= ~_eroded(ventricles.array > 0, self.ventricle_erosions)
-        bright = allowed & (difference > _above(difference[brain], self.above_sd))
-        labels = clusters(bright, self.more_than_vox + 1, self.connectivity)
+        allowed = _eroded(template_brain, self.brain_erosions)
+        allowed &= ~_eroded(ventricles, self.ventricle_erosions)
+        allowed &= before <= _above(before[brain], self.bright_std)
+        bright = allowed & (difference > _above(difference[brain], self.min_difference_std))
+        labels = clusters(bright, self.min_vox, self.connectivity)
         core = _eroded(labels > 0, self.cluster_erosions)
         survives = np.zeros(labels.max(initial=0) + 1, dtype=np.bool_)
         survives[labels[core]] = True
         return _only(labels, survives)
+
+
+def _label(study: Study, name: str, grid: Grid) -> BoolArray:
+    """A label of the last visit as a mask on the grid of its scan."""
+    label = study.followup.labels.get(name)
+    if label is None:
+        raise InputError(f"sub-{study.subject}: no label {name}")
+    if not label.grid.matches(grid):
+        raise InputError(f"sub-{study.subject}: {name} is not on the grid of the scans")
+    return np.asarray(label.array > 0)
 
 
 def scan_pair(study: Study, scan: str) -> tuple[FloatArray, FloatArray, BoolArray, Grid]:
@@ -165,9 +179,10 @@ def _above(values: FloatArray, deviations: float) -> float:
 
 
 def _eroded(mask: BoolArray, times: int) -> BoolArray:
+    """Through faces; the end of the volume is no border."""
     if times < 1:
         return mask.astype(np.bool_)
-    return np.asarray(ndimage.binary_erosion(mask, iterations=times))
+    return np.asarray(ndimage.binary_erosion(mask, iterations=times, border_value=1))
 
 
 def _only(labels: NDArray[np.int32], kept: BoolArray) -> NDArray[np.int32]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -14,7 +13,7 @@ from skimage.measure import marching_cubes
 
 from lesionwise.change.candidates import scan_pair
 from lesionwise.instances.table import lesion_table
-from lesionwise.types import BoolArray, FloatArray, Grid, LabelArray, Study
+from lesionwise.types import BoolArray, FloatArray, Grid, InputError, LabelArray, Study
 
 Floats = NDArray[np.float64]
 ELLIPSOID = 2 * np.sqrt(5)
@@ -23,7 +22,7 @@ ELLIPSE = 4.0
 """Axis length over standard deviation in a filled ellipse, which radiomics uses for solids too."""
 
 FLUID, GRAY, WHITE = 1, 2, 3
-"""Values of the label ``tissue``; 0 is outside, 4 lesion."""
+"""Values of the label ``tissue``; 0 is outside the brain."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,15 +75,19 @@ class CandidateFeatures:
     - ``difference``: mean of last visit minus first
     - ``contrast``: mean of the last visit in it minus that in the voxels around (through faces,
       in the brain and in no candidate); NaN where there are none
-    - ``in_white``, ``in_gray``, ``in_fluid``: shares that lie in a tissue of the first visit's
-      label ``tissue``; without that label 1, 0, 0
-    - ``in_bright``: share in which the first visit, averaged over 3 x 3 x 3 voxels, exceeds its
-      mean in the brain by more than ``bright_sd`` standard deviations, as lesions do and single
-      noisy voxels do not
+    - ``in_white``: fraction that lies in the white matter of the first visit's label ``tissue``
+    - ``touches_gray``, ``touches_fluid``, ``touches_other``: 1 where a voxel of the candidate lies
+      in, or shares a face with, gray matter, fluid, or a voxel of no tissue (outside the brain)
+      of the first visit's label ``tissue``; else 0
+    - ``touches_bright``: the same for voxels that were bright before: the first visit, averaged
+      over 3 x 3 x 3 voxels, exceeds its mean in the brain by more than ``bright_sd`` standard
+      deviations, as lesions do and single noisy voxels do not
+
+    The features of tissue raise InputError where the first visit has no label ``tissue``.
 
     Attributes:
         wanted: which of them, in order.
-        bright_sd: of ``in_bright``.
+        bright_sd: of ``touches_bright``.
         scan: which scan.
     """
 
@@ -101,14 +104,18 @@ class CandidateFeatures:
         """One row per label, ascending.
 
         Raises:
-            InputError: If a visit lacks the scan, or the two do not lie on one grid.
+            InputError: If a visit lacks the scan, the two do not lie on one grid, or a feature
+                needs the label ``tissue`` and the first visit has none.
         """
         before, after, brain, grid = scan_pair(study, self.scan)
         voxels = np.flatnonzero(candidates)
         labels, row = np.unique(candidates.ravel()[voxels], return_inverse=True)
         index = np.stack(np.unravel_index(voxels, candidates.shape), axis=1)
         tissue = study.baseline.labels.get("tissue")
-        seen = _Seen(
+        missing = [name for name in self.wanted if name in OF_TISSUE and tissue is None]
+        if missing:
+            raise InputError(f"sub-{study.subject}: {missing[0]} needs the label tissue")
+        candidates_of = _Candidates(
             before,
             after,
             brain,
@@ -119,16 +126,16 @@ class CandidateFeatures:
             voxels,
             row,
             index,
-            None if tissue is None else np.asarray(tissue.array),
+            np.zeros(0, np.uint8) if tissue is None else np.asarray(tissue.array),
             self.bright_sd,
         )
-        columns = [FEATURES[name](seen) for name in self.wanted]
+        columns = [FEATURES[name](candidates_of) for name in self.wanted]
         values = np.stack(columns, axis=1) if columns else np.empty((len(labels), 0))
         return FeatureTable(self.wanted, values.astype(np.float32), voxels, row)
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
+class _Candidates:
     """What features of candidates are made from."""
 
     before: FloatArray
@@ -141,7 +148,7 @@ class _Seen:
     voxels: NDArray[np.int64]
     row: NDArray[np.int64]
     index: NDArray[np.int64]
-    tissue: LabelArray | None
+    tissue: LabelArray
     bright_sd: float
 
     def mean(self, array: FloatArray | BoolArray) -> Floats:
@@ -150,48 +157,60 @@ class _Seen:
     def size(self) -> Floats:
         return np.bincount(self.row, minlength=self.count).astype(np.float64)
 
-    def in_tissue(self, value: int) -> Floats:
-        if self.tissue is None:
-            return np.full(self.count, float(value == WHITE))
-        return self.mean(self.tissue == value)
+    def in_white(self) -> Floats:
+        return self.mean(np.isin(self.tissue, WHITE))
 
-    def in_bright(self) -> Floats:
+    def touches_tissue(self, *values: int) -> Floats:
+        return self.touches(np.isin(self.tissue, values))
+
+    def touches_other(self) -> Floats:
+        return self.touches(~np.isin(self.tissue, (FLUID, GRAY, WHITE)))
+
+    def touches_bright(self) -> Floats:
         values = self.before[self.brain].astype(np.float64)
         if not len(values):
             return np.zeros(self.count)
         limit = values.mean() + self.bright_sd * values.std()
-        return self.mean(ndimage.uniform_filter(self.before, 3) > limit)
+        return self.touches(ndimage.uniform_filter(self.before, 3) > limit)
+
+    def touches(self, structure: BoolArray) -> Floats:
+        """1 where a voxel of the candidate is in the structure or shares a face with it."""
+        return (self.mean(ndimage.binary_dilation(structure)) > 0).astype(np.float64)
 
     def least_axis(self, spacing: tuple[float, float, float], scale: float) -> Floats:
         return axis_lengths(self.index * np.array(spacing), self.row, self.count, scale)[:, 0]
 
 
-FEATURES: Mapping[str, Callable[[_Seen], Floats]] = MappingProxyType(
+FEATURES: Mapping[str, Callable[[_Candidates], Floats]] = MappingProxyType(
     {
-        "voxels": _Seen.size,
-        "volume_mm3": lambda seen: seen.size() * seen.voxel_mm3,
-        "least_axis_mm": lambda seen: seen.least_axis(seen.spacing_mm, ELLIPSE),
-        "minor_axis_vox": lambda seen: seen.least_axis((1.0, 1.0, 1.0), ELLIPSOID),
-        "sphericity": lambda seen: sphericity(seen.candidates, seen.spacing_mm),
-        "difference": lambda seen: seen.mean(seen.after - seen.before),
-        "contrast": lambda seen: contrast(seen.candidates, seen.after, seen.brain),
-        "in_white": partial(_Seen.in_tissue, value=WHITE),
-        "in_gray": partial(_Seen.in_tissue, value=GRAY),
-        "in_fluid": partial(_Seen.in_tissue, value=FLUID),
-        "in_bright": _Seen.in_bright,
+        "voxels": _Candidates.size,
+        "volume_mm3": lambda of: of.size() * of.voxel_mm3,
+        "least_axis_mm": lambda of: of.least_axis(of.spacing_mm, ELLIPSE),
+        "minor_axis_vox": lambda of: of.least_axis((1.0, 1.0, 1.0), ELLIPSOID),
+        "sphericity": lambda of: sphericity(of.candidates, of.spacing_mm),
+        "difference": lambda of: of.mean(of.after - of.before),
+        "contrast": lambda of: contrast(of.candidates, of.after, of.brain),
+        "in_white": _Candidates.in_white,
+        "touches_gray": lambda of: of.touches_tissue(GRAY),
+        "touches_fluid": lambda of: of.touches_tissue(FLUID),
+        "touches_other": _Candidates.touches_other,
+        "touches_bright": _Candidates.touches_bright,
     }
 )
+OF_TISSUE = ("in_white", "touches_gray", "touches_fluid", "touches_other")
+"""The features that need the label ``tissue``."""
 
 
 @dataclass(frozen=True)
 class VoxelNeighborhood:
     """21 features of every brain voxel: baseline, follow-up and candidates at it and around it.
 
-    Each of the three maps is read at the voxel and at its six neighbors through faces, in the
-    order center, i - 1, i + 1, j - 1, j + 1, k - 1, k + 1. Beyond the volume the nearest voxel
-    counts.
+    Both scans are z-scored over the brain (where both visits' masks agree), so trees see
+    intensities of one scale. Each of the three maps is read at the voxel and at its six neighbors
+    through faces, in the order center, i - 1, i + 1, j - 1, j + 1, k - 1, k + 1. Beyond the volume
+    the nearest voxel counts.
 
-    Source: document 002, line 108 ff. (B1).
+    Source: document 002, lines 115 to 130, which does not say what the mean is taken over.
     """
 
     scan: str = "flair"
@@ -200,23 +219,40 @@ class VoxelNeighborhood:
         """One row per voxel of the brain, in C order.
 
         Raises:
-            InputError: If a visit lacks the scan, or the two do not lie on one grid.
+            InputError: If a visit lacks the scan, the two do not lie on one grid, or a scan is
+                constant in the brain.
         """
         before, after, brain, _ = scan_pair(study, self.scan)
         voxels = np.flatnonzero(brain)
         index = np.unravel_index(voxels, brain.shape)
-        maps = {"baseline": before, "followup": after, "candidate": candidates > 0}
-        places = [("", 0, 0)]
-        places += [(f" {'ijk'[a]}{'-+'[s > 0]}1", a, s) for a in range(3) for s in (-1, 1)]
-        values = np.empty((len(voxels), len(maps) * len(places)), dtype=np.float32)
+        name = f"sub-{study.subject}"
+        maps = {
+            "baseline": _z_score(before, brain, f"{name}: baseline"),
+            "followup": _z_score(after, brain, f"{name}: follow-up"),
+            "candidate": candidates > 0,
+        }
+        steps = [("", 0, 0)]
+        steps += [(f" {'ijk'[a]}{'-+'[s > 0]}1", a, s) for a in range(3) for s in (-1, 1)]
+        values = np.empty((len(voxels), len(maps) * len(steps)), dtype=np.float32)
         names: list[str] = []
         for name, array in maps.items():
-            for place, axis, step in places:
+            for neighbor, axis, step in steps:
                 at = list(index)
                 at[axis] = np.clip(at[axis] + step, 0, brain.shape[axis] - 1)
                 values[:, len(names)] = array[tuple(at)]
-                names.append(name + place)
+                names.append(name + neighbor)
         return FeatureTable(tuple(names), values, voxels, np.arange(len(voxels)))
+
+
+def _z_score(scan: FloatArray, brain: BoolArray, name: str) -> FloatArray:
+    """Mean 0 and standard deviation 1 over the brain; an empty brain changes nothing."""
+    values = scan[brain].astype(np.float64)
+    if not len(values):
+        return scan
+    mean, std = values.mean(), values.std()
+    if not std > 1e-7 * max(1e-30, abs(mean)):
+        raise InputError(f"{name}: every voxel of the brain has the same value")
+    return np.asarray((scan - mean) / std, dtype=np.float32)
 
 
 def axis_lengths(

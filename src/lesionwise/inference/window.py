@@ -36,7 +36,8 @@ class SlidingWindow:
         engine: what computes the network on a CPU: "torch", or "openvino" where that is
             installed and torch elsewhere. A GPU always takes torch.
         weighting: of the windows that saw a voxel: "gaussian" trusts a window's middle more than
-            its border, "uniform" all its voxels alike.
+            its border, "nnunet" too, with the very Gaussian of nnU-Net, "uniform" all its voxels
+            alike.
         stride_vox: a fixed step along i, j, k instead of ``overlap``; the last window of an axis
             ends with the volume.
     """
@@ -46,7 +47,7 @@ class SlidingWindow:
     windows_per_batch: int = 1
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     engine: Literal["torch", "openvino"] = "torch"
-    weighting: Literal["gaussian", "uniform"] = "gaussian"
+    weighting: Literal["gaussian", "nnunet", "uniform"] = "gaussian"
     stride_vox: Shape | None = None
 
 
@@ -94,6 +95,17 @@ def gaussian_weights(size: Shape) -> NDArray[np.float32]:
     weights: NDArray[np.float64] = i[:, None, None] * j[None, :, None] * k[None, None, :]
     clipped: NDArray[np.float64] = np.maximum(weights / weights.max(), 1e-3)
     return clipped.astype(np.float32)
+
+
+def nnunet_weights(size: Shape) -> NDArray[np.float32]:
+    """Weight of each voxel of a window as in nnU-Net: a Gaussian of σ = size / 8 around voxel
+    size // 2, with a peak of 1 and no least weight."""
+    i, j, k = (
+        np.exp(-((np.arange(n) - n // 2) ** 2) / (2 * (n / 8) ** 2)) if n > 1 else np.ones(1)
+        for n in size
+    )
+    weights: NDArray[np.float64] = i[:, None, None] * j[None, :, None] * k[None, None, :]
+    return weights.astype(np.float32)
 
 
 def window_starts(length: int, size: int, overlap: float, stride: int | None = None) -> list[int]:
@@ -238,8 +250,9 @@ def sliding_window_inference(
             tiling = _tiling(shape, size, first.shape[2:], window, brain)
             volume, first = _padded(images, tiling), None
     weights = torch.ones(tiling.output)
-    if window.weighting == "gaussian":
-        weights = torch.from_numpy(gaussian_weights(tiling.output))
+    if window.weighting != "uniform":
+        made = nnunet_weights if window.weighting == "nnunet" else gaussian_weights
+        weights = torch.from_numpy(made(tiling.output))
     total = torch.zeros((len(maps), *tiling.shape), dtype=torch.float32)
     weight = torch.zeros(tiling.shape, dtype=torch.float32)
     done = 0

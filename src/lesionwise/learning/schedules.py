@@ -75,13 +75,17 @@ class Constant:
 
 @dataclass(frozen=True)
 class Polynomial:
-    """(1 - fraction) ** power, the fraction taken at the start of each epoch as nnU-Net does."""
+    """From 1 to ``end`` as (1 - fraction) ** power.
+
+    The fraction is taken at the start of each epoch, as nnU-Net does.
+    """
 
     power: float = 0.9
+    end: float = 0.0
 
     def factor(self, at: TrainingProgress) -> float:
         epoch = min(math.floor(at.epoch + 1e-9), at.epochs)
-        return float((1 - epoch / at.epochs) ** self.power)
+        return float(self.end + (1 - self.end) * (1 - epoch / at.epochs) ** self.power)
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,45 @@ class Plateau:
             value = _signed(row, self.metric, self.larger_is_better)
             if value > best + self.min_improvement:
                 best, waited = value, 0
+            if waited >= self.patience:
+                reductions, waited = reductions + 1, 0
+        return float(self.gamma**reductions)
+
+
+@dataclass(frozen=True)
+class JointPlateau:
+    """``gamma`` times the rate whenever none of several values has fallen for ``patience`` epochs.
+
+    A value falls when it is at least ``min_drop`` below the lowest one that counted as a fall, or
+    the first; a fall of exactly that counts. As long as one of them falls, the rate stays. Each
+    reduction starts the count again.
+
+    Attributes:
+        metrics: columns of the log; the lower the better. A value that is missing or not a
+            number does not fall.
+        gamma: of each reduction.
+        patience: epochs.
+        min_drop: a smaller one is none.
+
+    Example:
+        ``JointPlateau(("total", "validation_loss"), gamma=0.2, patience=30, min_drop=0.005)``
+    """
+
+    metrics: tuple[str, ...]
+    gamma: float = 0.1
+    patience: int = 10
+    min_drop: float = 0.0
+
+    def factor(self, at: TrainingProgress) -> float:
+        lowest = dict.fromkeys(self.metrics, math.inf)
+        waited, reductions = 0, 0
+        for row in at.history:
+            waited += 1
+            for metric in self.metrics:
+                value = row.get(metric, math.nan)
+                # however the difference is rounded
+                if value < lowest[metric] and value <= lowest[metric] - self.min_drop + 1e-9:
+                    lowest[metric], waited = value, 0
             if waited >= self.patience:
                 reductions, waited = reductions + 1, 0
         return float(self.gamma**reductions)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionwise.change.features import ELLIPSOID, FeatureTable, axis_lengths
-from lesionwise.instances.components import DEFAULT_CONNECTIVITY, connected_components
+from lesionwise.change.features import FeatureTable
 from lesionwise.instances.reference import reference_of
+from lesionwise.io.files import atomic_path, write_json
 from lesionwise.methods.members import deal
+from lesionwise.methods.tidy import Tidy
 from lesionwise.types import (
     Finds,
     FloatArray,
@@ -35,9 +38,6 @@ Propose: TypeAlias = Callable[[Study], LabelArray]
 
 Describe: TypeAlias = Callable[[Study, LabelArray], FeatureTable]
 """Features of candidates, or of voxels."""
-
-Tidy: TypeAlias = Callable[[FloatArray], FloatArray]
-"""What is taken out of a probability map after the decision."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,7 @@ class CandidateMethod:
         propose: marks candidates on the grid of the last visit.
         describe: gives candidates, or voxels, their features.
         decide: rules, or a learned classifier.
-        tidy: takes something out of the map of scores; None keeps it as it is.
+        tidy: changes the maps after the decision; None keeps them as they are.
         finds: what is to be learned.
     """
 
@@ -109,10 +109,9 @@ class CandidateMethod:
             candidates = self.propose(study)
             features = self.describe(study, candidates)
             probability: FloatArray = features.painted(decide(features), candidates.shape)
-            if self.tidy is not None:
-                probability = self.tidy(probability)
             grid = next(iter(study.followup.scans.values())).grid
-            return LesionMaps(probability.astype(np.float32, copy=False), grid)
+            maps = LesionMaps(probability.astype(np.float32, copy=False), grid)
+            return maps if self.tidy is None else self.tidy(maps)
 
         return predict
 
@@ -130,17 +129,17 @@ class Rule:
 
     Attributes:
         feature: its name.
-        least, most: None sets no limit. An undefined feature (NaN) meets none.
+        min_value, max_value: None sets no limit. An undefined feature (NaN) meets none.
     """
 
     feature: str
-    least: float | None = None
-    most: float | None = None
+    min_value: float | None = None
+    max_value: float | None = None
 
     def __call__(self, features: FeatureTable) -> NDArray[np.bool_]:
         values = features.column(self.feature)
-        low = -np.inf if self.least is None else np.float32(self.least)
-        high = np.inf if self.most is None else np.float32(self.most)
+        low = -np.inf if self.min_value is None else np.float32(self.min_value)
+        high = np.inf if self.max_value is None else np.float32(self.max_value)
         return np.asarray((values >= low) & (values <= high))
 
 
@@ -181,27 +180,27 @@ class LightGbm:
     each, where there are so many. What was drawn weighs as much as all it stands for, so that
     scores remain probabilities.
 
-    The model is LightGBM's text format in ``model.txt``; nothing is pickled. Rows are shuffled
-    and split by the run's seed, and training is deterministic on one machine.
+    The model is LightGBM's text format in ``model.txt``; nothing is pickled. LightGBM ends the
+    process on some damaged files, so ``training.json`` keeps the file's SHA-256 and ``load``
+    compares it before LightGBM reads a byte. Rows are shuffled and split by the run's seed, and
+    training is deterministic on one machine.
 
     Attributes:
-        learning_rate, leaves, least_rows: of the trees; LightGBM's own defaults.
-        least_hessian: least sum of second derivatives in a leaf. LightGBM's default of 0.001
-            lets leaves without a positive row take values without bound where positive rows
-            are one in a thousand; growing then stops after a tree or two.
-        most_trees: upper limit.
+        learning_rate, leaves, min_rows_per_leaf: of the trees; LightGBM's own defaults.
+        min_hessian_per_leaf: least sum of second derivatives in a leaf. LightGBM's default of
+            0.001 lets leaves without a positive row take values without bound where positive
+            rows are one in a thousand; growing then stops after a tree or two.
+        max_trees: upper limit.
         patience: trees.
         folds: of the cross-validation, 2 or more.
         rows_per_study: limit, as above; the positive rows can exceed it.
-
-    Used by B1.
     """
 
     learning_rate: float = 0.1
     leaves: int = 31
-    least_rows: int = 20
-    least_hessian: float = 1.0
-    most_trees: int = 1000
+    min_rows_per_leaf: int = 20
+    min_hessian_per_leaf: float = 1.0
+    max_trees: int = 1000
     patience: int = 50
     folds: int = 5
     rows_per_study: int = 100_000
@@ -230,8 +229,8 @@ class LightGbm:
             "objective": "binary",
             "learning_rate": self.learning_rate,
             "num_leaves": self.leaves,
-            "min_data_in_leaf": self.least_rows,
-            "min_sum_hessian_in_leaf": self.least_hessian,
+            "min_data_in_leaf": self.min_rows_per_leaf,
+            "min_sum_hessian_in_leaf": self.min_hessian_per_leaf,
             "seed": run.seed,
             "deterministic": True,
             "force_row_wise": True,
@@ -243,9 +242,8 @@ class LightGbm:
         run.progress("trees", 0, 1)
         trees, loss = self._count_trees(lightgbm, settings, data, np.array(subjects), run.seed)
         model = lightgbm.train(settings, data, num_boost_round=trees)
-        partial = run.folder / f".{MODEL}.partial"
-        model.save_model(str(partial))
-        partial.replace(run.folder / MODEL)
+        with atomic_path(run.folder / MODEL) as partial:
+            model.save_model(str(partial))
         run.progress("trees", 1, 1)
         summary = {
             "rows": len(rows),
@@ -254,22 +252,23 @@ class LightGbm:
             "trees": trees,
             "cross_entropy": loss,
             "parameters": trees * (2 * self.leaves - 1),
+            "sha256": sha256((run.folder / MODEL).read_bytes()).hexdigest(),
         }
-        (run.folder / TRAINING).write_text(json.dumps(summary, indent=2), encoding="utf-8")
+        write_json(run.folder / TRAINING, summary)
 
     def load(self, run: RunContext) -> Callable[[FeatureTable], FloatArray]:
         """The trees of ``model.txt``.
 
         Raises:
-            InputError: If the file is missing or malformed.
+            InputError: If the file is missing, or not the one that was trained: its SHA-256 is
+                not that of ``training.json``.
         """
         path = run.folder / MODEL
-        if not path.is_file():
-            raise InputError(f"{path}: no such model file")
+        text = _trained_text(path, run.folder / TRAINING)
         lightgbm = _lightgbm()
         try:
-            model = lightgbm.Booster(model_str=path.read_text(encoding="utf-8"))
-        except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
+            model = lightgbm.Booster(model_str=text)
+        except lightgbm.basic.LightGBMError as error:
             raise InputError(f"{path}: not a LightGBM model ({_first_line(error)})") from error
 
         def decide(features: FeatureTable) -> FloatArray:
@@ -326,7 +325,7 @@ class LightGbm:
         found = lightgbm.cv(
             settings,
             data,
-            num_boost_round=self.most_trees,
+            num_boost_round=self.max_trees,
             folds=splits,
             callbacks=[lightgbm.early_stopping(self.patience, verbose=False)],
         )
@@ -334,38 +333,19 @@ class LightGbm:
         return len(losses), float(losses[-1])
 
 
-@dataclass(frozen=True)
-class DropThinPatches:
-    """Take patches out of a map that are too thin or too small.
-
-    A patch is a connected component of the voxels above ``patch_above``. Voxels outside
-    patches are set to 0 as well.
-
-    Attributes:
-        min_axis_vox: least length of the shortest axis, in voxels: of the ellipsoid with the
-            same second moments. A patch of exactly this length stays.
-        min_vox: least number of voxels; a patch of exactly so many stays.
-        patch_above: exclusive.
-        connectivity: 6, 18 or 26.
-
-    Used by B1.
-    """
-
-    min_axis_vox: float = 2.0
-    min_vox: int = 27
-    patch_above: float = 0.1
-    connectivity: int = DEFAULT_CONNECTIVITY
-
-    def __call__(self, probability: FloatArray) -> FloatArray:
-        labels = connected_components(probability > self.patch_above, self.connectivity)
-        index = np.argwhere(labels)
-        row = labels[labels > 0].astype(np.int64) - 1
-        count = int(labels.max(initial=0))
-        axes = axis_lengths(index.astype(np.float64), row, count, ELLIPSOID)
-        size = np.bincount(row, minlength=count)
-        stays = (axes[:, 0] >= self.min_axis_vox * (1 - 1e-9)) & (size >= self.min_vox)
-        kept = np.concatenate([[False], stays])[labels]
-        return np.asarray(np.where(kept, probability, np.float32(0)))
+def _trained_text(path: Path, summary: Path) -> str:
+    """The text of a model file whose hash is the one that training kept."""
+    try:
+        content = path.read_bytes()
+        kept = json.loads(summary.read_text(encoding="utf-8"))
+        expected = kept["sha256"]
+    except FileNotFoundError as error:
+        raise InputError(f"{error.filename}: no such file; train again") from error
+    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+        raise InputError(f"{summary}: no SHA-256 of {path.name}; train again") from error
+    if sha256(content).hexdigest() != expected:
+        raise InputError(f"{path}: damaged or changed since it was trained (another SHA-256)")
+    return content.decode("utf-8")
 
 
 def _lightgbm() -> Any:

@@ -40,10 +40,8 @@ class N4:
         patches: spline patches along each axis at the first level.
         fwhm: width of the deconvolution kernel, in units of log intensity.
 
-    Source: Tustison et al. 2010, N4ITK. Used by B0, B2, B3, B17, B22, B24, B26, B29 and the
-    challenge's common preprocessing, by B1 with ``iterations=1000, tolerance=1e-4, fwhm=0.05``
-    (002, line 101) and by B27 with ``levels=3, iterations=400`` (002, line 3140). Departure of all:
-    the documents name no coarser copy but N4's own shrinking.
+    Source: Tustison et al. 2010, N4ITK. Departure: N4 itself shrinks a scan by a whole number; the
+    copy has voxels of about ``working_mm`` whatever the scan's.
     """
 
     working_mm: float = 4.0
@@ -106,9 +104,6 @@ class ZScore:
 
     Voxels outside are transformed too, or set to 0 with ``zero_outside``; with ``tissue``, outside
     means outside the brain. Raises InputError for a constant scan.
-
-    Used by A1 to A3 (tissue), by B21 and B25 (non-zero; 002, lines 2480 and 2928), and by B0, B1,
-    B4, B6, B12, B14, B16, B17 and B23, whose documents do not say which voxels count.
     """
 
     within: Within = "brain"
@@ -137,8 +132,6 @@ class ZScoreSlices:
     Attributes:
         axis: the slices' normal: 2 for axial slices, 0 for sagittal, 1 for coronal.
         within: ``tissue`` is not defined for a slice.
-
-    Used by B26 (all voxels of axial slices; 002, line 3045).
     """
 
     axis: Literal[0, 1, 2] = 2
@@ -174,8 +167,8 @@ class GaussianNorm:
     lesions and fluid, which pull at a plain mean, do not count. Voxels outside are transformed too.
     Raises InputError where most values are alike.
 
-    Used by B5 (002, line 474), which names Gaussian normalization and no more: how the Gaussian is
-    found is our reading. ``ZScore`` is the other one.
+    Source: document 002, line 474, which names Gaussian normalization and no more: how the Gaussian
+    is found is our reading. ``ZScore`` is the other one.
     """
 
     within: Within = "brain"
@@ -214,7 +207,7 @@ class GaussianNorm:
 class DropNegative:
     """Every scan with its negative values set to 0.
 
-    Used by B5 after ``GaussianNorm`` (002, line 475): the background becomes empty.
+    After ``GaussianNorm`` the background becomes empty (document 002, line 475).
     """
 
     def __call__(self, study: Study) -> Study:
@@ -229,8 +222,6 @@ class Rescale01:
     """Every scan mapped so that its least value over ``within`` is 0 and its greatest 1.
 
     Voxels outside are mapped alike and cut to [0, 1]. Raises InputError for a constant scan.
-
-    Used by A5 (003, line 117), B6 after the z-score, B11 (002, line 1241).
     """
 
     within: Within = "all"
@@ -254,8 +245,6 @@ class ClipPercentiles:
     Attributes:
         low, high: percentiles, 0 <= low < high <= 100.
         onto: the range the two values are mapped to; None leaves the scale alone.
-
-    Used by B13 after augmentation (0.05 and 99.5, onto [-1, 1]; 002, line 1595).
     """
 
     low: float = 0.5

@@ -97,13 +97,18 @@ class DifferentialBias:
 
 @dataclass(frozen=True)
 class JointRescale:
-    """Every later visit scaled linearly: its joint histogram with the first lies along y = x.
+    """Every later visit scaled linearly, so that y = x fits its joint histogram with the first.
 
     Scale and shift give it the first visit's mean and standard deviation over the overlap of the
-    brains. Of all lines through the joint histogram that is the one that treats both visits
-    alike and does not depend on their units; it leaves the least squared distance to y = x that
-    scans of one variance can have. An ordinary regression would flatten the later scan by the
-    correlation of the two, new lesions with it.
+    brains. Then y = x is the line of total least squares: no other line has a smaller sum of
+    squared perpendicular distances to the voxels' pairs of values. No other shift and positive
+    scale do that, provided that the visits correlate.
+
+    Departure: the source asks for the best fit of y = x in the least square sense and says neither
+    which distance is squared nor which scan is scaled. Ordinary least squares, which takes the
+    first visit's values for exact, would bring the pairs nearer to y = x, but only by making the
+    later scan flatter by the correlation of the two, new lesions with it, and it treats the visits
+    unlike. The follow-up is scaled, since it is registered to the baseline.
 
     Raises InputError for one visit only, for visits on different grids, brains that do not
     overlap, and constant scans.

@@ -22,7 +22,7 @@ class ResizeSlices:
         size_vox: along i and j.
         order: 1 linear, 3 cubic B-spline, 0 nearest neighbor.
 
-    Used by A5 (003, preprocessing steps 3 and 4).
+    Source: document 003, preprocessing steps 3 and 4 (lines 118 and 119).
     """
 
     size_vox: tuple[int, int] = (512, 512)

@@ -1,28 +1,29 @@
 """2D nnU-Net on axial FLAIR slices of 512 × 512."""
 
 from lesionwise.instances.components import ConnectedComponents
+from lesionwise.learning.optimizers import Sgd
+from lesionwise.learning.schedules import Polynomial
 from lesionwise.methods.nnunet import (
     AugmentedCopies,
     DropPlainSlices,
     Learning,
     NnunetMethod,
     Plans,
-    Polynomial,
-    Sgd,
 )
-from lesionwise.preprocess.brain import ExtractBrain
+from lesionwise.preprocess.brain_masks import BetBrain, MaskToBrain
+from lesionwise.preprocess.intensity import Rescale01
 from lesionwise.preprocess.slices import ResizeSlices
 from lesionwise.recipe import Recipe
 
 RECIPE = Recipe(
     source="003, methods",
     scans=("flair",),
-    preprocess=(ExtractBrain(), ResizeSlices((512, 512))),
+    preprocess=(BetBrain(), MaskToBrain(), Rescale01(), ResizeSlices((512, 512))),
     method=NnunetMethod(
         scans=("flair",),
         configuration="2d",
         case_steps=(
-            DropPlainSlices(least_entropy_bits=0.01),
+            DropPlainSlices(min_entropy_bits=0.01),
             AugmentedCopies(
                 copies=5, rotation_deg=40.0, shift=0.2, shear_deg=20.0, zoom=0.2, flip=True
             ),
@@ -30,12 +31,14 @@ RECIPE = Recipe(
         plans=Plans(
             first_axis="k",
             keep_voxels=True,
-            normalization="rescale to [0, 1]",
+            normalization="none",
             base_features=32,
+            down_sampling="max pooling",
         ),
         learning=Learning(
             loss="dice+bce",
-            optimizer=Sgd(momentum=0.99, nesterov=True, weight_decay=3e-5),
+            optimizer=Sgd(momentum=0.99, nesterov=True),
+            weight_decay=3e-5,
             learning_rate=0.01,
             schedule=Polynomial(power=0.9),
             epochs=250,
@@ -67,12 +70,12 @@ RECIPE = Recipe(
         "external_dsc": 0.748,
     },
     departures=(
-        "brain extraction is ours in place of FSL's BET",
+        "FSL is a program of its own: its BET is computed by our implementation of Smith 2002",
         "what [0, 1] is taken over is not stated: the patient's volume without its skull",
         "a patient's slices form one volume; nnU-Net, told voxels of 1 mm, resamples none",
         "what fills a moved slice is not stated: its border is repeated",
         "nnU-Net augments the five copies once more, as it does by default",
-        "patch and batch size are nnU-Net's; it down-samples by strides, not by max-pooling",
+        "patch and batch size are nnU-Net's, planned for its network without pooling",
         "the test quarter and the five folds, by patient, are the command's",
         "the printed names of slice scores look swapped; those from its counts stand beside",
     ),

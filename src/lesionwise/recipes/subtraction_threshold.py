@@ -21,7 +21,7 @@ RECIPE = Recipe(
     method=CandidateMethod(
         propose=BrighterAtFollowup(above=2.0),
         describe=CandidateFeatures(("volume_mm3",)),
-        decide=Rules((Rule("volume_mm3", least=14.0),)),
+        decide=Rules((Rule("volume_mm3", min_value=14.0),)),
     ),
     to_instances=ConnectedComponents(),
     visits=2,

@@ -96,6 +96,75 @@ def test_plans_that_name_other_code_are_refused(model):
         load_nnunet_model(model, "cpu")
 
 
+HUGE = {
+    "patch": lambda plans: plans["configurations"]["3d_fullres"].update(
+        patch_size=[4096, 4096, 4096]
+    ),
+    "side": lambda plans: plans["configurations"]["3d_fullres"].update(patch_size=[10**15, 8, 8]),
+    "text": lambda plans: plans["configurations"]["3d_fullres"].update(patch_size=["8", 8, 8]),
+    "spacing": lambda plans: plans["configurations"]["3d_fullres"].update(spacing=[1e-9, 1.0, 1.0]),
+    "features": lambda plans: kwargs(plans).update(
+        features_per_stage=[10**12] * len(kwargs(plans)["features_per_stage"])
+    ),
+    "parameters": lambda plans: kwargs(plans).update(
+        features_per_stage=[4096] * len(kwargs(plans)["features_per_stage"]),
+        kernel_sizes=[[63] * 3] * len(kwargs(plans)["kernel_sizes"]),
+    ),
+    "levels": lambda plans: kwargs(plans).update(n_stages=40, features_per_stage=[1] * 40),
+    "convolutions": lambda plans: kwargs(plans).update(
+        n_conv_per_stage=[10**6] * len(kwargs(plans)["n_conv_per_stage"])
+    ),
+    "nothing": lambda plans: plans.update(configurations=[]),
+    "cycle": lambda plans: plans["configurations"]["3d_fullres"].update(inherits_from="3d_fullres"),
+}
+
+
+def kwargs(plans):
+    return plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+
+
+@pytest.mark.parametrize("change", HUGE.values(), ids=HUGE)
+def test_plans_that_ask_for_too_much_are_refused_before_anything_is_allocated(model, change):
+    edit(model / "plans.json", change)
+    with pytest.raises(InputError) as caught:
+        load_nnunet_model(model, "cpu")
+    assert str(model) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("change", HUGE.values(), ids=HUGE)
+def test_a_run_that_asks_for_too_much_is_refused_too(trained, tmp_path, change):
+    made, folder, _ = trained
+    for name in ("nnunet.json", "model.safetensors"):
+        shutil.copyfile(folder / name, tmp_path / name)
+    edit(tmp_path / "nnunet.json", lambda held: change(held["plans"]))
+    with pytest.raises(InputError, match=r"nnunet\.json: "):
+        made.load(RunContext(tmp_path, device="cpu"))
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "[" * 5000, '{"plans": 3}', '{"plans": NaN}', "\xff"]
+)
+@pytest.mark.parametrize("name", ["plans.json", "dataset.json"])
+def test_files_that_are_not_nnunets_are_one_line(model, name, content):
+    (model / name).write_text(content, encoding="latin-1")
+    with pytest.raises(InputError) as caught:
+        load_nnunet_model(model, "cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_are_not_numbers_are_refused(trained, model, tmp_path):
+    import torch
+
+    path = model / "fold_0" / "checkpoint_final.pth"
+    held = read_checkpoint(path)
+    first = next(iter(held["network_weights"]))
+    held["network_weights"][first].view(-1)[0] = float("nan")
+    torch.save(held, path)
+    with pytest.raises(InputError, match="holds NaN or infinite weights"):
+        load_nnunet_model(model, "cpu")
+
+
 def test_layers_that_are_not_torchs_are_refused(model):
     def harmful(plans):
         architecture = plans["configurations"]["3d_fullres"]["architecture"]
@@ -124,3 +193,13 @@ def test_commands_take_the_folder_as_a_model(trained):
     found = find_lesions(study(2), loaded)
     assert list(found.instances) == ["cc"]
     assert found.probability.grid is GRID
+
+
+@pytest.mark.parametrize("axes", [[3], [0, 0], ["i"], [[0]], [-1]])
+def test_mirrored_axes_that_no_patch_has_are_refused(trained, tmp_path, axes):
+    made, folder, _ = trained
+    for name in ("nnunet.json", "model.safetensors"):
+        shutil.copyfile(folder / name, tmp_path / name)
+    edit(tmp_path / "nnunet.json", lambda held: held.update(mirror_axes=axes))
+    with pytest.raises(InputError, match=r"nnunet\.json: "):
+        made.load(RunContext(tmp_path, device="cpu"))

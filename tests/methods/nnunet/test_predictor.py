@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from lesionwise.methods.nnunet import plan
 from lesionwise.methods.nnunet.cases import case_of
-from lesionwise.methods.nnunet.predictor import NnunetPredictor, Windows
+from lesionwise.methods.nnunet.predictor import NnunetPredictor
 from lesionwise.methods.nnunet.settings import Plans
 from lesionwise.methods.nnunet.workspace import Workspace
 from lesionwise.types import silent
@@ -119,28 +119,100 @@ class Half(torch.nn.Module):
         return torch.cat([-margin, margin], dim=1)
 
 
-def test_windows_agree_with_nnunets_own(planned, monkeypatch):
-    # nnU-Net sums in half precision, which loses what only the corners of windows see
+def nnunet_in_float32(monkeypatch):
+    """nnU-Net weighs and sums in half precision, which loses what only corners of windows see."""
+    from functools import partial
+
+    from nnunetv2.inference import predict_from_raw_data as module
+
     monkeypatch.setattr(torch, "half", torch.float32)
+    exact = partial(module.compute_gaussian, dtype=torch.float32)
+    monkeypatch.setattr(module, "compute_gaussian", exact)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [((12, 21, 33), (0, 1, 2)), ((5, 21, 33), (1,)), ((9, 11, 40), ())],
+)
+def test_logits_are_nnunets_own(planned, monkeypatch, shape, axes):
+    nnunet_in_float32(monkeypatch)
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     plans, dataset = planned
     manager = PlansManager(plans)
     settings = manager.get_configuration("3d_fullres")
+    # normalized over the window, so windows that overlap do not agree
+    network = deep(torch.nn.Conv3d, torch.nn.InstanceNorm3d)
+    image = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
+    own = nnUNetPredictor(
+        device=torch.device("cpu"), perform_everything_on_device=False, allow_tqdm=False,
+        use_mirroring=bool(axes),
+    )  # fmt: skip
+    own.manual_initialization(network, manager, settings, None, dataset, "", axes or None)
+    expected = own.predict_sliding_window_return_logits(torch.from_numpy(image)).float().numpy()
+    made = predictor(planned, network, heads=False, mirror_axes=axes)
+    labels = manager.get_label_manager(dataset)
+    logits = made._logits(image, np.ones(shape, dtype=bool), settings.patch_size, labels)
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+def test_logits_of_slices_are_nnunets_own(planned, monkeypatch):
+    nnunet_in_float32(monkeypatch)
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    plans, dataset = planned
+    plans = {**plans, "configurations": {**plans["configurations"]}}
+    plans["configurations"]["3d_fullres"] = {
+        **plans["configurations"]["3d_fullres"], "patch_size": [16, 16],
+    }  # fmt: skip
+    manager = PlansManager(plans)
+    settings = manager.get_configuration("3d_fullres")
+    network = deep(torch.nn.Conv2d, torch.nn.InstanceNorm2d)
+    image = np.random.default_rng(0).normal(size=(1, 3, 21, 12)).astype(np.float32)
+    own = nnUNetPredictor(
+        device=torch.device("cpu"), perform_everything_on_device=False, allow_tqdm=False
+    )
+    own.manual_initialization(network, manager, settings, None, dataset, "", (0, 1))
+    expected = own.predict_sliding_window_return_logits(torch.from_numpy(image)).float().numpy()
+    made = predictor((plans, dataset), network, heads=False, mirror_axes=(0, 1))
+    labels = manager.get_label_manager(dataset)
+    logits = made._logits(image, np.ones((3, 21, 12), bool), settings.patch_size, labels)
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+def deep(convolution, normalization):
     torch.manual_seed(0)
-    network = torch.nn.Conv3d(1, 2, 3, padding=1)
-    image = torch.randn(1, 12, 21, 33)
-    seen = []
-    for kind in (nnUNetPredictor, Windows):
-        made = kind(
-            device=torch.device("cpu"), perform_everything_on_device=False, allow_tqdm=False
-        )
-        made.manual_initialization(network, manager, settings, None, dataset, "", (0, 1, 2))
-        seen.append(made.predict_sliding_window_return_logits(image).float())
-    assert seen[1].dtype == torch.float32
-    inner = (slice(None), *[slice(2, -2)] * 3)
-    assert (seen[0] - seen[1])[inner].abs().max() < 0.01
+    return torch.nn.Sequential(
+        convolution(1, 4, 3, padding=1), normalization(4), torch.nn.LeakyReLU(),
+        convolution(4, 4, 5, padding=2), normalization(4), torch.nn.LeakyReLU(),
+        convolution(4, 2, 3, padding=1),
+    ).eval()  # fmt: skip
+
+
+def test_where_no_window_looks_there_is_no_lesion_whatever_the_threshold(planned):
+    far = np.zeros((8, 64, 16), dtype=bool)
+    far[:, :4] = True
+    made = predictor(planned, Half(3.0), heads=False)
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    labels = PlansManager(planned[0]).get_label_manager(planned[1])
+    image = np.ones((1, *far.shape), np.float32)
+    logits = made._logits(image, far, [8, 16, 16], labels)
+    assert (logits[1] - logits[0])[far].min() > 5
+    assert (logits[1] - logits[0])[:, 32:].max() < -10
+
+
+def test_small_lesions_leave_the_map_before_it_is_resampled(planned):
+    """Document 002, lines 255 to 261."""
+    from lesionwise.methods.tidy import DropSmallPatches
+
+    one = study(0)
+    kept = predictor(planned, Bright(), tidy=DropSmallPatches(volume_mm3=4.0, patch_above=0.2))
+    gone = predictor(planned, Bright(), tidy=DropSmallPatches(volume_mm3=1e5, patch_above=0.2))
+    assert (kept(one).probability > 0.2).any()
+    assert not (gone(one).probability > 0.2).any()
 
 
 def test_the_grid_is_the_last_visits(planned):

@@ -6,19 +6,14 @@ The only place that imports ``nnunetv2``, and only when a method is fitted or lo
 from lesionwise.methods.nnunet.cases import AugmentedCopies, DropPlainSlices
 from lesionwise.methods.nnunet.method import NnunetMethod
 from lesionwise.methods.nnunet.settings import (
-    Adam,
     Augmentation,
     InstanceHeads,
     Learning,
     LesionEnhancement,
     Plans,
-    Plateau,
-    Polynomial,
-    Sgd,
 )
 
 __all__ = [
-    "Adam",
     "Augmentation",
     "AugmentedCopies",
     "DropPlainSlices",
@@ -27,7 +22,4 @@ __all__ = [
     "LesionEnhancement",
     "NnunetMethod",
     "Plans",
-    "Plateau",
-    "Polynomial",
-    "Sgd",
 ]

@@ -92,20 +92,20 @@ class DropPlainSlices:
     What is kept moves together into one volume. Nothing is left of a case without such a slice.
 
     Attributes:
-        least_entropy_bits: a slice with less goes.
+        min_entropy_bits: a slice with less goes.
         axis: that the slices lie along.
 
     Source: document 003, preprocessing step 5.
     """
 
-    least_entropy_bits: float = 0.01
+    min_entropy_bits: float = 0.01
     axis: str = "k"
 
     def __call__(self, case: Case, rng: np.random.Generator) -> Iterator[Case]:
         axis = AXES.index(self.axis)
         others = tuple(a for a in range(3) if a != axis)
         entropy = mask_entropy((case.labels > 0).mean(axis=others))
-        kept = np.flatnonzero(entropy >= self.least_entropy_bits)
+        kept = np.flatnonzero(entropy >= self.min_entropy_bits)
         if kept.size:
             yield Case(
                 np.take(case.images, kept, axis=axis + 1),

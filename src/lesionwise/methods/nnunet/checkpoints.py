@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
+from lesionwise.io.files import write_bytes
 from lesionwise.types import InputError
 
 _DTYPES = ("Bool", "Float16", "Float32", "Float64", "Int8", "Int16", "Int32", "Int64",
@@ -68,16 +69,15 @@ def save_network(weights: Mapping[str, torch.Tensor], network: nn.Module, path: 
         name: weights[name].detach().cpu().contiguous().clone()
         for name in canonical_names(network).values()
     }
-    partial = path.with_name(f".{path.name}.partial")
-    save_file(dict(sorted(kept.items())), str(partial))
-    partial.replace(path)
+    write_bytes(path, save(dict(sorted(kept.items()))))
 
 
 def load_network(network: nn.Module, path: Path) -> None:
     """Put what ``save_network`` wrote into ``network``.
 
     Raises:
-        InputError: If the file is missing, malformed, or of another network.
+        InputError: If the file is missing, malformed, of another network, or holds weights that
+            are NaN or infinite.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such weights file")
@@ -96,8 +96,11 @@ def set_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], name: s
     """Put weights into ``network``; prefixes of parallel and compiled networks are dropped.
 
     Raises:
-        InputError: If they are another network's.
+        InputError: If they are another network's, NaN or infinite.
     """
+    for key, value in weights.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise InputError(f"{name}: {key} holds NaN or infinite weights")
     plain = {
         key.removeprefix("module.").removeprefix("_orig_mod."): value
         for key, value in weights.items()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lesionwise.io.checked import read_checked
 from lesionwise.methods.nnunet.workspace import quiet, require_nnunet
 from lesionwise.types import InputError, Predictor, Progress, silent
 
+UNREADABLE = (
+    KeyError, TypeError, AttributeError, RuntimeError, ImportError, ValueError, IndexError,
+    AssertionError, OverflowError,
+)  # fmt: skip
+"""What nnU-Net raises on plans that are not its own."""
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth", "checkpoint_latest.pth")
 """The first of these that a fold holds is read."""
 
@@ -22,8 +27,6 @@ _SCANS = {
 }  # fmt: skip
 _VISITS = {"baseline": 0, "bl": 0, "tp1": 0, "followup": 1, "fu": 1, "tp2": 1}
 _LESION = re.compile(r"lesion|plaque|\bms\b|wmh|hyperintens", re.IGNORECASE)
-_NETWORKS = "dynamic_network_architectures."
-_PARTS = "torch.nn."
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +104,8 @@ def _predictor(
         from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
         from lesionwise.methods.nnunet.checkpoints import read_checkpoint, set_weights
+        from lesionwise.methods.nnunet.networks import checked_axes, checked_network
         from lesionwise.methods.nnunet.predictor import NnunetPredictor
-        from lesionwise.methods.nnunet.trainer import network_of
 
         read = [read_checkpoint(path) for path in found]
         try:
@@ -111,25 +114,27 @@ def _predictor(
             settings = manager.get_configuration(configuration)
             if settings.previous_stage_name is not None:
                 raise InputError(f"{root}: a cascade, which needs a model of its own first")
-            _check_architecture(root, settings)
             segments = manager.get_label_manager(dataset).num_segmentation_heads
+            mirrored = read[0].get("inference_allowed_mirroring_axes")
+            axes = checked_axes(mirrored, settings, found[0])
             networks = []
             chosen = device_of(device)
             for path, checkpoint in zip(found, read, strict=True):
-                network = network_of(
-                    settings, len(dataset["channel_names"]), segments, deep_supervision=False
-                )
+                channels = len(dataset["channel_names"])
+                network = checked_network(settings, channels, segments, root / "plans.json")
                 set_weights(network, checkpoint["network_weights"], str(path))
                 networks.append(network.to(chosen).eval())
-        except (KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
-            raise InputError(f"{root}: not a model that can be read ({error!r})") from error
+        except InputError:
+            raise
+        except UNREADABLE as error:
+            raise InputError(f"{root}: not a model that can be read ({error!r:.200})") from error
     predictor = NnunetPredictor(
         plans=plans,
         dataset=dataset,
         configuration=configuration,
         networks=tuple(networks),
         scans=scans,
-        mirror_axes=tuple(read[0].get("inference_allowed_mirroring_axes") or ()),
+        mirror_axes=axes,
         lesion_labels=lesions,
         within_brain=False,
         keep_voxels=False,
@@ -141,12 +146,9 @@ def _predictor(
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: missing; is this a folder of a trained nnU-Net?") from error
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: malformed ({error})") from error
+    if not path.exists():
+        raise InputError(f"{path}: missing; is this a folder of a trained nnU-Net?")
+    return read_checked(path, dict[str, Any])
 
 
 def _checkpoints(root: Path) -> list[Path]:
@@ -165,7 +167,10 @@ def _channels(root: Path, dataset: dict[str, Any]) -> list[str]:
     if not isinstance(told, dict) or not told:
         raise InputError(f"{root / 'dataset.json'}: no channel_names")
     dataset["channel_names"] = told
-    return [str(told[key]) for key in sorted(told, key=int)]
+    try:
+        return [str(told[key]) for key in sorted(told, key=int)]
+    except ValueError as error:
+        raise InputError(f"{root / 'dataset.json'}: channel_names are not numbered") from error
 
 
 def _by_visit(root: Path, names: Sequence[str]) -> tuple[tuple[str, ...], int]:
@@ -206,15 +211,3 @@ def _lesion_labels(root: Path, dataset: dict[str, Any]) -> tuple[int, ...]:
     if not found:
         raise InputError(f"{root / 'dataset.json'}: no label but the background")
     return found
-
-
-def _check_architecture(root: Path, settings: Any) -> None:
-    """Refuse plans that would import anything but known networks and layers."""
-    name = str(settings.network_arch_class_name)
-    if not name.startswith(_NETWORKS):
-        raise InputError(f"{root / 'plans.json'}: the network {name} is not nnU-Net's")
-    arguments = settings.network_arch_init_kwargs
-    for key in settings.network_arch_init_kwargs_req_import:
-        value = arguments.get(key)
-        if value is not None and not str(value).startswith(_PARTS):
-            raise InputError(f"{root / 'plans.json'}: {key} = {value} is not one of torch's layers")

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
 from lesionwise.inference.weights import INITIAL, WEIGHTS
+from lesionwise.io.checked import read_checked
+from lesionwise.io.files import write_json, write_text
 from lesionwise.methods.nnunet.cases import Case, CaseStep, case_of
+from lesionwise.methods.nnunet.imported import UNREADABLE
 from lesionwise.methods.nnunet.settings import (
     Augmentation,
     InstanceHeads,
     Learning,
     Plans,
-    to_json,
 )
 from lesionwise.methods.nnunet.workspace import Workspace, require_nnunet
+from lesionwise.methods.tidy import Tidy
 from lesionwise.types import (
     Finds,
     InputError,
@@ -34,6 +38,14 @@ from lesionwise.types import (
 DESCRIPTION = "nnunet.json"
 SUMMARY = "training.json"
 """Written last: a run that has it is done."""
+
+
+class Description(TypedDict):
+    """What ``nnunet.json`` holds."""
+
+    plans: dict[str, Any]
+    dataset: dict[str, Any]
+    mirror_axes: list[int] | None
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,7 @@ class NnunetMethod:
         heads: center heatmap and offsets beside the segmentation; 3D only.
         case_steps: what is done to training cases before nnU-Net sees them, in order.
         within_brain: scans are set to 0 outside the visit's brain, where it is known.
+        tidy: changes the maps of a study before a threshold makes the mask; None keeps them.
         mirroring: average mirrored views in prediction, over the axes that training mirrored.
         overlap: of neighboring windows in prediction.
         precision: of prediction; "bfloat16" takes effect where the processor computes it natively
@@ -67,6 +80,7 @@ class NnunetMethod:
     heads: InstanceHeads | None = None
     case_steps: tuple[CaseStep, ...] = ()
     within_brain: bool = True
+    tidy: Tidy | None = None
     mirroring: bool = True
     overlap: float = 0.5
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -118,7 +132,6 @@ class NnunetMethod:
             if not (space.preprocessed / f"{plan.PLANS_NAME}.json").is_file():
                 plan.make_plans(space, self.plans, self.configuration, progress)
             plans = arrays.preprocess(space, self.configuration, self.heads is not None, progress)
-        with space.in_use(run.progress, run.workers) as progress:
             self._train(space, plans, replace(run, progress=progress))
 
     def load(self, run: RunContext) -> Predictor:
@@ -132,23 +145,25 @@ class NnunetMethod:
 
         from lesionwise.inference.devices import device_of
         from lesionwise.methods.nnunet.checkpoints import load_network
+        from lesionwise.methods.nnunet.networks import checked_axes, checked_network
         from lesionwise.methods.nnunet.predictor import NnunetPredictor, computed_by
-        from lesionwise.methods.nnunet.trainer import HEADS, network_of
+        from lesionwise.methods.nnunet.trainer import HEADS
 
         path = run.folder / DESCRIPTION
+        described = read_checked(path, Description)
+        plans, dataset = described["plans"], described["dataset"]
         try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-            plans, dataset = told["plans"], told["dataset"]
             manager = PlansManager(plans)
+            settings = manager.get_configuration(self.configuration)
             segments = manager.get_label_manager(dataset).num_segmentation_heads
-            network = network_of(
-                manager.get_configuration(self.configuration),
-                len(dataset["channel_names"]),
-                segments + (HEADS if self.heads else 0),
-                deep_supervision=False,
-            )
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise InputError(f"{path}: missing or malformed ({error})") from error
+            channels = len(dataset["channel_names"])
+            outputs = segments + (HEADS if self.heads else 0)
+            network = checked_network(settings, channels, outputs, path)
+            axes = checked_axes(described["mirror_axes"], settings, path)
+        except InputError:
+            raise
+        except UNREADABLE as error:
+            raise InputError(f"{path}: malformed ({error!r:.200})") from error
         load_network(network, run.folder / WEIGHTS)
         device = device_of(run.device)
         heads = self.heads is not None
@@ -158,7 +173,7 @@ class NnunetMethod:
             configuration=self.configuration,
             networks=(computed_by(network, self.engine, self.precision, heads, device),),
             scans=self.scans,
-            mirror_axes=tuple(told["mirror_axes"] or ()) if self.mirroring else (),
+            mirror_axes=axes if self.mirroring else (),
             lesion_labels=(1,),
             within_brain=self.within_brain,
             keep_voxels=self.plans.keep_voxels,
@@ -166,6 +181,7 @@ class NnunetMethod:
             overlap=self.overlap,
             device=device,
             precision=self.precision,
+            tidy=self.tidy,
             progress=run.progress,
         )
 
@@ -202,19 +218,14 @@ class NnunetMethod:
 
         described = json.loads((space.raw / "dataset.json").read_text(encoding="utf-8"))
         channels = len(described["channel_names"])
-        settings = {
-            "learning": to_json(self.learning),
-            "augmentation": to_json(self.augmentation),
-            "heads": to_json(self.heads),
-            "last_visit": list(range(channels - len(self.scans), channels)),
-        }
         shutil.copyfile(space.raw / "splits_final.json", space.preprocessed / "splits_final.json")
         device = device_of(run.device)
         torch.manual_seed(run.seed)
-        trainer = LesionTrainer(
-            {**plans, "lesionwise": settings}, self.configuration, 0, described, device
-        )
+        trainer = LesionTrainer(plans, self.configuration, 0, described, device)
+        last_visit = range(channels - len(self.scans), channels)
+        trainer.use(self.learning, self.augmentation, self.heads, last_visit)
         trainer.seed, trainer.max_minutes = run.seed, run.max_minutes
+        trainer.workers = min(run.workers, os.cpu_count() or 1)
         trainer.progress = run.progress
         trainer.initialize()
         folder = Path(trainer.output_folder)
@@ -231,31 +242,27 @@ class NnunetMethod:
         network = getattr(trainer.network, "_orig_mod", trainer.network)
         save_network(network.state_dict(), network, run.folder / WEIGHTS)
         axes = trainer.inference_allowed_mirroring_axes
-        (run.folder / DESCRIPTION).write_text(
-            json.dumps(
-                {
-                    "plans": {**plans, "lesionwise": settings},
-                    "dataset": described,
-                    "mirror_axes": None if axes is None else list(axes),
-                },
-                indent=2,
-            ),
-            encoding="utf-8",
-        )
+        description: Description = {
+            "plans": plans,
+            "dataset": described,
+            "mirror_axes": None if axes is None else list(axes),
+        }
+        write_json(run.folder / DESCRIPTION, description)
         self._write_log(trainer, run, plans)
         for part in ("raw", "preprocessed"):
             shutil.rmtree(space.root / part, ignore_errors=True)
 
     def _write_log(self, trainer: Any, run: RunContext, plans: dict[str, Any]) -> None:
-        training, validation = trainer.losses()
-        dice = trainer.logger.get_value("mean_fg_dice", None)
-        rates = trainer.logger.get_value("lrs", None)
-        rows = ["epoch,learning_rate,loss,validation_loss,validation_dsc"]
-        for epoch, row in enumerate(zip(rates, training, validation, dice, strict=True), start=1):
-            rows.append(",".join([str(epoch), *(f"{float(value):.6g}" for value in row)]))
-        (run.folder / "log.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+        history = trainer.history()
+        columns = {"loss": "total", "validation_loss": "validation_loss"}
+        columns |= {"validation_dsc": "validation_dsc"}
+        rows = [",".join(["epoch", "learning_rate", *columns])]
+        for row in history:
+            values = [row[name] for name in ("learning_rate", *columns.values())]
+            rows.append(",".join([str(row["epoch"]), *(f"{value:.6g}" for value in values)]))
+        write_text(run.folder / "log.csv", "\n".join(rows) + "\n")
         planned = plans["configurations"][self.configuration]
-        epochs = len(training)
+        epochs = len(history)
         summary = {
             "epochs": epochs,
             "steps": epochs * self.learning.batches_per_epoch,
@@ -270,4 +277,4 @@ class NnunetMethod:
             "device": str(trainer.device),
             "chosen": {"epoch": "last", "why": "nnU-Net predicts with its final weights"},
         }
-        (run.folder / SUMMARY).write_text(json.dumps(summary, indent=2), encoding="utf-8")
+        write_json(run.folder / SUMMARY, summary)

@@ -27,6 +27,7 @@ from nnunetv2.imageio.nibabel_reader_writer import NibabelIO
 from numpy.typing import NDArray
 
 from lesionwise.methods.nnunet.cases import AXES, Case
+from lesionwise.methods.nnunet.networks import MAX_POOL_UNET
 from lesionwise.methods.nnunet.settings import Plans
 from lesionwise.methods.nnunet.workspace import DATASET, Workspace
 from lesionwise.types import InputError, Progress
@@ -212,6 +213,8 @@ class _Planner(ExperimentPlanner):  # type: ignore[misc]
         wanted = data_identifier == self.generate_data_identifier(self.wanted)
         if told.patch_size_vox is not None and wanted:
             self._set_patch(plan, spacing, approximate_n_voxels_dataset)
+        if told.down_sampling == "max pooling":
+            plan["architecture"]["network_class_name"] = MAX_POOL_UNET
         if told.dropout > 0:
             architecture["dropout_op"] = f"torch.nn.Dropout{len(spacing)}d"
             architecture["dropout_op_kwargs"] = {"p": told.dropout}

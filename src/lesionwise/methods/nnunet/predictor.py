@@ -4,127 +4,42 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import combinations
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from numpy.typing import NDArray
 
 from lesionwise.inference.devices import supports_bfloat16
 from lesionwise.inference.openvino import OpenVinoNetwork, has_openvino
+from lesionwise.inference.views import Apply
+from lesionwise.inference.window import SlidingWindow, sliding_window_inference
 from lesionwise.methods.nnunet.cases import images_of, spacing_told
 from lesionwise.methods.nnunet.workspace import quiet
-from lesionwise.types import BoolArray, InputError, LesionMaps, Progress, Study, silent
+from lesionwise.methods.tidy import Tidy
+from lesionwise.types import BoolArray, FloatArray, InputError, LesionMaps, Progress, Study, silent
 
+Network: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
+"""From patches (B, C, …) to logits (B, M, …): 3 axes, or 2 for slices."""
 FLAT = 3
 """Axes of a volume; a network with fewer sees slices."""
-
-
-class Windows(nnUNetPredictor):  # type: ignore[misc]
-    """nnU-Net's sliding window with sums in float32 and offsets that turn when mirrored.
-
-    Windows outside ``inside`` are not computed; what no window saw is 0.
-
-    Attributes:
-        inside: where the padded volume holds anything; None computes every window.
-        offsets: first of the channels that hold offsets along the volume's axes, if any.
-        low: compute in bfloat16.
-        told: called with the windows done and their total.
-    """
-
-    inside: BoolArray | None = None
-    offsets: int | None = None
-    low = False
-    told: Callable[[int, int], None] = staticmethod(lambda done, total: None)
-
-    def _internal_maybe_mirror_and_predict(self, x: torch.Tensor) -> torch.Tensor:
-        axes = (self.allowed_mirroring_axes or ()) if self.use_mirroring else ()
-        chosen = [c for n in range(len(axes) + 1) for c in combinations(sorted(axes), n)]
-        total: torch.Tensor | None = None
-        for flipped in chosen:
-            dims = [axis + 2 for axis in flipped]
-            seen = self.network(x.flip(dims) if dims else x).float()
-            if dims:
-                seen = seen.flip(dims)
-                if self.offsets is not None:
-                    for axis in flipped:
-                        seen[:, self.offsets + axis] *= -1
-            total = seen if total is None else total + seen
-        assert total is not None
-        return total / len(chosen)
-
-    @torch.inference_mode()
-    def _internal_predict_sliding_window_return_logits(
-        self, data: torch.Tensor, slicers: Sequence[Any], do_on_device: bool = True
-    ) -> torch.Tensor:
-        device = self.device if do_on_device else torch.device("cpu")
-        data = data.to(device)
-        patch = tuple(self.configuration_manager.patch_size)
-        weights = compute_gaussian(
-            patch, sigma_scale=1 / 8, value_scaling_factor=10, dtype=torch.float32, device=device
-        )
-        if self.inside is not None:
-            inside = self._padded_like(data)
-            slicers = [s for s in slicers if inside[s[1:]].any()]
-        total: torch.Tensor | None = None
-        weight = torch.zeros(data.shape[1:], device=device)
-        for done, box in enumerate(slicers):
-            self.told(done, len(slicers))
-            with self._precision():
-                window = data[box][None].to(self.device)
-                seen = self._internal_maybe_mirror_and_predict(window)[0].to(device)
-            if total is None:
-                total = torch.zeros((len(seen), *data.shape[1:]), device=device)
-            total[box] += seen * weights
-            weight[box[1:]] += weights
-        if total is None:
-            raise InputError("nothing in the scans to predict from")
-        return total / weight.clamp(min=1e-12)
-
-    def _precision(self) -> contextlib.AbstractContextManager[Any]:
-        """bfloat16 where asked for; heatmaps in float32, since rounded ones have no peaks; else
-        what nnU-Net does."""
-        if self.low:
-            return torch.autocast(self.device.type, torch.bfloat16)
-        if self.offsets is not None:
-            return torch.autocast(self.device.type, enabled=False)
-        return contextlib.nullcontext()
-
-    def _padded_like(self, data: torch.Tensor) -> BoolArray:
-        """``inside`` as nnU-Net pads the data: on both sides, one more at the end."""
-        assert self.inside is not None
-        extra = [n - m for n, m in zip(data.shape[1:], self.inside.shape, strict=True)]
-        padded: BoolArray = np.pad(self.inside, [(n // 2, n - n // 2) for n in extra])
-        return padded
-
-
-class OnOpenvino(torch.nn.Module):
-    """A network that OpenVINO computes; nnU-Net's predictor takes nothing but modules."""
-
-    def __init__(self, network: torch.nn.Module, *, low: bool) -> None:
-        super().__init__()
-        self.compiled = OpenVinoNetwork(network, use_bf16=low)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.compiled(x)  # type: ignore[no-any-return]
+SURE_LOGIT = 16.0
+"""Where no window looked: a probability of 1e-7."""
 
 
 def computed_by(
     network: torch.nn.Module, engine: str | None, precision: str, heads: bool, device: torch.device
-) -> torch.nn.Module:
+) -> Network:
     """The network on ``device``, computed by ``engine``; by torch where that is not there."""
     network = network.to(device).eval()
     if engine != "openvino" or device.type != "cpu" or not has_openvino():
         return network
-    low = precision == "bfloat16" and not heads and supports_bfloat16(device)
-    return OnOpenvino(network, low=low).eval()
+    use_bf16 = precision == "bfloat16" and not heads and supports_bfloat16(device)
+    return OpenVinoNetwork(network, use_bf16=use_bf16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,13 +60,14 @@ class NnunetPredictor:
         device: to compute on.
         precision: "bfloat16" takes effect where the processor computes it natively and there are
             no heads.
+        tidy: changes the maps of a study; None keeps them.
         progress: told of each window.
     """
 
     plans: dict[str, Any]
     dataset: dict[str, Any]
     configuration: str
-    networks: tuple[torch.nn.Module, ...]
+    networks: tuple[Network, ...]
     scans: tuple[str, ...]
     mirror_axes: tuple[int, ...]
     lesion_labels: tuple[int, ...]
@@ -161,6 +77,7 @@ class NnunetPredictor:
     overlap: float
     device: torch.device
     precision: str = "float32"
+    tidy: Tidy | None = None
     progress: Progress = silent
 
     def __call__(self, study: Study) -> LesionMaps:
@@ -180,12 +97,13 @@ class NnunetPredictor:
             raise InputError(f"sub-{study.subject}: every voxel is zero")
         with contextlib.redirect_stdout(io.StringIO()), quiet():
             maps = self._maps(images, spacing_told(grid.spacing_mm, self.keep_voxels))
-        return LesionMaps(
+        lesions = LesionMaps(
             probability=maps[0],
             grid=grid,
             center_heatmap=maps[1] if self.heads else None,
             offsets_vox=maps[2:5] if self.heads else None,
         )
+        return lesions if self.tidy is None else self.tidy(lesions)
 
     def _maps(self, images: NDArray[Any], spacing_mm: tuple[float, ...]) -> NDArray[np.float32]:
         manager = PlansManager(self.plans)
@@ -198,34 +116,73 @@ class NnunetPredictor:
             settings,
             self.dataset,
         )
-        windows = Windows(
-            tile_step_size=1 - self.overlap,
-            use_mirroring=bool(self.mirror_axes),
-            perform_everything_on_device=self.device.type == "cuda",
-            device=self.device,
-            allow_tqdm=False,
-        )
-        windows.inside = np.asarray(outside[0] >= 0)
-        low = self.precision == "bfloat16" and not self.heads
-        windows.low = low and supports_bfloat16(self.device)
-        windows.told = lambda done, total: self.progress("windows", done, total)
         labels = manager.get_label_manager(self.dataset)
-        segments = labels.num_segmentation_heads
-        if self.heads:
-            windows.offsets = segments + 1
-        total: torch.Tensor | None = None
-        for network in self.networks:
-            windows.manual_initialization(
-                network, manager, settings, None, self.dataset, "", self.mirror_axes or None
-            )
-            seen = windows.predict_sliding_window_return_logits(torch.from_numpy(data)).cpu()
-            total = seen if total is None else total + seen
-        assert total is not None
-        logits = total / len(self.networks)
+        logits = self._logits(data, np.asarray(outside[0] >= 0), settings.patch_size, labels)
         return self._native(logits, properties, manager, settings, labels)
 
+    def _logits(
+        self, data: FloatArray, inside: BoolArray, patch_size: list[int], labels: Any
+    ) -> NDArray[np.float32]:
+        """(M, I, J, K) mean logits of the networks; the background's where no window looked."""
+        segments = labels.num_segmentation_heads
+        names = [f"logit_{n}" for n in range(segments)]
+        if self.heads:
+            names += ["heatmap", "offset_i", "offset_j", "offset_k"]
+        flat = FLAT - len(patch_size)
+        i, j, k = (1,) * flat + tuple(patch_size)
+        window = SlidingWindow(
+            overlap=self.overlap,
+            mirror_axes=tuple(flat + axis for axis in sorted(self.mirror_axes)),
+            precision="bfloat16" if self.precision == "bfloat16" and not self.heads else "float32",
+            weighting="nnunet",
+        )
+        # small volumes lie in the middle of a patch, as nnU-Net has it
+        lacking = [max(0, m - n) for n, m in zip(inside.shape, (i, j, k), strict=True)]
+        border = [(n // 2, n - n // 2) for n in lacking]
+        padded = sliding_window_inference(
+            self._applied(flat, window),
+            list(np.pad(data, [(0, 0), *border])),
+            np.pad(inside, border),
+            (i, j, k),
+            names,
+            window,
+            self.device,
+            on_progress=lambda done, total: self.progress("windows", done, total),
+        )
+        box = tuple(slice(m, m + n) for n, (m, _) in zip(inside.shape, border, strict=True))
+        logits = padded[(slice(None), *box)]
+        unseen = (logits == 0).all(axis=0)
+        if labels.has_regions:
+            logits[:segments, unseen] = -SURE_LOGIT
+        else:
+            logits[0, unseen] = SURE_LOGIT
+        return logits
+
+    def _applied(self, flat: int, window: SlidingWindow) -> Apply:
+        """The mean of the networks on windows (B, C, I, J, K), whose first axes may be slices.
+
+        On a GPU nnU-Net's mixed precision, but for heatmaps, since rounded ones have no peaks.
+        """
+        mixed = self.device.type == "cuda" and window.precision == "float32" and not self.heads
+
+        def apply(patches: torch.Tensor) -> torch.Tensor:
+            seen = patches.squeeze(2) if flat else patches
+            with torch.autocast("cuda") if mixed else contextlib.nullcontext():
+                total = self.networks[0](seen).float()
+                for network in self.networks[1:]:
+                    total = total + network(seen).float()
+            mean = total / len(self.networks)
+            return mean.unsqueeze(2) if flat else mean
+
+        return apply
+
     def _native(
-        self, logits: torch.Tensor, properties: Any, manager: Any, settings: Any, labels: Any
+        self,
+        logits: NDArray[np.float32],
+        properties: Any,
+        manager: Any,
+        settings: Any,
+        labels: Any,
     ) -> NDArray[np.float32]:
         """(1 or 5, I, J, K) maps on the study's grid from what the network said on its own."""
         order = list(manager.transpose_forward)
@@ -233,7 +190,7 @@ class NnunetPredictor:
         shape = properties["shape_after_cropping_and_before_resampling"]
         target = list(settings.spacing)
         current = target if len(target) == FLAT else [spacing[0], *target]
-        resampled = settings.resampling_fn_probabilities(logits.numpy(), shape, current, spacing)
+        resampled = settings.resampling_fn_probabilities(logits, shape, current, spacing)
         resampled = torch.as_tensor(np.asarray(resampled))
         segments = labels.num_segmentation_heads
         chances = labels.apply_inference_nonlin(resampled[:segments].float()).numpy()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,39 +11,43 @@ import numpy as np
 import torch
 from nnunetv2.training.loss.dice import get_tp_fp_fn_tn
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 from lesionwise.inference.devices import supports_bfloat16
+from lesionwise.io.files import atomic_path
+from lesionwise.learning.schedules import TrainingProgress
 from lesionwise.methods.nnunet.arrays import Arrays
+from lesionwise.methods.nnunet.batches import SeededBatches, batches, set_seed
 from lesionwise.methods.nnunet.cases import AXES
 from lesionwise.methods.nnunet.checkpoints import set_weights
 from lesionwise.methods.nnunet.losses import SEGMENTATION, HeadsLoss
-from lesionwise.methods.nnunet.settings import (
-    Adam,
-    Augmentation,
-    InstanceHeads,
-    Learning,
-    from_json,
-)
+from lesionwise.methods.nnunet.networks import network_of
+from lesionwise.methods.nnunet.settings import Augmentation, InstanceHeads, Learning
 from lesionwise.methods.nnunet.transforms import adapt
+from lesionwise.methods.nnunet.workspace import environment
 from lesionwise.types import Progress, silent
 
 HEADS = 4
 """Channels beyond the segmentation: a heatmap and three offsets."""
 MINUTES_BETWEEN_CHECKPOINTS = 10.0
+DROPOUT = 2
+"""Tells what the network draws from what batches of training (0) and validation (1) draw."""
 
 
 class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
-    """Trains what ``plans["lesionwise"]`` says; everything else is nnU-Net's own.
+    """nnU-Net's trainer with a recipe's settings (``use``); everything else is nnU-Net's own.
 
     Attributes:
-        seed: every epoch draws from it and its number, so a resumed training draws as one that
-            never stopped (with ``nnUNet_n_proc_DA`` = 0).
+        seed: every batch draws from it and its own number, and dropout from it and the epoch's;
+            so trainings with and without workers are alike, and so is a resumed one.
+        workers: processes that prepare batches of training; 0 prepares them in this one.
         max_minutes: wall time; the schedule is fitted into it.
         progress: told of each epoch.
     """
 
+    dataloader_train: Any
+    dataloader_val: Any
     seed = 0
+    workers = 0
     max_minutes: float | None = None
     progress: Progress = staticmethod(silent)
 
@@ -55,25 +59,38 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
         dataset_json: dict[str, Any],
         device: torch.device = torch.device("cpu"),  # noqa: B008 (nnU-Net's signature)
     ) -> None:
-        told = plans["lesionwise"]
         super().__init__({**plans, "continue_training": False}, configuration, fold,
                          dataset_json, device)  # fmt: skip
         self.device = device
         self.my_init_kwargs["plans"] = plans
-        self.learning: Learning = from_json(told["learning"])
-        self.augmentation: Augmentation = from_json(told["augmentation"])
-        self.heads: InstanceHeads | None = from_json(told["heads"])
-        self.last_visit = tuple(told["last_visit"])
-        self.initial_lr = self.learning.learning_rate
-        self.weight_decay = self.learning.optimizer.weight_decay
-        self.oversample_foreground_percent = self.learning.oversample_lesions
-        self.num_iterations_per_epoch = self.learning.batches_per_epoch
-        self.num_val_iterations_per_epoch = self.learning.validation_batches
-        self.num_epochs = self.learning.epochs
-        self.save_every = self.learning.save_every
         self.minutes_before = 0.0
         self.started = self.saved = time.monotonic()
         self.logger.plot_progress_png = lambda folder: None
+        self.use(Learning(), Augmentation(), None, ())
+
+    def use(
+        self,
+        learning: Learning,
+        augmentation: Augmentation,
+        heads: InstanceHeads | None,
+        last_visit: Sequence[int],
+    ) -> None:
+        """Train by these settings; call it before ``initialize``.
+
+        nnU-Net's own signature, which checkpoints are read back by, has no place for them.
+
+        Args:
+            last_visit: channels of the last visit, for lesion enhancement.
+        """
+        self.learning, self.augmentation, self.heads = learning, augmentation, heads
+        self.last_visit = tuple(last_visit)
+        self.initial_lr = learning.learning_rate
+        self.weight_decay = learning.weight_decay
+        self.oversample_foreground_percent = learning.oversample_lesions
+        self.num_iterations_per_epoch = learning.batches_per_epoch
+        self.num_val_iterations_per_epoch = learning.validation_batches
+        self.num_epochs = learning.epochs
+        self.save_every = learning.save_every
 
     @property
     def minutes(self) -> float:
@@ -81,12 +98,12 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
         return self.minutes_before + (time.monotonic() - self.started) / 60
 
     @property
-    def share(self) -> float:
-        """How much of the training lies behind, 0 to 1."""
-        share: float = self.current_epoch / self.num_epochs
+    def fraction(self) -> float:
+        """How much of the training is done, 0 to 1."""
+        fraction: float = self.current_epoch / self.num_epochs
         if self.max_minutes is not None:
-            share = max(share, self.minutes / self.max_minutes)
-        return min(1.0, share)
+            fraction = max(fraction, self.minutes / self.max_minutes)
+        return min(1.0, fraction)
 
     def print_to_log_file(
         self, *args: Any, also_print_to_console: bool = True, add_timestamp: bool = True
@@ -115,19 +132,10 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
         self.was_initialized = True
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
-        told = self.learning.optimizer
-        weights = self.network.parameters()
-        optimizer: torch.optim.Optimizer
-        if isinstance(told, Adam):
-            optimizer = torch.optim.Adam(weights, self.initial_lr, weight_decay=told.weight_decay)
-        else:
-            optimizer = torch.optim.SGD(
-                weights,
-                self.initial_lr,
-                momentum=told.momentum,
-                nesterov=told.nesterov,
-                weight_decay=told.weight_decay,
-            )
+        learning = self.learning
+        optimizer = learning.optimizer.build(
+            self.network, learning.learning_rate, learning.weight_decay
+        )
         return optimizer, _Schedule(self)
 
     def _build_loss(self) -> Any:
@@ -164,7 +172,7 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
     def run_training(self) -> None:
         """nnU-Net's loop, which also ends when the time is up."""
         self.on_train_start()
-        while self.current_epoch < self.num_epochs and self.share < 1:
+        while self.current_epoch < self.num_epochs and self.fraction < 1:
             self.on_epoch_start()
             self.on_train_epoch_start()
             losses = []
@@ -183,11 +191,34 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
             self.on_epoch_end()
         self.on_train_end()
 
+    def get_dataloaders(self) -> tuple[Iterator[Any], Iterator[Any]]:
+        """Endless batches of training and validation, from the epoch that is next on.
+
+        nnU-Net's own worker processes would draw without a seed.
+        """
+        with environment({"nnUNet_n_proc_DA": "0"}):
+            loaders = super().get_dataloaders()
+        training, validation = (
+            SeededBatches(each.data_loader, self.seed, kind) for kind, each in enumerate(loaders)
+        )
+        pin = self.device.type == "cuda"
+        done = self.current_epoch
+        return (
+            batches(training, done * self.num_iterations_per_epoch, self.workers, pin_memory=pin),
+            batches(
+                validation,
+                done * self.num_val_iterations_per_epoch,
+                min(1, self.workers),
+                pin_memory=pin,
+            ),
+        )
+
+    def on_train_end(self) -> None:
+        super().on_train_end()
+        self.dataloader_train = self.dataloader_val = None  # ends the worker processes
+
     def on_epoch_start(self) -> None:
-        draw = np.random.SeedSequence([self.seed, self.current_epoch]).generate_state(3)
-        random.seed(int(draw[0]))
-        np.random.seed(int(draw[1]))  # noqa: NPY002 (nnU-Net draws from NumPy's global generator)
-        torch.manual_seed(int(draw[2]))
+        set_seed(self.seed, DROPOUT, self.current_epoch)
         super().on_epoch_start()
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -264,9 +295,8 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
             "minutes": self.minutes,
         }
         path = Path(filename)
-        partial = path.with_name(f".{path.name}.partial")
-        torch.save(checkpoint, partial)
-        partial.replace(path)
+        with atomic_path(path) as temporary:
+            torch.save(checkpoint, temporary)
         if path.name == "checkpoint_latest.pth":
             self.saved = time.monotonic()
 
@@ -285,12 +315,24 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
         self.minutes_before = float(held["minutes"])
         self.started = time.monotonic()
 
-    def losses(self) -> tuple[list[float], list[float]]:
-        """Of training and validation, one an epoch."""
-        return (
-            [float(x) for x in self.logger.get_value("train_losses", None)],
-            [float(x) for x in self.logger.get_value("val_losses", None)],
-        )
+    def history(self) -> list[dict[str, float]]:
+        """The log, a row for each epoch that has ended."""
+        columns = {
+            "learning_rate": "lrs",
+            "total": "train_losses",
+            "validation_loss": "val_losses",
+            "validation_dsc": "mean_fg_dice",
+        }
+        values = {name: self.logger.get_value(own, None) for name, own in columns.items()}
+        ended = min(len(column) for column in values.values())
+        return [
+            {
+                "epoch": epoch + 1,
+                "steps": (epoch + 1) * self.num_iterations_per_epoch,
+                **{name: float(column[epoch]) for name, column in values.items()},
+            }
+            for epoch in range(ended)
+        ]
 
 
 class _Schedule:
@@ -301,28 +343,10 @@ class _Schedule:
 
     def step(self, epoch: int) -> None:
         trainer = self.trainer
-        training, validation = trainer.losses()
-        rate = trainer.learning.schedule.rate(
-            trainer.initial_lr, trainer.share, training[:epoch], validation[:epoch]
-        )
+        progress = TrainingProgress(trainer.fraction, trainer.num_epochs, trainer.history()[:epoch])
+        factor = trainer.learning.schedule.factor(progress)
         for group in trainer.optimizer.param_groups:
-            group["lr"] = rate
-
-
-def network_of(
-    configuration: Any, in_channels: int, out_channels: int, *, deep_supervision: bool
-) -> torch.nn.Module:
-    """The network a configuration describes, at its start."""
-    network: torch.nn.Module = get_network_from_plans(
-        configuration.network_arch_class_name,
-        configuration.network_arch_init_kwargs,
-        configuration.network_arch_init_kwargs_req_import,
-        in_channels,
-        out_channels,
-        allow_init=True,
-        deep_supervision=deep_supervision,
-    )
-    return network
+            group["lr"] = factor * trainer.initial_lr
 
 
 def _as_float(output: Any) -> Any:

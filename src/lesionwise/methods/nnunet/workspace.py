@@ -7,7 +7,7 @@ import importlib.util
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,16 +41,17 @@ class Workspace:
         return self.root / "results"
 
     @contextlib.contextmanager
-    def in_use(self, progress: Progress = silent, workers: int = 1) -> Iterator[Progress]:
+    def in_use(self, progress: Progress = silent) -> Iterator[Progress]:
         """nnU-Net works in these trees; what it prints goes to the log.
 
         Its environment variables are set for as long as this lasts and restored after. Yields
         ``progress``, which still prints where it did before.
 
+        nnU-Net starts no processes of its own: those that prepare batches are ours, which draw
+        from the run's seed.
+
         Args:
             progress: told of each step.
-            workers: processes that prepare batches; 0 prepares them in this one (nnU-Net's
-                planning needs at least 1, and starts none).
         """
         require_nnunet()
         self.root.mkdir(parents=True, exist_ok=True)
@@ -58,26 +59,33 @@ class Workspace:
             "nnUNet_raw": str(self.root / "raw"),
             "nnUNet_preprocessed": str(self.root / "preprocessed"),
             "nnUNet_results": str(self.results),
-            "nnUNet_n_proc_DA": str(min(workers, os.cpu_count() or 1)),
+            "nnUNet_n_proc_DA": "1",  # planning takes it for a number of threads
             "nnUNet_def_n_proc": "1",
             "nnUNet_compile": "false",
         }
         stdout = sys.stdout
-        before = {name: os.environ.get(name) for name in wanted}
-        os.environ.update(wanted)
-        try:
-            with (
-                (self.root / "nnunet.log").open("a", encoding="utf-8") as log,
-                contextlib.redirect_stdout(log),
-                quiet(),
-            ):
-                yield _printing_to(stdout, progress)
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
+        with (
+            environment(wanted),
+            (self.root / "nnunet.log").open("a", encoding="utf-8") as log,
+            contextlib.redirect_stdout(log),
+            quiet(),
+        ):
+            yield _printing_to(stdout, progress)
+
+
+@contextlib.contextmanager
+def environment(wanted: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables with other values, for as long as this lasts."""
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _printing_to(stream: Any, progress: Progress) -> Progress:

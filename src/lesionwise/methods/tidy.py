@@ -1,0 +1,84 @@
+"""What is taken out of a method's maps before a threshold makes the mask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionwise.change.features import ELLIPSOID, axis_lengths
+from lesionwise.instances.components import DEFAULT_CONNECTIVITY, connected_components
+from lesionwise.instances.filters import SIZE_ROUNDING
+from lesionwise.types import LesionMaps
+
+Tidy: TypeAlias = Callable[[LesionMaps], LesionMaps]
+"""Maps without what is not to become lesion, on the same grid."""
+
+
+@dataclass(frozen=True)
+class DropThinPatches:
+    """Set patches of the probability that are too thin or too small to 0.
+
+    A patch is a connected component of the voxels above ``patch_above``. Voxels outside patches are
+    set to 0 as well.
+
+    Attributes:
+        min_axis_vox: least length of the shortest axis, in voxels: of the ellipsoid with the
+            same second moments. A patch of exactly this length stays.
+        min_vox: least number of voxels; a patch of exactly so many stays.
+        patch_above: exclusive.
+        connectivity: 6, 18 or 26.
+
+    Source: document 002, lines 149 to 151.
+    """
+
+    min_axis_vox: float = 2.0
+    min_vox: int = 27
+    patch_above: float = 0.1
+    connectivity: int = DEFAULT_CONNECTIVITY
+
+    def __call__(self, maps: LesionMaps) -> LesionMaps:
+        labels = connected_components(maps.probability > self.patch_above, self.connectivity)
+        index = np.argwhere(labels)
+        row = labels[labels > 0].astype(np.int64) - 1
+        count = int(labels.max(initial=0))
+        axes = axis_lengths(index.astype(np.float64), row, count, ELLIPSOID)
+        size = np.bincount(row, minlength=count)
+        stays = (axes[:, 0] >= self.min_axis_vox * (1 - 1e-9)) & (size >= self.min_vox)
+        return _only(maps, labels, stays)
+
+
+@dataclass(frozen=True)
+class DropSmallPatches:
+    """Set patches of the probability that are not larger than a volume to 0.
+
+    A patch is a connected component of the voxels above ``patch_above``; with the recipe's
+    threshold there, it is a component of the mask, and the mask loses it too. Voxels outside
+    patches are set to 0 as well.
+
+    Attributes:
+        volume_mm3: a patch of this volume or less goes; within a relative 1e-5 it counts as
+            equal, since headers round spacing.
+        patch_above: exclusive.
+        connectivity: 6, 18 or 26.
+
+    Source: document 002, lines 255 to 257.
+    """
+
+    volume_mm3: float
+    patch_above: float = 0.5
+    connectivity: int = DEFAULT_CONNECTIVITY
+
+    def __call__(self, maps: LesionMaps) -> LesionMaps:
+        labels = connected_components(maps.probability > self.patch_above, self.connectivity)
+        volumes_mm3 = np.bincount(labels.ravel())[1:] * maps.grid.voxel_volume_mm3
+        return _only(maps, labels, volumes_mm3 > self.volume_mm3 * (1 + SIZE_ROUNDING))
+
+
+def _only(maps: LesionMaps, labels: NDArray[np.int32], stays: NDArray[np.bool_]) -> LesionMaps:
+    """The maps with a probability of 0 outside the labels 1 … n that stay."""
+    inside = np.concatenate([[False], stays])[labels]
+    return replace(maps, probability=np.where(inside, maps.probability, np.float32(0)))

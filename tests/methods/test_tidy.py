@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+
+from lesionwise.methods.tidy import DropSmallPatches, DropThinPatches
+from lesionwise.types import Grid, LesionMaps
+
+
+def maps(probability, spacing_mm=(1.0, 1.0, 1.0)):
+    return LesionMaps(probability, Grid(probability.shape, np.diag([*spacing_mm, 1.0])))
+
+
+def block(*shape, height=0.6):
+    array = np.zeros((12, 12, 40), dtype=np.float32)
+    array[tuple(slice(2, 2 + n) for n in shape)] = height
+    return array
+
+
+@pytest.mark.parametrize(
+    ("shape", "kept"),
+    [
+        ((3, 3, 3), True),  # 27 voxels, axis 2√5 · √(8/12) = 3.65
+        ((2, 3, 5), True),  # 30 voxels, axis 2√5 · √(3/12) = 2.24
+        ((2, 3, 4), False),  # 24 voxels
+        ((1, 3, 20), False),  # 60 voxels, but flat
+    ],
+)
+def test_thin_and_small_patches_are_dropped(shape, kept):
+    probability = block(*shape)
+    tidied = DropThinPatches()(maps(probability))
+    np.testing.assert_array_equal(tidied.probability, probability * kept)
+
+
+@pytest.mark.parametrize("step", [DropThinPatches(), DropSmallPatches(4.0)])
+def test_an_empty_map_stays_empty(step):
+    assert not step(maps(np.zeros((3, 3, 3), np.float32))).probability.any()
+
+
+@pytest.mark.parametrize("step", [DropThinPatches(), DropSmallPatches(4.0, patch_above=0.1)])
+def test_below_a_patch_is_nothing(step):
+    probability = block(3, 3, 3)
+    probability[10, 10, 30] = 0.05
+    assert step(maps(probability)).probability[10, 10, 30] == 0
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "voxels", "kept"),
+    [
+        ((1.0, 1.0, 1.0), 4, False),  # exactly 4 mm³
+        ((1.0, 1.0, 1.0), 5, True),
+        ((1.0, 0.5, 0.5), 16, False),
+        ((1.0, 0.5, 0.5), 17, True),
+        ((1.0, 1.0, 3.0), 2, True),
+    ],
+)
+def test_patches_larger_than_the_volume_stay(spacing_mm, voxels, kept):
+    probability = block(1, 1, voxels)
+    tidied = DropSmallPatches(4.0)(maps(probability, spacing_mm)).probability
+    np.testing.assert_array_equal(tidied, probability * kept)
+
+
+def test_a_patch_is_what_exceeds_the_threshold():
+    low, high = block(1, 1, 9, height=0.2), block(1, 1, 9, height=0.21)
+    step = DropSmallPatches(4.0, patch_above=0.2)
+    assert not step(maps(low)).probability.any()
+    np.testing.assert_array_equal(step(maps(high)).probability, high)
+
+
+def test_corners_join_a_patch_of_26_neighbors():
+    probability = np.zeros((4, 4, 4), np.float32)
+    probability[[0, 1, 2], [0, 1, 2], [0, 1, 2]] = probability[0, 0, 1] = probability[0, 0, 2] = 1
+    assert DropSmallPatches(4.0, connectivity=26)(maps(probability)).probability.sum() == 5
+    assert not DropSmallPatches(4.0, connectivity=6)(maps(probability)).probability.any()
+
+
+def test_other_maps_and_the_grid_stay():
+    heatmap = np.ones((12, 12, 40), np.float32)
+    grid = Grid(heatmap.shape, np.eye(4))
+    tidied = DropSmallPatches(4.0)(LesionMaps(block(1, 1, 1), grid, heatmap))
+    assert tidied.grid is grid
+    assert tidied.center_heatmap is heatmap
