@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from lesionwise.simulate.anatomy import SHAPE, Anatomy, head_grid
 from lesionwise.simulate.fields import Float, smooth_field
 from lesionwise.simulate.lesions import Painted
-from lesionwise.simulate.shells import AIR, BONE, DIPLOE, EYE, FAT, FLUID, MUSCLE, SKIN
+from lesionwise.simulate.shells import AIR, BONE, CORD, DIPLOE, EYE, FAT, FLUID, MUSCLE, SKIN
 from lesionwise.types import BoolArray, Grid
 
 Style = Literal["realistic", "randomized"]
@@ -122,10 +122,10 @@ def draw_contrast(rng: np.random.Generator, style: Style) -> Contrast:
 def _shells(
     *, diploe: float, fat: float, muscle: float, skin: float, rng: np.random.Generator
 ) -> tuple[float, ...]:
-    signal = [0.0] * 8
+    signal = [0.0] * 9
     signal[AIR], signal[FLUID], signal[BONE] = 0.0, rng.uniform(0.1, 0.3), rng.uniform(0.03, 0.12)
     signal[DIPLOE], signal[FAT], signal[MUSCLE] = diploe, fat, muscle
-    signal[SKIN], signal[EYE] = skin, rng.uniform(0.08, 0.3)
+    signal[SKIN], signal[EYE], signal[CORD] = skin, rng.uniform(0.08, 0.3), 1.0
     return tuple(signal)
 
 
