@@ -113,9 +113,7 @@ def make_real(real: Path, thick: Path, out: Path) -> None:
                     continue
                 if kind == "FLAIR":
                     name = f"sub-{subject}_ses-{session}_FLAIR.nii.gz"
-                    scan = read_volume(
-                        real / f"sub-{subject}" / f"ses-{session}" / "anat" / name
-                    )
+                    scan = read_volume(real / f"sub-{subject}" / f"ses-{session}" / "anat" / name)
                     to_raw = itk_matrix(next(anat.glob("*_from-FLAIR_to-common_*xfm.txt")))
                     stored(path, scan, brain, np.linalg.inv(to_raw))
                 else:
@@ -158,7 +156,7 @@ def make_simulated(out: Path, first: int = 0, step: int = 1) -> None:
 
 
 VIEWS = (((80, 96, 80), WORKING_MM), ((64, 80, 64), 3.0))
-"""Shape and voxel size of training views: what inference sees, and a coarser one at half the cost."""
+"""Shape and voxel size of training views: what inference sees, and a coarser one for less."""
 COARSE_SHARE, FINE_FROM = 0.6, 0.85
 """How many views are coarse, until this part of the training is done; then none."""
 SHARES = {"source": 0.4, "silver": 0.22, "simulated": 0.38}

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.resources
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from lesionwise.inference.devices import supports_bfloat16
+from lesionwise.inference.openvino import OpenVinoNetwork, has_openvino
+from lesionwise.inference.weights import read_weights
+from lesionwise.networks.unet import UNet
 from lesionwise.preprocess.geometry import resample_to, respaced
+from lesionwise.preprocess.visits import once
 from lesionwise.types import Grid, Volume
 
 WORKING_MM = 2.5
@@ -15,6 +24,7 @@ FEATURES = (8, 16, 32, 64, 64)
 """Channels of the U-Net per level."""
 MULTIPLE = 16
 """Sides of its input are multiples of this."""
+WEIGHTS = "brain.safetensors"
 LARGEST_MM = 480.0
 """A field of view is cut to this extent, about its middle: no head is longer."""
 Floats = NDArray[np.float32]
@@ -33,6 +43,42 @@ def brain_probability(scan: Volume, network: Network) -> Volume:
     logits = np.clip(network(head.array), -30, 30)
     probability = Volume((1 / (1 + np.exp(-logits))).astype(np.float32), head.grid)
     return resample_to(probability, scan.grid, order=1, antialias=False)
+
+
+@once
+def shipped_network() -> Network:
+    """The network whose weights come with the package, read once.
+
+    Raises:
+        InputError: If the file is missing or damaged.
+    """
+    return read_network(Path(str(importlib.resources.files("lesionwise") / "models" / WEIGHTS)))
+
+
+def read_network(weights: Path) -> Network:
+    """A network from its weights, for the CPU.
+
+    In bfloat16 where the processor has it, by OpenVINO where that is installed and bfloat16 is
+    not, else in float32: a head takes about a second in any of them.
+
+    Raises:
+        InputError: If the file is missing, or holds weights of another network.
+    """
+    unet = UNet(1, 1, FEATURES, "instance")
+    read_weights(unet, weights)
+    unet.eval()
+    low = supports_bfloat16(torch.device("cpu"))
+    compute: Any = unet
+    if not low and has_openvino():
+        compute = OpenVinoNetwork(unet, use_bf16=False)
+
+    def network(head: Floats) -> Floats:
+        given = torch.from_numpy(np.ascontiguousarray(head, dtype=np.float32))[None, None]
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=low):
+            logits: Floats = compute(given)[0, 0].float().numpy()
+        return logits
+
+    return network
 
 
 def working_head(scan: Volume) -> Volume:

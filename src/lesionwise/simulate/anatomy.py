@@ -21,7 +21,7 @@ from lesionwise.preprocess.geometry import resample_to
 from lesionwise.preprocess.location import below_tentorium
 from lesionwise.preprocess.template import template_maps
 from lesionwise.simulate.fields import Float, smooth_field
-from lesionwise.simulate.shells import ShellSettings, make_shells
+from lesionwise.simulate.shells import USUAL_SHELLS, ShellSettings, make_shells
 from lesionwise.types import BoolArray, Grid, Volume
 
 SHAPE = (193, 229, 207)
@@ -98,7 +98,7 @@ class HeadSettings:
     fold_mm: float = 0.6
     cortex_mm: tuple[float, float] = (2.0, 2.8)
     ventricle_growth_mm: tuple[float, float] = (0.0, 3.2)
-    shells: ShellSettings = ShellSettings()
+    shells: ShellSettings = USUAL_SHELLS
 
 
 @lru_cache(maxsize=1)

@@ -38,6 +38,7 @@ class ShellSettings:
     temporal_muscle_mm: tuple[float, float] = (0.0, 0.0)
 
 
+USUAL_SHELLS = ShellSettings()
 CLINICAL_SHELLS = ShellSettings((3.5, 10.0), (1.5, 9.0), (2.0, 16.0))
 """The spread that clinics see: thick marrow, thick scalp, thick temporal muscles."""
 
@@ -46,7 +47,7 @@ def make_shells(
     rng: np.random.Generator,
     brain_mm: Float,
     where_mm: Float,
-    settings: ShellSettings | None = None,
+    settings: ShellSettings = USUAL_SHELLS,
 ) -> NDArray[np.uint8]:
     """The class of every voxel outside the brain.
 
@@ -59,7 +60,6 @@ def make_shells(
     Returns:
         (I, J, K) uint8, ``AIR`` … ``CORD``; ``FLUID`` inside the brain too.
     """
-    settings = settings or ShellSettings()
     shape = brain_mm.shape
     vary = smooth_field(rng, shape, 45, fields=4)
     texture = smooth_field(rng, shape, 6)
@@ -73,7 +73,9 @@ def make_shells(
     below = (slice(None), slice(None), slice(0, int(low.max()) + 1 if len(low) else 0))
     out = np.full(shape, MUSCLE, dtype=np.uint8)
     out[texture + 0.5 * vary[2] > 0.9] = FAT
-    muscle = np.float32(rng.uniform(*settings.temporal_muscle_mm)) * _beside_temples(where_mm)
+    muscle = np.float32(rng.spawn(1)[0].uniform(*settings.temporal_muscle_mm)) * _beside_temples(
+        where_mm
+    )
     outline = brain_mm - (gap + skull + fat + SKIN_MM + muscle)
     if len(low):
         _face_and_neck(out[below], outline[below], where_mm[:, *below], texture[below])
