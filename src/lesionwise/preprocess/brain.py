@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import cc3d
 import edt
@@ -28,6 +28,8 @@ WEAKEST_AGREEMENT = -0.15
 """Negative mutual information with the template; heads reach -0.28 and below, noise -0.09."""
 CLEAR_AGREEMENT = -0.25
 """At which the template is believed where the network finds hardly any brain."""
+LEAST_BACKGROUND = 0.2
+"""Share of a scan's voxels that hold the value of its first one where that is background."""
 LARGEST_STRIPPED = 1.35
 """Volume of a scan without skull over that of the brain found in it."""
 SMALLEST_LITERS, DOUBTED_LITERS = 0.1, 0.5
@@ -197,12 +199,25 @@ def stripped_region(scan: Volume, brain_liters: float) -> BoolArray | None:
     background), and that what is left is about as large as ``brain_liters``, the brain that
     was found in it: scalp and skull make a head half as large again, a slab of one too.
     """
-    background = scan.array[0, 0, 0]
-    if (scan.array == background).mean() < 0.2:
+    if not _has_background(scan.array):
         return None
-    region = largest_filled(scan.array != background)
+    region = largest_filled(not_background(scan.array))
     liters = region.sum() * scan.grid.voxel_volume_mm3 * 1e-6
     return region if liters <= LARGEST_STRIPPED * brain_liters else None
+
+
+def not_background(array: NDArray[Any]) -> BoolArray:
+    """Where a scan without skull shows something, bool.
+
+    The background is the value of the first voxel where at least a fifth of the voxels hold it, as
+    in a scan that was z-scored with its background; else it is 0.
+    """
+    background = array[0, 0, 0] if _has_background(array) else 0
+    return np.asarray(array != background)
+
+
+def _has_background(array: NDArray[Any]) -> bool:
+    return bool((array == array[0, 0, 0]).mean() >= LEAST_BACKGROUND)
 
 
 def largest_filled(mask: BoolArray) -> BoolArray:

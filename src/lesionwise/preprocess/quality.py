@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from lesionwise.preprocess.brain_border import brain_border
+from lesionwise.preprocess.brain_pose import brain_pose
 from lesionwise.preprocess.geometry import resample_to
 from lesionwise.preprocess.slice_motion import slice_shift_mm
 from lesionwise.types import BoolArray, FloatArray, Visit, Volume
@@ -31,6 +32,10 @@ FAT, TOO_FAT = 0.03, 0.08
 SKULL, TOO_SKULL = 0.04, 0.1
 DARK_RIM, TOO_DARK_RIM = 0.16, 0.25
 """Of ``BrainBorder``, in FLAIR; measured in docs/quality.md."""
+ON_ITS_SIDE, BACKWARD_MM = 0.03, 8.0
+"""By how much a brain is more symmetric along another axis, and its cerebellum lies in front."""
+NOT_UPRIGHT = -3.0
+"""Of ``BrainPose.upright``: 5 and more in the masks at hand, the negative of that upside down."""
 FLAT = 0.08
 BRIGHT_TAIL = 0.5
 """Above the median, share of the range: 0.26 to 0.36 in FLAIR, 0.64 to 0.73 in T2w."""
@@ -95,6 +100,7 @@ def scan_quality(scan: Volume, brain: Volume | None, *, flair: bool = True) -> Q
         if not inside.any():
             return Quality("poor", ("the brain mask is empty",), measures)
         _judge_border(scan, Volume(inside, scan.grid), flair, measures, faults)
+        _judge_pose(Volume(inside, scan.grid), measures, faults)
         _judge_brain(values, inside, scan.grid.spacing_mm, flair, measures, faults)
     return graded(faults, measures)
 
@@ -129,6 +135,25 @@ def _judge_border(
         measures[name] = value
         if value > limits[0]:
             faults.append((value > limits[1], what))
+
+
+def _judge_pose(brain: Volume, measures: dict[str, float], faults: list[tuple[bool, str]]) -> None:
+    """Whether the head lies as its header says; not asked of a brain that is cut or too small."""
+    milliliters = float(brain.array.sum()) * brain.grid.voxel_volume_mm3 / 1000
+    pose = brain_pose(brain)
+    whole = milliliters >= USUAL_ML[0] and cut_share(brain.array) <= TOO_CUT_SHARE
+    if pose is None or not whole:
+        return
+    i, j, k = pose.symmetry
+    measures["side_symmetry"] = i - max(j, k)
+    measures["cerebellum_behind_mm"] = pose.backward_mm
+    measures["upright"] = pose.upright
+    if i < max(j, k) - ON_ITS_SIDE:
+        faults.append((True, "by its header the head lies on its side or looks sideways"))
+    elif pose.backward_mm < -BACKWARD_MM:
+        faults.append((True, "by its header the head is upside down or looks backward"))
+    elif pose.upright < NOT_UPRIGHT:
+        faults.append((True, "by its header the head is upside down"))
 
 
 def _judge_brain(

@@ -25,7 +25,13 @@ from lesionwise.report.folder import write_comparison_page
 from lesionwise.report.page import QualityNote
 from lesionwise.run.find import FindOptions, Found, find_lesions
 from lesionwise.run.follow import Seen, follow
-from lesionwise.run.gate import change_notes, check_one_patient, check_order, scan_note
+from lesionwise.run.gate import (
+    change_notes,
+    check_one_patient,
+    check_order,
+    named_as_typed,
+    scan_note,
+)
 from lesionwise.run.pairs import ScanPair, predict_pair
 from lesionwise.run.predict import LoadedModel, load_model
 from lesionwise.run.segment import open_scan, read_scan, settings_of, write_dicom, write_found
@@ -130,7 +136,8 @@ def compare(
 
         told("read")
         study = read_scan(scan.path, scan.subject, scan.session, loaded.recipe.scans[0])
-        found.append(find_lesions(study, loaded, options, told))
+        with named_as_typed(scan, loaded.recipe.scans[0]):
+            found.append(find_lesions(study, loaded, options, told))
     to_common: list[Matrix] = [np.eye(4)]
     first = _image(found[0])
     for done, visit in enumerate(found[1:], start=1):

@@ -35,7 +35,7 @@ from lesionwise.io.space import on_grid
 from lesionwise.report.folder import write_scan_page
 from lesionwise.report.page import QualityNote
 from lesionwise.run.find import FindOptions, Found, find_lesions
-from lesionwise.run.gate import scan_note
+from lesionwise.run.gate import named_as_typed, scan_note
 from lesionwise.run.locations import add_locations
 from lesionwise.run.pages import page_of, versions, write_index
 from lesionwise.run.predict import LoadedModel, load_model
@@ -233,7 +233,8 @@ def _one(
     study = read_scan(scan.path, scan.subject, scan.session, model.recipe.scans[0])
     if brain_mask is not None:
         study = _with_brain(study, brain_mask, model.recipe.scans[0])
-    found = find_lesions(study, model, options, told)
+    with named_as_typed(scan, model.recipe.scans[0]):
+        found = find_lesions(study, model, options, told)
     told("quality")
     note = scan_note(scan, found.visit, found.brain, model.recipe.scans[0])
     told("write")
