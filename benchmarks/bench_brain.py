@@ -70,10 +70,9 @@ def cases(data: Path, thick: Path) -> Iterator[tuple[str, str, Path, BoolArray]]
 
 def fold_without(runs: Path, subject: str) -> Path:
     """The weights of the first fold that never saw a subject."""
-    for run in sorted(runs.glob("fold-*")):
-        described = json.loads((run / "run.json").read_text())
-        if subject not in described["Subjects"]:
-            return run / "brain.safetensors"
+    for described in sorted(runs.glob("fold-*/run.json")):
+        if subject not in json.loads(described.read_text())["Subjects"]:
+            return described.with_name("brain.safetensors")
     sys.exit(f"{runs}: no fold was trained without {subject}")
 
 

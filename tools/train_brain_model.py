@@ -31,8 +31,13 @@ from scipy import ndimage
 from torch.nn import functional
 
 from lesionwise.io.nifti import read_mask, read_volume
-from lesionwise.networks.unet import UNet
-from lesionwise.preprocess.brain_network import FEATURES, WORKING_MM, normalized, world_grid
+from lesionwise.preprocess.brain_network import (
+    FEATURES,
+    WORKING_MM,
+    brain_unet,
+    normalized,
+    world_grid,
+)
 from lesionwise.preprocess.geometry import resample_to, respaced
 from lesionwise.simulate.anatomy import HeadSettings, compose, make_head
 from lesionwise.simulate.fields import smooth_field
@@ -382,7 +387,7 @@ def train(cases: Sequence[Case], run: Run) -> None:
     torch.set_num_threads(1)
     run.folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(SEED)
-    network = UNet(1, 1, FEATURES, "instance")
+    network = brain_unet()
     averaged = {name: value.clone() for name, value in network.state_dict().items()}
     optimizer = torch.optim.AdamW(network.parameters(), lr=run.learning_rate, weight_decay=1e-2)
     step, elapsed, losses = 0, 0.0, []

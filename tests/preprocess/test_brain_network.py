@@ -10,10 +10,10 @@ from scipy.spatial.transform import Rotation
 
 from lesionwise.networks.unet import UNet
 from lesionwise.preprocess.brain_network import (
-    FEATURES,
     MULTIPLE,
     WORKING_MM,
     brain_probability,
+    brain_unet,
     normalized,
     read_network,
     working_head,
@@ -91,7 +91,7 @@ def test_what_the_network_says_comes_back_to_where_it_was_seen():
 
 def test_weights_are_read_and_a_head_gives_logits_of_its_shape(tmp_path):
     torch.manual_seed(0)
-    save_file(UNet(1, 1, FEATURES, "instance").state_dict(), tmp_path / "brain.safetensors")
+    save_file(brain_unet().state_dict(), tmp_path / "brain.safetensors")
     network = read_network(tmp_path / "brain.safetensors")
     logits = network(np.random.default_rng(0).random((32, 16, 16), dtype=np.float32))
     assert logits.shape == (32, 16, 16)

@@ -45,6 +45,11 @@ def brain_probability(scan: Volume, network: Network) -> Volume:
     return resample_to(probability, scan.grid, order=1, antialias=False)
 
 
+def brain_unet() -> UNet:
+    """The network without its weights: one scan in, one logit out."""
+    return UNet(1, 1, FEATURES, "instance", widening="first")
+
+
 @once
 def shipped_network() -> Network:
     """The network whose weights come with the package, read once.
@@ -64,7 +69,7 @@ def read_network(weights: Path) -> Network:
     Raises:
         InputError: If the file is missing, or holds weights of another network.
     """
-    unet = UNet(1, 1, FEATURES, "instance")
+    unet = brain_unet()
     read_weights(unet, weights)
     unet.eval()
     low = supports_bfloat16(torch.device("cpu"))
