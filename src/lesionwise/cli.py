@@ -413,8 +413,8 @@ def simulate(
     visits: Annotated[int, typer.Option(help="Visits of each.", min=1)] = 2,
     seed: Seed = 0,
     style: Annotated[
-        Literal["realistic", "randomized"],
-        typer.Option(help="Contrasts like FLAIR, or far from it."),
+        Literal["realistic", "randomized", "clinical"],
+        typer.Option(help="Like FLAIR; far from it; or thick slices with bright fat."),
     ] = "realistic",
     skull: Annotated[bool, typer.Option(help="Off leaves nothing outside the brain.")] = True,
     registered: Annotated[

@@ -112,8 +112,6 @@ class JointRescale:
 
     Raises InputError for one visit only, for visits on different grids, brains that do not
     overlap, and constant scans.
-
-    The follow-up is scaled and not the baseline, since it is the one that registration resamples.
     """
 
     within: PairWithin = "brain"

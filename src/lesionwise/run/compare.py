@@ -44,6 +44,7 @@ from lesionwise.run.gate import (
     change_notes,
     check_one_patient,
     check_order,
+    named_as_typed,
     scan_note,
 )
 from lesionwise.run.pairs import ScanPair, predict_pair
@@ -171,7 +172,8 @@ def compare(
 
         told("read")
         study = read_scan(scan.path, scan.subject, scan.session, loaded.recipe.scans[0])
-        found.append(find_lesions(study, loaded, options, told))
+        with named_as_typed(scan, loaded.recipe.scans[0]):
+            found.append(find_lesions(study, loaded, options, told))
     to_common: list[Matrix] = [np.eye(4)]
     alignments: list[Alignment] = []
     first = _image(found[0])

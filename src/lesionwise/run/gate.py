@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -42,6 +44,23 @@ SAME_WITHIN = 0.1
 
 _SCANNER = ("Manufacturer", "ManufacturersModelName", "MagneticFieldStrength")
 _TIMES = ("EchoTime", "InversionTime", "RepetitionTime")
+
+
+@contextmanager
+def named_as_typed(scan: FoundScan, name: str) -> Iterator[None]:
+    """Faults within the block carry the path that the user gave.
+
+    Steps of preprocessing know a scan as ``subject session name``; a fault that begins so begins
+    with the scan's path instead, and any other stays as it is.
+    """
+    label = " ".join(part for part in (scan.subject, scan.session, name) if part)
+    try:
+        yield
+    except InputError as fault:
+        text = str(fault)
+        if not text.startswith(f"{label}: "):
+            raise
+        raise type(fault)(f"{scan.path}{text[len(label) :]}") from fault
 
 
 def scan_note(scan: FoundScan, visit: Visit, brain: Volume | None, name: str) -> QualityNote:

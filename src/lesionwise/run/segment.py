@@ -30,7 +30,7 @@ from lesionwise.results.names import TRUTH, ScanFiles, beside, scan_title
 from lesionwise.results.quality import QualityNote
 from lesionwise.results.scan import LesionSet, ScanRecord, ScanResult, damaged
 from lesionwise.run.find import FindOptions, Found, find_lesions
-from lesionwise.run.gate import scan_note
+from lesionwise.run.gate import named_as_typed, scan_note
 from lesionwise.run.locations import add_locations
 from lesionwise.run.predict import LoadedModel, load_model
 from lesionwise.types import InputError, Instances, Progress, Study, Visit, Volume, silent
@@ -250,7 +250,8 @@ def _one(
     study = read_scan(opened.path, scan.subject, scan.session, channel)
     if brain_mask is not None:
         study = _with_brain(study, brain_mask, channel)
-    found = find_lesions(study, model, options, on_progress)
+    with named_as_typed(opened, channel):
+        found = find_lesions(study, model, options, on_progress)
     on_progress("quality")
     note = scan_note(opened, found.visit, found.brain, channel)
     on_progress("write")
