@@ -86,3 +86,32 @@ def test_the_threshold_makes_the_mask():
     cc = FindOptions(instances="cc")
     assert not find_lesions(study(), model, cc).mask.array.any()
     assert find_lesions(study(), model, replace(cc, threshold=0.3)).mask.array.any()
+
+
+def test_the_union_of_two_brains_bounds_the_mask_where_the_recipe_masks_by_it():
+    # 002:1588-1589 and 002:1858-1860: both scans are masked by the union of their brains
+    from lesionwise.preprocess.brain_masks import MaskToBrain, SharedBrain
+    from lesionwise.run.predict import LoadedModel
+    from lesionwise.run.recipes import find_recipe
+
+    grid = Grid((12, 12, 12), np.eye(4))
+
+    def brain(last):
+        array = np.zeros(grid.shape, dtype=bool)
+        array[2:last, 2:10, 2:10] = True
+        return Volume(array, grid)
+
+    def extract(pair):
+        first, second = pair.visits
+        visits = (replace(first, brain=brain(11)), replace(second, brain=brain(8)))
+        return replace(pair, visits=visits)
+
+    def everything(prepared):
+        union = prepared.followup.brain
+        return LesionMaps(union.array.astype(np.float32), union.grid)
+
+    scan = Volume(np.random.default_rng(0).normal(100, 1, grid.shape).astype(np.float32), grid)
+    pair = Study("x", (Visit({"flair": scan}, session="1"), Visit({"flair": scan}, session="2")))
+    recipe = replace(find_recipe("iqda"), preprocess=(extract, SharedBrain("union"), MaskToBrain()))
+    found = find_lesions(pair, LoadedModel(recipe, everything, "test", "", {}))
+    assert int(found.mask.array.sum()) == 9 * 64

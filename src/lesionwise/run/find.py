@@ -124,7 +124,8 @@ def find_lesions(
 
     The recipe's steps prepare the study, its method predicts maps on the prepared grid, and the
     probability returns to the grid that ``recipe.output`` names, a visit's own or the prepared
-    one, as that says, and is set to 0 outside the brain; the threshold makes the mask. ``cc``
+    one, as that says, and is set to 0 outside the brain, as the recipe's steps leave it (the union
+    of two visits' brains where they make one); the threshold makes the mask. ``cc``
     labels that mask. ``offsets`` and ``acls`` work on the prepared grid, where the maps were made,
     and their labels are carried onto the mask: so every mask voxel belongs to one lesion before
     the size filters act. Where steps moved the visit, results find the way back.
@@ -152,11 +153,12 @@ def find_lesions(
         name = type(step).__name__
         stage = STAGES.get(name, name)
         told(stage)
+        before = prepared.visits[which].brain
         with watch.stage(stage):
             prepared = step(prepared)
         visit = prepared.visits[which]
         stages.add(step, visit)
-        if brain_native is None and visit.brain is not None:
+        if visit.brain is not None and (brain_native is None or _redrawn(before, visit.brain)):
             brain_native = _on_scan_grid(_seen_as_read(visit.brain, visit.as_read), reference)
     told("network")
     with watch.stage("network"):
@@ -198,6 +200,13 @@ def find_lesions(
         prepared_maps=maps,
         stages=stages.all(),
     )
+
+
+def _redrawn(before: Volume | None, after: Volume) -> bool:
+    """True where a step gave a visit another brain and did not move it."""
+    if before is None or not before.grid.matches(after.grid):
+        return False
+    return not np.array_equal(before.array, after.array)
 
 
 def _stripped(visit: Visit, scan: str) -> Visit:
