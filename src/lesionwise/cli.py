@@ -267,6 +267,13 @@ def segment(
     model: Model = "conflunet",
     trust_recipe: TrustRecipe = False,
     instances: Instances = None,
+    scan: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scan",
+            help="NAME=FILE: a further scan that the model takes, such as t1w=T1.nii.gz (several).",
+        ),
+    ] = None,
     brain_mask: Annotated[
         Path | None, typer.Option(help="A brain mask on the scan's grid (one scan only).")
     ] = None,
@@ -312,6 +319,7 @@ def segment(
             scans,
             output,
             pattern=pattern,
+            further=_named_files(scan or ()),
             model=_loaded(model, device, trust_recipe),
             options=options,
             brain_mask=brain_mask,
@@ -959,6 +967,19 @@ def recipes(
 def _listed(names: str) -> tuple[str, ...]:
     """What stands between commas."""
     return tuple(name.strip() for name in names.split(",") if name.strip())
+
+
+def _named_files(texts: Sequence[str]) -> dict[str, Path]:
+    """``--scan NAME=FILE`` texts by name."""
+    from lesionwise.types import InputError
+
+    found: dict[str, Path] = {}
+    for text in texts:
+        name, sign, path = text.partition("=")
+        if not sign or not name or not path:
+            raise InputError(f"--scan {text}: write it as NAME=FILE")
+        found[name.strip().lower()] = Path(path)
+    return found
 
 
 def _data_sets(texts: Sequence[str]) -> dict[str, str]:

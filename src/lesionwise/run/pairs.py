@@ -20,6 +20,7 @@ from lesionwise.results.folder import REMEDY, check_output, claim, is_ours, sour
 from lesionwise.results.names import COMPARISON, PairFiles, finished_pairs, pair_page, scan_name
 from lesionwise.results.pair import PairRecord, PairResult
 from lesionwise.results.scan import LesionSet, damaged
+from lesionwise.run.contrasts import further_scans
 from lesionwise.run.find import FindOptions, Found, find_lesions
 from lesionwise.run.gate import check_order
 from lesionwise.run.locations import add_locations
@@ -243,10 +244,20 @@ def _check_inputs(
 
 
 def read_pair(pair: ScanPair, model: LoadedModel) -> Study:
-    """The study of a pair, with the one scan per visit that the model takes."""
-    name = model.recipe.scans[0]
+    """The study of a pair, with the scans per visit that the model takes: the first one's file is
+    named, the others lie beside it with their contrast in their names."""
+    wanted = model.recipe.scans
     visits = tuple(
-        Visit({name: read_volume(scan.path)}, session=scan.session)
+        Visit(
+            {
+                wanted[0]: read_volume(scan.path),
+                **{
+                    name: read_volume(path)
+                    for name, path in further_scans(scan.path, wanted).items()
+                },
+            },
+            session=scan.session,
+        )
         for scan in (pair.baseline, pair.followup)
     )
     return Study(pair.followup.subject, visits)

@@ -29,6 +29,7 @@ from lesionwise.results.folder import (
 from lesionwise.results.names import TRUTH, ScanFiles, beside, scan_title
 from lesionwise.results.quality import QualityNote
 from lesionwise.results.scan import LesionSet, ScanRecord, ScanResult, damaged
+from lesionwise.run.contrasts import NONE, further_scans, with_scans
 from lesionwise.run.find import FindOptions, Found, find_lesions
 from lesionwise.run.gate import named_as_typed, scan_note
 from lesionwise.run.locations import add_locations
@@ -73,6 +74,7 @@ def segment(
     overwrite: bool = False,
     series: str | None = None,
     dicom_seg: bool | None = None,
+    further: Mapping[str, Path] = NONE,
     progress: Progress = silent,
 ) -> Segmented:
     """Find and separate the lesions of FLAIR scans and write them as BIDS derivatives.
@@ -96,6 +98,8 @@ def segment(
         overwrite: do scans again that are done.
         series: part of the description of the DICOM series that is meant.
         dicom_seg: write DICOM segmentations; None writes them where the scan came from DICOM.
+        further: files of the other scans that a model of several takes, by name (``t1w``), for a
+            single scan; otherwise they are the files beside it with that contrast in their name.
 
     Raises:
         InputError: If the folder is not one for results (``results.folder.check_output``), was
@@ -103,6 +107,8 @@ def segment(
             single scan; among several scans the error is listed and the others go on.
     """
     found = find_scans(scans, pattern=pattern)
+    if further and len(found) > 1:
+        raise InputError(f"--scan goes with one scan, but {len(found)} are given")
     if brain_mask is not None and len(found) > 1:
         raise InputError(
             f"{brain_mask}: a brain mask goes with one scan, but {len(found)} are given"
@@ -125,7 +131,16 @@ def segment(
 
         try:
             record = _one(
-                scan, output, loaded, options, brain_mask, overwrite, series, dicom_seg, on_progress
+                scan,
+                output,
+                loaded,
+                options,
+                brain_mask,
+                overwrite,
+                series,
+                dicom_seg,
+                further,
+                on_progress,
             )
         except InputError as error:
             failures[str(scan.path)] = str(error)
@@ -229,6 +244,7 @@ def _one(
     overwrite: bool,
     description: str | None,
     dicom_seg: bool | None,
+    further: Mapping[str, Path],
     on_progress: Callable[[str], None],
 ) -> ScanRecord:
     """The record of one scan, whose results are written unless they are there already."""
@@ -239,6 +255,9 @@ def _one(
     series = None if dicom_seg is False else origin
     settings = settings_of(opened.path, model, options, brain_mask)
     settings["dicom_seg"] = series is not None
+    others = further_scans(opened.path, model.recipe.scans, further)
+    if others:
+        settings["further_scans"] = {name: sha256(path) for name, path in others.items()}
     check_input(files, source, settings["scan"])
     before = None if overwrite else _whole(files, settings)
     if before is not None:
@@ -248,6 +267,7 @@ def _one(
     on_progress("read")
     channel = model.recipe.scans[0]
     study = read_scan(opened.path, scan.subject, scan.session, channel)
+    study = with_scans(study, others)
     if brain_mask is not None:
         study = _with_brain(study, brain_mask, channel)
     with named_as_typed(opened, channel):
