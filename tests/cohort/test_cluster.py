@@ -1,6 +1,8 @@
 """Where subjects are computed."""
 
 import sys
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
@@ -81,3 +83,18 @@ def test_workers_fit_cores_memory_and_subjects(monkeypatch, cores, free_gib, sub
     if expected is None:
         expected = int(free_gib / cluster.MEMORY_GIB)
     assert default_workers(subjects) == expected
+
+
+@pytest.mark.parametrize("dashboard", [False, True])
+def test_workers_of_this_machine_listen_here_alone_and_show_pages_only_when_asked(dashboard):
+    pytest.importorskip("distributed")
+    with dask_client(Workers(1, 1, dashboard=dashboard), 1) as (client, _):
+        about = client.scheduler_info()
+        addresses = [about["address"], *about["workers"]]
+        assert {address.split("://")[1].split(":")[0] for address in addresses} == {"127.0.0.1"}
+        page = f"http://127.0.0.1:{about['services']['dashboard']}/health"
+        if dashboard:
+            assert urlopen(page, timeout=60).status == 200
+        else:
+            with pytest.raises(HTTPError, match="404"):
+                urlopen(page, timeout=60)

@@ -25,7 +25,9 @@ def quick(monkeypatch):
         monkeypatch.setattr(each, "find_lesions", find_bright)
         monkeypatch.setattr(each, "scan_note", lambda *a: QualityNote("flair", "good"))
     monkeypatch.setattr(module, "rigid", lambda *a, **k: np.eye(4))
-    monkeypatch.setattr(module, "change_notes", lambda *a: ())
+    monkeypatch.setattr(module, "alignment_of", lambda *a, **k: None)
+    for notes in ("alignment_notes", "change_notes"):
+        monkeypatch.setattr(module, notes, lambda *a: ())
     monkeypatch.setattr(segment_module, "add_locations", lambda f, tables, known: (f, tables))
     monkeypatch.setattr(module, "write_comparison_page", lambda output: output / "index.html")
 

@@ -109,6 +109,9 @@ def dask_client(workers: Workers, subjects: int) -> Iterator[tuple[Client, int]]
         "distributed.worker.memory.terminate": 0.95,
         "distributed.admin.tick.limit": "10 minutes",
     }
+    if not workers.dashboard:  # a server of no pages is left, on the loopback address
+        settings["distributed.scheduler.http.routes"] = []
+        settings["distributed.worker.http.routes"] = []
     with dask.config.set(settings), _local(number, workers.dashboard) as client:
         yield client, threads
 
@@ -128,7 +131,8 @@ def _local(number: int, dashboard: bool) -> Iterator[Client]:
         host="127.0.0.1",
         protocol="tcp" if security is None else "tls",
         security=security,
-        dashboard_address="127.0.0.1:0" if dashboard else None,
+        dashboard_address="127.0.0.1:0",
+        scheduler_kwargs={"dashboard": dashboard},
         silence_logs=logging.CRITICAL,
     )
     client = Client(cluster, security=security)

@@ -177,7 +177,6 @@ TRACK_COLUMNS = (
     Column("parents", "labels at the visit before, with commas between them", text=True),
     Column("children", "labels at the visit after, with commas between them", text=True),
     Column("becomes", "state at the visit after", levels=STATE_LEVELS, text=True),
-    Column("overlap_share", "common part with the main parent, of the smaller one", "", 3),
     Column("overlap_fraction", "common part with the main parent, of the smaller one", "", 3),
     Column("distance_mm", "to the nearest lesion of the visit before", "mm", 1),
     Column(
@@ -186,7 +185,6 @@ TRACK_COLUMNS = (
         "",
         2,
     ),
-    Column("appeared", "share of the contrast that one visit has and the other has not", "", 3),
     Column("contrast_gain", "share of the contrast that one visit has and the other not", "", 3),
     Column("confidence", "distance of the decision from its limits: 0.5 on the limit", "", 3),
     AMBIGUOUS,
@@ -202,9 +200,9 @@ LINK_COLUMNS = (
     Column("label_before", "lesion at the earlier session"),
     Column("label_after", "lesion at the later session"),
     Column("overlap_mm3", "common volume", "mm^3", 1),
-    Column("share_before", "common volume, of the earlier lesion", "", 3),
-    Column("share_after", "common volume, of the later lesion", "", 3),
-    Column("share_of_smaller", "common volume, of the smaller lesion", "", 3),
+    Column("fraction_before", "common volume, of the earlier lesion", "", 3),
+    Column("fraction_after", "common volume, of the later lesion", "", 3),
+    Column("fraction_of_smaller", "common volume, of the smaller lesion", "", 3),
     Column("distance_mm", "distance between the two", "mm", 1),
     Column("kind", "how the two belong together", text=True),
 )
@@ -262,6 +260,9 @@ _TEXT = {
 }  # fmt: skip
 _TRUTH = {"true": True, "false": False}
 _RENAMED = {
+    "share_before": "fraction_before", "share_after": "fraction_after",
+    "share_of_smaller": "fraction_of_smaller", "overlap_share": "overlap_fraction",
+    "appeared": "contrast_gain",
     "lineage": "track", "visit": "session", "fault": "error",
     "growing": "enlarging", "gone": "disappeared", "faint": "equivocal",
 }  # fmt: skip
