@@ -70,17 +70,18 @@ def test_the_networks_brain_is_one_region_on_the_scans_grid():
     assert regions == 1
 
 
-def test_without_weights_the_template_is_laid_on_and_the_log_says_why(monkeypatch, caplog):
-    def missing():
-        raise InputError("brain.safetensors: no such weights file")
+def test_with_damaged_weights_the_template_is_laid_on_and_the_log_says_why(monkeypatch, caplog):
+    def damaged():
+        raise InputError("brain.safetensors: not a safetensors file")
 
-    monkeypatch.setattr(brain_module, "shipped_network", missing)
+    monkeypatch.setattr(brain_module, "has_shipped_network", lambda: True)
+    monkeypatch.setattr(brain_module, "shipped_network", damaged)
     scan, inside = flair_like_head()
     with caplog.at_level("WARNING", "lesionwise"):
         mask = brain_mask(scan, name="07 flair")
     assert dice(mask.array, inside) > 0.95
     assert caplog.messages == [
-        "07 flair: the brain is the template's: brain.safetensors: no such weights file"
+        "07 flair: the brain is the template's: brain.safetensors: not a safetensors file"
     ]
 
 
@@ -112,6 +113,14 @@ def test_a_stripped_scan_is_its_own_mask_with_holes_filled(background):
     assert found.way == "stripped"
     np.testing.assert_array_equal(found.mask.array, largest_filled(inside))
     assert found.mask.array[middle]
+
+
+def test_a_stripped_scan_is_recognized_without_weights_too(monkeypatch):
+    monkeypatch.setattr(brain_module, "has_shipped_network", lambda: False)
+    scan, inside = flair_like_head()
+    found = find_brain(Volume(np.where(inside, scan.array, 0), scan.grid))
+    assert found.way == "stripped"
+    np.testing.assert_array_equal(found.mask.array, largest_filled(inside))
 
 
 def test_background_is_one_value_of_many_voxels_else_zero():

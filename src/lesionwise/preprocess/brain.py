@@ -12,7 +12,12 @@ import edt
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionwise.preprocess.brain_network import Network, brain_probability, shipped_network
+from lesionwise.preprocess.brain_network import (
+    Network,
+    brain_probability,
+    has_shipped_network,
+    shipped_network,
+)
 from lesionwise.preprocess.geometry import resample_to, respaced
 from lesionwise.preprocess.registration import register, turned
 from lesionwise.preprocess.visits import each_visit, once
@@ -113,9 +118,9 @@ def find_brain(scan: Volume, *, name: str = "scan", network: Network | None = No
     face-connected region, filled.
 
     A scan whose skull was removed before is recognized (``stripped_region``); its non-zero
-    region, filled, is the brain. Where the network's weights cannot be read, or it finds less
-    than 0.5 l while the template agrees clearly with the scan, the brain is that of
-    ``template_mask``.
+    region, filled, is the brain. Where no weights come with the package or they cannot be read, or
+    the network finds less than 0.5 l while the template agrees clearly with the scan, the brain
+    is that of ``template_mask``.
 
     Args:
         name: of the scan, for messages.
@@ -131,11 +136,12 @@ def find_brain(scan: Volume, *, name: str = "scan", network: Network | None = No
     if not np.ptp(scan.array) > 0:
         raise NoBrainFound(f"{name}: no brain found (every voxel has the same value)")
     if network is None:
+        if not has_shipped_network():
+            return _by_template(scan, name, "")
         try:
             network = shipped_network()
         except InputError as fault:
-            mask, _ = template_mask(scan, name)
-            return FoundBrain(mask, "template", f"the brain is the template's: {fault}")
+            return _by_template(scan, name, f"the brain is the template's: {fault}")
     probability = brain_probability(scan, network)
     found = Volume(largest_filled(probability.array > 0.5), scan.grid)
     region = stripped_region(scan, _liters(found))
@@ -149,6 +155,14 @@ def find_brain(scan: Volume, *, name: str = "scan", network: Network | None = No
     if _liters(found) < SMALLEST_LITERS:
         raise NoBrainFound(f"{name}: no brain found ({_liters(found):.2f} l look like one)")
     return FoundBrain(found, "network")
+
+
+def _by_template(scan: Volume, name: str, reason: str) -> FoundBrain:
+    mask, _ = template_mask(scan, name)
+    region = stripped_region(scan, _liters(mask))
+    if region is not None:
+        return FoundBrain(Volume(region, scan.grid), "stripped")
+    return FoundBrain(mask, "template", reason)
 
 
 def _liters(mask: Volume) -> float:

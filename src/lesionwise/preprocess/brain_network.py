@@ -57,7 +57,16 @@ def shipped_network() -> Network:
     Raises:
         InputError: If the file is missing or damaged.
     """
-    return read_network(Path(str(importlib.resources.files("lesionwise") / "models" / WEIGHTS)))
+    return read_network(_shipped())
+
+
+def has_shipped_network() -> bool:
+    """True where weights come with the package."""
+    return _shipped().is_file()
+
+
+def _shipped() -> Path:
+    return Path(str(importlib.resources.files("lesionwise") / "models" / WEIGHTS))
 
 
 def read_network(weights: Path) -> Network:
