@@ -32,7 +32,8 @@ import torch
 
 from lesionwise.inference.devices import supports_bfloat16
 from lesionwise.inference.window import SlidingWindow
-from lesionwise.methods.network import NetworkMethod
+from lesionwise.learning.samples import Patches
+from lesionwise.methods.network import Inference, NetworkMethod
 from lesionwise.methods.nnunet import Augmentation, Learning, Plans
 from lesionwise.methods.nnunet.cases import Case
 from lesionwise.methods.nnunet.workspace import Workspace, environment, quiet
@@ -89,20 +90,20 @@ def pre_unet(parameters: int) -> tuple[NetworkMethod, int]:
         count = sum(p.numel() for p in network().parameters())
         options.append((abs(count - parameters), count, network))
     _, count, network = min(options, key=lambda option: option[0])
-    return replace(published, network=network, finds="lesions", window=SlidingWindow()), count
+    inference = Inference(SlidingWindow())
+    return replace(published, network=network, finds="lesions", inference=inference), count
 
 
 def own_train_speed(
     method: NetworkMethod, studies: list[Study], patch: int, batches: int, folder: Path
 ) -> float:
     """Patches per second over ``batches`` batches of two, after an epoch that does not count."""
+    assert isinstance(method.samples, Patches)
+    size = (patch, patch, patch)
     short = replace(
         method,
-        patch_size_vox=(patch,) * 3,
-        batch_size=2,
-        patches_per_epoch=2 * batches,
-        epochs=2,
-        validate_every=10,
+        samples=replace(method.samples, size_vox=size, batch_size=2, per_epoch=2 * batches),
+        optimization=replace(method.optimization, epochs=2),
     )
     short.fit(TrainingData(studies), RunContext(folder, seed=0, device="cpu"))
     minutes = pd.read_csv(folder / "log.csv")["minutes"]

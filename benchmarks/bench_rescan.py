@@ -4,7 +4,7 @@
 
 Real lesion masks are blurred to partial volumes and sampled twice, each time with its own shift
 below one voxel, correlated noise and a small change of contrast, then thresholded. Lesions are
-followed from one sample to the other by ``track_lesions``; what it calls growing or shrinking is
+followed from one sample to the other by ``track_lesions``; what it calls enlarging or shrinking is
 an error. The noise is a choice, not a measurement of a scanner: the table shows how the error
 depends on it and on the boundary's uncertainty, the rule that decides.
 """
@@ -56,8 +56,8 @@ def pairs(folder: Path, subjects: int, noise: float) -> np.ndarray:
             DropSmall()(Instances(connected_components(sampled(fraction, noise, rng)), grid))
             for _ in range(2)
         ]
-        rows = track_lesions(visits).lineages.query("visit == 1")
-        rows = rows[rows["state"].isin(["stable", "growing", "shrinking"])]
+        rows = track_lesions(visits).table.query("visit == 1")
+        rows = rows[(rows["parents"] != "") & (rows["label"] > 0) & (rows["form"] == "")]
         volume = rows["volume_mm3"].to_numpy()
         found.append(np.stack([volume - rows["change_mm3"].to_numpy(), volume], axis=1))
     return np.concatenate(found)

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from small import BATCHES_PER_EPOCH, BY_HEART_REDUCTIONS, small
+from small import BATCHES_PER_EPOCH, by_heart
 
 from lesionwise.instances.components import ConnectedComponents
 from lesionwise.instances.reference import instances_of, reference_of
@@ -36,7 +36,6 @@ from lesionwise.methods.composite import SegmentThenCompare
 from lesionwise.recipe import Recipe
 from lesionwise.run.find import find_lesions
 from lesionwise.run.predict import LoadedModel
-from lesionwise.run.recipes import find_recipe
 from lesionwise.run.steps import fit_steps, load_steps, shared_steps
 from lesionwise.types import (
     Grid,
@@ -137,8 +136,7 @@ def overfit(
     name: str, patient: Study, work: Path, minutes: float, field_mm: float
 ) -> dict[str, object]:
     """Prepare, learn and find again; one row of the table."""
-    reduction = BY_HEART_REDUCTIONS[name]
-    recipe = find_recipe(name)
+    recipe, patch, reduced = by_heart(name)
     patient = limited(patient, field_mm, recipe.visits)
     kept = work / name / "prepared"
     started = time.perf_counter()
@@ -150,8 +148,8 @@ def overfit(
         write_prepared(study, kept)
     prepared = time.perf_counter() - started
     study = read_prepared(kept)
-    box = around(study, reduction.patches)
-    recipe = small(recipe, reduction, box)
+    box = around(study, patch)
+    recipe, _, _ = by_heart(name, box)
     folder = work / name / "run"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -185,7 +183,7 @@ def overfit(
         "minutes": taken,
         "steps": steps_of(folder),
         "voxels": int(truth_of(patient).sum()),
-        "reduced": str(reduction),
+        "reduced": reduced,
     }
 
 
@@ -237,7 +235,7 @@ def main() -> None:
     """Print one line per recipe."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset", type=Path)
-    parser.add_argument("recipes", nargs="+", choices=sorted(BY_HEART_REDUCTIONS))
+    parser.add_argument("recipes", nargs="+", metavar="RECIPE")
     parser.add_argument("--subject", required=True)
     parser.add_argument("--minutes", type=float, default=3.0, help="of learning, for each")
     parser.add_argument("--field-mm", type=float, default=60.0)

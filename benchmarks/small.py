@@ -1,12 +1,19 @@
-"""The rows' methods made small enough for two processor cores: narrow networks, small patches.
+"""Recipes made small enough for two processor cores: for the leaderboard, and to learn by heart.
 
-Loss, targets, optimizer, schedule, heads and all steps of preprocessing stay the document's.
-Prediction goes without mirrored views, by OpenVINO where that is installed.
-``overfit.py`` uses them, and
+A recipe on the engine of our own sets its reduced form itself (``REDUCED`` in its file, what is
+changed stands there); ``find_recipe("iqda:reduced")`` gives it. This file holds the same for the
+rows of nnU-Net, and what learning by heart changes further: no augmentation, patches around
+lesions.
+
+Reduced are: widths, patch, batch, learning rate, the number of epochs (a time limit ends the
+training instead), validation while training (and with it early stopping by a score, and the choice
+among weights), equal members of ensembles (one of each, without folds), mirrored views. A first
+training on another data set takes place where such a set is given. Loss, targets, optimizer, the
+course of the learning rate, heads and the steps before are the recipe's.
 
     python benchmarks/small.py FOLDER
 
-writes each as a recipe file into FOLDER and prints their paths for ``lesionwise benchmark``.
+writes each row of nnU-Net as a recipe file into FOLDER and prints all for ``lesionwise benchmark``.
 """
 
 from __future__ import annotations
@@ -14,61 +21,22 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
-from lesionwise.inference.window import SlidingWindow
+from lesionwise.learning.places import EqualClasses
 from lesionwise.learning.samplers import PatchSampling
-from lesionwise.methods.candidates import CandidateMethod
-from lesionwise.methods.cascade import AddMaps
-from lesionwise.methods.composite import Ensemble, PositiveCases, SegmentThenCompare
+from lesionwise.learning.samples import Augmentation as PatchAugmentation
+from lesionwise.learning.samples import ListedPatches, Patches
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.methods.nnunet import Augmentation, AugmentedCopies, NnunetMethod
 from lesionwise.recipe import Recipe
+from lesionwise.reduction import change_methods, replace_methods
+from lesionwise.run.recipes import find_recipe, recipe_names
 from lesionwise.run.steps import shared_steps
-from lesionwise.types import Method, Step
+from lesionwise.types import InputError, Method, Step, all_methods
 
 BATCHES_PER_EPOCH = 20
 BY_HEART = "; no augmentation, patches around lesions"
-
-
-@dataclass(frozen=True)
-class Reduction:
-    """How a row's networks are made small: keywords of its network, patch, rate, batch."""
-
-    network: dict[str, object]
-    patch: int
-    rate: float
-    batch: int = 2
-    by_heart: bool = False
-
-    @property
-    def patches(self) -> tuple[int, ...]:
-        return (self.patch,) * 3
-
-    def of(self, method: NetworkMethod) -> NetworkMethod:
-        """The method with published loss, targets, optimizer and schedule."""
-        made = replace(
-            method,
-            network=partial(method.network.func, **{**method.network.keywords, **self.network}),
-            patch_size_vox=(self.patch,) * 3,
-            learning_rate=self.rate,
-            batch_size=self.batch,
-            patches_per_epoch=10 * self.batch,
-            epochs=10_000,
-            validate_every=10_000,
-            stop=None,
-            window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino"),
-        )
-        if not self.by_heart:
-            return made
-        return replace(made, sampling=PatchSampling(lesion_share=0.9), spatial=None, intensity=None)
-
-    def __str__(self) -> str:
-        kept = ", ".join(f"{name} {value}" for name, value in self.network.items())
-        return f"{kept}; patch {self.patch}; batch {self.batch}; learning rate {self.rate:g}" + (
-            BY_HEART if self.by_heart else ""
-        )
 
 
 @dataclass(frozen=True)
@@ -127,81 +95,98 @@ class NnunetReduction:
         )
 
 
-@dataclass(frozen=True)
-class Published:
-    """A row that learns by heart with its published settings; the patch is the least cut."""
-
-    patch: int
-
-    @property
-    def patches(self) -> tuple[int, ...]:
-        return (self.patch,) * 3
-
-    def of(self, method: CandidateMethod) -> CandidateMethod:
-        """The method itself."""
-        return method
-
-    def __str__(self) -> str:
-        return "nothing"
-
-
 REDUCTIONS = {
     "conflunet-nnunet": NnunetReduction((32, 32, 32), 5e-3, heatmap=100.0),
     "nnunet-2d": NnunetReduction((96, 96), 1e-2, features=16, batch=8, lesion_share=0.5),
     "nnunet-longitudinal": NnunetReduction((32, 32, 32), 2e-3),
     "nnunet-empenn": NnunetReduction((32, 32, 32), 1e-2, spacing_mm=(1.0, 1.0, 1.0)),
-    "nnunet-subtraction": Reduction({"features": (8, 16, 32, 64, 64)}, 48, 2e-3),
-    "iqda": Reduction({"features": (8, 16, 32, 64)}, 48, 2e-3),
-    "pre-unet": Reduction({"features": (8, 16, 32, 64)}, 48, 2e-3),
-    "antialias-unet": Reduction({"features": (8, 8, 16, 16, 24)}, 48, 2e-2),
-    "cascade-probability": Reduction({"features": (8, 16, 32, 64, 64, 64)}, 64, 2e-3),
-    "segresnet-ensemble": Reduction({"features": 8}, 32, 2e-3),
 }
 
-BY_HEART_REDUCTIONS: dict[str, Reduction | NnunetReduction | Published] = {
+BY_HEART_REDUCTIONS: dict[str, NnunetReduction] = {
     **{name: replace(reduction, by_heart=True) for name, reduction in REDUCTIONS.items()},
     "nnunet-empenn": replace(
         REDUCTIONS["nnunet-empenn"], features=16, lesion_share=0.5, by_heart=True
     ),
-    "bsi-lightgbm": Published(64),
 }
 """For learning one pair by heart; a dropout of 0.2 leaves too little of eight filters."""
 
-
-def reduced(method: Method, change: Callable[..., Method]) -> Method:
-    """The method with every network changed, one member of each ensemble, nothing pre-trained."""
-    if isinstance(method, NetworkMethod | NnunetMethod | CandidateMethod):
-        return change(method)
-    if isinstance(method, Ensemble):
-        kinds = tuple(dict.fromkeys(method.members))
-        return replace(method, members=tuple(reduced(m, change) for m in kinds), folds=0)
-    if isinstance(method, SegmentThenCompare):
-        return replace(method, method=reduced(method.method.then, change))
-    if isinstance(method, PositiveCases):
-        return replace(method, method=reduced(method.method, change))
-    raise TypeError(type(method).__name__)
+PUBLISHED = "bsi-lightgbm"
+"""A row that learns by heart with its published settings; a cube of 64 voxels is cut for it."""
 
 
-def small(
-    recipe: Recipe, reduction: Reduction | NnunetReduction | Published, *before_learned: Step
-) -> Recipe:
-    """The recipe with its methods reduced; further steps come after those that do not learn."""
+def without_augmentation(method: Method) -> Method:
+    """A network that learns by heart: patches around lesions, as they are."""
+    if not isinstance(method, NetworkMethod):
+        return method
+    samples = method.samples
+    if isinstance(samples, Patches):
+        samples = replace(samples, sampling=PatchSampling(0.9), augmentation=PatchAugmentation())
+    elif isinstance(samples, ListedPatches):
+        samples = replace(samples, balance=EqualClasses(), augmentation=PatchAugmentation())
+    return replace(method, samples=samples)
+
+
+def by_heart(name: str, *before_learned: Step) -> tuple[Recipe, tuple[int, ...], str]:
+    """A recipe that learns one pair by heart, its patch, and what was reduced, in words.
+
+    Further steps come after those that do not learn.
+    """
+    if name in BY_HEART_REDUCTIONS:
+        reduction = BY_HEART_REDUCTIONS[name]
+        recipe = find_recipe(name)
+        recipe = replace(recipe, method=change_methods(recipe.method, _nnunet(reduction)))
+        return _with_steps(recipe, before_learned), reduction.patches, str(reduction)
+    if name == PUBLISHED:
+        return _with_steps(find_recipe(name), before_learned), (64, 64, 64), "nothing"
+    recipe = find_recipe(f"{name}:reduced")
+    steps = tuple(
+        replace_methods(step, without_augmentation) if hasattr(step, "members") else step
+        for step in recipe.preprocess
+    )
+    recipe = replace(
+        recipe, preprocess=steps, method=change_methods(recipe.method, without_augmentation)
+    )
+    methods = [m for m in all_methods(recipe.method) if isinstance(m, NetworkMethod)]
+    size = max(method.samples.size_vox for method in methods)
+    first = methods[0]
+    said = (
+        f"{first.network.keywords}; patch {size}; batch {first.samples.batch_size}; learning rate "
+        f"{first.optimization.learning_rate:g}{BY_HEART}"
+    )
+    return _with_steps(recipe, before_learned), size, said
+
+
+def _nnunet(reduction: NnunetReduction) -> Callable[[Method], Method]:
+    return lambda method: reduction.of(method) if isinstance(method, NnunetMethod) else method
+
+
+def _with_steps(recipe: Recipe, before_learned: tuple[Step, ...]) -> Recipe:
     shared = shared_steps(recipe.preprocess)
-    learned = tuple(
-        replace(step, method=reduced(step.method, reduction.of))
-        if isinstance(step, AddMaps)
-        else step
-        for step in recipe.preprocess[len(shared) :]
-    )
-    return replace(
-        recipe,
-        preprocess=(*shared, *before_learned, *learned),
-        method=reduced(recipe.method, reduction.of),
-    )
+    learned = recipe.preprocess[len(shared) :]
+    return replace(recipe, preprocess=(*shared, *before_learned, *learned))
 
 
 UNREDUCED = ("bsi-lightgbm", "subtraction-radiomics", "subtraction-threshold")
 """Rows that need no reduction."""
+
+
+def reduced_rows() -> list[str]:
+    """Recipes that have a reduced form of their own, as ``lesionwise benchmark`` names them."""
+    found = []
+    for name in recipe_names():
+        try:
+            recipe = find_recipe(f"{name}:reduced")
+        except InputError:
+            continue
+        if recipe.visits == 2:
+            found.append(f"{name}:reduced")
+    return found
+
+
+def small_nnunet(name: str) -> Recipe:
+    """A row of nnU-Net, reduced."""
+    recipe = find_recipe(name)
+    return replace(recipe, method=change_methods(recipe.method, _nnunet(REDUCTIONS[name])))
 
 
 def main() -> None:
@@ -214,12 +199,12 @@ def main() -> None:
         text = (
             f'"""{name}, reduced: {REDUCTIONS[name]}."""\n\n'
             f"import sys\n\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n\n"
-            f"from small import REDUCTIONS, small\n\n"
-            f"from lesionwise.run.recipes import find_recipe\n\n"
-            f"RECIPE = small(find_recipe({name!r}), REDUCTIONS[{name!r}])\n"
+            f"from small import small_nnunet\n\n"
+            f"RECIPE = small_nnunet({name!r})\n"
         )
         (folder / f"{name}.py").write_text(text, encoding="utf-8")
-    print(",".join([*(str(folder / f"{name}.py") for name in REDUCTIONS), *UNREDUCED]))
+    files = [str(folder / f"{name}.py") for name in REDUCTIONS]
+    print(",".join([*files, *reduced_rows(), *UNREDUCED]))
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@
 Every pair is compared by ``compare`` once; a folder in OUT that the same model made stands, and its
 lesions are followed again from its files.
 
-Changing patients: of every class (new, gone, growing, shrinking, stable) precision and recall over
-lesions of at least 14 mm³ and 3 mm. A lesion found belongs to the known lesion it matches one to
-one at IoU > 0.1. Since a lesion found in two pieces matches one of them, there is also the share of
-those called that lie on a known lesion of the class, by most common voxels, whatever its size;
-and, since the simulation calls every change beyond a tenth growth or shrinkage, the recall of those
-known ones that changed by more than the stated rescan variability.
+Changing patients: of every class (new, disappeared, enlarging, shrinking, stable) precision and
+recall over lesions of at least 14 mm³ and 3 mm. A lesion found belongs to the known lesion it
+matches one to one at IoU > 0.1. Since a lesion found in two pieces matches one of them, there is
+also the share of those called that lie on a known lesion of the class, by most common voxels,
+whatever its size; and, since the simulation calls every change beyond a tenth growth or shrinkage,
+the recall of those known ones that changed by more than the stated rescan variability.
 Stable patients, whose second visit is on another scanner: lesions falsely called. Real pairs:
 against the masks of change that come with them.
 """
@@ -41,20 +41,22 @@ from lesionwise.io.nifti import read_grid, read_labels, read_mask, read_volume
 from lesionwise.preprocess.geometry import resample_to
 from lesionwise.preprocess.registration import rigid
 from lesionwise.run.compare import compare
-from lesionwise.run.follow import Seen, follow, labels_on
+from lesionwise.run.follow import VisitInput, follow, labels_on
 from lesionwise.run.predict import LoadedModel, load_model
 from lesionwise.types import Grid, Instances, Study
 
-CLASSES = ("new", "gone", "growing", "shrinking", "stable")
-CALLED = ("new", "gone", "growing", "shrinking")
-OVERLAP = TrackingRules(faint_probability=1.0, sure_probability=0.0)
+CLASSES = ("new", "disappeared", "enlarging", "shrinking", "stable")
+CALLED = ("new", "disappeared", "enlarging", "shrinking")
+KNOWN = {"growing": "enlarging", "gone": "disappeared"}
+"""States as the simulation calls them."""
+OVERLAP = TrackingRules(max_other_probability=1.0, min_own_probability=0.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
     """What ``compare`` made of two visits, as its files tell it."""
 
-    visits: tuple[Seen, Seen]
+    visits: tuple[VisitInput, VisitInput]
     to_common: tuple[np.ndarray, np.ndarray]
     common: Grid
 
@@ -87,9 +89,9 @@ def compared(root: Path, subject: str, folder: Path, model: LoadedModel) -> Pair
         scans = sorted((root / f"sub-{subject}").rglob("*_FLAIR.nii.gz"))
         compare(scans, folder, model=model)
     about = read_json(made)
-    late = about.get("FoundByFollowing", [[], []])
+    rescued = about.get("FoundByFollowing", [[], []])
     visits = []
-    for source, added in zip(about["Sources"], late, strict=True):
+    for source, added in zip(about["Sources"], rescued, strict=True):
         name = Path(source).name.removesuffix("_FLAIR.nii.gz")
         anat = next(folder.rglob(f"{name}*_label-L_probseg.nii.gz")).parent
 
@@ -99,7 +101,7 @@ def compared(root: Path, subject: str, folder: Path, model: LoadedModel) -> Pair
         labels = read_labels(one("seg-offsets_dseg"))
         kept = np.where(np.isin(labels.array, added), 0, labels.array).astype(np.int32)
         visits.append(
-            Seen(
+            VisitInput(
                 read_volume(source),
                 read_mask(one("desc-brain_mask")),
                 read_volume(one("label-L_probseg")),
@@ -112,12 +114,14 @@ def compared(root: Path, subject: str, folder: Path, model: LoadedModel) -> Pair
 
 
 def known_states(root: Path, study: Study) -> tuple[dict[int, str], set[int]]:
-    """Of the last visit's lesions their state by label, and the labels gone since the first."""
+    """Of the last visit's lesions their state by label, and the labels that disappeared."""
     folder = root / "derivatives" / "truth" / f"sub-{study.subject}"
     path = next(folder.rglob(f"*ses-{study.followup.session}*seg-truth_dseg.tsv"))
     table = read_table(path).astype({"index": int})
-    gone = json.loads(path.with_suffix(".json").read_text())["GoneSinceTheVisitBefore"]
-    return dict(zip(table["index"], table["change"], strict=True)), set(gone)
+    about = json.loads(path.with_suffix(".json").read_text())
+    lost = about.get("DisappearedSinceTheVisitBefore") or about.get("GoneSinceTheVisitBefore", ())
+    states = table["change"].replace(KNOWN)
+    return dict(zip(table["index"], states, strict=True)), set(lost)
 
 
 def known_instances(study: Study) -> tuple[Instances, Instances]:
@@ -182,23 +186,23 @@ def count(
     known: tuple[Instances, Instances],
     found: tuple[Instances, ...],
     states: Mapping[int, str],
-    gone: set[int],
+    lost: set[int],
 ) -> dict[str, np.ndarray]:
     """By class: hits, lesions found in it, lesions known in it, those found that lie on one.
 
     And hits and known ones among those whose volume changed by more than the rescan variability.
     """
-    rows = tracks.lineages[(tracks.lineages["visit"] == 1) & (tracks.lineages["label"] > 0)]
+    rows = tracks.table[(tracks.table["visit"] == 1) & (tracks.table["label"] > 0)]
     said = dict(zip(rows["label"], rows["state"], strict=True))
-    first = tracks.lineages[tracks.lineages["visit"] == 0]
-    lost = set(first.loc[first["becomes"] == "gone", "label"])
+    first = tracks.table[tracks.table["visit"] == 0]
+    ended = set(first.loc[first["becomes"] == "disappeared", "label"])
     counted = large(known)
     beyond = changed_beyond(known)
     counts = {}
     for name in CLASSES:
-        at = 0 if name == "gone" else 1
-        of_class = gone if at == 0 else {label for label, state in states.items() if state == name}
-        called = lost if at == 0 else {label for label, state in said.items() if state == name}
+        at = 0 if name == "disappeared" else 1
+        of_class = lost if at == 0 else {label for label, state in states.items() if state == name}
+        called = ended if at == 0 else {label for label, state in said.items() if state == name}
         wanted = (set(np.unique(counted[at].labels)) - {0}) & of_class
         pairs, place = partners(counted[at], found[at]), places(known[at], found[at])
         hits = {pairs[label] for label in called if label in pairs} & wanted
@@ -212,14 +216,14 @@ def changing(root: Path, output: Path, model: LoadedModel) -> pd.DataFrame:
     """Precision and recall of each class, over all lesions of all patients."""
     totals: dict[str, dict[str, np.ndarray]] = {}
     for study in read_dataset(root):
-        states, gone = known_states(root, study)
+        states, lost = known_states(root, study)
         known = known_instances(study)
         pair = compared(root, study.subject, output / study.subject, model)
         shared = pair.shared(known)
         ways = {"known": (known_followed(pair, known), None), **pair.ways()}
         for way, (tracks, found) in ways.items():
             truth = known if found else (shared[0], shared[1])
-            counted = count(tracks, truth, found or large(truth), states, gone)
+            counted = count(tracks, truth, found or large(truth), states, lost)
             sums = totals.setdefault(way, {name: np.zeros(6, int) for name in CLASSES})
             for name in CLASSES:
                 sums[name] += counted[name]
@@ -279,7 +283,7 @@ def _against(pair: Pair, tracks: Tracks, lesions: Instances, folder: Path) -> di
     image = read_volume(next((folder / "ses-02").rglob("*_space-common_FLAIR.nii.gz")))
     last = pair.visits[1]
     world = rigid(image, last.scan, moving_mask=last.brain)
-    rows = tracks.lineages[(tracks.lineages["visit"] == 1) & (tracks.lineages["label"] > 0)]
+    rows = tracks.table[(tracks.table["visit"] == 1) & (tracks.table["label"] > 0)]
     labels = rows.loc[rows["state"] == "new", "label"].to_numpy()
     new = replace(lesions, labels=np.where(np.isin(lesions.labels, labels), lesions.labels, 0))
     called = labels_on(new, image.grid, world).labels

@@ -150,3 +150,17 @@ def test_a_table_of_few_rows_is_turned_where_it_does_not_fit(monkeypatch, width,
     assert lines[1].strip("┃ ").replace("┃", " ").split() == first
     assert all(len(line) <= width for line in lines)
     assert "…" not in written.getvalue()
+
+
+def test_a_stream_without_utf8_takes_whatever_is_printed(monkeypatch):
+    from lesionwise import cli
+
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", stream)
+    cli._write_whatever_the_stream_takes()
+    cli.show(pd.DataFrame({"name": ["病人", "pati\udce9nt", "a\x1b[2J"], "volume": [None, 1.5, 2]}))
+    stream.flush()
+    shown = stream.buffer.getvalue()
+    assert rb"\u75c5\u4eba" in shown
+    assert rb"pati\xe9nt" in shown
+    assert b"\x1b[2J" not in shown

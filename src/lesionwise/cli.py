@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -196,6 +196,13 @@ Model = Annotated[
     str, typer.Option(help="A shipped model, a run folder of `train`, or the name of a recipe run.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
+TrustRecipe = Annotated[
+    bool,
+    typer.Option(
+        "--trust-recipe",
+        help="Let the recipe file inside the run of --model execute. It is a Python program.",
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 SeriesName = Annotated[
     str | None, typer.Option(help="Part of the description of the DICOM series that is meant.")
@@ -226,6 +233,15 @@ Auxiliary = Annotated[
 ]
 
 
+def _loaded(model: Any, device: str, trust_recipe: bool) -> Any:
+    """The model itself, loaded where its recipe file may execute."""
+    if model is None or not trust_recipe:
+        return model
+    from lesionwise.run.predict import load_model
+
+    return load_model(model, device, trust_recipe=True)
+
+
 @app.command()
 def demo(
     output: Output = Path("out/demo"),
@@ -249,6 +265,7 @@ def segment(
     scans: Scans,
     output: Output,
     model: Model = "conflunet",
+    trust_recipe: TrustRecipe = False,
     instances: Instances = None,
     brain_mask: Annotated[
         Path | None, typer.Option(help="A brain mask on the scan's grid (one scan only).")
@@ -295,7 +312,7 @@ def segment(
             scans,
             output,
             pattern=pattern,
-            model=model,
+            model=_loaded(model, device, trust_recipe),
             options=options,
             brain_mask=brain_mask,
             device=device,
@@ -317,6 +334,7 @@ def compare(
     ],
     output: Output,
     model: Model = "conflunet",
+    trust_recipe: TrustRecipe = False,
     instances: Instances = None,
     brain_extraction: BrainExtraction = True,
     new_lesions: Annotated[
@@ -333,7 +351,7 @@ def compare(
         typer.Option("--same-patient", help="One patient, although headers say otherwise."),
     ] = False,
 ) -> None:
-    """Find what is new, growing, shrinking, merged, split or gone between visits."""
+    """Find what is new, enlarging, shrinking, merged, split or disappeared between visits."""
     from lesionwise.run.compare import compare as run
     from lesionwise.run.find import FindOptions
 
@@ -346,9 +364,9 @@ def compare(
         done = run(
             visits,
             output,
-            model=model,
+            model=_loaded(model, device, trust_recipe),
             options=options,
-            new_lesions=new_lesions,
+            new_lesions=_loaded(new_lesions, device, trust_recipe),
             device=device,
             series=series,
             dicom_seg=dicom_seg,
@@ -395,8 +413,8 @@ def simulate(
     visits: Annotated[int, typer.Option(help="Visits of each.", min=1)] = 2,
     seed: Seed = 0,
     style: Annotated[
-        Literal["realistic", "randomized"],
-        typer.Option(help="Contrasts like FLAIR, or far from it."),
+        Literal["realistic", "randomized", "clinical"],
+        typer.Option(help="Like FLAIR; far from it; or thick slices with bright fat."),
     ] = "realistic",
     skull: Annotated[bool, typer.Option(help="Off leaves nothing outside the brain.")] = True,
     registered: Annotated[
@@ -670,11 +688,65 @@ def benchmark(
 
 
 @app.command()
+def search(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a .py file.")],
+    dataset: Annotated[Path, typer.Argument(help="A BIDS data set with lesion masks.")],
+    output: Output,
+    grid: Annotated[
+        list[str],
+        typer.Option("--grid", help="NAME=VALUE,VALUE: values of a setting (several settings)."),
+    ],
+    compare: Annotated[
+        int, typer.Option(help="Models of the highest Dice that all metrics compare.", min=1)
+    ] = 10,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE for all trainings (several).")
+    ] = None,
+    validation: Annotated[
+        list[str] | None, typer.Option(help="A subject that validates (several).")
+    ] = None,
+    max_minutes: MaxMinutes = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    workers: LoaderWorkers = 0,
+) -> None:
+    """Train a recipe with every combination of settings, and compare the best by all metrics."""
+    from lesionwise.run.search import search as run
+    from lesionwise.types import InputError
+
+    values: dict[str, tuple[str, ...]] = {}
+    for text in grid:
+        name, sign, listed = text.partition("=")
+        if not sign:
+            raise InputError(f"--grid {text}: write it as NAME=VALUE,VALUE")
+        values[name.strip()] = tuple(value.strip() for value in listed.split(",") if value.strip())
+    with progress_shown() as progress:
+        done = run(
+            recipe,
+            dataset,
+            output,
+            values,
+            compare=compare,
+            overrides=setting or (),
+            validation_subjects=validation,
+            seed=seed,
+            device=device,
+            workers=workers,
+            max_minutes=max_minutes,
+            progress=progress,
+        )
+    show(done.table)
+    results.print(f"The best run: {done.best}", soft_wrap=True)
+    _exit_on_failures(dict(done.failures))
+
+
+@app.command()
 def predict(
     run: Annotated[str, typer.Argument(help="A run folder of `train`, or a shipped model.")],
     scans: Scans,
     output: Output,
     device: Device = "auto",
+    trust_recipe: TrustRecipe = False,
 ) -> None:
     """Apply a trained run with the recipe's own settings: to each scan, or to each pair of visits
     where the recipe takes two."""
@@ -683,14 +755,14 @@ def predict(
     from lesionwise.run.predict import load_model
     from lesionwise.run.segment import segment as apply
 
-    model = load_model(run, device)
+    model = load_model(run, device, trust_recipe=trust_recipe)
     with progress_shown() as progress:
         if model.recipe.visits == 2:
             pairs = predict_pairs(scans, output, model=model, progress=progress)
             summary, failures = pairs.summary, pairs.failures
         else:
             done = apply(
-                scans, output, model=run, options=FindOptions(), device=device, progress=progress
+                scans, output, model=model, options=FindOptions(), device=device, progress=progress
             )
             summary, failures = done.summary, done.failures
     show(summary)
@@ -741,6 +813,9 @@ def cohort(
     scheduler_file: Annotated[
         Path | None, typer.Option(help="The file that a running Dask scheduler wrote.")
     ] = None,
+    dashboard: Annotated[
+        bool, typer.Option(help="Dask's page about the work, on this machine's own address.")
+    ] = False,
     skip_bids_validation: Annotated[
         bool,
         typer.Option(
@@ -759,7 +834,7 @@ def cohort(
 
         with progress_shown() as progress:
             gathered = group(output_dir, progress)
-        names = ("participant_id", "visits", "lesions", "volume_ml", "new", "quality", "failures")
+        names = ("participant_id", "sessions", "lesions", "volume_ml", "new", "quality", "failures")
         table = gathered.participants
         show(table[[name for name in names if name in table]].head(20))
         if len(table) > 20:
@@ -787,7 +862,7 @@ def cohort(
                 brain_extraction=brain_extraction,
                 longitudinal=longitudinal,
                 device=device,
-                workers=Pool(workers, threads_per_worker, dask or "", scheduler_file),
+                workers=Pool(workers, threads_per_worker, dask or "", scheduler_file, dashboard),
                 progress=progress,
             )
     except Stopped as stop:

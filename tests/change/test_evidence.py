@@ -45,36 +45,38 @@ def test_a_lesion_that_came_is_brighter_beyond_the_noise_and_all_of_it_is_new() 
     found = change(scan(1), scan(2, LESION))
     evidence = found.of_lesion(LESION)
     assert evidence.z > 6
-    assert evidence.appeared == pytest.approx(1, abs=0.1)
+    assert evidence.contrast_gain == pytest.approx(1, abs=0.1)
 
 
 def test_a_lesion_that_both_scans_show_did_not_come_on_whatever_scanner() -> None:
     found = change(scan(1, LESION), 40 + 3 * scan(2, LESION))
     evidence = found.of_lesion(LESION)
     assert abs(evidence.z) < 1
-    assert evidence.appeared == pytest.approx(0, abs=0.1)
+    assert evidence.contrast_gain == pytest.approx(0, abs=0.1)
 
 
 def test_a_lesion_that_went_is_darker_and_none_of_it_is_left() -> None:
     found = change(scan(1, LESION), scan(2))
-    evidence = found.of_lesion(LESION, gone=True)
+    evidence = found.of_lesion(LESION, disappeared=True)
     assert evidence.z < -6
-    assert evidence.appeared == pytest.approx(1, abs=0.1)
+    assert evidence.contrast_gain == pytest.approx(1, abs=0.1)
 
 
 def test_half_a_contrast_more_is_half_new() -> None:
     half = scan(1)
     half[tuple(LESION.T)] += (180 - half[tuple(LESION.T)]) / 2
-    assert change(half, scan(2, LESION)).of_lesion(LESION).appeared == pytest.approx(0.5, abs=0.1)
+    assert change(half, scan(2, LESION)).of_lesion(LESION).contrast_gain == pytest.approx(
+        0.5, abs=0.1
+    )
 
 
 def test_a_smooth_change_of_the_coil_is_no_change() -> None:
     field = 10 * np.linspace(-1, 1, SHAPE[2])
     found = change(scan(1, LESION), (scan(2, LESION) + field).astype(np.float32))
     for place in (LESION, ELSEWHERE):
-        assert abs(found.mean_z(place)) < TrackingRules().least_z
+        assert abs(found.mean_z(place)) < TrackingRules().min_z
     plain = scan(2, LESION) + field - scan(1, LESION)
-    assert plain[:, :, 40].mean() > TrackingRules().least_z * NOISE
+    assert plain[:, :, 40].mean() > TrackingRules().min_z * NOISE
 
 
 def test_z_has_the_spread_of_noise_in_unchanged_tissue() -> None:
@@ -101,7 +103,7 @@ def test_a_place_that_only_one_visit_shows_is_unknown() -> None:
     found = compare_scans(scan(1), scan(2), (less, BRAIN), np.zeros(SHAPE, dtype=np.bool_), GRID)
     assert found is not None
     assert np.isnan(found.mean_z(ELSEWHERE))
-    assert np.isnan(found.of_lesion(ELSEWHERE).appeared)
+    assert np.isnan(found.of_lesion(ELSEWHERE).contrast_gain)
     assert np.isfinite(found.mean_z(LESION))
 
 
@@ -128,7 +130,7 @@ def test_the_ring_of_normal_tissue_is_measured_in_mm() -> None:
     earlier[24, 24, 24] = 3
     found = ScanChange(earlier, later, flat, normal, normal | True, grid)
     # 3 above a ring of 0, then 10 above a ring of 4
-    assert found.of_lesion(np.array([[24, 24, 24]])).appeared == pytest.approx(1 - 3 / 6)
+    assert found.of_lesion(np.array([[24, 24, 24]])).contrast_gain == pytest.approx(1 - 3 / 6)
 
 
 def test_a_linear_scale_is_found_and_continued_beyond_what_tissue_shows() -> None:

@@ -22,7 +22,7 @@ def line(labels: list[int], spacing_mm: float = 1.0) -> Instances:
 def linked(before: Instances, after: Instances, tolerance_mm: float = 2.0) -> list[tuple]:
     overlaps = overlap_table(before.labels, after.labels)
     links, _ = link_lesions(
-        Lesions.of(before), Lesions.of(after), overlaps, tolerance_mm, min_overlap_share=0.25
+        Lesions.of(before), Lesions.of(after), overlaps, tolerance_mm, min_overlap_fraction=0.25
     )
     assert tuple(links.columns) == LINK_COLUMNS
     return list(links[["label_before", "label_after", "kind"]].itertuples(index=False, name=None))
@@ -70,7 +70,7 @@ def test_pairs_that_nearly_linked_are_returned() -> None:
         Lesions.of(after),
         overlap_table(before.labels, after.labels),
         tolerance_mm=2.0,
-        min_overlap_share=0.25,
+        min_overlap_fraction=0.25,
     )
     assert links["label_after"].tolist() == [2]
     assert loose[["label_before", "label_after", "distance_mm"]].to_numpy().tolist() == [[1, 3, 2]]

@@ -60,7 +60,7 @@ def test_other_settings_and_double_schedulers_are_refused(call, dataset, fake_jo
     assert call(root, tmp_path / "out", "participant")[0] == 0
     status, _, said = call(root, tmp_path / "out", "participant", "--instances", "acls")
     assert status == 2
-    assert "was made with instances not set, now it is acls" in said
+    assert "was begun with instances not set, now it is acls" in said
     status, _, said = call(root, tmp_path / "out", "participant", "--dask", "tcp://a:1",
                            "--scheduler-file", "b")  # fmt: skip
     assert status == 2

@@ -5,7 +5,7 @@ import pytest
 from heads import bright_model, head, save
 
 from lesionwise.cohort import participant, work
-from lesionwise.cohort.group import group, rebuild, worst
+from lesionwise.cohort.group import group, rebuild
 from lesionwise.cohort.participant import run_subjects
 from lesionwise.cohort.records import is_whole, read_record
 from lesionwise.cohort.subjects import find_subjects
@@ -67,7 +67,7 @@ def test_results_lie_where_bids_wants_them_and_nothing_else_remains(cohort):
     _, out, _, _ = cohort
     mask = "sub-1/ses-B/anat/sub-1_ses-B_space-orig_label-L_mask.nii.gz"
     assert (out / mask).exists()
-    assert (out / "sub-1" / "lineages.tsv").exists()
+    assert (out / "sub-1" / "tracks.tsv").exists()
     assert (out / "dataset_description.json").exists()
     assert not list(out.rglob("sub-*/dataset_description.json"))
     assert [p.name for p in (out / ".cohort").iterdir()] == ["failed"]
@@ -81,7 +81,7 @@ def test_a_bad_visit_leaves_the_others_and_a_bad_subject_is_listed(cohort):
         ["sub-3", str(scan(out.parent / "bids", "3", "B"))],
         ["sub-4", "n/a"],
     ]
-    assert failures["fault"].str.contains("not a NIfTI file").all()
+    assert failures["error"].str.contains("not a NIfTI file").all()
     assert len(done.failed) == len(gathered.failures) == 3
 
 
@@ -89,18 +89,19 @@ def test_tables_gather_every_scan_and_every_lesion(cohort):
     _, out, gathered, _ = cohort
     rows = gathered.scans.set_index(["subject", gathered.scans["session"].fillna("")])
     assert rows["lesions"].to_dict() == {
-        ("sub-1", "A"): 2, ("sub-1", "B"): 3, ("sub-2", ""): 1, ("sub-3", "A"): 1,
+        ("sub-1", "ses-A"): 2, ("sub-1", "ses-B"): 3, ("sub-2", ""): 1, ("sub-3", "ses-A"): 1,
     }  # fmt: skip
-    assert rows.loc[("sub-1", "B"), "new"] == 1
-    assert pd.isna(rows.loc[("sub-1", "A"), "new"])
+    assert rows.loc[("sub-1", "ses-B"), "new"] == 1
+    assert pd.isna(rows.loc[("sub-1", "ses-A"), "new"])
     people = gathered.participants.set_index("participant_id")
-    assert people["visits"].to_dict() == {"sub-1": 2, "sub-2": 1, "sub-3": 1}
+    assert people["sessions"].to_dict() == {"sub-1": 2, "sub-2": 1, "sub-3": 1}
     assert people.loc["sub-1", "lesions"] == 3
     assert people["failures"].to_dict() == {"sub-1": 0, "sub-2": 0, "sub-3": 2}
     lesions = pd.read_csv(out / "lesions.tsv", sep="\t")
-    counted = lesions[lesions["method"] == "cc"].groupby("subject").size()
-    assert counted.to_dict() == {1: 5, 2: 1, 3: 1}
-    assert set(lesions.loc[lesions["state"] == "new", "session"]) == {"B"}
+    assert set(lesions["method"]) == {"cc"}
+    counted = lesions.groupby("subject").size()
+    assert counted.to_dict() == {"sub-1": 5, "sub-2": 1, "sub-3": 1}
+    assert set(lesions.loc[lesions["state"] == "new", "session"]) == {"ses-B"}
 
 
 def test_the_page_links_to_every_study_and_names_the_failures(cohort):
@@ -140,8 +141,41 @@ def test_nothing_to_gather_is_one_line(tmp_path):
         group(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("grades", "expected"), [(("good", "poor", "fair"), "poor"), (("good",), "good"), ((), None)]
-)
-def test_the_worst_grade_counts(grades, expected):
-    assert worst(grades) == expected
+def test_two_scans_of_a_session_stay_apart_and_the_fitting_ones_are_compared(
+    tmp_path, client_in_this_process, monkeypatch
+):
+    def nowhere(*arguments):
+        raise InputError("no template in this test")
+
+    model = bright_model()
+    monkeypatch.setattr("lesionwise.run.predict.load_model", lambda *a, **k: model)
+    monkeypatch.setattr("lesionwise.run.locations.find_landmarks", nowhere)
+    for command in ("segment", "compare"):
+        monkeypatch.setattr(f"lesionwise.run.{command}.load_model", lambda model, **k: model)
+    monkeypatch.setattr(participant, "dask_client", client_in_this_process)
+    work._loaded.cache_clear()
+    bids = tmp_path / "bids"
+    for session, acquisition, names in (("A", "2D", "a"), ("A", "3D", "ab"), ("B", "3D", "abc")):
+        path = scan(bids, "1", session)
+        name = path.name.replace("_FLAIR", f"_acq-{acquisition}_FLAIR")
+        save(path.with_name(name), head(names))
+    settings = {
+        "model": "bright", "weights": "0" * 64, "instances": "cc", "brain_extraction": False,
+        "longitudinal": True, "version": participant.lesionwise.__version__,
+    }  # fmt: skip
+    out = tmp_path / "out"
+    done = run_subjects(find_subjects(bids), bids, out, settings, segment_or_compare)
+    work._loaded.cache_clear()
+    assert done.done == ("1",)
+    assert done.failed == ()
+    gathered = group(out)
+    rows = gathered.scans.set_index("scan")
+    assert rows["lesions"].to_dict() == {
+        "sub-1_ses-A_acq-2D": 1, "sub-1_ses-A_acq-3D": 2, "sub-1_ses-B_acq-3D": 3,
+    }  # fmt: skip
+    assert rows.loc["sub-1_ses-B_acq-3D", "new"] == 1
+    person = gathered.participants.iloc[0]
+    assert (person["sessions"], person["scans"], person["lesions"]) == (2, 3, 3)
+    lesions = pd.read_csv(out / "lesions.tsv", sep="\t")
+    assert lesions.groupby("scan").size().to_dict() == rows["lesions"].to_dict()
+    assert all((out / page).exists() for page in gathered.scans["page"])

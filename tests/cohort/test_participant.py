@@ -76,7 +76,7 @@ def test_a_subject_that_kills_every_worker_is_listed_with_one_that_fails(
     done = go(job)
     assert sorted(done.done) == ["01", "03", "04"]
     assert begun()["02"] == 3
-    table = pd.read_csv(tmp_path / "out" / "failures.tsv", sep="\t").set_index("subject")["fault"]
+    table = pd.read_csv(tmp_path / "out" / "failures.tsv", sep="\t").set_index("subject")["error"]
     assert table.to_dict() == {
         "sub-02": "sub-02: its worker died 3 times (killed, or out of memory)",
         "sub-05": "sub-05: no brain found",
@@ -265,8 +265,8 @@ def test_a_worker_that_was_taken_for_dead_puts_nothing_in_place(dataset, setting
         (folder / "sub-01" / "by").write_text("first")
         return {}
 
-    worked = work_on(subject, order, slow)
-    assert "another worker took it over" in worked.fault
+    result = work_on(subject, order, slow)
+    assert "another worker took it over" in result.error
     assert (out / "sub-01" / "by").read_text() == "second"
 
 
@@ -277,7 +277,7 @@ def test_other_settings_are_refused_in_one_line_before_anything_is_begun(
     job, _ = fake_job()
     go(job)
     before = snapshot(tmp_path / "out")
-    with pytest.raises(InputError, match=r"made with threshold 0\.5, now it is 0\.7") as fault:
+    with pytest.raises(InputError, match=r"begun with threshold 0\.5, now it is 0\.7") as fault:
         go(job, threshold=0.7)
     assert "\n" not in str(fault.value)
     assert snapshot(tmp_path / "out") == before

@@ -33,27 +33,50 @@ def test_a_session_that_nobody_has_is_one_line(dataset):
         find_subjects(dataset(("01", "A")), sessions=["B"])
 
 
-def test_a_subject_without_a_scan_comes_with_its_fault(dataset):
+def test_a_subject_without_a_scan_comes_with_its_error(dataset):
     root = dataset(("01", ""), ("02", "A"))
     (root / "sub-03" / "anat").mkdir(parents=True)
     (root / "sub-02" / "ses-A" / "anat" / "sub-04_ses-A_FLAIR.nii.gz").write_text("")
-    faults = [subject.fault for subject in find_subjects(root)]
-    assert faults[0] == ""
-    assert "name and the folder name different visits" in faults[1]
-    assert faults[2] == "sub-03: no FLAIR scan"
+    errors = [subject.error for subject in find_subjects(root)]
+    assert errors[0] == ""
+    assert "name and the folder name different visits" in errors[1]
+    assert errors[2] == "sub-03: no FLAIR scan"
 
 
-def test_two_scans_of_one_name_are_a_fault(dataset):
+def test_two_scans_of_one_name_are_an_error(dataset):
     root = dataset(("01", ""))
     (root / "sub-01" / "anat" / "sub-01_FLAIR.nii").write_text("")
-    assert find_subjects(root)[0].fault.endswith("there is a second scan of this name")
+    assert find_subjects(root)[0].error.endswith("there is a second scan of this name")
 
 
-def test_visits_are_compared_only_where_each_session_has_one_scan(dataset):
-    root = dataset(("01", "A"), ("01", "B"), ("02", "A"), ("03", "A"), ("03", "B"))
-    again = root / "sub-03" / "ses-A" / "anat" / "sub-03_ses-A_run-2_FLAIR.nii.gz"
-    again.write_text("")
-    assert [subject.comparable for subject in find_subjects(root)] == [True, False, False]
+def test_of_each_session_one_scan_is_compared(dataset):
+    root = dataset(("01", "A"), ("01", "B"), ("02", "A"), ("03", "A"), ("03", "B"), ("04", "A"))
+    for subject, name in (("03", "acq-2D"), ("04", "run-2")):
+        folder = root / f"sub-{subject}" / "ses-A" / "anat"
+        (folder / f"sub-{subject}_ses-A_{name}_FLAIR.nii.gz").write_text("")
+    found = find_subjects(root)
+    assert [len(subject.comparable) for subject in found] == [2, 0, 2, 0]
+    assert [scan.path.name for scan in found[2].comparable] == [
+        "sub-03_ses-A_FLAIR.nii.gz",
+        "sub-03_ses-B_FLAIR.nii.gz",
+    ]
+    assert [subject.not_compared for subject in found] == [""] * 4
+
+
+def test_where_nothing_tells_which_scans_belong_together_the_reason_is_given(dataset):
+    root = dataset(("01", "B"), ("02", ""))
+    for acquisition in ("2D", "3D"):
+        path = root / "sub-01" / "ses-A" / "anat" / f"sub-01_ses-A_acq-{acquisition}_FLAIR.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    (root / "sub-02" / "anat" / "sub-02_run-2_FLAIR.nii.gz").write_text("")
+    found = find_subjects(root)
+    assert [len(subject.comparable) for subject in found] == [0, 0]
+    assert found[0].not_compared == (
+        "visits not compared: ses-A has several FLAIR scans "
+        "(sub-01_ses-A_acq-2D_FLAIR.nii.gz, sub-01_ses-A_acq-3D_FLAIR.nii.gz)"
+    )
+    assert found[1].not_compared == "visits not compared: a scan has no session in its name"
 
 
 def sessions_table(root, *rows):
@@ -75,7 +98,7 @@ def test_stated_times_order_the_visits(dataset):
     )
     assert [scan.session for scan in find_subjects(root)[0].scans] == ["pre", "post", "later"]
     sessions_table(root, ("ses-pre", "soon"))
-    assert "'soon' is no time" in find_subjects(root)[0].fault
+    assert "soon is no time" in find_subjects(root)[0].error
 
 
 def test_a_folder_without_subjects_is_one_line(tmp_path):

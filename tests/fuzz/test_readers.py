@@ -194,6 +194,18 @@ def dicom_segmentation(root: Path) -> Made:
     return path, lambda: read_segmentation(path, grid)
 
 
+def landmarks(root: Path) -> Made:
+    from lesionwise.preprocess.standardize import LANDMARKS, Nyul
+    from lesionwise.types import RunContext
+
+    step = Nyul()
+    path = root / LANDMARKS
+    learned = {"flair": [float(value) for value in step.percentiles]}
+    about = {"step": "Nyul", "percentiles": list(step.percentiles), "within": step.within}
+    path.write_text(json.dumps({**about, "scans": {"flair": 2}, "landmarks": learned}))
+    return path, lambda: step.load(RunContext(root))
+
+
 READERS = (
     nifti,
     nifti_packed,
@@ -206,6 +218,7 @@ READERS = (
     ignored_files,
     map_of_a_dataset,
     nnunet_description,
+    landmarks,
     dicom_image,
     dicom_geometry,
     dicom_segmentation,

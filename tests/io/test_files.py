@@ -229,3 +229,9 @@ def test_bytes_of_a_file_name_that_are_no_text_are_written_as_escapes(tmp_path):
     assert read_json(tmp_path / "a.json") == {"file": "pati\\xe9nt", "pati\\xe9nt": "pati\\xe9nt"}
     write_table(tmp_path / "a.tsv", [{"file": name}])
     assert read_table(tmp_path / "a.tsv")["file"][0] == "pati\\xe9nt"
+
+
+def test_a_row_that_is_longer_than_the_header_is_refused(tmp_path):
+    (tmp_path / "a.tsv").write_text("a\tb\n1\t2\t3\n")
+    with pytest.raises(InputError, match="not a tab-separated table"):
+        read_table(tmp_path / "a.tsv")

@@ -322,6 +322,13 @@ def test_affine_with_nan(file):
     refused(read_volume, file, "affine holds NaN")
 
 
+def test_an_affine_beyond_all_distances(file):
+    patch(save(file, qform=0), 280 + 12, np.float32(1e30).tobytes())
+    refused(read_volume, file, "no scan lies 1e\\+30 away")
+    patch(save(file), 280 + 12, np.float32(1e30).tobytes())
+    refused(read_volume, file, "the affine holds numbers above 1e\\+07")
+
+
 def test_impossible_quaternion(file):
     patch(save(file, sform=0), 256, np.float32(3).tobytes())
     refused(read_volume, file, "malformed orientation")

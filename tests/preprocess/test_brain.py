@@ -5,14 +5,19 @@ import pytest
 from scipy import ndimage
 
 from lesionwise.io.nifti import read_volume
+from lesionwise.preprocess import brain as brain_module
 from lesionwise.preprocess.brain import (
     ExtractBrain,
     NoBrainFound,
     brain_mask,
+    find_brain,
     follow_border,
     head_template,
     largest_filled,
+    not_background,
+    template_mask,
 )
+from lesionwise.preprocess.brain_network import working_head
 from lesionwise.preprocess.geometry import resample_to, respaced
 from lesionwise.types import Grid, InputError, Study, Visit, Volume
 
@@ -41,24 +46,80 @@ def flair_like_head():
     return Volume((100 * (bright + noise)).astype(np.float32), grid), inside
 
 
-def test_the_brain_of_a_head_with_skull_is_found():
+def knows(scan, inside):
+    """A network that was told where the brain is."""
+    grid = working_head(scan).grid
+    laid = resample_to(Volume(inside.astype(np.float32), scan.grid), grid, order=1)
+    return lambda head: 16 * (laid.array - 0.5)
+
+
+def finds_nothing(head):
+    return np.full(head.shape, -9.0, np.float32)
+
+
+def test_the_networks_brain_is_one_region_on_the_scans_grid():
     scan, inside = flair_like_head()
-    mask = brain_mask(scan)
-    assert mask.array.dtype == bool
+    beside = inside.copy()
+    beside[:2, :2, :2] = True  # a second region that the network takes for brain
+    found = find_brain(scan, network=knows(scan, beside))
+    assert found.way == "network"
+    assert found.mask.array.dtype == bool
+    assert found.mask.grid is scan.grid
+    assert dice(found.mask.array, inside) > 0.97
+    _, regions = ndimage.label(found.mask.array)
+    assert regions == 1
+
+
+def test_without_weights_the_template_is_laid_on_and_the_log_says_why(monkeypatch, caplog):
+    def missing():
+        raise InputError("brain.safetensors: no such weights file")
+
+    monkeypatch.setattr(brain_module, "shipped_network", missing)
+    scan, inside = flair_like_head()
+    with caplog.at_level("WARNING", "lesionwise"):
+        mask = brain_mask(scan, name="07 flair")
+    assert dice(mask.array, inside) > 0.95
+    assert caplog.messages == [
+        "07 flair: the brain is the template's: brain.safetensors: no such weights file"
+    ]
+
+
+def test_where_the_network_finds_nothing_in_a_clear_head_the_template_is_laid_on():
+    scan, inside = flair_like_head()
+    found = find_brain(scan, network=finds_nothing)
+    assert found.way == "template"
+    assert "the network finds 0.00 l" in found.reason
+    assert dice(found.mask.array, inside) > 0.95
+
+
+def test_the_template_finds_the_brain_of_a_head_with_skull():
+    scan, inside = flair_like_head()
+    mask, agreement = template_mask(scan)
     assert mask.grid is scan.grid
     assert dice(mask.array, inside) > 0.95
+    assert agreement < -0.25
     _, regions = ndimage.label(mask.array)
     assert regions == 1
 
 
-def test_a_stripped_scan_is_its_own_mask_with_holes_filled():
+@pytest.mark.parametrize("background", [0.0, -1.5])
+def test_a_stripped_scan_is_its_own_mask_with_holes_filled(background):
     scan, inside = flair_like_head()
-    array = np.where(inside, scan.array, 0)
+    array = np.where(inside, scan.array, background)
     middle = tuple(np.argwhere(inside).mean(axis=0).astype(int))
-    array[middle] = 0
-    mask = brain_mask(Volume(array, scan.grid))
-    np.testing.assert_array_equal(mask.array, largest_filled(inside))
-    assert mask.array[middle]
+    array[middle] = background
+    found = find_brain(Volume(array, scan.grid), network=knows(scan, inside))
+    assert found.way == "stripped"
+    np.testing.assert_array_equal(found.mask.array, largest_filled(inside))
+    assert found.mask.array[middle]
+
+
+def test_background_is_one_value_of_many_voxels_else_zero():
+    stripped = np.full((6, 6, 6), -2.5)
+    stripped[2:4, 2:4, 2:4] = [[[-1, 0], [1, 2]], [[3, 4], [5, 6]]]
+    assert not_background(stripped).sum() == 8
+    block = np.arange(27.0).reshape(3, 3, 3)
+    np.testing.assert_array_equal(not_background(block), block != 0)
 
 
 def test_a_given_mask_is_left_alone():
@@ -77,8 +138,10 @@ def test_a_constant_scan_is_refused_by_name():
 
 def test_noise_holds_no_brain():
     noise = np.random.default_rng(0).random((48, 48, 48), dtype=np.float32)
+    with pytest.raises(NoBrainFound, match=r"^scan: no brain found \(0.00 l"):
+        find_brain(volume(noise, 4.0), network=finds_nothing)
     with pytest.raises(NoBrainFound, match=r"^scan: no brain found \("):
-        brain_mask(volume(noise, 4.0))
+        template_mask(volume(noise, 4.0))
 
 
 def test_values_that_are_not_finite_are_refused():

@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
+import edt
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from lesionwise.io.nifti import read_volume
+from lesionwise.io.nifti import read_mask, read_volume
+from lesionwise.preprocess.geometry import resample_to, respaced
 from lesionwise.preprocess.quality import (
     air_levels,
     cut_share,
@@ -15,6 +17,7 @@ from lesionwise.preprocess.quality import (
     scan_quality,
     tissue_order,
 )
+from lesionwise.preprocess.template import template_maps
 from lesionwise.types import Grid, Visit, Volume
 
 
@@ -176,3 +179,54 @@ def test_a_real_scan_is_good_and_others_are_not_taken_for_flair(shared, supplied
     t1w = read_volume(shared(f"{common}/ses-01/anat/sub-openlong12_ses-01_space-common_T1w.nii.gz"))
     assert any("T1-weighted" in reason for reason in scan_quality(t1w, mask).reasons)
     assert not any("fluid" in r for r in scan_quality(t2w, mask, flair=False).reasons)
+
+
+def test_a_backward_head_is_poor_and_the_reason_says_so():
+    mask = template_maps().brain
+    grid = respaced(mask.grid, 3.0)
+    small = resample_to(mask, grid, order=0).array.astype(bool)
+    noise = np.random.default_rng(3).normal(0, 2, grid.shape)
+    scan = np.where(small, 100, 4) + noise
+    for array, brain, said in (
+        (scan, small, None),
+        (scan[:, ::-1], small[:, ::-1], "backward"),
+        (scan[:, ::-1, ::-1], small[:, ::-1, ::-1], "upside down"),
+    ):
+        made = Volume(np.ascontiguousarray(array, dtype=np.float32), grid)
+        quality = scan_quality(made, Volume(np.ascontiguousarray(brain), grid))
+        told = [reason for reason in quality.reasons if "by its header" in reason]
+        assert bool(told) == (said is not None)
+        if said:
+            assert said in told[0]
+            assert quality.grade == "poor"
+
+
+MASK_FAULTS = ("brain mask", "its mask", "by its header")
+
+
+def mask_reasons(scan, mask):
+    """What is said about a mask, and nothing of what is said about the scan itself."""
+    quality = scan_quality(scan, Volume(mask, scan.grid))
+    return [r for r in quality.reasons if any(words in r for words in MASK_FAULTS)]
+
+
+THICK = [f"thick{number:02d}" for number in range(1, 16)]
+
+
+@pytest.mark.parametrize("subject", THICK)
+def test_masks_of_thick_slice_scans_are_told_from_spoiled_ones(shared, subject):
+    """The silver mask passes; one too wide, a half, and one without vertex do not."""
+    name = f"sub-{subject}_ses-01"
+    scan = read_volume(shared(f"data_thick/sub-{subject}/ses-01/anat/{name}_FLAIR.nii.gz"))
+    folder = shared(f"data_thick/derivatives/brains/sub-{subject}/ses-01/anat")
+    mask = read_mask(folder / f"{name}_space-orig_desc-silver_mask.nii.gz").array.astype(bool)
+    assert mask_reasons(scan, mask) == []
+    spacing = scan.grid.spacing_mm
+    wide = edt.edt(~mask, anisotropy=spacing, black_border=False) <= 10
+    assert mask_reasons(scan, wide)
+    index = np.argwhere(mask)
+    half, vertex = mask.copy(), mask.copy()
+    half[int(np.median(index[:, 0])) :] = False
+    assert mask_reasons(scan, half)
+    vertex[:, :, index[:, 2].max() - round(35 / spacing[2]) :] = False
+    assert mask_reasons(scan, vertex)

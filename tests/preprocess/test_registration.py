@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from lesionwise.io.nifti import read_volume
 from lesionwise.preprocess.geometry import resample_to
@@ -56,6 +58,21 @@ def test_rigid_finds_a_known_movement(degrees, shift_mm):
     assert np.median(error_mm(found, true, brain)) < 0.3
     turn = found[:3, :3]
     np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-9)
+
+
+def test_a_head_turned_far_by_its_header_is_found():
+    smooth, brain = head((4.0, 4.0, 4.0), (40, 48, 40))
+    noise = np.random.default_rng(0).normal(0, 1, smooth.array.shape)
+    texture = ndimage.gaussian_filter(noise, 1.2)
+    array = np.where(brain.array, 100 + 150 * texture, 0).astype(np.float32)
+    fixed = Volume(array, smooth.grid)
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("xyz", (60, 0, 0), degrees=True).as_matrix()
+    turned, turned_brain = (
+        Volume(v.array, Grid(v.grid.shape, turn @ v.grid.affine)) for v in (fixed, brain)
+    )
+    found = rigid(fixed, turned, fixed_mask=brain, moving_mask=turned_brain)
+    assert np.median(error_mm(found, turn, brain)) < 1
 
 
 def test_rigid_works_across_inverted_contrast_and_thick_slices():

@@ -11,7 +11,7 @@ from lesionwise.preprocess.filters import AnisotropicDiffusion, Denoise
 from lesionwise.preprocess.geometry import Resample, one_thread
 from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import N4
-from lesionwise.preprocess.visits import each_visit, once, own_threads, side_by_side
+from lesionwise.preprocess.visits import each_visit, map_parallel, once, own_threads
 from lesionwise.types import InputError, Study, Visit
 
 
@@ -36,7 +36,7 @@ def test_one_thread_is_that_of_the_caller():
     def work(item):
         return threading.get_ident()
 
-    assert set(side_by_side(work, (1, 2, 3), threads=1)) == {threading.get_ident()}
+    assert set(map_parallel(work, (1, 2, 3), threads=1)) == {threading.get_ident()}
 
 
 def test_the_earliest_fault_is_raised():
@@ -50,7 +50,7 @@ def test_the_earliest_fault_is_raised():
         raise InputError("first")
 
     with pytest.raises(InputError, match="first"):
-        side_by_side(work, (0, 1), threads=2)
+        map_parallel(work, (0, 1), threads=2)
 
 
 def test_threads_follow_what_the_process_was_given(monkeypatch):
@@ -72,7 +72,7 @@ def test_what_is_read_once_is_read_by_one_thread():
         calls.append(1)
         return object()
 
-    found = side_by_side(lambda item: (work(item), read())[1], (0, 1), threads=2)
+    found = map_parallel(lambda item: (work(item), read())[1], (0, 1), threads=2)
     assert found[0] is found[1]
     assert len(calls) == 1
 
@@ -104,7 +104,7 @@ def test_blocks_of_one_thread_may_overlap():
     ],
     ids=lambda step: type(step).__name__,
 )
-def test_visits_side_by_side_give_the_same_to_the_last_bit(step, pair, monkeypatch):
+def test_visits_map_parallel_give_the_same_to_the_last_bit(step, pair, monkeypatch):
     found = []
     for threads in ("1", "2"):
         monkeypatch.setenv("OMP_NUM_THREADS", threads)

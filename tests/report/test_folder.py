@@ -109,6 +109,59 @@ def test_a_picture_that_is_gone_is_a_fault(study: StudyPage, tmp_path: Path) -> 
         rebuild_pages(output)
 
 
+def test_no_page_is_written_where_a_sidecar_says(study: StudyPage, tmp_path: Path) -> None:
+    output, _ = _results(study, tmp_path)
+    outside = tmp_path / "precious.html"
+    outside.write_text("mine")
+    sidecar = next(output.glob("**/*_label-L_mask.json"))
+    about = read_json(sidecar)
+    about["Summary"]["page"] = "../precious.html"
+    write_json(sidecar, about)
+    rebuilt = rebuild_pages(output)
+    assert outside.read_text() == "mine"
+    assert all(page.parent == output for page in rebuilt.pages)
+    assert "../precious.html" not in rebuilt.pages[-1].read_text()
+
+
+@pytest.mark.parametrize("name", ["../../secret", "/etc/hostname", "sub-01/../../secret"])
+def test_no_picture_is_read_outside_the_folder(study: StudyPage, tmp_path: Path, name: str) -> None:
+    output, _ = _results(study, tmp_path)
+    (tmp_path / "secret").write_bytes(b"RIFFsecret")
+    _with_stage(output)
+    sidecar = next(output.glob("**/*_label-L_mask.json"))
+    about = read_json(sidecar)
+    about["Stages"][0]["Picture"] = name
+    write_json(sidecar, about)
+    with pytest.raises(InputError, match="no name of a file inside this folder"):
+        rebuild_pages(output)
+
+
+def test_a_link_out_of_the_folder_is_no_picture(study: StudyPage, tmp_path: Path) -> None:
+    output, _ = _results(study, tmp_path)
+    (tmp_path / "secret").write_bytes(b"RIFFsecret")
+    picture = _with_stage(output)
+    picture.unlink()
+    picture.symlink_to(tmp_path / "secret")
+    with pytest.raises(InputError, match="leads out of this folder"):
+        rebuild_pages(output)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"Methods": [3]}, {"Sources": 1}, {"Sources": []}, {"Stages": [{}]}, {"Quality": [1]},
+     {"Seconds": {"a": "b"}}, {"Warnings": "w"}, {"Methods": ["../x"]}],
+)  # fmt: skip
+def test_a_sidecar_of_another_form_is_one_line(
+    study: StudyPage, tmp_path: Path, change: dict[str, object]
+) -> None:
+    output, _ = _results(study, tmp_path)
+    sidecar = next(output.glob("**/*_label-L_mask.json"))
+    write_json(sidecar, {**read_json(sidecar), **change})
+    with pytest.raises(InputError) as error:
+        rebuild_pages(output)
+    assert "\n" not in str(error.value)
+
+
 def test_a_folder_without_results_is_a_fault(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no results"):
         rebuild_pages(tmp_path)
@@ -157,7 +210,7 @@ def test_visits_are_shown_together_with_what_changed(study: StudyPage, tmp_path:
     )
     page = rebuild_pages(output).pages[-1].read_text()
     assert 'id="canvas-1"' in page
-    assert "growing, +20" in page
+    assert "enlarging, +20" in page
 
 
 def test_known_lesions_come_back(study: StudyPage, tmp_path: Path) -> None:
@@ -197,29 +250,29 @@ def test_the_page_of_a_leaderboard_comes_back(tmp_path: Path) -> None:
 
 
 def test_changes_add_up_the_lesions_that_merged() -> None:
-    lineages = pd.DataFrame(
+    tracks = pd.DataFrame(
         {
-            "lineage": [1, 2, 1, 3],
-            "visit": ["a", "a", "b", "b"],
+            "track": [1, 2, 1, 3],
+            "session": ["a", "a", "b", "b"],
             "label": [4, 5, 1, 0],
-            "state": ["baseline", "baseline", "merged", "gone"],
+            "state": ["baseline", "baseline", "merged", "disappeared"],
             "volume_mm3": [10.0, 20.0, 33.0, np.nan],
             "parents": ["", "", "4,5", "5"],
             "confidence": [np.nan, np.nan, 0.8, 0.7],
             "note": ["", "", "", None],
         }
     )
-    found = changes_of(lineages, "a", "b")
+    found = changes_of(tracks, "a", "b")
     assert found["baseline_mm3"].tolist() == [30.0, 20.0]
     assert found["followup"].tolist() == ["1", ""]
     assert found["baseline"].tolist() == ["4, 5", "5"]
 
 
 def test_what_changed_comes_first_with_its_place_and_the_evidence() -> None:
-    lineages = pd.DataFrame(
+    tracks = pd.DataFrame(
         {
-            "lineage": [1, 1, 2, 3],
-            "visit": ["a", "b", "b", "b"],
+            "track": [1, 1, 2, 3],
+            "session": ["a", "b", "b", "b"],
             "label": [4, 1, 2, 3],
             "state": ["baseline", "stable", "new", "new"],
             "volume_mm3": [100.0, 100.0, 20.0, 30.0],
@@ -230,8 +283,8 @@ def test_what_changed_comes_first_with_its_place_and_the_evidence() -> None:
             "note": ["", "", "", ""],
         }
     )
-    found = changes_of(lineages, "a", "b", {("b", 3): "juxtacortical", ("a", 4): "deep white"})
+    found = changes_of(tracks, "a", "b", {("b", 3): "juxtacortical", ("a", 4): "deep white"})
     assert found["followup"].tolist() == ["3", "2", "1"]
     assert found["location"].tolist() == ["juxtacortical", "", "deep white"]
-    assert found["contrast come or gone (%)"].tolist()[:2] == [100, 80]
+    assert found["contrast gained or lost (%)"].tolist()[:2] == [100, 80]
     assert found["brighter by (noise)"].tolist()[:2] == [9, 4]

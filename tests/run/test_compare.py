@@ -6,9 +6,13 @@ import pandas as pd
 import pytest
 from heads import LESIONS, bright_model, head, pair_model, save
 
+from lesionwise.change.rules import STATES
+from lesionwise.io.bids import find_scans
+from lesionwise.preprocess.alignment import Alignment
 from lesionwise.preprocess.registration import RegisterToFirst
 from lesionwise.report.folder import rebuild_pages
 from lesionwise.run.compare import compare
+from lesionwise.run.gate import alignment_notes
 from lesionwise.types import InputError, Instances
 
 
@@ -20,14 +24,23 @@ def compared(tmp_path, model):
     return tmp_path / "out", compare([before, after], tmp_path / "out")
 
 
-def test_what_is_new_and_gone_is_found_across_a_movement(compared):
+def test_what_is_new_and_what_disappeared_is_found_across_a_movement(compared):
     out, done = compared
-    row = done.summary.set_index("visit").loc["2"]
-    assert (row["new"], row["gone"], row["stable"]) == (1, 1, 1)
+    row = done.summary.set_index("session").loc["ses-2"]
+    assert (row["new"], row["disappeared"], row["stable"]) == (1, 1, 1)
     assert np.allclose(done.to_common[1][:3, 3], [0, 4, 0], atol=0.5)
-    lineages = pd.read_csv(out / "lineages.tsv", sep="\t", dtype={"visit": str})
-    assert set(lineages["visit"]) == {"1", "2"}
+    tracks = pd.read_csv(out / "tracks.tsv", sep="\t")
+    assert set(tracks["session"]) == {"ses-1", "ses-2"}
+    lesions = pd.read_csv(out / "lesions.tsv", sep="\t").set_index("session")
+    assert sorted(lesions.loc["ses-2", "state"]) == ["new", "stable"]
+    assert set(lesions["track"]) == {1, 2, 3}
     assert done.page.exists()
+    visits = pd.read_csv(out / "visits.tsv", sep="\t").set_index("session")
+    states = [state for state in STATES if state not in ("baseline", "disappeared")]
+    assert visits.loc["ses-2", states].sum() == visits.loc["ses-2", "lesions"] == 2
+    before = [name for name in visits if name.startswith("previous_")]
+    assert visits.loc["ses-2", before].sum() == visits.loc["ses-1", "lesions"] == 2
+    assert not any("alike" in reason for note in done.quality for reason in note.reasons)
 
 
 def test_the_new_lesion_is_marked_on_the_followups_own_grid(compared):
@@ -59,6 +72,24 @@ def test_known_lesions_are_scored(tmp_path, model):
     done.page.unlink()
     assert rebuild_pages(tmp_path / "out").pages == (done.page,)
     assert done.page.read_bytes() == page
+
+
+def test_a_mirrored_followup_is_refused(tmp_path, model):
+    before = save(tmp_path / "sub-1_ses-1_FLAIR.nii.gz", head("ab"))
+    after = save(tmp_path / "sub-1_ses-2_FLAIR.nii.gz", head("ab")[::-1].copy())
+    with pytest.raises(InputError, match=r"ses-2_FLAIR.*left and right are exchanged"):
+        compare([before, after], tmp_path / "out")
+
+
+def test_visits_that_hardly_look_alike_are_graded_poor_with_the_reason(tmp_path):
+    for visit in "123":
+        save(tmp_path / f"sub-1_ses-{visit}_FLAIR.nii.gz", head(""))
+    scans = find_scans([tmp_path])
+    alike = Alignment(0.9, 0.4, np.nan)
+    apart = Alignment(0.3, 0.2, 0.35, "the visits hardly look alike (0.30 …)")
+    (note,) = alignment_notes(scans, [alike, apart])
+    assert (note.about, note.grade, note.reasons) == ("1 to 3", "poor", (apart.reason,))
+    assert note.measures["mirrored"] == 0.35
 
 
 def test_visits_of_different_subjects_are_refused(tmp_path, model):

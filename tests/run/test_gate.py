@@ -13,7 +13,7 @@ from lesionwise.io.bids import find_scans
 from lesionwise.report.page import QualityNote
 from lesionwise.run.compare import compare
 from lesionwise.run.find import FindOptions
-from lesionwise.run.gate import check_order, lines, shared_share
+from lesionwise.run.gate import check_order, lines, named_as_typed, shared_share
 from lesionwise.run.pairs import predict_pairs
 from lesionwise.run.segment import segment
 from lesionwise.types import Grid, InputError, Volume
@@ -24,6 +24,15 @@ BARE = FindOptions(extract_brain=False)
 
 def note(grade, reasons=(), about="flair of sub-1"):
     return QualityNote(about, grade, reasons)
+
+
+def test_a_fault_of_a_step_names_the_file_as_typed(tmp_path):
+    scan = find_scans([save(tmp_path / "noise.nii.gz", head())])[0]
+    with pytest.raises(InputError) as caught, named_as_typed(scan, "flair"):
+        raise InputError(f"{scan.subject} flair: no brain found (0.00 l look like one)")
+    assert str(caught.value) == f"{scan.path}: no brain found (0.00 l look like one)"
+    with pytest.raises(InputError, match=r"^another: fault"), named_as_typed(scan, "flair"):
+        raise InputError("another: fault")
 
 
 def test_many_good_scans_are_counted_and_the_others_listed():

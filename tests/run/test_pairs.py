@@ -109,6 +109,26 @@ def test_visits_are_paired_by_subject_and_in_order(tmp_path):
     ]
 
 
+def test_two_scans_of_one_session_are_never_a_pair(tmp_path):
+    names = ["ses-1_acq-2D", "ses-1_acq-3D", "ses-2_acq-3D", "ses-3_acq-3D"]
+    paths = [tmp_path / f"sub-1_{name}_FLAIR.nii.gz" for name in names]
+    found = [(pair.baseline.path.name, pair.followup.path.name) for pair in find_pairs(paths)]
+    assert found == [
+        ("sub-1_ses-1_acq-3D_FLAIR.nii.gz", "sub-1_ses-2_acq-3D_FLAIR.nii.gz"),
+        ("sub-1_ses-2_acq-3D_FLAIR.nii.gz", "sub-1_ses-3_acq-3D_FLAIR.nii.gz"),
+    ]
+    with pytest.raises(InputError, match="no patient with two visits"):
+        find_pairs(paths[:2])
+
+
+def test_results_of_other_visits_are_not_overwritten(tmp_path, pair):
+    model = pair_model(RegisterToFirst())
+    predict_pairs(pair, tmp_path / "out", model=model)
+    elsewhere = [save(tmp_path / "b" / path.name, head("c")) for path in pair]
+    with pytest.raises(InputError, match="holds the results of"):
+        predict_pairs(elsewhere, tmp_path / "out", model=model)
+
+
 def test_two_files_of_any_name_are_baseline_and_followup(tmp_path):
     (pair,) = find_pairs([tmp_path / "before.nii.gz", tmp_path / "after.nii.gz"])
     assert (pair.baseline.path.name, pair.followup.path.name) == ("before.nii.gz", "after.nii.gz")

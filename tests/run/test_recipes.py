@@ -85,12 +85,12 @@ def test_settings_go_through_json_and_name_every_part():
     assert flat["preprocess.0.is"] == "ExtractBrain"
 
 
-def test_unet_acls_learns_exactly_what_unet_cc_learns():
+def test_unet_acls_learns_and_chooses_exactly_what_unet_cc_does():
     def learned(name):
         return {
             key: value
             for key, value in settings(find_recipe(name)).items()
-            if key.startswith(("method.", "preprocess.")) and "selection" not in key
+            if key.startswith(("method.", "preprocess."))
         }
 
     assert learned("unet-acls") == learned("unet-cc")

@@ -41,11 +41,17 @@ def test_names_follow_bids_and_results_keep_the_axes_of_the_file(tmp_path, model
 def test_tables_hold_every_lesion_by_each_way(tmp_path, model):
     scan = save(tmp_path / "a.nii.gz", head("ab"))
     done = segment([scan], tmp_path / "out")
-    table = pd.read_csv(tmp_path / "out" / "lesions.tsv", sep="\t")
-    assert table.groupby("method").size().to_dict() == {"acls": 2, "cc": 2, "offsets": 2}
-    assert set(table["volume_mm3"]) == {512.0}
-    assert set(table["confidence"]) == {1.0}
-    assert done.summary.iloc[0][["lesions", "cc", "acls", "offsets"]].tolist() == [2, 2, 2, 2]
+    for method, name in (
+        ("offsets", "lesions"),
+        ("acls", "lesions_seg-acls"),
+        ("cc", "lesions_seg-cc"),
+    ):
+        table = pd.read_csv(tmp_path / "out" / f"{name}.tsv", sep="\t")
+        assert table["method"].tolist() == [method, method]
+        assert set(table["volume_mm3"]) == {512.0}
+        assert set(table["confidence"]) == {1.0}
+    counts = ["lesions", "lesions_cc", "lesions_acls", "lesions_offsets"]
+    assert done.summary.iloc[0][counts].tolist() == [2, 2, 2, 2]
     assert done.page.exists()
 
 
@@ -101,8 +107,8 @@ def test_a_scan_that_is_done_is_not_done_again(tmp_path, model):
     assert {path: path.stat().st_mtime_ns for path in written} == written
     pd.testing.assert_frame_equal(first.summary, again.summary, check_dtype=False)
     table = pd.read_csv(tmp_path / "out" / "lesions.tsv", sep="\t")
-    assert len(table) == 9
-    segment([scan], tmp_path / "out", options=FindOptions(threshold=0.9))
+    assert len(table) == 3
+    segment([scan], tmp_path / "out", overwrite=True)
     assert any(path.stat().st_mtime_ns != time for path, time in written.items())
 
 
@@ -126,3 +132,13 @@ def test_results_need_a_place(tmp_path, model):
     scan = save(tmp_path / "a.nii.gz", head())
     with pytest.raises(InputError, match="is a file"):
         segment([scan], scan)
+
+
+def test_the_volume_is_that_of_the_lesions_and_the_masks_is_told_where_it_differs(tmp_path, model):
+    image = head("a")
+    image[60:62, 40:41, 30:31] = 300  # 16 mm³ but 4 mm long: the size filter drops it
+    scan = save(tmp_path / "a.nii.gz", image)
+    done = segment([scan], tmp_path / "out", options=FindOptions(min_extent_mm=5))
+    row = done.summary.iloc[0]
+    assert (row["lesions"], row["volume_ml"], row["mask_volume_ml"]) == (1, 0.512, 0.528)
+    assert "The whole mask measures 0.53 ml" in done.page.read_text()

@@ -83,3 +83,60 @@ def test_settings_that_cannot_hold_are_refused(tmp_path):
 def test_split_needs_no_torch():
     code = "import sys, lesionwise.run.split; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_calls_one_by_one_share_the_table(tmp_path):
+    for name in "ab":
+        split([save(tmp_path / f"{name}.nii.gz", dumbbell().astype(np.uint8))], tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out" / "lesions.tsv", sep="\t")
+    assert table["map"].tolist() == ["a", "a", "b", "b"]
+    assert set(table["source"]) == {str(tmp_path / f"{name}.nii.gz") for name in "ab"}
+    assert set(json.loads((tmp_path / "out" / "lesions.json").read_text())) == set(table.columns)
+
+
+def test_failures_of_a_call_that_is_repeated_without_what_failed_are_gone(tmp_path):
+    good = save(tmp_path / "a.nii.gz", dumbbell().astype(np.uint8))
+    bad = tmp_path / "bad.nii.gz"
+    bad.write_text("junk")
+    split([good, bad], tmp_path / "out")
+    assert (tmp_path / "out" / "failures.tsv").exists()
+    split([good], tmp_path / "out")
+    assert not (tmp_path / "out" / "failures.tsv").exists()
+
+
+def test_extensions_in_capitals_are_extensions(tmp_path):
+    path = save(tmp_path / "x_mask.nii.gz", dumbbell().astype(np.uint8))
+    path = path.rename(tmp_path / "EXPERT_MASK.NII.GZ")
+    assert split([path], tmp_path / "out").written[0].name == "EXPERT_seg-acls_dseg.nii.gz"
+
+
+def test_maps_of_one_name_in_several_folders_keep_apart(tmp_path):
+    maps = [save(tmp_path / who / "m.nii.gz", dumbbell().astype(np.uint8)) for who in "xy"]
+    done = split(maps, tmp_path / "out")
+    assert done.summary["map"].tolist() == ["x_m", "y_m"]
+    split([maps[0]], tmp_path / "alone")
+    save(maps[1], np.roll(dumbbell(), 1, axis=0).astype(np.uint8))
+    with pytest.raises(InputError, match=r"y/m\.nii\.gz: .* holds the results of .*x/m\.nii\.gz"):
+        split([maps[1]], tmp_path / "alone")
+
+
+def test_other_settings_and_foreign_tables_are_refused(tmp_path):
+    path = save(tmp_path / "a.nii.gz", dumbbell().astype(np.uint8))
+    split([path], tmp_path / "out")
+    with pytest.raises(InputError, match="was begun with method acls, now it is cc"):
+        split([path], tmp_path / "out", method="cc")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "lesions.tsv").write_text("my own")
+    with pytest.raises(InputError, match=r"lesions\.tsv: is there already"):
+        split([path], tmp_path / "mine")
+
+
+def test_what_is_whole_comes_back(tmp_path):
+    from lesionwise.results.split import map_records
+
+    path = save(tmp_path / "a.nii.gz", dumbbell().astype(np.uint8))
+    split([path], tmp_path / "out")
+    (record,) = map_records(tmp_path / "out").values()
+    assert record.sources == (str(path),)
+    assert (record.input, record.threshold, record.connectivity) == ("mask", None, 26)
+    assert set(record.files) == {"a_seg-acls_dseg.nii.gz", "a_seg-acls_dseg.tsv"}

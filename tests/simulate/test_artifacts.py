@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lesionwise.simulate.artifacts import spoiled
+from lesionwise.simulate.artifacts import spoiled, without_face
 from lesionwise.types import Grid, Volume
 
 
@@ -32,3 +32,22 @@ def test_slices_above_are_left_out():
     assert short.array.shape == (6, 9, 6)
     assert np.array_equal(short.grid.affine, block().grid.affine)
     assert spoiled(block(), 0, keep=0.0).array.shape[2] == 1
+
+
+def test_what_lies_far_in_front_of_the_brain_is_cut_off():
+    scan = block()
+    full = Volume(np.full((6, 9, 10), 7, np.uint16), scan.grid)
+    brain = np.zeros((6, 9, 10), bool)
+    brain[2:4, 2:4, 3:6] = True
+    cut = without_face(full, brain, margin_mm=4.0).array
+    # 4 mm are two voxels of 2 mm along j: up to index 5, also in lines beside the brain
+    assert (cut[3, :6, 4] == 7).all()
+    assert (cut[3, 6:, 4] == 0).all()
+    assert (cut[0, 6:, 4] == 0).all()
+    assert (cut[3, 6:, 0] == 0).all()  # below, where the nearest slice with brain says
+
+
+def test_a_scan_without_brain_keeps_its_face():
+    scan = block()
+    kept = without_face(scan, np.zeros((6, 9, 10), bool), 8.0)
+    assert np.array_equal(kept.array, scan.array)

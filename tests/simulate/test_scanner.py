@@ -111,3 +111,13 @@ def test_realistic_contrasts_are_those_of_flair():
 def test_draws_repeat():
     a, b = (draw_protocol(np.random.default_rng(9), "randomized") for _ in range(2))
     assert a == b
+
+
+def test_sagittal_slices_average_along_i(empty):
+    signal = np.zeros(SHAPE, dtype=np.float32)
+    signal[100] = 1
+    thick = replace(PERFECT, spacing_mm=(4.0, 2.0, 2.0), scale=1000)
+    scan = acquire(signal, *empty, thick, np.random.default_rng(0))
+    line = scan.image[:, 16, 16].astype(float) / 1000
+    assert line.max() < 0.45
+    np.testing.assert_allclose(line.sum() * 4, 1, atol=0.15)

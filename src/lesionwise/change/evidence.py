@@ -28,8 +28,8 @@ FADE_MM = 12.0
 """Differences smoother than this belong to the coil or the scanner, not to a lesion."""
 RING_MM = (2.0, 6.0)
 """Normal tissue between these distances around a lesion is what it is compared to."""
-LEAST_RING_VOX = 10
-LEAST_TISSUE_VOX = 1000
+MIN_RING_VOX = 10
+MIN_TISSUE_VOX = 1000
 SCALE_QUANTILES, EDGE_BINS = 60, 20
 ROUNDS = 2
 """The scale is matched again without the first guess of the field, which had blurred it."""
@@ -42,13 +42,14 @@ class Evidence:
     Attributes:
         z: mean over its voxels of later minus earlier, in units of the noise between two scans of
             unchanged tissue; positive where it became brighter. NaN where a visit does not show it.
-        appeared: share of its contrast to the normal tissue around it that it did not have at the
-            earlier visit, or, asked about what is gone, has no more at the later: 1 all of it, 0
-            none. NaN where it is not brighter than that tissue, or there is too little of it.
+        contrast_gain: fraction of its contrast to the normal tissue around it that it did not have
+            at the earlier visit, or, asked about what disappeared, has no more at the later: 1 all
+            of it, 0 none. NaN where it is not brighter than that tissue, or there is too little of
+            it.
     """
 
     z: float
-    appeared: float
+    contrast_gain: float
 
 
 UNKNOWN = Evidence(np.nan, np.nan)
@@ -82,19 +83,19 @@ class ScanChange:
             return float(np.nan)
         return float(self.z[at][shown].mean())
 
-    def of_lesion(self, index: Indices, *, gone: bool = False) -> Evidence:
+    def of_lesion(self, index: Indices, *, disappeared: bool = False) -> Evidence:
         """What the scans say about a lesion that only one visit holds.
 
         Args:
             index: (n, 3) its voxels.
-            gone: True where the earlier visit holds it.
+            disappeared: True where the earlier visit holds it.
         """
         z = self.mean_z(index)
         if not np.isfinite(z):
             return UNKNOWN
         ring = self._ring(index)
-        holds, lacks = (self.earlier, self.later) if gone else (self.later, self.earlier)
-        if len(ring) < LEAST_RING_VOX:
+        holds, lacks = (self.earlier, self.later) if disappeared else (self.later, self.earlier)
+        if len(ring) < MIN_RING_VOX:
             return Evidence(z, np.nan)
         at, around = tuple(index[self.shown[tuple(index.T)]].T), tuple(ring.T)
         contrast = float(holds[at].mean() - np.median(holds[around]))
@@ -146,7 +147,7 @@ def compare_scans(
     tissue = _deeper_than(shown[box], MARGIN_MM, grid) & _deeper_than(
         ~doubtful[box], DOUBT_MM, grid
     )
-    if int(tissue.sum()) < LEAST_TISSUE_VOX:
+    if int(tissue.sum()) < MIN_TISSUE_VOX:
         return None
     before = np.array(earlier[box], dtype=np.float32)
     after = np.array(later[box], dtype=np.float32)

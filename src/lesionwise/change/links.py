@@ -20,9 +20,9 @@ LINK_COLUMNS = (
     "label_before",
     "label_after",
     "overlap_mm3",
-    "share_before",
-    "share_after",
-    "share_of_smaller",
+    "fraction_before",
+    "fraction_after",
+    "fraction_of_smaller",
     "distance_mm",
     "kind",
 )
@@ -118,14 +118,14 @@ def link_lesions(
     after: Lesions,
     overlaps: pd.DataFrame,
     tolerance_mm: float,
-    min_overlap_share: float,
+    min_overlap_fraction: float,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Pairs of lesions that are the same place, and the pairs that nearly were.
 
-    Lesions are linked (kind ``overlap``) where they share at least ``min_overlap_share`` of
+    Lesions are linked (kind ``overlap``) where they share at least ``min_overlap_fraction`` of
     the smaller one's voxels. Lesions of both visits that are left without a link are then
     linked one to one where they overlap less (``weak``) or lie, voxel center to voxel center,
-    within ``tolerance_mm`` of one another (``near``): larger shares first, then smaller
+    within ``tolerance_mm`` of one another (``near``): larger fractions first, then smaller
     distances, then the lesions whose first voxels come first in C order. Exchanging the two
     visits exchanges the columns and changes nothing else.
 
@@ -134,13 +134,13 @@ def link_lesions(
         at least one lesion has no link: each a table with the columns LINK_COLUMNS, sorted by
         both labels.
     """
-    table = _with_shares(before, after, overlaps)
-    strong = table["share_of_smaller"] >= min_overlap_share * (1 - SIZE_ROUNDING)
+    table = _with_fractions(before, after, overlaps)
+    strong = table["fraction_of_smaller"] >= min_overlap_fraction * (1 - SIZE_ROUNDING)
     linked_before = set(table.loc[strong, "label_before"])
     linked_after = set(table.loc[strong, "label_after"])
     close = _close_pairs(before, after, linked_before, linked_after, tolerance_mm)
-    table = _with_shares(before, after, overlaps.merge(close, on=_LABELS, how="outer"))
-    strong = table["share_of_smaller"] >= min_overlap_share * (1 - SIZE_ROUNDING)
+    table = _with_fractions(before, after, overlaps.merge(close, on=_LABELS, how="outer"))
+    strong = table["fraction_of_smaller"] >= min_overlap_fraction * (1 - SIZE_ROUNDING)
     kind = np.where(strong, "overlap", np.where(table["overlap_mm3"] > 0, "weak", "near"))
     table["kind"] = kind.astype(object)
     first_before = before.first[np.searchsorted(before.label, table["label_before"])]
@@ -150,7 +150,7 @@ def link_lesions(
             np.maximum(first_before, first_after),
             np.minimum(first_before, first_after),
             table["distance_mm"],
-            -table["share_of_smaller"],
+            -table["fraction_of_smaller"],
         )
     )
     linked = strong.to_numpy().copy()
@@ -218,8 +218,8 @@ def _close_to(
     return np.concatenate(rows)
 
 
-def _with_shares(before: Lesions, after: Lesions, pairs: pd.DataFrame) -> pd.DataFrame:
-    """Overlaps in mm³ and as shares, one row a pair, sorted by both labels."""
+def _with_fractions(before: Lesions, after: Lesions, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Overlaps in mm³ and as fractions, one row a pair, sorted by both labels."""
     table = pairs.sort_values(_LABELS, ignore_index=True)
     voxels = table["voxels"].fillna(0).to_numpy(np.float64)
     overlap_mm3 = voxels * before.grid.voxel_volume_mm3
@@ -231,9 +231,9 @@ def _with_shares(before: Lesions, after: Lesions, pairs: pd.DataFrame) -> pd.Dat
             "label_before": table["label_before"].astype(np.int64),
             "label_after": table["label_after"].astype(np.int64),
             "overlap_mm3": overlap_mm3,
-            "share_before": overlap_mm3 / volume_before,
-            "share_after": overlap_mm3 / volume_after,
-            "share_of_smaller": overlap_mm3 / np.minimum(volume_before, volume_after),
+            "fraction_before": overlap_mm3 / volume_before,
+            "fraction_after": overlap_mm3 / volume_after,
+            "fraction_of_smaller": overlap_mm3 / np.minimum(volume_before, volume_after),
             "distance_mm": np.where(voxels > 0, 0.0, distance_mm).astype(np.float64),
         }
     )

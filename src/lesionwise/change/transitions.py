@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,248 +12,365 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from lesionwise.change.alone import ALONE, Verdict, judge_alone
 from lesionwise.change.evidence import ScanChange
-from lesionwise.change.links import Lesions, link_lesions, nearest_distance_mm, overlap_table
+from lesionwise.change.links import Lesions, link_lesions, nearest_distance_mm
+from lesionwise.change.partial_volume import Acquisition
 from lesionwise.change.rules import TrackingRules
-from lesionwise.types import FloatArray, Instances
+from lesionwise.change.unmatched import UNMATCHED, Verdict, judge_unmatched
+from lesionwise.types import FloatArray
 
 ROW_COLUMNS: Mapping[str, str] = {
     "label": "int64",
     "state": "object",
+    "form": "object",
     "volume_mm3": "float64",
     "change_mm3": "float64",
     "parents": "object",
-    "overlap_share": "float64",
+    "overlap_fraction": "float64",
     "distance_mm": "float64",
     "change_z": "float64",
-    "appeared": "float64",
+    "contrast_gain": "float64",
     "confidence": "float64",
     "note": "object",
 }
+Rows = NDArray[np.intp]
 
 
+@dataclass(frozen=True, eq=False)
+class Families:
+    """Lesions of two visits that are connected by links, directly or through others.
+
+    Attributes:
+        before, after: (m,), (n,) the family of each lesion.
+        before_mm3, after_mm3: (f,) summed volume of each family at either visit.
+        border_z: (f,) how much brighter what the family's larger outline adds to the smaller one
+            became; NaN where unknown or where there is nothing to compare.
+    """
+
+    before: NDArray[np.int32]
+    after: NDArray[np.int32]
+    before_mm3: NDArray[np.float64]
+    after_mm3: NDArray[np.float64]
+    border_z: NDArray[np.float64]
+
+    def grew(self, family: int) -> bool:
+        """Whether its volume is larger at the later visit."""
+        return bool(self.after_mm3[family] > self.before_mm3[family])
+
+
+@dataclass(frozen=True, eq=False)
 class Transition:
-    """What happens between two consecutive visits, before lesions have names."""
+    """What happens between two consecutive visits, before lesions have tracks.
 
-    def __init__(
-        self,
-        at: int,
-        before: Lesions,
-        after: Lesions,
-        visits: Sequence[Instances],
-        rules: TrackingRules,
-        probabilities: Sequence[FloatArray] | None = None,
-        change: ScanChange | None = None,
-    ) -> None:
-        self.at, self.before, self.after, self.rules = at, before, after, rules
-        self.change = change
-        overlaps = overlap_table(visits[at - 1].labels, visits[at].labels)
-        self.links, self.loose = link_lesions(
-            before, after, overlaps, rules.tolerance_mm, rules.min_overlap_share
-        )
-        a = np.searchsorted(before.label, self.links["label_before"])
-        b = np.searchsorted(after.label, self.links["label_after"])
-        self.parents_of = [a[b == row] for row in range(len(after.label))]
-        self.children_of = [b[a == row] for row in range(len(before.label))]
-        total = len(before.label) + len(after.label)
-        graph = coo_array((np.ones(len(a)), (a, len(before.label) + b)), shape=(total, total))
-        _, family = connected_components(graph, directed=False)
-        self.family_before = family[: len(before.label)]
-        self.family_after = family[len(before.label) :]
-        families = int(family.max(initial=-1)) + 1
-        self.mm3_before = np.bincount(self.family_before, before.volume_mm3, families)
-        self.mm3_after = np.bincount(self.family_after, after.volume_mm3, families)
-        self.away_before = nearest_distance_mm(before, after)
-        self.away_after = nearest_distance_mm(after, before)
-        earlier, later = (None, None) if probabilities is None else probabilities[at - 1 : at + 1]
-        lost = [row for row, children in enumerate(self.children_of) if not len(children)]
-        came = [row for row, parents in enumerate(self.parents_of) if not len(parents)]
-        self.lost = judge_alone("gone", before, lost, (earlier, later), change, rules)
-        self.came = judge_alone("new", after, came, (later, earlier), change, rules)
-        self.border_z = [self._border_z(number) for number in range(families)]
-        self.becomes = {
-            label: self._state(
-                len(children),
-                max((len(self.parents_of[child]) for child in children), default=0),
-                self.family_before[row],
-                ("split", "merged"),
-                self.lost.get(row),
-            )
-            for row, (label, children) in enumerate(
-                zip(before.label.tolist(), self.children_of, strict=True)
-            )
-        }
-        self.children = {
-            label: _joined(after.label[children])
-            for label, children in zip(before.label.tolist(), self.children_of, strict=True)
-        }
+    Attributes:
+        at: the later visit.
+        before, after: its lesions and those of the visit before.
+        links, loose: as ``links.link_lesions`` gives them.
+        parents, children: of each lesion after and before, rows of the other visit.
+        families: connected lesions.
+        disappeared, appeared: verdicts on the lesions without a partner, by row.
+        states_before, states_after: of each lesion, one of STATES.
+        rules: the limits.
+    """
 
-    def _state(
-        self,
-        partners: int,
-        theirs: int,
-        family: int,
-        names: tuple[str, str],
-        alone: Verdict | None,
-    ) -> str:
-        """State by the number of partners, the most that one of them has, and the volumes."""
-        if alone is not None:
-            return alone.state
-        if partners > 1:
-            return names[0]
-        if theirs > 1:
-            return names[1]
-        if not self._resized(family) or self._recut(family):
-            return "stable"
-        return "growing" if self.mm3_after[family] > self.mm3_before[family] else "shrinking"
+    at: int
+    before: Lesions
+    after: Lesions
+    links: pd.DataFrame
+    loose: pd.DataFrame
+    parents: tuple[Rows, ...]
+    children: tuple[Rows, ...]
+    families: Families
+    disappeared: Mapping[int, Verdict]
+    appeared: Mapping[int, Verdict]
+    states_before: tuple[str, ...]
+    states_after: tuple[str, ...]
+    rules: TrackingRules
 
-    def _resized(self, family: int) -> bool:
-        """Whether the volume changed by more than an unchanged lesion's does."""
-        # Volumes are sums of equal voxels: a change that only rounding puts beyond stays below.
-        return self._change_by_limit(family) > 1 + 1e-9
+    @property
+    def becomes(self) -> dict[int, str]:
+        """The state in which each lesion of the visit before ends, by label."""
+        return dict(zip(self.before.label.tolist(), self.states_before, strict=True))
 
-    def _change_by_limit(self, family: int) -> float:
-        """The change of volume by what it must exceed, which is less where the scans tell."""
-        before, after = self.mm3_before[family], self.mm3_after[family]
-        share = self.rules.shown_share if np.isfinite(self.border_z[family]) else 1.0
-        limit = share * self.rules.limit_mm3(before, after)
-        return float(abs(after - before) / max(limit, 1e-9))
-
-    def _recut(self, family: int) -> bool:
-        """Whether the scans show no change where the outlines differ."""
-        growing = self.mm3_after[family] > self.mm3_before[family]
-        z = self.border_z[family]
-        return bool((z if growing else -z) < self.rules.border_z)
-
-    def _border_z(self, family: int) -> float:
-        """How much brighter what the larger outline adds to the smaller one became; NaN if
-        unknown."""
-        before, after = self.mm3_before[family], self.mm3_after[family]
-        if self.change is None or before == 0 or after == 0 or before == after:
-            return float(np.nan)
-        shape = self.after.grid.shape
-        sides = []
-        for lesions, of in ((self.before, self.family_before), (self.after, self.family_after)):
-            index = lesions.index[of[lesions.row] == family]
-            sides.append(np.ravel_multi_index(tuple(index.T), shape))
-        smaller, larger = sides if after > before else sides[::-1]
-        added = np.setdiff1d(larger, smaller)
-        return self.change.mean_z(np.stack(np.unravel_index(added, shape), axis=1))
-
-    def rows(self) -> pd.DataFrame:
-        """Rows of the later visit, without lineages: its lesions, then those gone."""
-        rows = []
-        for row, label in enumerate(self.after.label.tolist()):
-            parents = self.parents_of[row]
-            family = int(self.family_after[row])
-            theirs = max((len(self.children_of[parent]) for parent in parents), default=0)
-            alone = self.came.get(row)
-            state = self._state(len(parents), theirs, family, ("merged", "split"), alone)
-            link = self.links[self.links["label_after"] == label]
-            loose = self.loose[self.loose["label_after"] == label]
-            rows.append(
-                self._row(state, family, link, loose, float(self.away_after[row]), alone)
-                | {
-                    "label": label,
-                    "volume_mm3": float(self.after.volume_mm3[row]),
-                    "parents": _joined(self.before.label[parents]),
-                }
-            )
-        for row, label in enumerate(self.before.label.tolist()):
-            if self.becomes[label] != "gone":
-                continue
-            none, family = self.links.iloc[:0], int(self.family_before[row])
-            loose = self.loose[self.loose["label_before"] == label]
-            rows.append(
-                self._row("gone", family, none, loose, float(self.away_before[row]), self.lost[row])
-                | {"label": 0, "volume_mm3": 0.0, "parents": str(label)}
-            )
-        table = pd.DataFrame(rows, columns=list(ROW_COLUMNS)).astype(ROW_COLUMNS)
-        return table.assign(visit=self.at, children="", becomes="")
-
-    def _row(
-        self,
-        state: str,
-        family: int,
-        link: pd.DataFrame,
-        loose: pd.DataFrame,
-        away_mm: float,
-        alone: Verdict | None,
-    ) -> dict[str, Any]:
-        notes = self._notes(state, link, family, loose)
-        if alone is not None and alone.note:
-            notes.append(alone.note)
+    @property
+    def children_labels(self) -> dict[int, str]:
+        """Labels after, joined by commas, by label before."""
+        labels = self.before.label.tolist()
         return {
-            "state": state,
-            "change_mm3": float(self.mm3_after[family] - self.mm3_before[family]),
-            "overlap_share": float(link["share_of_smaller"].max()) if len(link) else np.nan,
-            "distance_mm": away_mm,
-            "change_z": self.border_z[family] if alone is None else alone.evidence.z,
-            "appeared": np.nan if alone is None else alone.evidence.appeared,
-            "confidence": self._confidence(state, link, family, away_mm, alone),
-            "note": "; ".join(notes),
+            label: _joined(self.after.label[rows])
+            for label, rows in zip(labels, self.children, strict=True)
         }
 
-    def _notes(self, state: str, link: pd.DataFrame, family: int, loose: pd.DataFrame) -> list[str]:
-        notes = []
-        if state == "stable" and self._resized(family):
-            larger = self.mm3_after[family] > self.mm3_before[family]
-            outline, tissue = ("larger", "brighter") if larger else ("smaller", "darker")
-            notes.append(f"outlined {outline}, but the tissue in question became hardly {tissue}")
-        if (link["kind"] == "weak").any():
-            notes.append("linked by little overlap")
-        if (link["kind"] == "near").any():
-            notes.append(f"linked without overlap, {link['distance_mm'].min():.1f} mm apart")
-        befores = self.before.volume_mm3[self.family_before == family]
-        afters = self.after.volume_mm3[self.family_after == family]
-        if len(befores) > 1 and len(afters) > 1:
-            notes.append("several lesions exchange parts")
-        elif len(befores) > 1 or len(afters) > 1:
-            parts = befores if len(befores) > 1 else afters
-            if np.sort(parts)[-2] <= self.rules.rescan_mm3:
-                notes.append("the smaller parts are within rescan variability")
-        if len(link) == 0 and len(loose):
-            notes.append("touches or overlaps a lesion that has another partner")
-        return notes
 
-    def _confidence(
-        self,
-        state: str,
-        link: pd.DataFrame,
-        family: int,
-        away_mm: float,
-        alone: Verdict | None,
-    ) -> float:
-        rules = self.rules
-        if alone is not None:
-            beyond = away_mm / rules.tolerance_mm if rules.tolerance_mm > 0 else np.inf
-            apart = 0.5 * min(beyond, 2.0)
-            if state in ALONE:
-                return min(apart, alone.confidence)
-            return alone.confidence if state == "faint" else min(apart, 0.5)
-        least, share = rules.min_overlap_share, float(link["share_of_smaller"].max())
-        if share < least:
-            return float(0.5 * share / least)
-        linked = 0.5 + 0.5 * (share - least) / (1 - least) if least < 1 else 1.0
-        ratio = self._change_by_limit(family)
-        z = abs(self.border_z[family])
-        if state == "stable":
-            if ratio <= 1 or not np.isfinite(z):
-                return min(linked, max(1 - 0.5 * ratio, 0.5))
-            recut = 1 - 0.5 * min(z / rules.border_z, 1.0) if not self._opposed(family) else 1.0
-            return min(linked, recut)
-        if state in ("growing", "shrinking"):
-            changed = 1 - 0.5 / ratio
-            if np.isfinite(z):
-                changed = min(changed, 1 - 0.5 * rules.border_z / max(z, rules.border_z, 1e-9))
-            return min(linked, changed)
-        return linked
+def find_transition(
+    at: int,
+    before: Lesions,
+    after: Lesions,
+    overlaps: pd.DataFrame,
+    rules: TrackingRules,
+    probabilities: tuple[FloatArray | None, FloatArray | None] = (None, None),
+    change: ScanChange | None = None,
+    acquisitions: tuple[Acquisition, Acquisition] | None = None,
+) -> Transition:
+    """What became of each lesion between the visit before ``at`` and that visit.
 
-    def _opposed(self, family: int) -> bool:
-        """Whether the border became darker while the outline grew, or brighter as it shrank."""
-        growing = self.mm3_after[family] > self.mm3_before[family]
-        return bool((self.border_z[family] > 0) != growing)
+    Args:
+        overlaps: as ``links.overlap_table`` gives them.
+        probabilities, acquisitions: of the earlier and the later visit.
+    """
+    links, loose = link_lesions(
+        before, after, overlaps, rules.tolerance_mm, rules.min_overlap_fraction
+    )
+    a = np.searchsorted(before.label, links["label_before"])
+    b = np.searchsorted(after.label, links["label_after"])
+    parents = tuple(a[b == row] for row in range(len(after.label)))
+    children = tuple(b[a == row] for row in range(len(before.label)))
+    families = _find_families(before, after, a, b, change)
+    earlier, later = probabilities
+    swapped = None if acquisitions is None else acquisitions[::-1]
+    disappeared = judge_unmatched(
+        "disappeared", before, _empty(children), (earlier, later), change, rules, acquisitions
+    )
+    appeared = judge_unmatched(
+        "new", after, _empty(parents), (later, earlier), change, rules, swapped
+    )
+    return Transition(
+        at=at,
+        before=before,
+        after=after,
+        links=links,
+        loose=loose,
+        parents=parents,
+        children=children,
+        families=families,
+        disappeared=disappeared,
+        appeared=appeared,
+        states_before=_states(
+            children, parents, families, families.before, ("split", "merged"), disappeared, rules
+        ),
+        states_after=_states(
+            parents, children, families, families.after, ("merged", "split"), appeared, rules
+        ),
+        rules=rules,
+    )
+
+
+def transition_rows(step: Transition) -> pd.DataFrame:
+    """Rows of the later visit, without tracks: its lesions, then those before without a partner.
+
+    The latter have label 0.
+    """
+    nearest = nearest_distance_mm(step.after, step.before)
+    rows = []
+    for row, label in enumerate(step.after.label.tolist()):
+        link = step.links[step.links["label_after"] == label]
+        loose = step.loose[step.loose["label_after"] == label]
+        family, verdict = int(step.families.after[row]), step.appeared.get(row)
+        rows.append(
+            _row(step, step.states_after[row], family, link, loose, float(nearest[row]), verdict)
+            | {
+                "label": label,
+                "volume_mm3": float(step.after.volume_mm3[row]),
+                "parents": _joined(step.before.label[step.parents[row]]),
+            }
+        )
+    nearest = nearest_distance_mm(step.before, step.after)
+    for row, verdict in step.disappeared.items():
+        label = int(step.before.label[row])
+        none, family = step.links.iloc[:0], int(step.families.before[row])
+        loose = step.loose[step.loose["label_before"] == label]
+        rows.append(
+            _row(step, verdict.state, family, none, loose, float(nearest[row]), verdict)
+            | {"label": 0, "volume_mm3": 0.0, "parents": str(label)}
+        )
+    table = pd.DataFrame(rows, columns=list(ROW_COLUMNS)).astype(ROW_COLUMNS)
+    return table.assign(visit=step.at, children="", becomes="")
+
+
+def _find_families(
+    before: Lesions, after: Lesions, a: Rows, b: Rows, change: ScanChange | None
+) -> Families:
+    """The connected lesions, by the links from rows ``a`` before to rows ``b`` after."""
+    count = len(before.label)
+    total = count + len(after.label)
+    graph = coo_array((np.ones(len(a)), (a, count + b)), shape=(total, total))
+    _, family = connected_components(graph, directed=False)
+    families = int(family.max(initial=-1)) + 1
+    of_before, of_after = family[:count], family[count:]
+    before_mm3 = np.bincount(of_before, before.volume_mm3, families).astype(np.float64)
+    after_mm3 = np.bincount(of_after, after.volume_mm3, families).astype(np.float64)
+    border_z = np.full(families, np.nan)
+    resized = (before_mm3 > 0) & (after_mm3 > 0) & (before_mm3 != after_mm3)
+    for each in np.flatnonzero(resized).tolist() if change is not None else []:
+        assert change is not None
+        sides = (_voxels(before, of_before, each), _voxels(after, of_after, each))
+        smaller, larger = sides if after_mm3[each] > before_mm3[each] else sides[::-1]
+        added = np.unravel_index(np.setdiff1d(larger, smaller), after.grid.shape)
+        border_z[each] = change.mean_z(np.stack(added, axis=1))
+    return Families(of_before, of_after, before_mm3, after_mm3, border_z)
+
+
+def _voxels(lesions: Lesions, families: NDArray[np.int32], family: int) -> NDArray[np.int64]:
+    """Flat positions of a family's voxels."""
+    index = lesions.index[families[lesions.row] == family]
+    flat: NDArray[np.int64] = np.ravel_multi_index(tuple(index.T), lesions.grid.shape).astype(
+        np.int64
+    )
+    return flat
+
+
+def _empty(partners: tuple[Rows, ...]) -> list[int]:
+    return [row for row, others in enumerate(partners) if not len(others)]
+
+
+def _states(
+    partners: tuple[Rows, ...],
+    theirs: tuple[Rows, ...],
+    families: Families,
+    family: NDArray[np.int32],
+    names: tuple[str, str],
+    verdicts: Mapping[int, Verdict],
+    rules: TrackingRules,
+) -> tuple[str, ...]:
+    """The state of each lesion of one visit: first by its family's volume, then by partners.
+
+    Args:
+        partners: of each lesion, rows of the other visit; ``theirs``: of the other visit's lesions.
+        names: what a lesion with several partners is called, and one whose partner has several.
+    """
+    states = []
+    for row, others in enumerate(partners):
+        each = int(family[row])
+        if row in verdicts:
+            states.append(verdicts[row].state)
+        elif _is_resized(families, each, rules) and not _is_redrawn(families, each, rules):
+            states.append("enlarging" if families.grew(each) else "shrinking")
+        elif len(others) > 1:
+            states.append(names[0])
+        elif any(len(theirs[other]) > 1 for other in others):
+            states.append(names[1])
+        else:
+            states.append("stable")
+    return tuple(states)
+
+
+def _is_resized(families: Families, family: int, rules: TrackingRules) -> bool:
+    """Whether the volume changed by more than an unchanged lesion's does."""
+    # Volumes are sums of equal voxels: a change that only rounding puts beyond stays below.
+    return _change_by_limit(families, family, rules) > 1 + 1e-9
+
+
+def _change_by_limit(families: Families, family: int, rules: TrackingRules) -> float:
+    """The change of volume by what it must exceed, which is less where the scans tell."""
+    before, after = float(families.before_mm3[family]), float(families.after_mm3[family])
+    shown = rules.shown_fraction if np.isfinite(families.border_z[family]) else 1.0
+    return abs(after - before) / max(shown * rules.limit_mm3(before, after), 1e-9)
+
+
+def _is_redrawn(families: Families, family: int, rules: TrackingRules) -> bool:
+    """Whether the scans show no change where the outlines differ."""
+    z = families.border_z[family]
+    return bool((z if families.grew(family) else -z) < rules.min_border_z)
+
+
+def _row(
+    step: Transition,
+    state: str,
+    family: int,
+    link: pd.DataFrame,
+    loose: pd.DataFrame,
+    nearest_mm: float,
+    verdict: Verdict | None,
+) -> dict[str, Any]:
+    families = step.families
+    notes = _notes(step, state, link, family, loose)
+    if verdict is not None and verdict.note:
+        notes.append(verdict.note)
+    return {
+        "state": state,
+        "form": _form(families, family),
+        "change_mm3": float(families.after_mm3[family] - families.before_mm3[family]),
+        "overlap_fraction": float(link["fraction_of_smaller"].max()) if len(link) else np.nan,
+        "distance_mm": nearest_mm,
+        "change_z": families.border_z[family] if verdict is None else verdict.evidence.z,
+        "contrast_gain": np.nan if verdict is None else verdict.evidence.contrast_gain,
+        "confidence": _confidence(step, state, link, family, nearest_mm, verdict),
+        "note": "; ".join(notes),
+    }
+
+
+def _form(families: Families, family: int) -> str:
+    """How many lesions of either visit the family holds, in a word; empty for one and one."""
+    before = int((families.before == family).sum())
+    after = int((families.after == family).sum())
+    if before > 1 and after > 1:
+        return "rearranged"
+    if after > 1:
+        return "in parts"
+    return "merged" if before > 1 else ""
+
+
+def _notes(
+    step: Transition, state: str, link: pd.DataFrame, family: int, loose: pd.DataFrame
+) -> list[str]:
+    families, rules = step.families, step.rules
+    notes = []
+    unchanged = state in ("stable", "split", "merged")
+    if unchanged and _is_resized(families, family, rules):
+        grew = families.grew(family)
+        outline, tissue = ("larger", "brighter") if grew else ("smaller", "darker")
+        notes.append(f"outlined {outline}, but the tissue in question became hardly {tissue}")
+    if (link["kind"] == "weak").any():
+        notes.append("linked by little overlap")
+    if (link["kind"] == "near").any():
+        notes.append(f"linked without overlap, {link['distance_mm'].min():.1f} mm apart")
+    before_mm3 = step.before.volume_mm3[families.before == family]
+    after_mm3 = step.after.volume_mm3[families.after == family]
+    if len(before_mm3) > 1 and len(after_mm3) > 1:
+        notes.append("several lesions exchange parts")
+    elif unchanged and (len(before_mm3) > 1 or len(after_mm3) > 1):
+        parts = before_mm3 if len(before_mm3) > 1 else after_mm3
+        if np.sort(parts)[-2] <= rules.rescan_mm3:
+            notes.append("the smaller parts are within rescan variability")
+    if len(link) == 0 and len(loose):
+        notes.append("touches or overlaps a lesion that has another partner")
+    return notes
+
+
+def _confidence(
+    step: Transition,
+    state: str,
+    link: pd.DataFrame,
+    family: int,
+    nearest_mm: float,
+    verdict: Verdict | None,
+) -> float:
+    families, rules = step.families, step.rules
+    if verdict is not None:
+        beyond = nearest_mm / rules.tolerance_mm if rules.tolerance_mm > 0 else np.inf
+        apart = 0.5 * min(beyond, 2.0)
+        if state in UNMATCHED:
+            return min(apart, verdict.confidence)
+        return verdict.confidence if state == "equivocal" else min(apart, 0.5)
+    least, shared = rules.min_overlap_fraction, float(link["fraction_of_smaller"].max())
+    if shared < least:
+        return float(0.5 * shared / least)
+    linked = 0.5 + 0.5 * (shared - least) / (1 - least) if least < 1 else 1.0
+    ratio = _change_by_limit(families, family, rules)
+    z = float(families.border_z[family])
+    if state in ("enlarging", "shrinking"):
+        changed = 1 - 0.5 / ratio
+        if np.isfinite(z):
+            limit = rules.min_border_z
+            changed = min(changed, 1 - 0.5 * limit / max(abs(z), limit, 1e-9))
+        return min(linked, changed)
+    if state == "stable":
+        if ratio <= 1 or not np.isfinite(z):
+            return min(linked, max(1 - 0.5 * ratio, 0.5))
+        opposed = (z > 0) != families.grew(family)
+        redrawn = 1.0 if opposed else 1 - 0.5 * min(abs(z) / rules.min_border_z, 1.0)
+        return min(linked, redrawn)
+    return linked
 
 
 def _joined(labels: NDArray[Any]) -> str:

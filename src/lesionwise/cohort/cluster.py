@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lesionwise.types import InputError
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Security
 
 MEMORY_GIB = 3.0
 """Memory that one worker is given where the number of workers is not said."""
@@ -32,12 +32,14 @@ class Workers:
             whatever each worker was started with.
         scheduler: address of a running Dask scheduler, such as ``tcp://node1:8786``.
         scheduler_file: a file that a running Dask scheduler wrote.
+        dashboard: Dask's own page about the work, at this machine's loopback address.
     """
 
     number: int | None = None
     threads: int | None = None
     scheduler: str = ""
     scheduler_file: Path | None = None
+    dashboard: bool = False
 
     @property
     def remote(self) -> bool:
@@ -107,24 +109,29 @@ def dask_client(workers: Workers, subjects: int) -> Iterator[tuple[Client, int]]
         "distributed.worker.memory.terminate": 0.95,
         "distributed.admin.tick.limit": "10 minutes",
     }
-    with dask.config.set(settings), _local(number) as client:
+    with dask.config.set(settings), _local(number, workers.dashboard) as client:
         yield client, threads
 
 
 @contextmanager
-def _local(number: int) -> Iterator[Client]:
+def _local(number: int, dashboard: bool) -> Iterator[Client]:
     from distributed import Client, LocalCluster
     from distributed.core import Status
+
+    security = _security()
 
     cluster = LocalCluster(
         n_workers=number,
         threads_per_worker=1,
         processes=True,
         memory_limit=int(_free_gib() * 2**30 / number),
-        dashboard_address=":0",
+        host="127.0.0.1",
+        protocol="tcp" if security is None else "tls",
+        security=security,
+        dashboard_address="127.0.0.1:0" if dashboard else None,
         silence_logs=logging.CRITICAL,
     )
-    client = Client(cluster)
+    client = Client(cluster, security=security)
     try:
         yield client
     finally:
@@ -135,6 +142,20 @@ def _local(number: int) -> Iterator[Client]:
         with suppress(TimeoutError):
             client.close(timeout=10)
             cluster.close(timeout=30)
+
+
+def _security() -> Security | None:
+    """Certificates for this call alone; None where the package that makes them is missing.
+
+    Without them, scheduler and workers still listen on the loopback address only.
+    """
+    from distributed import Security
+
+    try:
+        security: Security = Security.temporary()
+    except ImportError:
+        return None
+    return security
 
 
 @contextmanager

@@ -9,26 +9,35 @@ from typing import Any
 
 import pandas as pd
 
-from lesionwise.change.rules import STATES
 from lesionwise.cohort.records import (
     RECORD,
     Record,
+    failure_lines,
     failures_of,
-    fault_lines,
     read_record,
     subject_folders,
     write_failures,
 )
-from lesionwise.io.files import read_json, read_table, write_table
 from lesionwise.report.folder import Rebuilt, rebuild_pages
 from lesionwise.report.page import CohortPage, write_index_page
+from lesionwise.results.columns import (
+    LESION_COLUMNS,
+    PARTICIPANT_COLUMNS,
+    SCAN_COLUMNS,
+    Column,
+    read_typed,
+    write_described,
+)
+from lesionwise.results.comparison import state_counts
+from lesionwise.results.folder import FolderTables, read_folder
+from lesionwise.results.names import INDEX, LESIONS, PARTICIPANTS, SCANS, VISITS, lesions_by
+from lesionwise.results.quality import worst
+from lesionwise.results.words import CHANGES
 from lesionwise.types import InputError, Progress, silent
 
-COUNTS = ("lesions", "volume_ml", "cc", "acls", "offsets")
-CHANGES = tuple(state for state in STATES if state != "baseline")
-QUALITY = ("quality", "quality_reasons")
-GRADES = ("good", "fair", "poor")
-"""From the best to the worst."""
+COUNTS = (
+    "lesions", "volume_ml", "mask_volume_ml", "lesions_cc", "lesions_acls", "lesions_offsets",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,10 +45,11 @@ class Group:
     """What the group level made.
 
     Attributes:
-        scans: a row a scan: subject, session, lesions and volume by the main way, lesions by
-            each way, what changed since the visit before, quality, seconds, page.
-        participants: a row a subject: visits, and counts, volume and quality of the last one.
-        failures: rows of subject, file and fault.
+        scans: a row a scan, as in ``scans.tsv``: lesions and volume by the main method, lesions
+            by each method, what changed since the visit before, quality, seconds, source, page.
+        participants: a row a subject: sessions and scans, counts and volume of the last scan, and
+            the worst quality.
+        failures: rows of subject, file and error.
         failed: the same, a line each.
         page: the page over all.
     """
@@ -54,7 +64,8 @@ class Group:
 def group(output: Path, progress: Progress = silent) -> Group:
     """Gather what the participant level wrote; nothing is computed anew.
 
-    Writes ``lesions.tsv`` (every lesion of every scan), ``scans.tsv``, ``participants.tsv``,
+    Writes ``lesions.tsv`` (every lesion of every scan by the main method; ``lesions_seg-….tsv`` by
+    the others), ``scans.tsv``, ``participants.tsv``, each with its data dictionary,
     ``failures.tsv`` where something failed, and ``index.html`` with links to every study.
 
     Raises:
@@ -63,38 +74,49 @@ def group(output: Path, progress: Progress = silent) -> Group:
     output = output.absolute()
     folders = subject_folders(output) if output.is_dir() else []
     records = {folder.name.removeprefix("sub-"): read_record(folder) for folder in folders}
-    faults = failures_of(output, records)
+    failures = failures_of(output, records)
     scans: list[dict[str, Any]] = []
     people: list[dict[str, Any]] = []
-    lesions: list[pd.DataFrame] = []
+    lesions: dict[str, list[pd.DataFrame]] = {}
+    main = ""
     for number, (label, record) in enumerate(records.items()):
         if record is None:
             continue
         progress("gather", number, len(records))
         folder = output / f"sub-{label}"
         try:
-            rows = _scans(folder, record)
-            lesions.append(read_table(folder / "lesions.tsv"))
-        except (InputError, KeyError, TypeError) as fault:
-            line = str(fault) if isinstance(fault, InputError) else f"{folder}: damaged results"
-            faults.append({"subject": folder.name, "file": "", "fault": line})
+            tables = read_folder(output, folder, label)
+            rows = _scans(folder, record, tables)
+        except InputError as error:
+            failures.append({"subject": folder.name, "file": "", "error": str(error)})
             continue
+        failures += [
+            {"subject": folder.name, "file": name, "error": error}
+            for name, error in tables.failures.items()
+        ]
+        if not rows:
+            continue
+        main = main or tables.main
+        for method, table in tables.lesions.items():
+            lesions.setdefault(method, []).append(table)
         scans += rows
-        people.append(_person(label, record, rows))
+        people.append(_person(label, record, rows, len(tables.failures)))
     if not scans:
         raise InputError(f"{output}: no subject is done; run the participant level first")
-    _write_lesions(output, lesions)
-    tables = (
-        _table(scans, ["subject", "session", *COUNTS, *CHANGES, *QUALITY, "seconds", "page"]),
-        _table(people, ["participant_id", "visits", *COUNTS, *CHANGES, "quality", "seconds"]),
-        pd.DataFrame(faults, columns=["subject", "file", "fault"]),
+    for method, parts in lesions.items():
+        name = LESIONS if method == main else lesions_by(method)
+        write_described(output / name, _joined(parts), LESION_COLUMNS)
+    found = (
+        _table(scans, SCAN_COLUMNS),
+        _table(people, PARTICIPANT_COLUMNS),
+        pd.DataFrame(failures, columns=["subject", "file", "error"]),
     )
-    write_table(output / "scans.tsv", tables[0])
-    write_table(output / "participants.tsv", tables[1])
-    write_failures(output, faults)
+    write_described(output / SCANS, found[0], SCAN_COLUMNS)
+    write_described(output / PARTICIPANTS, found[1], PARTICIPANT_COLUMNS)
+    write_failures(output, failures)
     progress("page", len(records), len(records))
-    page = write_cohort_page(output, tables[0], tables[2], records)
-    return Group(*tables, fault_lines(faults), page)
+    page = write_cohort_page(output, found[0], found[2], records)
+    return Group(*found, failure_lines(failures), page)
 
 
 def write_cohort_page(
@@ -105,7 +127,7 @@ def write_cohort_page(
 ) -> Path:
     """The page over all scans, with links to each study."""
     settings = next(record.settings for record in records.values() if record is not None)
-    changed = [name for name in ("new", "growing") if name in scans]
+    changed = [name for name in ("new", "enlarging") if name in scans]
     patients = scans["subject"].nunique()
     return write_index_page(
         CohortPage(
@@ -119,58 +141,28 @@ def write_cohort_page(
                 "lesionwise": settings.get("version"),
             },
         ),
-        output / "index.html",
+        output / INDEX,
     )
 
 
-def _scans(folder: Path, record: Record) -> list[dict[str, Any]]:
-    """A row a scan, in time order, from the sidecars of the lesion masks."""
-    abouts = [
-        read_json(folder / name) for name in record.files if name.endswith("_label-L_mask.json")
-    ]
+def _scans(folder: Path, record: Record, tables: FolderTables) -> list[dict[str, Any]]:
+    """A row a scan, in time order, with what changed since the visit before."""
     places = {Path(known.path).name: place for place, known in enumerate(record.inputs)}
-    abouts.sort(key=lambda about: places.get(Path(about["Sources"][0]).name, len(places)))
-    changes = _changes(folder) if record.compared else {}
-    rows = []
-    for about in abouts:
-        summary = about["Summary"]
-        page = "index.html" if record.compared else summary["page"]
-        session = summary["session"]
-        row = {
-            "subject": f"sub-{record.subject}",
-            "session": session,
-            **{name: summary.get(name) for name in COUNTS},
-            **changes.get(str(session), {}),
-            "quality": worst(note.get("grade") for note in about.get("Quality", ())),
-            "quality_reasons": _reasons(about.get("Quality", ())),
-            "seconds": summary["seconds"],
-            "page": f"{folder.name}/{page}",
-        }
-        rows.append(row)
+    rows: list[dict[str, Any]] = [
+        {str(name): value for name, value in row.items()} for row in tables.scans.to_dict("records")
+    ]
+    rows.sort(key=lambda row: places.get(Path(str(row["source"])).name, len(places)))
+    changes = state_counts(read_typed(folder / VISITS)) if record.compared else {}
+    for row in rows:
+        if row["page"] == INDEX:  # a scan that was compared
+            row |= {k: n for k, n in changes.get(str(row["session"]), {}).items() if k in CHANGES}
+        row["page"] = f"{folder.name}/{row['page']}"
     return rows
 
 
-def _changes(folder: Path) -> dict[str, dict[str, int]]:
-    table = read_table(folder / "visits.tsv")
-    found = {}
-    for number, row in enumerate(table.to_dict("records")):
-        names = [name for name in CHANGES if name in row]
-        if number:  # the first visit has nothing before it
-            found[str(row["visit"])] = {str(name): int(row[name]) for name in names}
-    return found
-
-
-def worst(grades: Any) -> str | None:
-    """The worst of the grades; None where there is none."""
-    found = [GRADES.index(grade) for grade in grades if grade in GRADES]
-    return GRADES[max(found)] if found else None
-
-
-def _reasons(notes: Sequence[Mapping[str, Any]]) -> str | None:
-    return "; ".join(str(reason) for note in notes for reason in note.get("reasons", ())) or None
-
-
-def _person(label: str, record: Record, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _person(
+    label: str, record: Record, rows: Sequence[Mapping[str, Any]], damaged: int
+) -> dict[str, Any]:
     last = rows[-1]
     changes = {
         name: sum(row[name] for row in rows if name in row)
@@ -179,29 +171,30 @@ def _person(label: str, record: Record, rows: Sequence[Mapping[str, Any]]) -> di
     }
     return {
         "participant_id": f"sub-{label}",
-        "visits": len(rows),
-        **{name: last[name] for name in COUNTS},
+        "sessions": len({row["session"] or row["scan"] for row in rows}),
+        "scans": len(rows),
+        **{name: last[name] for name in COUNTS if name in last},
         **changes,
         "quality": worst(row["quality"] for row in rows),
         "seconds": record.seconds,
-        "failures": len(record.faults),
+        "failures": len(record.failures) + damaged,
     }
 
 
-def _table(rows: Sequence[Mapping[str, Any]], order: Sequence[str]) -> pd.DataFrame:
-    """Columns in this order, then any others; those that say nothing anywhere are left out."""
+def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> pd.DataFrame:
+    """Columns in this order; those that say nothing anywhere are left out."""
     table = pd.DataFrame(list(rows))
-    names = [name for name in order if name in table]
-    table = table[[*names, *(name for name in table if name not in names)]]
+    names = [column.name for column in columns if column.name in table]
+    table = table[names]
     whole = table.columns[table.notna().any()]
     return table[[name for name in table if name in whole or name == "session"]]
 
 
-def _write_lesions(output: Path, tables: Sequence[pd.DataFrame]) -> None:
+def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Rows of all tables, with the columns of any; without rows those of the first."""
     columns = list(dict.fromkeys(str(name) for table in tables for name in table.columns))
     filled = [table for table in tables if len(table)]
-    both = pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
-    write_table(output / "lesions.tsv", both, columns)
+    return (pd.concat(filled, ignore_index=True) if filled else tables[0]).reindex(columns=columns)
 
 
 def rebuild(output: Path, progress: Progress = silent) -> Rebuilt:
@@ -217,8 +210,8 @@ def rebuild(output: Path, progress: Progress = silent) -> Rebuilt:
         progress(f"page of {folder.name}", number, len(folders))
         try:
             made = rebuild_pages(output, subject=folder.name.removeprefix("sub-"))
-        except InputError as fault:
-            failures[folder.name] = str(fault)
+        except InputError as error:
+            failures[folder.name] = str(error)
             continue
         pages += made.pages
         failures.update(made.failures)

@@ -6,27 +6,27 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lesionwise
+from lesionwise.cohort.calls import announced
 from lesionwise.cohort.cluster import Workers, dask_client
 from lesionwise.cohort.records import (
     RECORD,
     STATE,
-    check_settings,
+    failure_lines,
     failures_of,
-    fault_lines,
-    forget_fault,
+    forget_error,
     is_whole,
     read_record,
     same_inputs,
     subject_folders,
+    write_error,
     write_failures,
-    write_fault,
 )
 from lesionwise.cohort.stopping import StopRequest, heeding_signals
 from lesionwise.cohort.subjects import CohortSubject, find_subjects
@@ -34,7 +34,7 @@ from lesionwise.cohort.work import (
     ATTEMPTS,
     Job,
     Order,
-    Worked,
+    SubjectResult,
     attempts_of,
     died,
     segment_or_compare,
@@ -42,6 +42,7 @@ from lesionwise.cohort.work import (
 )
 from lesionwise.io.bids import write_dataset_description
 from lesionwise.io.files import check_writable, write_json
+from lesionwise.io.record import check_settings
 from lesionwise.types import InputError, Progress, silent
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
 WAIT_S = 0.05
 """How often it is seen whether a subject has ended or the work is to stop."""
+REMEDY = "choose another output folder, or delete this one's subjects to make them again"
 GATHER_S = 2.0
 """The same while a result is fetched from its worker, which may have died since."""
 
@@ -105,8 +107,8 @@ def participant(
 
     Raises:
         InputError: If the settings cannot hold, are not those the output folder was made with,
-            or the folder holds results that are not a cohort's. A subject at fault is listed in
-            ``failures.tsv`` instead, and the others go on.
+            or the folder holds results that are not a cohort's. A subject with an error is listed
+            in ``failures.tsv`` instead, and the others go on.
         Stopped: After Ctrl-C or SIGTERM, when no worker is left; what is done stays.
     """
     from lesionwise.run.predict import load_model
@@ -166,29 +168,30 @@ def run_subjects(
     start = time.perf_counter()
     check_writable(output)
     waiting, kept, notes = _plan(subjects, dataset, output, settings)
-    write_json(output / RECORD, {"settings": dict(settings)})
-    write_dataset_description(output, "lesionwise cohort")
-    for subject in subjects:
-        if subject.fault:
-            write_fault(output, subject.label, subject.fault)
     order = Order(dataset, output, dict(settings), secrets.token_hex(4), 0)
-    done: list[Worked] = []
-    try:
-        if waiting:
-            done = _compute(waiting, order, job, workers, progress)
-    finally:
-        failures = failures_of(
-            output, {p.name.removeprefix("sub-"): read_record(p) for p in subject_folders(output)}
-        )
-        write_failures(output, failures)
+    done: list[SubjectResult] = []
     asked = {subject.name for subject in subjects}
-    _clear(output, asked)
+    labels = [subject.label for subject in waiting]
+    with announced(output, order.run, labels) if waiting else nullcontext():
+        write_json(output / RECORD, {"settings": dict(settings)})
+        write_dataset_description(output, "lesionwise cohort")
+        for subject in subjects:
+            if subject.error:
+                write_error(output, subject.label, subject.error)
+        try:
+            if waiting:
+                done = _compute(waiting, order, job, workers, progress)
+        finally:
+            records = {p.name.removeprefix("sub-"): read_record(p) for p in subject_folders(output)}
+            failures = failures_of(output, records)
+            write_failures(output, failures)
+        _clear(output, {subject.name for subject in waiting})
     return Participants(
-        done=tuple(worked.subject for worked in done if not worked.fault),
+        done=tuple(result.subject for result in done if not result.error),
         kept=tuple(subject.label for subject in kept),
-        failed=fault_lines([row for row in failures if row["subject"] in asked]),
+        failed=failure_lines([row for row in failures if row["subject"] in asked]),
         seconds=time.perf_counter() - start,
-        peak_mib=max((worked.peak_mib for worked in done), default=0),
+        peak_mib=max((result.peak_mib for result in done), default=0),
         notes=tuple(notes),
     )
 
@@ -220,12 +223,12 @@ def _plan(
     for folder in folders:
         record = read_record(folder)
         if record is not None:
-            check_settings(record, settings, output)
+            check_settings(record.settings, settings, output, REMEDY)
     waiting, kept, notes = [], [], []
     for subject in subjects:
         folder = output / subject.name
         record = read_record(folder)
-        if subject.fault:
+        if subject.error:
             continue
         if not folder.exists():
             waiting.append(subject)
@@ -249,7 +252,7 @@ def _compute(
     job: Job,
     workers: Workers,
     progress: Progress,
-) -> list[Worked]:
+) -> list[SubjectResult]:
     progress("start workers", 0, len(waiting))
     with (
         heeding_signals() as request,
@@ -266,14 +269,14 @@ def _submit(
     job: Job,
     request: StopRequest,
     progress: Progress,
-) -> list[Worked]:
+) -> list[SubjectResult]:
     """Every subject through the workers; one whose worker dies is begun again, but not for ever."""
     from distributed import KilledWorker, as_completed
     from distributed.client import FutureCancelledError
     from distributed.comm.core import CommClosedError
 
     start = time.monotonic()
-    done: list[Worked] = []
+    done: list[SubjectResult] = []
     failed = 0
 
     def submitted(subject: CohortSubject) -> Any:
@@ -287,14 +290,14 @@ def _submit(
         for future in _as_they_end(running, request):
             subject = subjects.pop(future)
             try:
-                worked = _result(client, future, request)
+                result = _result(client, future, request)
             except KilledWorker:
                 if attempts_of(order.output, subject.label, order.run) < ATTEMPTS:
                     again = submitted(subject)
                     subjects[again] = subject
                     running.add(again)
                     continue
-                worked = Worked(subject.label, died(subject.name))
+                result = SubjectResult(subject.label, died(subject.name))
             except (FutureCancelledError, CommClosedError, TimeoutError) as error:
                 raise InputError(
                     "cohort: the connection to the Dask scheduler was lost; "
@@ -302,15 +305,17 @@ def _submit(
                 ) from error
             except Exception as error:  # the task could not be brought to a worker or back
                 said = (str(error).splitlines() or [""])[0]
-                worked = Worked(subject.label, f"{subject.name}: {type(error).__name__}: {said}")
+                result = SubjectResult(
+                    subject.label, f"{subject.name}: {type(error).__name__}: {said}"
+                )
             future.release()
-            done.append(worked)
-            if worked.fault:
+            done.append(result)
+            if result.error:
                 failed += 1
-                write_fault(order.output, worked.subject, worked.fault, worked.details)
+                write_error(order.output, result.subject, result.error, result.details)
             else:
-                forget_fault(order.output, worked.subject)
-            stage = _stage(worked, len(done), len(waiting), failed, time.monotonic() - start)
+                forget_error(order.output, result.subject)
+            stage = _stage(result, len(done), len(waiting), failed, time.monotonic() - start)
             progress(stage, len(done), len(waiting))
     finally:
         if subjects:
@@ -318,7 +323,7 @@ def _submit(
     return done
 
 
-def _result(client: Client, future: Any, request: StopRequest) -> Worked:
+def _result(client: Client, future: Any, request: StopRequest) -> SubjectResult:
     """What a subject's job returned; if its worker died with it, once it has run again.
 
     Raises:
@@ -327,8 +332,8 @@ def _result(client: Client, future: Any, request: StopRequest) -> Worked:
     while True:
         request.check()
         try:
-            worked: Worked = future.result(timeout=GATHER_S)
-            return worked
+            result: SubjectResult = future.result(timeout=GATHER_S)
+            return result
         except TimeoutError:
             if client.status != "running":
                 raise
@@ -356,11 +361,11 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _stage(worked: Worked, done: int, total: int, failed: int, seconds: float) -> str:
+def _stage(result: SubjectResult, done: int, total: int, failed: int, seconds: float) -> str:
     """One line: the subject, the rate, what remains."""
-    how = "failed" if worked.fault else f"{worked.seconds:.0f} s"
+    how = "failed" if result.error else f"{result.seconds:.0f} s"
     rate = done / max(seconds, 1e-9) * 3600
     left = (total - done) / rate * 60 if rate else 0.0
     remains = f"{left:.0f} min" if left < 120 else f"{left / 60:.1f} h"
-    faults = f", {failed} failed" if failed else ""
-    return f"sub-{worked.subject}: {how}; {rate:.0f} subjects/h, {remains} left{faults}"
+    failures = f", {failed} failed" if failed else ""
+    return f"sub-{result.subject}: {how}; {rate:.0f} subjects/h, {remains} left{failures}"

@@ -6,15 +6,17 @@ a kill at any point leaves a subject either done or not begun as far as anybody 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lesionwise.cohort.subjects import CohortSubject
-from lesionwise.io.files import read_json, write_json, write_table
+from lesionwise.io.checked import inside, read_checked
+from lesionwise.io.files import write_json
 from lesionwise.io.names import natural
+from lesionwise.io.record import sha256
+from lesionwise.io.record import write_failures as write_failures
 from lesionwise.types import InputError
 
 RECORD = "cohort.json"
@@ -22,7 +24,6 @@ RECORD = "cohort.json"
 STATE = ".cohort"
 """Folder of unfinished subjects and of failures, in the output folder."""
 DAMAGED = "missing or damaged; run the participant level again"
-FAILURES = ("subject", "file", "fault")
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,15 @@ class Input:
 
 
 @dataclass(frozen=True)
+class KnownFile:
+    """One result as it was when it was complete; fields as for an input."""
+
+    bytes: int
+    mtime_ns: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Record:
     """What stands beside the results of a subject that is done.
 
@@ -50,7 +60,8 @@ class Record:
         compared: whether its visits were compared.
         settings: all that decides the results.
         inputs: what they were made from.
-        files: size in bytes of each result but the pages, by its path below the subject's folder.
+        files: each result but the pages, by its path below the subject's folder; in folders
+            written before, its size alone.
         faults: why a part (a scan, the comparison) gave nothing, by its name.
         seconds: wall time.
         cpu_seconds: processor time of the worker process, all threads.
@@ -61,15 +72,29 @@ class Record:
 
     subject: str
     compared: bool
-    settings: Mapping[str, Any]
+    settings: dict[str, Any]
     inputs: tuple[Input, ...]
-    files: Mapping[str, int]
-    faults: Mapping[str, str]
+    files: dict[str, KnownFile | int]
     seconds: float
     cpu_seconds: float
     peak_mib: int
     attempts: int
     host: str
+    faults: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def failures(self) -> Mapping[str, str]:
+        """Why a part gave nothing, by its name."""
+        return self.faults
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """Why a subject gave nothing, by either of two names of the key."""
+
+    error: str = ""
+    fault: str = ""
+    details: str = ""
 
 
 def inputs_of(subject: CohortSubject, dataset: Path) -> tuple[Input, ...]:
@@ -81,16 +106,22 @@ def inputs_of(subject: CohortSubject, dataset: Path) -> tuple[Input, ...]:
     found = []
     for scan in subject.scans:
         size, time = _seen(scan.path)
-        digest = hashlib.sha256()
-        try:
-            with scan.path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-        except OSError as error:
-            raise InputError(f"{scan.path}: cannot be read ({error.strerror})") from error
         name = scan.path.relative_to(dataset).as_posix()
-        found.append(Input(name, size, time, digest.hexdigest()))
+        found.append(Input(name, size, time, sha256(scan.path)))
     return tuple(found)
+
+
+def files_of(folder: Path) -> dict[str, KnownFile | int]:
+    """Every result of a subject's folder but the pages, which can be made again.
+
+    Raises:
+        InputError: If one cannot be read.
+    """
+    found: dict[str, KnownFile | int] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.suffix != ".html" and path != folder / RECORD:
+            found[path.relative_to(folder).as_posix()] = KnownFile(*_seen(path), sha256(path))
+    return found
 
 
 def _seen(path: Path) -> tuple[int, int]:
@@ -128,65 +159,48 @@ def same_inputs(record: Record, subject: CohortSubject, dataset: Path) -> bool:
 
 def write_record(folder: Path, record: Record) -> None:
     """Write the record of a subject into its folder."""
-    write_json(folder / RECORD, asdict(record))
+    write_json(folder / RECORD, vars(record))
 
 
 def read_record(folder: Path) -> Record | None:
     """The record of a subject's folder; None where it is missing, cut off or of another form."""
     try:
-        data = read_json(folder / RECORD)
-        inputs = tuple(Input(**entry) for entry in data.pop("inputs"))
-        record = Record(inputs=inputs, **data)
-    except (InputError, KeyError, TypeError, AttributeError):
+        return read_checked(folder / RECORD, Record)
+    except InputError:
         return None
-    mappings = (record.settings, record.files, record.faults)
-    return record if all(isinstance(part, Mapping) for part in mappings) else None
 
 
 def is_whole(folder: Path, record: Record) -> bool:
-    """Whether every file that the record names lies in the folder with its size."""
-    for name, size in record.files.items():
+    """Whether every file that the record names lies in the folder as it was.
+
+    A file whose size and time of change are those of the record is not read again; one whose
+    time differs is. Names that lead out of the folder count as missing.
+    """
+    for name, known in record.files.items():
         try:
-            if (folder / name).stat().st_size != size:
+            path = inside(folder, name)
+            size, time = _seen(path)
+            if isinstance(known, int):
+                if size != known:
+                    return False
+            elif size != known.bytes or (time != known.mtime_ns and sha256(path) != known.sha256):
                 return False
-        except OSError:
+        except InputError:
             return False
     return True
 
 
-def check_settings(record: Record, settings: Mapping[str, Any], folder: Path) -> None:
-    """Refuse to add to results that were made with other settings.
-
-    Raises:
-        InputError: If they differ; it names the first setting that does.
-    """
-    for name, value in settings.items():
-        before = record.settings.get(name)
-        if before != value:
-            raise InputError(
-                f"{folder}: was made with {name} {_said(before)}, now it is {_said(value)}; "
-                "choose another output folder, or delete this one's subjects to make them again"
-            )
-
-
-def _said(value: Any) -> str:
-    if value is None:
-        return "not set"
-    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text[:60] or "empty"
-
-
-def write_fault(output: Path, subject: str, fault: str, details: str = "") -> None:
+def write_error(output: Path, subject: str, error: str, details: str = "") -> None:
     """Keep why a subject gave nothing, with the program's own account of it."""
-    write_json(_fault_path(output, subject), {"fault": fault, "details": details})
+    write_json(_error_path(output, subject), {"error": error, "details": details})
 
 
-def forget_fault(output: Path, subject: str) -> None:
+def forget_error(output: Path, subject: str) -> None:
     """Nothing is wrong with the subject any more."""
-    _fault_path(output, subject).unlink(missing_ok=True)
+    _error_path(output, subject).unlink(missing_ok=True)
 
 
-def _fault_path(output: Path, subject: str) -> Path:
+def _error_path(output: Path, subject: str) -> Path:
     return output / STATE / "failed" / f"sub-{subject}.json"
 
 
@@ -197,7 +211,7 @@ def subject_folders(output: Path) -> list[Path]:
 
 
 def failures_of(output: Path, records: Mapping[str, Record | None]) -> list[dict[str, str]]:
-    """A row a fault: of subjects without results, and of parts of those that have some.
+    """A row an error: of subjects without results, and of parts of those that have some.
 
     Args:
         records: of every subject's folder by label; None where the record is damaged.
@@ -207,36 +221,28 @@ def failures_of(output: Path, records: Mapping[str, Record | None]) -> list[dict
         label = path.stem.removeprefix("sub-")
         if records.get(label) is None:
             try:
-                fault = str(read_json(path)["fault"])
-            except (InputError, KeyError, TypeError):
-                fault = f"{path}: {DAMAGED}"
-            rows.append(_row(label, "", fault))
+                failed = read_checked(path, _Failed)
+                error = failed.error or failed.fault or f"{path}: {DAMAGED}"
+            except InputError:
+                error = f"{path}: {DAMAGED}"
+            rows.append(_row(label, "", error))
     known = {row["subject"] for row in rows}
     for label, record in records.items():
         if record is None and f"sub-{label}" not in known:
             path = output / f"sub-{label}" / RECORD
             rows.append(_row(label, "", f"{path}: {DAMAGED}"))
         elif record is not None:
-            rows += [_row(label, part, fault) for part, fault in record.faults.items()]
+            rows += [_row(label, part, error) for part, error in record.failures.items()]
     return sorted(rows, key=lambda row: natural(row["subject"]))
 
 
-def _row(label: str, part: str, fault: str) -> dict[str, str]:
-    return {"subject": f"sub-{label}", "file": part, "fault": fault}
+def _row(label: str, part: str, error: str) -> dict[str, str]:
+    return {"subject": f"sub-{label}", "file": part, "error": error}
 
 
-def fault_lines(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
-    """Each fault as one line that names its subject."""
+def failure_lines(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
+    """Each error as one line that names its subject."""
     return tuple(
-        row["fault"] if row["subject"] in row["fault"] else f"{row['subject']}: {row['fault']}"
+        row["error"] if row["subject"] in row["error"] else f"{row['subject']}: {row['error']}"
         for row in rows
     )
-
-
-def write_failures(output: Path, rows: Sequence[Mapping[str, str]]) -> None:
-    """Write ``failures.tsv``, or remove it where nothing failed."""
-    path = output / "failures.tsv"
-    if rows:
-        write_table(path, rows, FAILURES)
-    else:
-        path.unlink(missing_ok=True)

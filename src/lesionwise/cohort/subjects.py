@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lesionwise.io.bids import FoundScan
-from lesionwise.io.files import read_table
-from lesionwise.io.names import natural
+from lesionwise.io.names import Entities, natural
 from lesionwise.io.scans import subject_scans
+from lesionwise.io.visit_order import order_visits, visit_times
 from lesionwise.types import InputError
 
 
@@ -21,12 +20,12 @@ class CohortSubject:
     Attributes:
         label: without ``sub-``.
         scans: its FLAIR scans, sessions in time order as far as that is known.
-        fault: why there is nothing to work on; empty where there is.
+        error: why there is nothing to work on; empty where there is.
     """
 
     label: str
     scans: tuple[FoundScan, ...]
-    fault: str = ""
+    error: str = ""
 
     @property
     def name(self) -> str:
@@ -34,10 +33,37 @@ class CohortSubject:
         return f"sub-{self.label}"
 
     @property
-    def comparable(self) -> bool:
-        """Two or more visits, each with a session's name and one scan."""
-        sessions = [scan.session for scan in self.scans]
-        return len(sessions) > 1 and all(sessions) and len(set(sessions)) == len(sessions)
+    def comparable(self) -> tuple[FoundScan, ...]:
+        """The scans to compare: one of each of two or more sessions; empty where there are none.
+
+        Where sessions hold several scans, those with the same further entities in all of them
+        (``acq-3D``), if there is one such set.
+        """
+        sessions = list(dict.fromkeys(scan.session for scan in self.scans))
+        if len(sessions) < 2 or not all(sessions):
+            return ()
+        kinds: dict[Entities, list[FoundScan]] = {}
+        for scan in self.scans:
+            kinds.setdefault(replace(scan.entities, ses="", extension=""), []).append(scan)
+        if len(self.scans) == len(sessions):
+            return self.scans
+        whole = [scans for scans in kinds.values() if len(scans) == len(sessions)]
+        return tuple(whole[0]) if len(whole) == 1 else ()
+
+    @property
+    def not_compared(self) -> str:
+        """Why visits are there but none can be compared; empty where they can, or where there is
+        one visit."""
+        sessions = list(dict.fromkeys(scan.session for scan in self.scans))
+        if len(self.scans) < 2 or self.comparable:
+            return ""
+        if not all(sessions):
+            return "visits not compared: a scan has no session in its name"
+        if len(sessions) < 2:
+            return ""
+        twice = next(s for s in sessions if sum(scan.session == s for scan in self.scans) > 1)
+        names = ", ".join(scan.path.name for scan in self.scans if scan.session == twice)
+        return f"visits not compared: ses-{twice} has several FLAIR scans ({names})"
 
 
 def find_subjects(
@@ -45,7 +71,7 @@ def find_subjects(
 ) -> list[CohortSubject]:
     """The subjects of a BIDS data set, in natural order, each with its FLAIR scans.
 
-    A subject without a scan, or with files that contradict their folder, comes with its fault,
+    A subject without a scan, or with files that contradict their folder, comes with its error,
     so that the others go on.
 
     Args:
@@ -81,38 +107,23 @@ def find_subjects(
 
 
 def in_time_order(dataset: Path, label: str, scans: list[FoundScan]) -> list[FoundScan]:
-    """The scans by the time of their sessions, where ``sub-…_sessions.tsv`` states it for each.
-
-    Scans of one time, and all scans where a time is missing, stay in the order given.
+    """The scans by the time of their sessions (``io.visit_order``), which keeps those of one.
 
     Raises:
-        InputError: If the table cannot be read or a time in it is none.
+        InputError: If a table of times cannot be read or a time in it is none.
     """
-    path = dataset / f"sub-{label}" / f"sub-{label}_sessions.tsv"
-    if len(scans) < 2 or not path.is_file():
+    sessions = [scan.session for scan in scans]
+    if len(set(sessions)) < 2:
         return scans
-    table = read_table(path)
-    if not {"session_id", "acq_time"} <= set(table.columns):
-        return scans
-    times = {}
-    for name, time in zip(table["session_id"], table["acq_time"], strict=True):
-        if isinstance(time, str):
-            try:
-                times[str(name).removeprefix("ses-")] = datetime.fromisoformat(time)
-            except ValueError as error:
-                raise InputError(f"{path}: {time!r} is no time") from error
-    if any(scan.session not in times for scan in scans):
-        return scans
-    if len({time.tzinfo is None for time in times.values()}) > 1:
-        raise InputError(f"{path}: some times have a time zone and some have none")
-    return sorted(scans, key=lambda scan: times[scan.session])
+    order = order_visits(sessions, visit_times(dataset, label, sessions))
+    return sorted(scans, key=lambda scan: order.index(scan.session))
 
 
 def _subject(dataset: Path, label: str, sessions: set[str]) -> CohortSubject:
     try:
         found = in_time_order(dataset, label, subject_scans(dataset, label))
-    except InputError as fault:
-        return CohortSubject(label, (), str(fault))
+    except InputError as error:
+        return CohortSubject(label, (), str(error))
     scans = tuple(scan for scan in found if not sessions or scan.session in sessions)
     if not scans:
         where = f" in session {', '.join(sorted(sessions, key=natural))}" if sessions else ""

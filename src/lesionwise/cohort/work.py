@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import secrets
 import shutil
 import socket
@@ -11,7 +10,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,16 +22,19 @@ from lesionwise.cohort.records import (
     STATE,
     Input,
     Record,
+    files_of,
     inputs_of,
     is_whole,
     read_record,
     write_record,
 )
 from lesionwise.cohort.subjects import CohortSubject
-from lesionwise.io.files import read_json, write_json
+from lesionwise.io.checked import read_checked
+from lesionwise.io.files import write_json
 from lesionwise.types import InputError
 
 if TYPE_CHECKING:
+    from lesionwise.run.find import FindOptions
     from lesionwise.run.predict import LoadedModel
 
 Job: TypeAlias = Callable[[CohortSubject, Path, Mapping[str, Any]], Mapping[str, str]]
@@ -65,19 +67,36 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Worked:
-    """How it went: ``fault`` is empty, or one line that says why there are no results."""
+class Claim:
+    """What an attempt leaves in its folder while it works.
+
+    Attributes:
+        run: name of the call.
+        attempts: how often the subject was begun in this run.
+        token: of this attempt alone.
+        purpose: settings and inputs.
+    """
+
+    run: str
+    attempts: int
+    token: str
+    purpose: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SubjectResult:
+    """How it went: ``error`` is empty, or one line that says why there are no results."""
 
     subject: str
-    fault: str = ""
+    error: str = ""
     details: str = ""
-    faults: Mapping[str, str] | None = None
+    failures: Mapping[str, str] | None = None
     seconds: float = 0.0
     peak_mib: int = 0
 
 
-def work_on(subject: CohortSubject, order: Order, job: Job) -> Worked:
-    """Do one subject and set its results in place; a fault is returned, never raised.
+def work_on(subject: CohortSubject, order: Order, job: Job) -> SubjectResult:
+    """Do one subject and set its results in place; an error is returned, never raised.
 
     A process does one subject at a time, however many threads it was given.
     """
@@ -87,16 +106,18 @@ def work_on(subject: CohortSubject, order: Order, job: Job) -> Worked:
         with _one_at_a_time:
             _limit_threads(order.threads)
             record = _done(subject, order, job, start)
-    except InputError as fault:
-        return Worked(subject.label, str(fault), seconds=time.perf_counter() - start)
+    except InputError as error:
+        return SubjectResult(subject.label, str(error), seconds=time.perf_counter() - start)
     except MemoryError:
-        return Worked(subject.label, f"{subject.name}: out of memory", traceback.format_exc())
+        return SubjectResult(
+            subject.label, f"{subject.name}: out of memory", traceback.format_exc()
+        )
     except Exception as error:
         said = (str(error).splitlines() or [""])[0]
         line = f"{subject.name}: {type(error).__name__}: {said}"
-        return Worked(subject.label, line, traceback.format_exc())
-    return Worked(
-        subject.label, "", "", record.faults, time.perf_counter() - start, record.peak_mib
+        return SubjectResult(subject.label, line, traceback.format_exc())
+    return SubjectResult(
+        subject.label, "", "", record.failures, time.perf_counter() - start, record.peak_mib
     )
 
 
@@ -106,7 +127,7 @@ def segment_or_compare(
     """``compare`` for a subject with several visits if the settings say so, else ``segment``.
 
     Where the comparison cannot be made, each scan is segmented by itself, and the reason is
-    among the faults that are returned.
+    among the failures that are returned.
 
     Raises:
         InputError: If not one of the subject's scans gave results.
@@ -121,20 +142,39 @@ def segment_or_compare(
         also=("offsets", "acls", "cc"),
         extract_brain=settings["brain_extraction"],
     )
-    scans = [scan.path for scan in subject.scans]
-    faults = {}
-    if settings["longitudinal"] and subject.comparable:
+    compared = subject.comparable if settings["longitudinal"] else ()
+    rest = [scan.path for scan in subject.scans if scan not in compared]
+    failures: dict[str, str] = {}
+    if settings["longitudinal"] and subject.not_compared:
+        failures["comparison"] = subject.not_compared
+    if compared:
         try:
-            compare(scans, folder, model=model, options=options, device=device)
-        except InputError as fault:
-            faults["comparison"] = f"visits not compared: {fault}"
+            compare([s.path for s in compared], folder, model=model, options=options, device=device)
+        except InputError as error:
+            failures["comparison"] = f"visits not compared: {error}"
+            rest = [scan.path for scan in subject.scans]
             _empty(folder)
         else:
-            return {}
-    done = segment(scans, folder, model=model, options=options, device=device)
+            failures |= _segmented_too(rest, folder, model, options, device)
+            return failures
+    done = segment(rest, folder, model=model, options=options, device=device)
     if not len(done.summary):
         raise InputError(next(iter(done.failures.values())))
-    return {**faults, **done.failures}
+    return {**failures, **done.failures}
+
+
+def _segmented_too(
+    scans: Sequence[Path], folder: Path, model: LoadedModel, options: FindOptions, device: str
+) -> Mapping[str, str]:
+    """The scans beside those that were compared; why any gave nothing."""
+    from lesionwise.run.segment import segment
+
+    if not scans:
+        return {}
+    try:
+        return segment(scans, folder, model=model, options=options, device=device).failures
+    except InputError as error:
+        return {str(scans[0]): str(error)}
 
 
 @cache
@@ -178,25 +218,21 @@ def _done(subject: CohortSubject, order: Order, job: Job, start: float) -> Recor
         return there  # done by a worker that died before it could say so
     busy = time.process_time()
     folder, attempts = _claim(subject, order, inputs)
-    claim = read_json(folder / _CLAIM)["token"]
+    token = read_checked(folder / _CLAIM, Claim).token
     results = folder / subject.name
     before = read_record(results)
     ready = before is not None and _is_of(before, order, inputs) and is_whole(results, before)
     if before is None or not ready:
         (results / RECORD).unlink(missing_ok=True)
-        faults = job(subject, folder, order.settings)
+        failures = job(subject, folder, order.settings)
         _gather(folder, results)
         before = Record(
             subject=subject.label,
             compared=(results / "compare.json").exists(),
             settings=dict(order.settings),
             inputs=inputs,
-            files={
-                path.relative_to(results).as_posix(): path.stat().st_size
-                for path in sorted(results.rglob("*"))
-                if path.is_file() and path.suffix != ".html"  # pages can be made again
-            },
-            faults=dict(faults),
+            files=files_of(results),
+            faults=dict(failures),
             seconds=round(time.perf_counter() - start, 2),
             cpu_seconds=round(time.process_time() - busy, 2),
             peak_mib=_peak_mib(),
@@ -204,7 +240,7 @@ def _done(subject: CohortSubject, order: Order, job: Job, start: float) -> Recor
             host=socket.gethostname(),
         )
         write_record(results, before)
-    _install(folder, claim, target)
+    _install(folder, token, target)
     return before
 
 
@@ -234,11 +270,11 @@ def _claim(subject: CohortSubject, order: Order, inputs: tuple[Input, ...]) -> t
     attempts = 0
     for left in sorted(making.glob(f"{subject.name}@*")):
         try:
-            about = read_json(left / _CLAIM)
-            deaths = int(about["attempts"]) if about["run"] == order.run else 0
-            if about["purpose"] == purpose and not folder.exists():
+            claim = read_checked(left / _CLAIM, Claim)
+            deaths = claim.attempts if claim.run == order.run else 0
+            if claim.purpose == purpose and not folder.exists():
                 os.rename(left, folder)
-        except (InputError, KeyError, TypeError, ValueError, OSError):
+        except (InputError, OSError):
             deaths = 0
         attempts = max(attempts, deaths)
         shutil.rmtree(left, ignore_errors=True)
@@ -270,10 +306,10 @@ def attempts_of(output: Path, subject: str, run: str) -> int:
     most = 0
     for left in (output / STATE / "making").glob(f"sub-{subject}@*"):
         try:
-            about = read_json(left / _CLAIM)
-            most = max(most, int(about["attempts"]) if about["run"] == run else 0)
-        except (InputError, KeyError, TypeError, ValueError):
+            claim = read_checked(left / _CLAIM, Claim)
+        except InputError:
             continue
+        most = max(most, claim.attempts if claim.run == run else 0)
     return most
 
 
@@ -300,8 +336,8 @@ def _gather(folder: Path, results: Path) -> None:
 def _install(folder: Path, token: str, target: Path) -> None:
     """Put the subject's folder in its place, whole; what lay there goes."""
     try:
-        ours = read_json(folder / _CLAIM)["token"] == token
-    except (InputError, KeyError, TypeError):
+        ours = read_checked(folder / _CLAIM, Claim).token == token
+    except InputError:
         ours = False
     if not ours:
         raise InputError(f"{target.name}: another worker took it over")
@@ -312,5 +348,9 @@ def _install(folder: Path, token: str, target: Path) -> None:
 
 
 def _peak_mib() -> int:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak // (1 << 20 if sys.platform == "darwin" else 1 << 10)

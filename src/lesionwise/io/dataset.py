@@ -20,8 +20,8 @@ from lesionwise.types import NOTHING, Grid, InputError, Study, Visit, Volume
 
 SUFFIXES = {"flair": "FLAIR", "t1w": "T1w", "t2w": "T2w", "pd": "PDw", "t1ce": "T1w"}
 CHANGES = (
-    "new", "gone", "growing", "shrinking", "stable", "merged", "split", "change", "changesign",
-    "plausiblenew",
+    "new", "disappeared", "enlarging", "gone", "growing", "shrinking", "stable", "merged", "split",
+    "change", "changesign", "plausiblenew",
 )  # fmt: skip
 """Values of ``desc`` that name a map of change between two visits."""
 

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import secrets
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -161,20 +162,22 @@ def read_table(path: str | Path) -> pd.DataFrame:
             raise InputError(f"{path}: not a file")
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path}: larger than {MAX_BYTES / 2**20:.4g} MiB")
-        table = pd.read_csv(
-            path,
-            sep="\t",
-            dtype=str,
-            na_values=[MISSING, ""],
-            keep_default_na=False,
-            encoding="utf-8-sig",
-            index_col=False,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
+            table = pd.read_csv(
+                path,
+                sep="\t",
+                dtype=str,
+                na_values=[MISSING, ""],
+                keep_default_na=False,
+                encoding="utf-8-sig",
+                index_col=False,
+            )
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except InputError:
         raise
-    except (ValueError, OverflowError, MemoryError) as error:  # of pandas and its parser
+    except (ValueError, OverflowError, pd.errors.ParserWarning) as error:
         raise InputError(f"{path}: not a tab-separated table ({printable(error)})") from error
     return table
 

@@ -27,6 +27,9 @@ near 0, as in every scan with axes near LPS, an angle of 0.001 radians is lost, 
 at the far corner of a head.
 """
 
+FARTHEST = 1e7
+"""In the unit of the header; larger numbers in an affine are garbage."""
+
 MAX_VOXEL_BYTES = 4 * 2**30
 """A header that states more than this much of voxels is wrong: 0.25 mm over a head in float32."""
 
@@ -210,6 +213,8 @@ def stated_affine(path: Path, header: Any) -> NDArray[np.float64]:
         affine = np.diag([*pixdim, 1.0])
     if not np.isfinite(affine).all():
         raise InputError(f"{path}: the affine holds NaN or infinity")
+    if np.abs(affine).max() > FARTHEST:
+        raise InputError(f"{path}: no scan lies {np.abs(affine).max():.3g} away from the origin")
     affine = np.diag([*[_MM_PER_UNIT[unit]] * 3, 1.0]) @ affine
     spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
     if abs(np.linalg.det(affine[:3, :3])) <= 1e-3 * spacing_mm.prod():
@@ -225,6 +230,8 @@ def _one_of_two(
 ) -> NDArray[np.float64]:
     if not (np.isfinite(sform).all() and np.isfinite(qform).all()):
         raise InputError(f"{path}: the affine holds NaN or infinity")
+    if max(np.abs(sform).max(), np.abs(qform).max()) > FARTHEST:
+        raise InputError(f"{path}: the affine holds numbers above {FARTHEST:g}")
     shape = stated_shape(path, header)
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape], (1,))).reshape(4, -1)
     apart_mm = float(np.linalg.norm((sform - qform) @ corners, axis=0).max())

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import cc3d
 import edt
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionwise.preprocess.brain_network import Network, brain_probability, shipped_network
 from lesionwise.preprocess.geometry import resample_to, respaced
-from lesionwise.preprocess.registration import Matrix, register, turned
+from lesionwise.preprocess.registration import register, turned
 from lesionwise.preprocess.visits import each_visit, once
-from lesionwise.types import BoolArray, Grid, InputError, Study, Visit, Volume
+from lesionwise.types import BoolArray, Grid, InputError, Matrix, Study, Visit, Volume
 
 WORKING_MM = 2.0
 START_SCALE = 0.9
@@ -23,12 +26,37 @@ LEAST_OVERLAP = 0.85
 """Dice of the mask before and after its border moved; below it the border was lost."""
 WEAKEST_AGREEMENT = -0.15
 """Negative mutual information with the template; heads reach -0.28 and below, noise -0.09."""
+CLEAR_AGREEMENT = -0.25
+"""At which the template is believed where the network finds hardly any brain."""
+LEAST_BACKGROUND = 0.2
+"""Share of a scan's voxels that hold the value of its first one where that is background."""
 LARGEST_STRIPPED = 1.35
-"""Volume of a scan without skull over the volume of the template's brain laid onto it."""
+"""Volume of a scan without skull over that of the brain found in it."""
+SMALLEST_LITERS, DOUBTED_LITERS = 0.1, 0.5
+"""Less is no brain; less than the second is looked at again, by the template."""
 
 
 class NoBrainFound(InputError):  # noqa: N818 (it says what happened, as InputError does)
     """Nothing that could be a brain was found; the message names the scan."""
+
+
+Way = Literal["network", "stripped", "template"]
+
+
+@dataclass(frozen=True, eq=False)
+class FoundBrain:
+    """A brain and how it was found.
+
+    Attributes:
+        mask: bool on the scan's grid, one face-connected region without holes.
+        way: by the network; as the non-zero region of a scan that came without skull; or by the
+            template, where the network cannot be used or finds hardly anything.
+        reason: why not by the network, for the user; else empty.
+    """
+
+    mask: Volume
+    way: Way
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,8 +64,8 @@ class ExtractBrain:
     """Every visit with a brain mask; one that has a mask keeps it.
 
     The mask is found on the visit's FLAIR, or on its first scan, and lies on that scan's
-    grid. A scan whose skull was removed before is recognized, and its non-zero region with
-    holes filled is the brain. Raises NoBrainFound.
+    grid (``find_brain``). Where the network cannot be used, a line in the log ``lesionwise`` says
+    why. Raises NoBrainFound.
     """
 
     def __call__(self, study: Study) -> Study:
@@ -66,39 +94,102 @@ def mask_where_missing(
 
 
 def brain_mask(scan: Volume, *, name: str = "scan") -> Volume:
-    """The brain in a scan, with or without skull: bool, one connected region without holes.
-
-    The MNI152 brain mask is laid onto the scan by an affine registration with mutual
-    information, so the contrast does not matter. Then the border follows the scan: what is as
-    bright as tissue and lies no more than 6 mm outside the laid mask is brain if it hangs
-    together with the inner brain by more than thin bridges; narrow sulci are closed.
-    Where that changes the laid mask beyond what a border can move, the laid mask is returned.
-
-    A scan whose skull was removed before is recognized, and its non-zero region with holes
-    filled is returned.
+    """The brain in a scan: the mask of ``find_brain``. Whatever it says goes to the log.
 
     Raises:
-        NoBrainFound: the scan is constant, nothing in it resembles a head, or what was found is
-            smaller than 0.1 l.
+        NoBrainFound, InputError: As ``find_brain``.
+    """
+    found = find_brain(scan, name=name)
+    if found.reason:
+        logging.getLogger("lesionwise").warning("%s: %s", name, found.reason)
+    return found.mask
+
+
+def find_brain(scan: Volume, *, name: str = "scan", network: Network | None = None) -> FoundBrain:
+    """The brain in a scan of any contrast, with or without skull, of any slices.
+
+    A network sees the whole field of view at 2.5 mm (``brain_network``); what it holds for brain
+    with a probability above 0.5, interpolated to the scan's voxels, is brain: the largest
+    face-connected region, filled.
+
+    A scan whose skull was removed before is recognized (``stripped_region``); its non-zero
+    region, filled, is the brain. Where the network's weights cannot be read, or it finds less
+    than 0.5 l while the template agrees clearly with the scan, the brain is that of
+    ``template_mask``.
+
+    Args:
+        name: of the scan, for messages.
+        network: None takes the one that comes with the package.
+
+    Raises:
+        NoBrainFound: If the scan is constant, nothing in it resembles a head, or what was found
+            is smaller than 0.1 l.
+        InputError: If a voxel is not finite.
     """
     if not np.isfinite(scan.array).all():
         raise InputError(f"{name}: some voxels are not finite")
     if not np.ptp(scan.array) > 0:
         raise NoBrainFound(f"{name}: no brain found (every voxel has the same value)")
+    if network is None:
+        try:
+            network = shipped_network()
+        except InputError as fault:
+            mask, _ = template_mask(scan, name)
+            return FoundBrain(mask, "template", f"the brain is the template's: {fault}")
+    probability = brain_probability(scan, network)
+    found = Volume(largest_filled(probability.array > 0.5), scan.grid)
+    region = stripped_region(scan, _liters(found))
+    if region is not None:
+        return FoundBrain(Volume(region, scan.grid), "stripped")
+    if _liters(found) < DOUBTED_LITERS:
+        laid = _clear_template_mask(scan, name)
+        if laid is not None and _liters(laid) > 2 * _liters(found):
+            said = f"the network finds {_liters(found):.2f} l of brain; the template's is used"
+            return FoundBrain(laid, "template", said)
+    if _liters(found) < SMALLEST_LITERS:
+        raise NoBrainFound(f"{name}: no brain found ({_liters(found):.2f} l look like one)")
+    return FoundBrain(found, "network")
+
+
+def _liters(mask: Volume) -> float:
+    return float(np.count_nonzero(mask.array)) * mask.grid.voxel_volume_mm3 * 1e-6
+
+
+def _clear_template_mask(scan: Volume, name: str) -> Volume | None:
+    try:
+        mask, score = template_mask(scan, name)
+    except NoBrainFound:
+        return None
+    return mask if score < CLEAR_AGREEMENT else None
+
+
+def template_mask(scan: Volume, name: str = "scan") -> tuple[Volume, float]:
+    """The brain by the MNI152 template alone, and the agreement it reached.
+
+    The template's mask is laid onto the scan by an affine registration with mutual information, so
+    the contrast does not matter. Then the border follows the scan: what is as bright as tissue
+    and lies no more than 6 mm outside the laid mask is brain if it hangs together with the
+    inner brain by more than thin bridges; narrow sulci are closed. Where that changes the laid
+    mask beyond what a border can move, the laid mask is returned. Bright fat is taken for brain.
+
+    Returns:
+        The mask, bool on the scan's grid, and negative mutual information: lower is better.
+
+    Raises:
+        NoBrainFound: If nothing in the scan resembles a head, or less than 0.1 l of one lies in it.
+    """
     grid = respaced(scan.grid, WORKING_MM)
     small = resample_to(scan, grid, order=1)
-    laid = template_brain(small, name)
+    matrix, score = lay_head_scored(small, name)
+    laid = _laid_brain(small, matrix)
     liters = laid.sum() * grid.voxel_volume_mm3 * 1e-6
-    region = stripped_region(scan, liters)
-    if region is not None:
-        return Volume(region, scan.grid)
-    if liters < 0.1:
+    if liters < SMALLEST_LITERS:
         raise NoBrainFound(f"{name}: no brain found ({liters:.2f} l lie in the scan)")
     refined = follow_border(small, laid)
     # a distance map crosses the border smoothly between voxels, a mask only in steps
     depth = _distance(refined, grid) - _distance(~refined, grid)
     back = resample_to(Volume(depth, grid), scan.grid, order=1, fill=-1.0, antialias=False)
-    return Volume(largest_filled(back.array > 0), scan.grid)
+    return Volume(largest_filled(back.array > 0), scan.grid), score
 
 
 def stripped_region(scan: Volume, brain_liters: float) -> BoolArray | None:
@@ -106,14 +197,27 @@ def stripped_region(scan: Volume, brain_liters: float) -> BoolArray | None:
 
     Stripped means that at least a fifth of the voxels hold the value of the first one (the
     background), and that what is left is about as large as ``brain_liters``, the brain that
-    a template suggests: scalp and skull make a head half as large again, a slab of one too.
+    was found in it: scalp and skull make a head half as large again, a slab of one too.
     """
-    background = scan.array[0, 0, 0]
-    if (scan.array == background).mean() < 0.2:
+    if not _has_background(scan.array):
         return None
-    region = largest_filled(scan.array != background)
+    region = largest_filled(not_background(scan.array))
     liters = region.sum() * scan.grid.voxel_volume_mm3 * 1e-6
     return region if liters <= LARGEST_STRIPPED * brain_liters else None
+
+
+def not_background(array: NDArray[Any]) -> BoolArray:
+    """Where a scan without skull shows something, bool.
+
+    The background is the value of the first voxel where at least a fifth of the voxels hold it, as
+    in a scan that was z-scored with its background; else it is 0.
+    """
+    background = array[0, 0, 0] if _has_background(array) else 0
+    return np.asarray(array != background)
+
+
+def _has_background(array: NDArray[Any]) -> bool:
+    return bool((array == array[0, 0, 0]).mean() >= LEAST_BACKGROUND)
 
 
 def largest_filled(mask: BoolArray) -> BoolArray:
@@ -140,9 +244,8 @@ def _largest(mask: BoolArray) -> BoolArray:
     return np.asarray(labels == int(np.argmax(counts)))
 
 
-def template_brain(scan: Volume, name: str) -> BoolArray:
-    """The MNI152 brain mask laid onto the scan by ``lay_head``, on the scan's grid."""
-    inverse = np.asarray(np.linalg.inv(lay_head(scan, name)), dtype=np.float64)
+def _laid_brain(scan: Volume, matrix: Matrix) -> BoolArray:
+    inverse = np.asarray(np.linalg.inv(matrix), dtype=np.float64)
     laid = resample_to(head_template()[1], scan.grid, order=1, world=inverse, antialias=False)
     return np.asarray(laid.array > 0.5)
 
@@ -156,6 +259,11 @@ def lay_head(scan: Volume, name: str) -> Matrix:
     Raises:
         NoBrainFound: If the scan and the template agree nowhere.
     """
+    return lay_head_scored(scan, name)[0]
+
+
+def lay_head_scored(scan: Volume, name: str) -> tuple[Matrix, float]:
+    """As ``lay_head``, with the agreement it reached: negative mutual information."""
     template, _, compared = head_template()
     try:
         matrix, score = register(
@@ -165,7 +273,7 @@ def lay_head(scan: Volume, name: str) -> Matrix:
         raise NoBrainFound(f"{name}: no brain found ({error})") from error
     if score > WEAKEST_AGREEMENT:
         raise NoBrainFound(f"{name}: no brain found (nothing in the scan resembles one)")
-    return matrix
+    return matrix, score
 
 
 def _starts(scan: Volume, name: str) -> list[Matrix]:

@@ -61,9 +61,8 @@ class DeformToLast:
     The field is found on the scan that all visits share, within the box of the last visit's brain
     and 12 mm around it. Deterministic: one thread, no random samples.
 
-    Used by B17, B18, B19 and B22 (syn), and B20 (affine, then bspline; departure: its tool, MIRTK,
-    takes normalized mutual information, which on two FLAIR scans serves the same end). Source:
-    Avants et al. 2008; Rueckert et al. 1999.
+    Source: Avants et al. 2008; Rueckert et al. 1999. Departure: the free-form deformation takes
+    correlation, not normalized mutual information, which on two FLAIR scans serves the same end.
     """
 
     method: Bending = "syn"

@@ -20,7 +20,7 @@ Within = Literal["brain", "tissue", "nonzero", "all"]
 the fluid, whose share depends on how tightly the mask fits: in one stripped scan, a mask with
 sulci filled had 1.6 times the standard deviation of its tissue.
 """
-TISSUE_SHARE = 0.6
+TISSUE_FRACTION = 0.6
 
 Change = Callable[[Volume, BoolArray, str], NDArray[Any]]
 """change(scan, voxels that count, name for messages) -> the scan's new array."""
@@ -105,7 +105,7 @@ def values_of(array: NDArray[Any], mask: BoolArray, within: Within, name: str) -
     """
     values: NDArray[Any] = array[mask]
     if within == "tissue":
-        values = values[values > TISSUE_SHARE * np.median(values)]
+        values = values[values > TISSUE_FRACTION * np.median(values)]
         if not len(values):
             raise InputError(f"{name}: the brain's median is not positive")
     return values

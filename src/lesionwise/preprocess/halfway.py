@@ -29,9 +29,6 @@ class RegisterToHalfway:
 
     Attributes:
         model: rigid (6 parameters) or affine (12).
-
-    Used by what the challenge gave to all its rows, B1, B16, B23 and B26 by name: there the
-    pairs came in this space.
     """
 
     model: Model = "rigid"

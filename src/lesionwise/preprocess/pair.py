@@ -44,8 +44,7 @@ class DifferentialBias:
     Raises InputError for one visit only, for visits on different grids, and where the
     brains do not overlap or hold nothing positive.
 
-    Source: Lewis and Fox 2004, for more than two visits Leung et al. 2012. Used by B1 (002,
-    line 102) with default parameters, which the document does not name.
+    Source: Lewis and Fox 2004, for more than two visits Leung et al. 2012.
     """
 
     width_mm: float = 11.0
@@ -113,8 +112,6 @@ class JointRescale:
 
     Raises InputError for one visit only, for visits on different grids, brains that do not
     overlap, and constant scans.
-
-    Source: document 002, lines 221 to 224.
     """
 
     within: PairWithin = "brain"
@@ -127,15 +124,15 @@ class JointRescale:
             for volume, name in zip(volumes, names, strict=True):
                 values = volume.array[overlap]
                 mean = float(values.mean(dtype=np.float64))
-                deviation = float(values.std(dtype=np.float64))
-                if not deviation > 1e-7 * max(1e-30, abs(mean)):
+                std = float(values.std(dtype=np.float64))
+                if not std > 1e-7 * max(1e-30, abs(mean)):
                     raise InputError(f"{name}: every voxel has the same value")
-                moments.append((mean, deviation))
-            mean, deviation = moments[0]
+                moments.append((mean, std))
+            mean, std = moments[0]
             return [
                 np.asarray(volume.array, dtype=np.float32)
                 if number == 0
-                else linear(volume.array, deviation / own[1], mean - deviation / own[1] * own[0])
+                else linear(volume.array, std / own[1], mean - std / own[1] * own[0])
                 for number, (volume, own) in enumerate(zip(volumes, moments, strict=True))
             ]
 
@@ -156,8 +153,6 @@ class MatchHistograms:
         within: the voxels the quantiles are taken from.
 
     Raises InputError for one visit only, and for constant scans.
-
-    Used by B24 with 64 points, the default of the tool it names (002, line 2769).
     """
 
     to: Literal["followup", "baseline"] = "followup"
@@ -169,13 +164,13 @@ class MatchHistograms:
             raise ValueError(f"points must not be negative, got {self.points}")
 
     def __call__(self, study: Study) -> Study:
-        share = np.linspace(0, 1, self.points + 2)
+        fractions = np.linspace(0, 1, self.points + 2)
         chosen = 0 if self.to == "baseline" else len(study.visits) - 1
 
         def match(volumes: list[Volume], masks: list[BoolArray], names: list[str]) -> list[Any]:
             quantiles = []
             for volume, mask, name in zip(volumes, masks, names, strict=True):
-                found = np.quantile(volume.array[mask].astype(np.float64), share)
+                found = np.quantile(volume.array[mask].astype(np.float64), fractions)
                 if not found[-1] > found[0]:
                     raise InputError(f"{name}: every voxel has the same value")
                 quantiles.append(found)
@@ -202,9 +197,6 @@ class Quantize:
         low, high: percentiles.
 
     Raises InputError where all voxels between the percentiles are alike.
-
-    Used by B24 after ``MatchHistograms`` (002, line 2772), which states 6 levels and not where they
-    lie: equal steps between the 0.5th and the 99.5th percentile.
     """
 
     levels: int = 6
@@ -234,7 +226,7 @@ class Quantize:
                 out.append(np.multiply(level, mask, out=level))
             return out
 
-        return _on_common_scans(study, self.within, quantize, least_visits=1, one_grid=False)
+        return _on_common_scans(study, self.within, quantize, min_visits=1, one_grid=False)
 
 
 def piecewise_linear(
@@ -274,11 +266,11 @@ def _on_common_scans(
     within: PairWithin,
     change: Callable[[list[Volume], list[BoolArray], list[str]], list[NDArray[Any]]],
     *,
-    least_visits: int = 2,
+    min_visits: int = 2,
     one_grid: bool = True,
 ) -> Study:
     """Apply ``change(volumes, masks, names) -> arrays`` to each scan that every visit has."""
-    if len(study.visits) < least_visits:
+    if len(study.visits) < min_visits:
         raise InputError(f"{study.subject}: one visit only, and this step compares visits")
     new: list[dict[str, Volume]] = [dict(visit.scans) for visit in study.visits]
     for key in study.baseline.scans:

@@ -25,8 +25,6 @@ class Subtract:
     Attributes:
         scan: what is subtracted.
         name: of the new scan.
-
-    Used by B26 (002, line 3058), B28 (F - B) and, of two probability maps, by B20.
     """
 
     scan: str = "flair"
@@ -42,8 +40,6 @@ class Ratio:
     """The last visit with one scan more: its ``scan`` over the first visit's.
 
     1 where either is not positive.
-
-    Used by B24 (002, line 2776), which keeps what is above 1.15.
     """
 
     scan: str = "flair"
@@ -60,8 +56,6 @@ class AttentionMaps:
 
     With scans ("flair", "attention") a network sees B, (F - B)+ B, F, (F - B)+ F. Of three visits
     or more, those between get none.
-
-    Used by B5 (002, line 479).
     """
 
     scan: str = "flair"
@@ -88,8 +82,6 @@ class FollowupOnly:
 
     Attributes:
         scans: which of the first visit's scans come along; may be empty.
-
-    Used by B20, B26 and B28, whose networks see maps of the pair.
     """
 
     scans: tuple[str, ...] = ()

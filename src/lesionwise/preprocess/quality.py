@@ -12,6 +12,8 @@ import edt
 import numpy as np
 from scipy import ndimage
 
+from lesionwise.preprocess.brain_border import brain_border
+from lesionwise.preprocess.brain_pose import brain_pose
 from lesionwise.preprocess.geometry import resample_to
 from lesionwise.preprocess.slice_motion import slice_shift_mm
 from lesionwise.types import BoolArray, FloatArray, Visit, Volume
@@ -22,6 +24,18 @@ THICK_MM, TOO_THICK_MM = 4.0, 6.5
 NOISY, TOO_NOISY = 15.0, 6.0
 CUT_SHARE, TOO_CUT_SHARE = 0.05, 0.4
 """A brain cut where its section is 0.4 of the largest lacks about 3 % of its volume."""
+USUAL_ML, POSSIBLE_ML = (900, 1850), (700, 2100)
+"""Volume of a whole brain; 1154 to 1761 ml in the real masks at hand."""
+OPEN, TOO_OPEN = 0.2, 0.3
+"""Of ``BrainBorder.open``, the widest side but the bottom; measured in docs/quality.md."""
+FAT, TOO_FAT = 0.03, 0.08
+SKULL, TOO_SKULL = 0.04, 0.1
+DARK_RIM, TOO_DARK_RIM = 0.16, 0.25
+"""Of ``BrainBorder``, in FLAIR; measured in docs/quality.md."""
+ON_ITS_SIDE, BACKWARD_MM = 0.03, 8.0
+"""By how much a brain is more symmetric along another axis, and its cerebellum lies in front."""
+NOT_UPRIGHT = -3.0
+"""Of ``BrainPose.upright``: 5 and more in the masks at hand, the negative of that upside down."""
 FLAT = 0.08
 BRIGHT_TAIL = 0.5
 """Above the median, share of the range: 0.26 to 0.36 in FLAIR, 0.64 to 0.73 in T2w."""
@@ -85,8 +99,61 @@ def scan_quality(scan: Volume, brain: Volume | None, *, flair: bool = True) -> Q
         inside = resample_to(brain, scan.grid, order=0).array.astype(bool)
         if not inside.any():
             return Quality("poor", ("the brain mask is empty",), measures)
+        _judge_border(scan, Volume(inside, scan.grid), flair, measures, faults)
+        _judge_pose(Volume(inside, scan.grid), measures, faults)
         _judge_brain(values, inside, scan.grid.spacing_mm, flair, measures, faults)
     return graded(faults, measures)
+
+
+def _judge_border(
+    scan: Volume,
+    brain: Volume,
+    flair: bool,
+    measures: dict[str, float],
+    faults: list[tuple[bool, str]],
+) -> None:
+    """Whether the mask ends where the brain does; what is dark is known in FLAIR alone."""
+    border = brain_border(scan, brain)
+    if border is None:
+        return
+    side, share = border.widest_open
+    measures["open_border_share"] = share
+    if share > OPEN:
+        faults.append((share > TOO_OPEN, f"the brain goes on beyond its mask at the {side}"))
+    if not flair:
+        return
+    for name, value, limits, what in (
+        ("fat_border_share", border.fat, (FAT, TOO_FAT), "fat lies in the brain mask"),
+        ("skull_border_share", border.skull, (SKULL, TOO_SKULL), "skull lies in the brain mask"),
+        (
+            "dark_rim_share",
+            border.dark_rim,
+            (DARK_RIM, TOO_DARK_RIM),
+            "the brain mask is too wide: much of its rim is dark",
+        ),
+    ):
+        measures[name] = value
+        if value > limits[0]:
+            faults.append((value > limits[1], what))
+
+
+def _judge_pose(brain: Volume, measures: dict[str, float], faults: list[tuple[bool, str]]) -> None:
+    """Whether the head lies as its header says; not asked of a brain that is cut or too small."""
+    milliliters = float(brain.array.sum()) * brain.grid.voxel_volume_mm3 / 1000
+    pose = brain_pose(brain)
+    whole = milliliters >= USUAL_ML[0] and cut_share(brain.array) <= TOO_CUT_SHARE
+    if pose is None or not whole:
+        return
+    i, j, k = pose.symmetry
+    measures["side_symmetry"] = i - max(j, k)
+    measures["cerebellum_behind_mm"] = pose.backward_mm
+    measures["upright"] = pose.upright
+    if i < max(j, k) - ON_ITS_SIDE:
+        faults.append((True, "by its header the head lies on its side or looks sideways"))
+    elif pose.backward_mm < -BACKWARD_MM:
+        faults.append((True, "by its header the head is upside down or looks backward"))
+    elif pose.upright < NOT_UPRIGHT:
+        faults.append((True, "by its header the head is upside down"))
 
 
 def _judge_brain(
@@ -97,15 +164,13 @@ def _judge_brain(
     measures: dict[str, float],
     faults: list[tuple[bool, str]],
 ) -> None:
-    measures["brain_volume_ml"] = float(inside.sum() * np.prod(spacing_mm) / 1000)
-    if not 700 <= measures["brain_volume_ml"] <= 2200:
-        faults.append(
-            (
-                not 400 <= measures["brain_volume_ml"] <= 2600,
-                f"the brain measures {measures['brain_volume_ml']:.0f} ml",
-            )
-        )
+    milliliters = float(inside.sum() * np.prod(spacing_mm) / 1000)
+    measures["brain_volume_ml"] = milliliters
     measures["cut_share"] = cut_share(inside)
+    if not USUAL_ML[0] <= milliliters <= USUAL_ML[1]:
+        odd = not POSSIBLE_ML[0] <= milliliters <= POSSIBLE_ML[1]
+        what = "small" if milliliters < USUAL_ML[0] else "large"
+        faults.append((odd, f"the brain mask is {what} for a brain: {milliliters:.0f} ml"))
     if measures["cut_share"] > CUT_SHARE:
         faults.append(
             (measures["cut_share"] > TOO_CUT_SHARE, "the field of view cuts through the brain")

@@ -8,20 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from lesionwise.preprocess.geometry import one_thread, resample_to, respaced
-from lesionwise.preprocess.visits import side_by_side
-from lesionwise.types import BoolArray, Grid, InputError, Study, Visit, Volume
+from lesionwise.preprocess.similarity import similarity
+from lesionwise.preprocess.visits import map_parallel
+from lesionwise.types import BoolArray, Grid, InputError, Matrix, Study, Visit, Volume
 
-Matrix = NDArray[np.float64]
+Point = NDArray[np.float64]
+"""(3,) world mm."""
 Model = Literal["rigid", "affine"]
 KEPT_STARTS = 3
+COARSE_MM = 6.0
+"""Voxel size of the coarsest level."""
+WIDE_MM, KEPT_WIDE_STARTS, WIDE_APART = 8.0, 5, 30.0
+"""Voxel size at which starts in all directions are compared, how many of them are followed, and
+how many degrees these are apart."""
+POOR_FIT = 0.7
+"""Of ``similarity``: below this the usual starts are not trusted, and all directions are tried."""
 SAMPLES = 60_000
 """Voxels that mutual information is computed from; more changed the result by less than 0.03 mm."""
 
@@ -33,19 +44,21 @@ def rigid(
     fixed_mask: Volume | None = None,
     moving_mask: Volume | None = None,
     start: Matrix | None = None,
-    levels_mm: tuple[float, ...] = (6.0, 3.0, 2.0),
+    levels_mm: tuple[float, ...] = (COARSE_MM, 3.0, 2.0),
 ) -> Matrix:
     """World matrix, fixed mm to moving mm, of the rotation and shift that align two scans.
 
     Mattes mutual information within the mask, on copies with ever smaller voxels. It starts
     from the scanners' own coordinates, from the shift between the centers of mass and from
-    turned heads; the three starts that agree best are followed at the coarsest level.
+    turned heads; the three starts that agree best are followed at the coarsest level. Where the
+    two scans do not look alike then (``similarity``), starts turned in all directions are tried
+    too, and the result that looks more alike is kept.
 
     Args:
         fixed, moving: any contrast and spacing, oblique or not.
         fixed_mask: bool, on any grid in the fixed world: where agreement is measured (the brain,
             somewhat widened: its border helps). None: all voxels above the background.
-        moving_mask: used for the center of mass alone.
+        moving_mask: used for the center of mass, and to tell whether the scans look alike.
         start: world matrix to start from instead.
         levels_mm: voxel sizes, coarse to fine; an axis with larger voxels keeps them.
 
@@ -65,7 +78,7 @@ def affine(
     fixed_mask: Volume | None = None,
     moving_mask: Volume | None = None,
     start: Matrix | None = None,
-    levels_mm: tuple[float, ...] = (6.0, 3.0, 2.0),
+    levels_mm: tuple[float, ...] = (COARSE_MM, 3.0, 2.0),
 ) -> Matrix:
     """As ``rigid``, with scaling and shear as well (12 parameters)."""
     starts = () if start is None else (start,)
@@ -84,10 +97,23 @@ def register(
     """World matrix and the agreement it reaches: negative mutual information, lower is better.
 
     As ``rigid`` and ``affine``. The few of ``starts`` that agree best are refined at the coarsest
-    level, and the best of those goes on; none given means the usual ones.
+    level, and the best of those goes on; none given means the usual ones, and where these lead to
+    a poor fit, starts in all directions.
     """
     with one_thread():
-        return _register_alone(fixed, moving, fixed_mask, moving_mask, starts, levels_mm, model)
+        masks = (fixed_mask, moving_mask)
+        found = _register_alone(fixed, moving, *masks, starts, levels_mm, model, KEPT_STARTS)
+        if starts:
+            return found
+        alike = abs(similarity(fixed, moving, found[0], *masks))
+        if alike >= POOR_FIT:
+            return found
+        wide = _wide_starts(fixed, moving, *masks)
+        try:
+            other = _register_alone(fixed, moving, *masks, wide, levels_mm, model, len(wide))
+        except InputError:
+            return found
+        return other if abs(similarity(fixed, moving, other[0], *masks)) > alike else found
 
 
 def register_visits(
@@ -116,7 +142,7 @@ def register_visits(
             moving_mask=moving.brain,
         )
 
-    return side_by_side(found, study.visits)
+    return map_parallel(found, study.visits)
 
 
 def move_visits(
@@ -153,7 +179,7 @@ def move_visits(
             as_read=visit.as_read @ world,
         )
 
-    visits = side_by_side(moved, study.visits, matrices)
+    visits = map_parallel(moved, study.visits, matrices)
     last = matrices[-1]
     changes = (
         study.changes
@@ -190,8 +216,6 @@ class RegisterToFirst:
 
     Attributes:
         model: rigid (6 parameters) or affine (12).
-
-    Used by every two-visit row that names a rigid registration (B2, B6, B24, B25 …).
     """
 
     model: Model = "rigid"
@@ -211,8 +235,6 @@ class RegisterToLast:
 
     Attributes:
         model: rigid (6 parameters) or affine (12).
-
-    Used by B24 (rigid, then affine) and as the first part of B17 and B20 (``DeformToLast``).
     """
 
     model: Model = "rigid"
@@ -232,6 +254,7 @@ def _register_alone(
     starts: Sequence[Matrix],
     levels_mm: tuple[float, ...],
     model: Model,
+    kept: int,
 ) -> tuple[Matrix, float]:
     for role, volume in (("fixed", fixed), ("moving", moving)):
         if not np.ptp(volume.array) > 0:
@@ -242,7 +265,7 @@ def _register_alone(
     starts = starts or _usual_starts(pairs[0][1], moving_mask, center)
     scores = [_agreement(*pairs[0], masks[0], each) for each in starts]
     found: list[tuple[Matrix, float]] = []
-    for rank in np.argsort(scores, kind="stable")[:KEPT_STARTS]:
+    for rank in np.argsort(scores, kind="stable")[:kept]:
         coarse = _refine(*pairs[0], masks[0], starts[rank], center, model, levels_mm[0])
         if coarse is not None:
             found.append(coarse)
@@ -257,7 +280,7 @@ def _register_alone(
     return matrix, score
 
 
-def _usual_starts(moving: Volume, moving_mask: Volume | None, center: Matrix) -> tuple[Matrix, ...]:
+def _usual_starts(moving: Volume, moving_mask: Volume | None, center: Point) -> tuple[Matrix, ...]:
     """The scanner's coordinates, the shift between centers, and that shift with turned heads."""
     shift = np.eye(4)
     shift[:3, 3] = _center(moving, _mask_on(moving, moving_mask)) - center
@@ -269,7 +292,70 @@ def _usual_starts(moving: Volume, moving_mask: Volume | None, center: Matrix) ->
     return (np.eye(4), shift, *nodding)
 
 
-def turned(matrix: Matrix, axis: int, degrees: float, center: Matrix) -> Matrix:
+def _wide_starts(
+    fixed: Volume, moving: Volume, fixed_mask: Volume | None, moving_mask: Volume | None
+) -> tuple[Matrix, ...]:
+    """The shifts between centers, turned in all directions, that agree best on a coarse grid.
+
+    648 turns that leave no direction further than about 30 degrees from one of them: each of the
+    24 ways in which axes can be exchanged, and from there by 0 or 30 degrees either way about each
+    axis. What is outside of the masks counts as 0, so the outline of the brain takes part.
+    """
+    pair = (_coarse(fixed, WIDE_MM), _coarse(moving, WIDE_MM))
+    masks = (_mask_on(pair[0], fixed_mask), _mask_on(pair[1], moving_mask))
+    centers = tuple(_center(volume, mask) for volume, mask in zip(pair, masks, strict=True))
+    stripped = [v.array * m for v, m in zip(pair, masks, strict=True)]
+    compared = ndimage.binary_dilation(masks[0], iterations=1)
+    points = pair[0].grid.world_mm(np.argwhere(compared)) - centers[0]
+    still = _ranks(stripped[0][compared])
+    to_index = np.linalg.inv(pair[1].grid.affine)
+    turns = [
+        turn @ small
+        for turn in Rotation.create_group("O").as_matrix()
+        for small in Rotation.from_euler(
+            "xyz", list(product((-30, 0, 30), repeat=3)), degrees=True
+        ).as_matrix()
+    ]
+    scores = []
+    for turn in turns:
+        at = (points @ turn.T + centers[1]) @ to_index[:3, :3].T + to_index[:3, 3]
+        read = ndimage.map_coordinates(stripped[1], at.T, order=1, mode="constant", cval=0.0)
+        scores.append(_mutual_information(still, _ranks(read)))
+    kept: list[NDArray[np.float64]] = []
+    for rank in np.argsort(scores, kind="stable")[::-1]:
+        # the angle between two turns, from the trace of one after the other
+        traces = [float(np.trace(turns[rank] @ other.T)) for other in kept]
+        if all(np.arccos(np.clip((t - 1) / 2, -1, 1)) > np.deg2rad(WIDE_APART) for t in traces):
+            kept.append(turns[rank])
+        if len(kept) == KEPT_WIDE_STARTS:
+            break
+    starts = []
+    for turn in kept:
+        start = np.eye(4)
+        start[:3, :3] = turn
+        start[:3, 3] = centers[1] - turn @ centers[0]
+        starts.append(start)
+    return tuple(starts)
+
+
+def _ranks(values: NDArray[Any]) -> NDArray[np.intp]:
+    """(n,) 0 where a value is 0, else 1 to 8 by the quantiles of the others."""
+    ranks: NDArray[np.intp] = np.zeros(len(values), dtype=np.intp)
+    filled = values > 0
+    if filled.any():
+        cuts = np.quantile(values[filled], np.linspace(0, 1, 9)[1:-1])
+        ranks[filled] = 1 + np.searchsorted(cuts, values[filled])
+    return ranks
+
+
+def _mutual_information(one: NDArray[np.intp], two: NDArray[np.intp]) -> float:
+    joint = np.bincount(9 * one + two, minlength=81).reshape(9, 9) / len(one)
+    apart = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
+    held = joint > 0
+    return float((joint[held] * np.log(joint[held] / apart[held])).sum())
+
+
+def turned(matrix: Matrix, axis: int, degrees: float, center: Point) -> Matrix:
     """The start with the fixed head turned about its center first."""
     angle = np.deg2rad(degrees)
     i, j = [a for a in range(3) if a != axis]
@@ -306,7 +392,7 @@ def _refine(
     moving: Volume,
     mask: BoolArray,
     matrix: Matrix,
-    center: Matrix,
+    center: Point,
     model: Model,
     first_step_mm: float,
 ) -> tuple[Matrix, float] | None:
@@ -328,7 +414,7 @@ def _refine(
     return _matrix(transform), float(method.GetMetricValue())
 
 
-def _transform(matrix: Matrix, center: Matrix, model: Model) -> Any:
+def _transform(matrix: Matrix, center: Point, model: Model) -> Any:
     transform: Any = (
         SimpleITK.Euler3DTransform() if model == "rigid" else SimpleITK.AffineTransform(3)
     )
@@ -388,8 +474,8 @@ def _mask_on(volume: Volume, mask: Volume | None) -> BoolArray:
     return np.asarray(volume.array > low + 0.1 * (high - low))
 
 
-def _center(volume: Volume, mask: BoolArray) -> Matrix:
-    center: Matrix = volume.grid.world_mm(np.argwhere(mask).mean(axis=0)[None])[0]
+def _center(volume: Volume, mask: BoolArray) -> Point:
+    center: Point = volume.grid.world_mm(np.argwhere(mask).mean(axis=0)[None])[0]
     return center
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionwise.io.files import read_json, write_json
+from lesionwise.io.checked import printable, read_checked
+from lesionwise.io.files import write_json
 from lesionwise.preprocess.each_scan import (
     Within,
     mask_of,
@@ -196,21 +196,31 @@ def _learn(
     return _load(step, run.folder)
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """What ``landmarks.json`` holds."""
+
+    step: str
+    percentiles: tuple[float, ...]
+    within: str
+    landmarks: dict[str, tuple[float, ...]]
+
+
 def _load(step: Nyul | MatchHistogramToTraining, folder: Path) -> ToLandmarks:
     path = folder / LANDMARKS
-    stored: dict[str, Any] = read_json(path)
+    stored = read_checked(path, _Stored)
     expected = {
         "step": type(step).__name__,
-        "percentiles": list(step.percentiles),
+        "percentiles": tuple(step.percentiles),
         "within": step.within,
     }
     for key, value in expected.items():
-        if stored.get(key) != value:
+        if getattr(stored, key) != value:
             raise InputError(f"{path}: learned with another setting of {key}")
-    landmarks = tuple(
-        (str(key), tuple(float(value) for value in values))
-        for key, values in stored["landmarks"].items()
-    )
+    for name, values in stored.landmarks.items():
+        if len(values) != len(step.percentiles):
+            raise InputError(f"{path}: landmarks of {printable(name)}: not one a percentile")
+    landmarks = tuple(stored.landmarks.items())
     return ToLandmarks(landmarks, step.percentiles, step.within, step.zero_outside)
 
 

@@ -19,11 +19,11 @@ T = TypeVar("T")
 def each_visit(
     study: Study, work: Callable[[Visit], Visit], *, threads: int | None = None
 ) -> Study:
-    """The study with ``work`` applied to every visit, as ``side_by_side``; its changes stay."""
-    return replace(study, visits=side_by_side(work, study.visits, threads=threads))
+    """The study with ``work`` applied to every visit, as ``map_parallel``; its changes stay."""
+    return replace(study, visits=map_parallel(work, study.visits, threads=threads))
 
 
-def side_by_side(
+def map_parallel(
     work: Callable[..., T], *of: Iterable[object], threads: int | None = None
 ) -> tuple[T, ...]:
     """What ``map(work, *of)`` gives, computed in threads.

@@ -99,9 +99,8 @@ RECIPE = Recipe(
         "augmentation is not stated: flips, affine, elastic, and intensity effects",
         "preprocessing is not stated: brain extraction, N4, 1 mm, z-score by brain tissue",
         (
-            "the ten weights that are compared by all metrics are those of one training; the 30 "
-            "trainings of the document, ten of which are compared, are a script: "
-            "tools/search_conflunet.py"
+            "the ten weights that are compared by all metrics are those of one training; the ten "
+            "best of the document's 30 trainings are compared by `lesionwise search`"
         ),
         "how ten sets of weights are compared is not stated: mean rank over all metrics",
     ),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lesionwise.report.figures import stacked_bars
 from lesionwise.report.palette import CHANGES, COMPARED, change_look
 from lesionwise.report.render import number, shown
+from lesionwise.report.views import VisitView
 from lesionwise.types import Grid, LabelArray
 
 PLACES = ("periventricular", "juxtacortical", "infratentorial", "deep white matter")
@@ -126,6 +127,22 @@ def tiles(visits: Sequence[pd.DataFrame]) -> list[tuple[str, str]]:
     ]
 
 
+def mask_volumes(visits: Sequence[VisitView], lesions: pd.DataFrame) -> str:
+    """The volume of each visit's mask in ml, in order; empty where none differs from its lesions.
+
+    Args:
+        lesions: of the main method that passed the size filters, with their session.
+    """
+    texts, differ = [], False
+    for visit in visits:
+        kept_ml = float(lesions.loc[lesions["session"] == visit.session, "volume_mm3"].sum()) / 1000
+        if visit.mask_ml is None:
+            return ""
+        texts.append(number(visit.mask_ml, 2))
+        differ |= texts[-1] != number(kept_ml, 2)
+    return " \N{RIGHTWARDS ARROW} ".join(texts) if differ else ""
+
+
 def change_tiles(lesions: pd.DataFrame, changes: pd.DataFrame | None) -> list[dict[str, Any]]:
     """Number and difference in volume of each kind of change; empty where nothing was followed.
 
@@ -218,7 +235,7 @@ def lesion_rows(
                 "confidence": _finite(entry.get("confidence")),
                 "intensity": _finite(entry.get("mean_intensity")),
                 "group": int(_finite(entry.get("confluent_group")) or 0),
-                "lineage": int(_finite(entry.get("lineage")) or 0),
+                "track": int(_finite(entry.get("track")) or 0),
             }
         )
     return rows

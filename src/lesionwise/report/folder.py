@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lesionwise.io.files import read_json, read_table
-from lesionwise.io.names import Entities, derivative_path, parse_name
-from lesionwise.io.nifti import read_labels, read_mask, read_volume
+from lesionwise.io.checked import inside
+from lesionwise.io.names import Entities
+from lesionwise.io.nifti import read_mask, read_volume
 from lesionwise.report.leaderboard import (
     LEADERBOARD,
     read_leaderboard,
@@ -20,7 +20,6 @@ from lesionwise.report.leaderboard import (
 )
 from lesionwise.report.page import (
     CohortPage,
-    QualityNote,
     StageView,
     StudyPage,
     VisitView,
@@ -28,16 +27,28 @@ from lesionwise.report.page import (
     write_study_page,
 )
 from lesionwise.report.palette import COMPARED
-from lesionwise.report.study import TRUTH
 from lesionwise.report.views import BRIGHTER, CAME
-from lesionwise.types import InputError, Instances, Progress, silent
-
-TEXT_COLUMNS = {
-    *("subject", "session", "method", "visit", "location", "state", "becomes", "note"),
-    *("parents", "children", "lesions by", "name", "abbreviation", "color", "mapping"),
-}
-"""Columns of the tables that stay text; a session called 01 is no number."""
-
+from lesionwise.results.comparison import ComparisonResult, with_states
+from lesionwise.results.folder import FolderTables, compared_scans, read_folder
+from lesionwise.results.names import (
+    COMPARISON,
+    INDEX,
+    TRUTH,
+    PairFiles,
+    ScanFiles,
+    finished_pairs,
+    finished_scans,
+    pair_page,
+    scan_title,
+)
+from lesionwise.results.pair import PairRecord
+from lesionwise.results.scan import (
+    ScanRecord,
+    read_lesion_table,
+    read_lesions,
+    read_picture,
+)
+from lesionwise.types import InputError, Instances, Progress, Volume, silent
 
 NO_OPTIONS = {"scan", "scans", "model", "recipe", "version"}
 """Settings that a page states elsewhere, or that only tell whether a scan is done."""
@@ -78,108 +89,133 @@ def rebuild_pages(output: str | Path, progress: Progress = silent, *, subject: s
         page = write_leaderboard_page(read_leaderboard(output), output / "leaderboard.html")
         return Rebuilt((page,), {})
     place = output / f"sub-{subject}" if subject else output
-    done = list(_finished(output, subject))
-    pairs = list(_finished(output, subject, "*_desc-new_mask.json"))
-    if not done and not pairs:
+    scans = list(finished_scans(output, subject))
+    pairs = list(finished_pairs(output, subject))
+    if not scans and not pairs:
         raise InputError(f"{output}: holds no results of segment, compare or predict")
     pages: list[Path] = []
     failures: dict[str, str] = {}
-    for number, (entities, about) in enumerate(pairs):
-        progress(about["Summary"]["page"], number, len(pairs))
+    for number, scan in enumerate(pairs):
+        progress(f"new lesions of {scan_title(scan)}", number, len(pairs))
         try:
-            pages.append(write_pair_page(output, entities, place))
-        except InputError as fault:
-            failures[about["Summary"]["page"]] = str(fault)
-    if (place / "compare.json").exists():
+            pages.append(write_pair_page(output, scan, place))
+        except InputError as error:
+            failures[f"new lesions of {scan_title(scan)}"] = str(error)
+    compared: list[Entities] = []
+    if (place / COMPARISON).exists():
+        compared = compared_scans(output, place)
+    for number, scan in enumerate(scan for scan in scans if scan not in compared):
+        name = ScanFiles(output, scan).name
+        progress(name, number, len(scans))
+        try:
+            pages.append(write_scan_page(output, scan, place))
+        except InputError as error:
+            failures[name] = str(error)
+    if compared:
         progress("page", 0, 1)
         return Rebuilt((*pages, write_comparison_page(output, place)), failures)
-    for number, (entities, _) in enumerate(done):
-        name = "_".join(f"{key}-{value}" for key, value in _scan_of(entities).items())
-        progress(name, number, len(done))
-        try:
-            pages.append(write_scan_page(output, entities, place))
-        except InputError as fault:
-            failures[name] = str(fault)
     if not pages:
         raise InputError(next(iter(failures.values())))
-    if not done:
-        return Rebuilt(tuple(pages), failures)
-    pages.append(write_index_page(_index(place, done, failures), place / "index.html"))
+    if scans:
+        pages.append(write_index(place, read_folder(output, place, subject), failures))
     return Rebuilt(tuple(pages), failures)
 
 
-def write_scan_page(output: Path, entities: Entities, place: Path | None = None) -> Path:
-    """Write the page of one scan from what ``segment`` wrote about it; returns where it lies.
+def write_index(
+    place: Path, tables: FolderTables, failures: Mapping[str, str] | None = None
+) -> Path:
+    """Write the page over all scans of a folder, ``index.html``, with links to each.
 
     Args:
-        place: the folder for the page; None is ``output``.
-
-    Raises:
-        InputError: If a file is missing or cannot be read.
+        failures: of pages, beside those of the scans.
     """
-    scan = _scan_of(entities)
-    about = read_json(derivative_path(output, entities, "mask", ".json", label="L"))
-    name = "_".join(f"{key}-{value}" for key, value in scan.items())
-    return write_study_page(
-        StudyPage(
-            title="Lesions of " + " ".join(f"{key}-{value}" for key, value in scan.items()),
-            subject=entities.sub,
-            visits=(_view(output, entities, about),),
-            lesions=_lesions(output, entities, about["Methods"]),
-            method=about["Methods"][0],
-            quality=_quality(about),
-            provenance=_provenance(about),
+    failed = {**tables.failures, **(failures or {})}
+    record = next(iter(tables.records.values()), None)
+    made = {} if record is None else {"recipe": record.recipe, "model": record.model_hash[:12]}
+    return write_index_page(
+        CohortPage(
+            title="Lesions of all scans",
+            scans=tables.scans,
+            failures=pd.DataFrame(
+                [{"file": name, "error": error} for name, error in failed.items()],
+                columns=["file", "error"],
+            ),
+            distributions=("lesions", "volume_ml"),
+            provenance=made,
         ),
-        (place or output) / f"{name}.html",
+        place / INDEX,
     )
 
 
-def write_pair_page(output: Path, entities: Entities, place: Path | None = None) -> Path:
+def write_scan_page(output: Path, scan: Entities, place: Path | None = None) -> Path:
+    """Write the page of one scan from what ``segment`` wrote about it; returns its path.
+
+    Args:
+        scan: its entities.
+        place: the folder for the page; None is ``output``.
+
+    Raises:
+        InputError: If a file is missing or cannot be read, or a name in the sidecar leads out of
+            the folder.
+    """
+    files = ScanFiles(output, scan)
+    record = ScanRecord.read(files)
+    return write_study_page(
+        StudyPage(
+            title=f"Lesions of {scan_title(scan)}",
+            subject=scan.sub,
+            visits=(_view(files, record),),
+            lesions=_lesions(files, record.methods),
+            method=record.methods[0],
+            quality=record.notes,
+            provenance=_provenance(record),
+        ),
+        (place or output) / files.page,
+    )
+
+
+def write_pair_page(output: Path, scan: Entities, place: Path | None = None) -> Path:
     """Write the page of two visits from what ``predict`` wrote about their new lesions.
 
     Args:
-        entities: of the visit that the results lie on.
+        scan: entities of the visit that the results lie on.
         place: the folder for the page; None is ``output``.
 
     Raises:
-        InputError: If a file is missing or cannot be read.
+        InputError: If a file is missing or cannot be read, or a name in the sidecar leads out of
+            the folder.
     """
-
-    def path(suffix: str, extension: str = ".nii.gz", **stated: str) -> Path:
-        names = {"label": "", "desc": "new", **stated}
-        return derivative_path(output, entities, suffix, extension, **names)
-
-    about = read_json(path("mask", ".json"))
-    made, method = about["Summary"], about["Method"]
-    image = read_volume(Path(about["Shown"]))
-    labels = read_labels(path("dseg", seg=method))
-    if not labels.grid.matches(image.grid):
-        raise InputError(f"{about['Shown']}: is not the scan these results were made from")
-    lesions = _table(path("dseg", ".tsv", seg=method)).rename(columns={"index": "label"})
-    subject, session = entities.sub, entities.ses
+    files = PairFiles(output, scan)
+    record = PairRecord.read(files)
+    image = _read_source(output, record.shown)
+    found = read_lesions(files, record.method)
+    _check_grid(found.instances, image, record.shown)
     view = VisitView(
-        session=session,
+        session=scan.ses,
         image=image,
-        instances={method: Instances(labels.array.astype(np.int32, copy=False), labels.grid)},
-        brain=read_mask(path("mask", label="brain")),
-        warnings=tuple(about["Warnings"]),
-        source=Path(about["Shown"]).name,
+        instances={record.method: found.instances},
+        brain=read_mask(files.brain),
+        warnings=record.warnings,
+        source=Path(record.shown).name,
+        mask_ml=record.mask_volume_ml,
     )
+    lesions = found.table.assign(method=record.method, subject=scan.sub, session=scan.ses)
+    between = f"ses-{record.baseline} to ses-{record.followup}"
     return write_study_page(
         StudyPage(
-            title=f"New lesions of sub-{subject} ses-{made['baseline']} to ses-{made['followup']}",
-            subject=subject,
+            title=f"New lesions of sub-{scan.sub} {between}",
+            subject=scan.sub,
             visits=(view,),
-            lesions=lesions.assign(method=method, subject=subject, session=session),
-            method=method,
-            provenance=_provenance(about),
+            lesions=lesions,
+            method=record.method,
+            provenance=_provenance(record),
         ),
-        (place or output) / str(made["page"]),
+        (place or output) / pair_page(scan, record.baseline, record.followup),
     )
 
 
 def write_comparison_page(output: Path, place: Path | None = None) -> Path:
-    """Write ``index.html`` from what ``compare`` wrote; returns where it lies.
+    """Write ``index.html`` from what ``compare`` wrote; returns its path.
 
     Args:
         output: holds the results of each visit.
@@ -189,13 +225,12 @@ def write_comparison_page(output: Path, place: Path | None = None) -> Path:
         InputError: If a file is missing or cannot be read.
     """
     place = place or output
-    subject = place.name.removeprefix("sub-") if place != output else ""
-    page = _comparison(output, place, list(_finished(output, subject)))
-    return write_study_page(page, place / "index.html")
+    page = _comparison(output, place)
+    return write_study_page(page, place / INDEX)
 
 
 def changes_of(
-    lineages: pd.DataFrame,
+    tracks: pd.DataFrame,
     before: str,
     after: str,
     places: Mapping[tuple[str, int], str] | None = None,
@@ -203,18 +238,19 @@ def changes_of(
     """What became of each lesion between two visits, as a page shows it.
 
     Args:
-        lineages: as in ``lineages.tsv``: visit (name), label (0 where gone), state, lineage,
-            volume_mm3, parents (labels at the visit before, comma-separated), confidence, note;
-            change_z and appeared where the scans were asked.
+        tracks: as in ``tracks.tsv``: session, label (0 where the lesion disappeared), state,
+            track, volume_mm3, parents (labels at the visit before, comma-separated), confidence,
+            note; change_z and contrast_gain (or appeared) where the scans were asked.
+        before, after: names of the visits as they stand in ``session``.
         places: location by visit and label.
 
     Returns:
-        A row a lesion of the second visit and one for each that is gone by then: what changed
-        first, in the order of ``palette.COMPARED``, and the largest first.
+        A row a lesion of the second visit and one for each that disappeared: what changed first,
+        in the order of ``palette.COMPARED``, and the largest first.
     """
-    lineages = lineages.assign(visit=lineages["visit"].astype(str))
-    rows = lineages[lineages["visit"] == after]
-    earlier = lineages[lineages["visit"] == before]
+    tracks = tracks.assign(session=tracks["session"].astype(str))
+    rows = tracks[tracks["session"] == after]
+    earlier = tracks[tracks["session"] == before]
     volumes = dict(zip(earlier["label"].tolist(), earlier["volume_mm3"].tolist(), strict=True))
     parents = [_labels(value) for value in rows["parents"]]
     known = places or {}
@@ -222,7 +258,7 @@ def changes_of(
     table = pd.DataFrame(
         {
             "state": rows["state"].to_numpy(),
-            "lineage": rows["lineage"].to_numpy(),
+            "track": rows["track"].to_numpy(),
             "location": [
                 known.get((after, label), known.get((before, first[0]), "") if first else "")
                 for label, first in zip(labels, parents, strict=True)
@@ -234,15 +270,17 @@ def changes_of(
                 for each in parents
             ],
             "followup_mm3": np.where(rows["label"] > 0, rows["volume_mm3"], np.nan),
-            "confidence": rows["confidence"].to_numpy(),
+            "confidence": _column(rows, "confidence"),
         }
     )
     if not places:
         table = table.drop(columns="location")
-    if {"change_z", "appeared"} <= set(rows):
+    gain = next((name for name in ("contrast_gain", "appeared") if name in rows), "")
+    if gain and "change_z" in rows:
         table[BRIGHTER] = rows["change_z"].to_numpy()
-        table[CAME] = 100 * rows["appeared"].to_numpy()
-    table["note"] = rows["note"].fillna("").to_numpy()
+        table[CAME] = 100 * rows[gain].to_numpy()
+    notes = rows["note"] if "note" in rows else pd.Series("", index=rows.index)
+    table["note"] = notes.fillna("").to_numpy()
     order = {state: rank for rank, state in enumerate(COMPARED)}
     largest = table[["baseline_mm3", "followup_mm3"]].max(axis=1)
     ranked = table.assign(rank=table["state"].map(order).fillna(len(order)), largest=-largest)
@@ -250,141 +288,118 @@ def changes_of(
     return ranked.drop(columns=["rank", "largest"])
 
 
-def _finished(
-    output: Path, subject: str = "", ending: str = "*_label-L_mask.json"
-) -> Iterator[tuple[Entities, dict[str, Any]]]:
-    """Every scan whose results are complete: its lesion mask has a sidecar."""
-    for path in sorted(output.glob(f"sub-{subject or '*'}/**/anat/{ending}")):
-        entities = parse_name(path)
-        if entities is not None:
-            yield entities, read_json(path)
-
-
-def _scan_of(entities: Entities) -> dict[str, str]:
-    """The entities that name the scan, without those that name the result."""
-    pairs = entities.pairs()
-    return {key: value for key, value in pairs.items() if key not in ("space", "label")}
-
-
 def _view(
-    output: Path,
-    entities: Entities,
-    about: Mapping[str, Any],
-    *,
-    known: bool = False,
-    **further: Any,
+    files: ScanFiles, record: ScanRecord, *, known: bool = False, **further: Any
 ) -> VisitView:
-    source = Path(about["Sources"][0])
-
-    def path(suffix: str, **stated: str) -> Path:
-        return derivative_path(output, entities, suffix, **{"label": "", **stated})
+    source = record.sources[0]
+    image = _read_source(files.root, source)
 
     def lesions(method: str) -> Instances:
-        labels = read_labels(path("dseg", seg=method))
-        if not labels.grid.matches(image.grid):
-            raise InputError(f"{source}: is not the scan these results were made from")
-        return Instances(labels.array.astype(np.int32, copy=False), labels.grid)
+        found = read_lesions(files, method).instances
+        _check_grid(found, image, source)
+        return found
 
-    image = read_volume(source)
     return VisitView(
-        session=entities.ses,
+        session=files.scan.ses,
         image=image,
-        instances={method: lesions(method) for method in about["Methods"]},
+        instances={method: lesions(method) for method in record.methods},
         truth=lesions(TRUTH) if known else None,
-        brain=read_mask(path("mask", desc="brain")),
-        warnings=tuple(about.get("Warnings", ())),
-        source=source.name,
-        stages=tuple(_stage(output, entry) for entry in about.get("Stages", ())),
+        brain=read_mask(files.brain),
+        warnings=record.warnings,
+        source=Path(source).name,
+        stages=tuple(
+            StageView(
+                stage["Step"],
+                read_picture(files.root, stage),
+                stage["Black"],
+                stage["White"],
+                stage["Outlined"],
+            )
+            for stage in record.stages
+        ),
+        mask_ml=record.mask_ml,
         **further,
     )
 
 
-def _stage(output: Path, entry: Mapping[str, Any]) -> StageView:
-    path = output / entry["Picture"]
-    try:
-        picture = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    return StageView(
-        entry["Step"], picture, entry["Black"], entry["White"], bool(entry["Outlined"])
-    )
+def _read_source(output: Path, name: str) -> Volume:
+    """The scan that a sidecar names; one without a folder's root is looked for here, then there."""
+    path = Path(name)
+    if not path.is_absolute() and not path.exists():
+        path = inside(output, name)
+    return read_volume(path)
 
 
-def _lesions(output: Path, entities: Entities, methods: Sequence[str]) -> pd.DataFrame:
-    tables = [
-        _table(derivative_path(output, entities, "dseg", ".tsv", label="", seg=method))
-        .rename(columns={"index": "label"})
-        .assign(method=method)
-        for method in methods
-    ]
-    return pd.concat(tables, ignore_index=True).assign(session=entities.ses)
+def _check_grid(lesions: Instances, image: Volume, name: str) -> None:
+    if not lesions.grid.matches(image.grid):
+        raise InputError(f"{name}: is not the scan these results were made from")
 
 
-def _provenance(about: Mapping[str, Any]) -> dict[str, Any]:
+def _lesions(files: ScanFiles, methods: Sequence[str]) -> pd.DataFrame:
+    tables = [read_lesion_table(files, name).assign(method=name) for name in methods]
+    return pd.concat(tables, ignore_index=True).assign(session=files.scan.ses)
+
+
+def _provenance(record: ScanRecord | PairRecord) -> dict[str, Any]:
     return {
-        "recipe": about["Recipe"],
-        "source": about["Source"],
-        "model": about["ModelHash"][:12],
-        "versions": {"lesionwise": about["GeneratedBy"]["Version"], **about.get("Versions", {})},
-        "departures": about["Departures"],
+        "recipe": record.recipe,
+        "source": record.source,
+        "model": record.model_hash[:12],
+        "versions": {"lesionwise": record.generated_by["Version"], **record.versions},
+        "departures": list(record.departures),
         "options": {
             name: value
-            for name, value in about.get("Settings", {}).items()
+            for name, value in record.settings.items()
             if value is not None and name not in NO_OPTIONS
         },
-        "seconds": _added([about.get("Seconds", {})]),
+        "seconds": _added([record.seconds]),
     }
 
 
-def _quality(about: Mapping[str, Any]) -> tuple[QualityNote, ...]:
-    return tuple(QualityNote.read(entry) for entry in about.get("Quality", ()))
-
-
-def _comparison(
-    output: Path, place: Path, done: Sequence[tuple[Entities, Mapping[str, Any]]]
-) -> StudyPage:
-    compared = read_json(place / "compare.json")
-    order = [str(source) for source in compared["Sources"]]
-    moves = compared["FirstVisitToVisitMm"]
-    by_source = {str(about["Sources"][0]): (entities, about) for entities, about in done}
-    missing = [source for source in order if source not in by_source]
-    if missing:
-        raise InputError(f"{output}: holds no results of {missing[0]}")
+def _comparison(output: Path, place: Path) -> StudyPage:
+    scans = compared_scans(output, place)
+    compared = ComparisonResult.read(place, scans)
+    files = [ScanFiles(output, scan) for scan in scans]
+    records = [ScanRecord.read(each) for each in files]
+    known = compared.record.truth
     visits = [
-        _view(
-            output,
-            *by_source[source],
-            known=bool(compared.get("Truth")),
-            to_common=np.linalg.inv(np.array(move)),
-        )
-        for source, move in zip(order, moves, strict=True)
+        _view(each, record, known=known, to_common=np.linalg.inv(matrix))
+        for each, record, matrix in zip(files, records, compared.record.matrices, strict=True)
     ]
-    about = by_source[order[-1]][1]
-    lesions = _table(place / "lesions.tsv")
-    if compared.get("Truth"):
-        known = [_lesions(output, by_source[source][0], [TRUTH]) for source in order]
-        lesions = pd.concat([lesions, *known], ignore_index=True)
-    lineages = _table(place / "lineages.tsv")
-    scores = place / "scores.tsv"
+    method = records[-1].methods[0]
+    tracks = compared.tracks.assign(session=_plain_sessions(compared.tracks["session"]))
+    tables = [
+        _lesions(each, [*record.methods, *([TRUTH] if known else [])])
+        for each, record in zip(files, records, strict=True)
+    ]
+    lesions = _with_tracks(pd.concat(tables, ignore_index=True), tracks, method)
     return StudyPage(
-        title=f"Lesions of sub-{by_source[order[0]][0].sub} through {len(visits)} visits",
-        subject=by_source[order[0]][0].sub,
+        title=f"Lesions of sub-{scans[0].sub} through {len(visits)} visits",
+        subject=scans[0].sub,
         visits=tuple(visits),
         lesions=lesions,
-        method=about["Methods"][0],
+        method=method,
         changes=changes_of(
-            lineages, visits[-2].session, visits[-1].session, _places(lesions, about["Methods"][0])
+            tracks, visits[-2].session, visits[-1].session, _places(lesions, method)
         ),
-        scores=_table(scores) if scores.exists() else None,
-        quality=(
-            *(note for source in order for note in _quality(by_source[source][1])),
-            *_quality(compared),
-        ),
+        scores=compared.scores,
+        quality=(*(note for record in records for note in record.notes), *compared.record.notes),
         provenance={
-            **_provenance(about),
-            "seconds": _added([by_source[source][1].get("Seconds", {}) for source in order]),
+            **_provenance(records[-1]),
+            "seconds": _added([record.seconds for record in records]),
         },
     )
+
+
+def _with_tracks(lesions: pd.DataFrame, tracks: pd.DataFrame, method: str) -> pd.DataFrame:
+    """Lesions of the main method with their track and state, the others without."""
+    main = lesions["method"] == method
+    followed = with_states(lesions[main], tracks)
+    return pd.concat([followed, lesions[~main]], ignore_index=True)
+
+
+def _plain_sessions(sessions: pd.Series) -> pd.Series:
+    return sessions.astype(str).str.removeprefix("ses-")
 
 
 def _places(lesions: pd.DataFrame, method: str) -> dict[tuple[str, int], str]:
@@ -400,39 +415,16 @@ def _places(lesions: pd.DataFrame, method: str) -> dict[tuple[str, int], str]:
     }
 
 
-def _added(seconds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def _added(seconds: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
     """Times of the same stage added up over visits."""
     stages = dict.fromkeys(stage for visit in seconds for stage in visit)
-    return {stage: round(sum(v.get(stage, 0.0) for v in seconds), 1) for stage in stages}
+    return {stage: round(sum(v.get(stage) or 0.0 for v in seconds), 1) for stage in stages}
 
 
-def _index(
-    output: Path,
-    done: Sequence[tuple[Entities, Mapping[str, Any]]],
-    failures: Mapping[str, str],
-) -> CohortPage:
-    summaries = [dict(about["Summary"]) for _, about in done]
-    faults = [{"file": name, "fault": fault} for name, fault in failures.items()]
-    listed = output / "failures.tsv"
-    before = read_table(listed) if listed.exists() else pd.DataFrame(columns=["file", "fault"])
-    about = done[0][1]
-    return CohortPage(
-        title="Lesions of all scans",
-        scans=pd.DataFrame(summaries),
-        failures=pd.concat([before, pd.DataFrame(faults)], ignore_index=True),
-        distributions=("lesions", "volume_ml"),
-        provenance={"recipe": about["Recipe"], "model": about["ModelHash"][:12]},
-    )
-
-
-def _table(path: Path) -> pd.DataFrame:
-    table = read_table(path)
-    for name in table.columns:
-        if name not in TEXT_COLUMNS:
-            table[name] = pd.to_numeric(table[name], errors="coerce")
-    return table
+def _column(rows: pd.DataFrame, name: str) -> Any:
+    return rows[name].to_numpy() if name in rows else np.full(len(rows), np.nan)
 
 
 def _labels(value: object) -> list[int]:
     """The labels of a comma-separated cell, which is missing where there are none."""
-    return [int(part) for part in str(value).split(",") if part.strip().isdigit()]
+    return [int(part) for part in str(value).split(",") if part.strip().isdecimal()]

@@ -29,21 +29,30 @@ class ChangeLook:
     meaning: str
 
 
-COMPARED = ("new", "growing", "merged", "split", "shrinking", "gone", "faint", "stable")
+COMPARED = (
+    "new",
+    "enlarging",
+    "merged",
+    "split",
+    "shrinking",
+    "disappeared",
+    "equivocal",
+    "stable",
+)
 """The kinds of change that are counted at the top of a page, in this order."""
 
 CHANGES: dict[str, ChangeLook] = {
     "new": ChangeLook("+", "#FF5A36", "only at follow-up"),
-    "growing": ChangeLook("↑", "#FFB000", "larger at follow-up"),
+    "enlarging": ChangeLook("↑", "#FFB000", "larger at follow-up"),
     "merged": ChangeLook("⊃", "#F59AD0", "several lesions that became one"),
     "split": ChangeLook("⊂", "#9FA8FF", "one lesion that became several"),
     "shrinking": ChangeLook("↓", "#2FD6A0", "smaller at follow-up"),
-    "gone": ChangeLook("\N{MULTIPLICATION SIGN}", "#5CC8FF", "only at baseline"),
+    "disappeared": ChangeLook("\N{MULTIPLICATION SIGN}", "#5CC8FF", "only at baseline"),
     "stable": ChangeLook("=", "#E4E8EE", "no change beyond measurement error"),
     "too small": ChangeLook(
-        "~", "#B9BFC9", "without a partner, too small to be called new or gone"
+        "~", "#B9BFC9", "without a partner, too small to be called new or disappeared"
     ),
-    "faint": ChangeLook(
+    "equivocal": ChangeLook(
         "≈", "#B9BFC9", "outlined at one visit only, but the scans do not show that it came or went"
     ),
     "baseline": ChangeLook("\N{MIDDLE DOT}", "#E4E8EE", "first visit, nothing to compare with"),

@@ -20,6 +20,7 @@ from lesionwise.report.contents import (
     heading,
     lesion_rows,
     location_chart,
+    mask_volumes,
     method_table,
     regions,
     tiles,
@@ -45,10 +46,10 @@ GRADE_SIGNS = {
 
 _FOR_SCRIPTS = (
     *("label", "session", "method", "color", "place"),
-    *("state", "location", "volume", "confidence", "group", "lineage"),
+    *("state", "location", "volume", "confidence", "group", "track"),
 )
 
-_OPTIONAL = ("state", "location", "confidence", "confluent_group", "extent_i_mm", "lineage")
+_OPTIONAL = ("state", "location", "confidence", "confluent_group", "extent_i_mm", "track")
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +99,7 @@ def write_study_page(page: StudyPage, path: str | Path) -> Path:
         sessions=sessions,
         methods=methods,
         tiles=tiles([main[main["session"] == session] for session in sessions]),
+        masks=mask_volumes(page.visits, main),
         change_tiles=change_tiles(main, page.changes),
         rows=rows,
         has={name: _has(lesions, name) for name in _OPTIONAL},

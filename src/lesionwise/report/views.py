@@ -4,62 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from lesionwise.results.quality import QualityNote as QualityNote
 from lesionwise.types import NOTHING, Instances, Volume
 
-Grade = Literal["good", "fair", "poor"]
 BRIGHTER = "brighter by (noise)"
-CAME = "contrast come or gone (%)"
+CAME = "contrast gained or lost (%)"
 """Columns of the table of changes where the scans were asked."""
-
-
-@dataclass(frozen=True)
-class QualityNote:
-    """How far an input can be trusted.
-
-    Commands keep the notes, ``written``, in a list called ``Quality``: those of a scan in its
-    mask's sidecar, those of what changed between visits in ``compare.json``.
-
-    Attributes:
-        about: what was judged, such as ``flair of M12`` or ``M00 to M12``.
-        grade: good; fair: read with care; poor: results mean little.
-        reasons: one short sentence for each fault, the gravest first.
-        measures: what was measured, by name, with the unit at the end of the name.
-    """
-
-    about: str
-    grade: Grade
-    reasons: tuple[str, ...] = ()
-    measures: Mapping[str, float] = field(default_factory=lambda: NOTHING)
-
-    def written(self) -> dict[str, Any]:
-        """As a sidecar holds it."""
-        return {
-            "about": self.about,
-            "grade": self.grade,
-            "reasons": list(self.reasons),
-            "measures": dict(self.measures),
-        }
-
-    @staticmethod
-    def read(entry: Mapping[str, Any]) -> QualityNote:
-        """Back from a sidecar."""
-        grade: Grade = entry["grade"]
-        return QualityNote(
-            str(entry["about"]),
-            grade,
-            tuple(str(reason) for reason in entry["reasons"]),
-            {
-                str(name): float("nan") if value is None else float(value)
-                for name, value in entry["measures"].items()
-            },
-        )
 
 
 @dataclass(frozen=True)
@@ -95,6 +52,7 @@ class VisitView:
         warnings: what the reader should know before believing the result.
         source: name of the scan that was read.
         stages: how it was prepared, step by step.
+        mask_ml: volume of the mask, with what the size filters dropped; None where unknown.
     """
 
     session: str
@@ -106,6 +64,7 @@ class VisitView:
     warnings: tuple[str, ...] = ()
     source: str = ""
     stages: tuple[StageView, ...] = ()
+    mask_ml: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +76,7 @@ class StudyPage:
         subject: name of the patient.
         visits: one, two or more, in time order.
         lesions: rows as in ``lesions.tsv``: label, volume_mm3 and, as far as known, session,
-            method, location, state, lineage (one number for one lesion at all visits),
+            method, location, state, track (one number for one lesion at all visits),
             confidence, confluent_group, center_x_mm …, extent_i_mm ….
         method: the main way of telling lesions apart; by default the first of the last visit.
         changes: what became of each lesion between the last two visits, a row a lesion: state,

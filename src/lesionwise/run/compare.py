@@ -11,25 +11,54 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-import lesionwise
 from lesionwise.change.rules import STATES, TrackingRules
 from lesionwise.change.tracking import Tracks, change_map
 from lesionwise.instances.filters import DropSmall
-from lesionwise.io.bids import FoundScan, derivative_path, find_scans, write_dataset_description
-from lesionwise.io.files import check_writable, write_json, write_table
+from lesionwise.io.bids import FoundScan, find_scans
 from lesionwise.io.names import parse_name
-from lesionwise.io.nifti import read_grid, write_volume
+from lesionwise.io.nifti import read_grid
 from lesionwise.metrics.case import Options, evaluate_case
-from lesionwise.preprocess.registration import Matrix, rigid
+from lesionwise.preprocess.alignment import Alignment, alignment_of
+from lesionwise.preprocess.registration import rigid
 from lesionwise.report.folder import write_comparison_page
-from lesionwise.report.page import QualityNote
+from lesionwise.results.comparison import (
+    ComparisonRecord,
+    ComparisonResult,
+    VisitChange,
+    named_tracks,
+)
+from lesionwise.results.folder import (
+    check_folder_settings,
+    check_input,
+    check_output,
+    source_of,
+    write_folder,
+)
+from lesionwise.results.names import COMPARISON, ScanFiles, beside
+from lesionwise.results.quality import QualityNote
+from lesionwise.results.scan import ScanRecord, read_lesion_table, scan_row
 from lesionwise.run.find import FindOptions, Found, find_lesions
-from lesionwise.run.follow import Seen, follow
-from lesionwise.run.gate import change_notes, check_one_patient, check_order, scan_note
+from lesionwise.run.follow import VisitInput, follow
+from lesionwise.run.gate import (
+    alignment_notes,
+    change_notes,
+    check_one_patient,
+    check_order,
+    named_as_typed,
+    scan_note,
+)
 from lesionwise.run.pairs import ScanPair, predict_pair
 from lesionwise.run.predict import LoadedModel, load_model
-from lesionwise.run.segment import open_scan, read_scan, settings_of, write_dicom, write_found
-from lesionwise.types import InputError, Instances, Progress, Volume, silent
+from lesionwise.run.segment import (
+    model_settings,
+    open_scan,
+    read_scan,
+    settings_of,
+    shown_summary,
+    write_dicom,
+    write_found,
+)
+from lesionwise.types import InputError, Instances, Matrix, Progress, Volume, silent
 
 if TYPE_CHECKING:
     from lesionwise.io.dicom_series import Series
@@ -49,7 +78,8 @@ class Comparison:
     """What ``compare`` made.
 
     Attributes:
-        summary: one row per visit: lesions, volume, and how many of each state.
+        summary: one row per visit: lesions that passed the size filters, their volume, and how
+            many of each state.
         tracks: every lesion through the visits; labels are those of the written instance maps.
         found: each visit's results, on its own grid.
         to_common: world mm of the first visit to world mm of each visit.
@@ -89,17 +119,19 @@ def compare(
     Lesions are found on each scan by itself, as ``segment`` does. Later visits are registered
     rigidly to the first, and each visit's lesions are read at the voxels of the first visit's
     prepared grid (1 mm for the shipped model), where they are followed (``run.follow``). The scans
-    themselves are asked whether what seems new, gone, larger or smaller has changed. A lesion that
-    the map of a later visit shows below its threshold and that came since joins that visit's
-    lesions and mask.
+    themselves are asked whether what seems new, disappeared, larger or smaller has changed. A
+    lesion that the map of a later visit shows below its threshold and that appeared since joins
+    that visit's lesions and mask. Each later visit is held against the first after registration
+    (``preprocess.alignment``); one that does not fit is graded poor.
 
-    Writes, beside what ``segment`` writes for each visit: ``lineages.tsv`` (every lesion at every
-    visit, what it was and what it became), ``links.tsv`` (the graph), under each follow-up a mask
-    of new lesions and a map of states on its own grid, and a map of states on the common grid.
+    Writes, beside what ``segment`` writes for each visit: ``visits.tsv`` (a row a visit),
+    ``tracks.tsv`` (every lesion at every visit, what it was and what it became), ``links.tsv``
+    (the graph), under each follow-up a mask of new lesions and a map of states on its own grid,
+    and a map of states on the common grid. A folder holds one comparison.
 
     Args:
         visits: FLAIR scans in time order, two or more.
-        rules: when a lesion counts as the same, new, growing …
+        rules: when a lesion counts as the same, new, enlarging …
         new_lesions: a model that looks at two visits at once; its new lesions between every two
             visits are written in the place of those that following found (``run.pairs``).
         truth: known lesions of each visit on its scan's grid; scored and shown.
@@ -109,12 +141,18 @@ def compare(
         same_patient: the visits are of one patient although their headers say otherwise.
 
     Raises:
-        InputError: If there are fewer than two scans, two of one session, names or headers say
-            that they are of different subjects, names say that a later visit comes first, a scan
-            is at fault, or visits do not overlap.
+        InputError: If the folder is not one for results, holds another comparison or was begun
+            with other settings, if there are fewer than two scans, two of one session, names or
+            headers say that they are of different subjects, names say that a later visit comes
+            first, a scan is at fault, visits do not overlap, or left and right are exchanged in
+            one of them.
     """
     named = _scans(visits)
-    check_writable(output)
+    check_output(output, visits)
+    _check_comparison(output, named)
+    for scan in named:
+        if scan.kind == "dicom":  # its conversion would already overwrite another's
+            check_input(ScanFiles(output, scan.entities), source_of(scan.path))
     opened = [open_scan(scan, output, series) for scan in named]
     scans = [scan for scan, _ in opened]
     if not same_patient:
@@ -124,8 +162,9 @@ def compare(
     pair_model = None if new_lesions is None else load_model(new_lesions, device=device)
     if pair_model is not None and pair_model.recipe.visits != 2:
         raise InputError(f"{pair_model.name}: this model looks at one visit, not at two")
+    _check_folder(output, named, scans, loaded, options)
     total = len(scans)
-    found, tables = [], []
+    found, maps, rows = [], [], []
     for done, scan in enumerate(scans):
 
         def told(stage: str, done: int = done, name: str = scan.session) -> None:
@@ -133,20 +172,31 @@ def compare(
 
         told("read")
         study = read_scan(scan.path, scan.subject, scan.session, loaded.recipe.scans[0])
-        found.append(find_lesions(study, loaded, options, told))
+        with named_as_typed(scan, loaded.recipe.scans[0]):
+            found.append(find_lesions(study, loaded, options, told))
     to_common: list[Matrix] = [np.eye(4)]
+    alignments: list[Alignment] = []
     first = _image(found[0])
     for done, visit in enumerate(found[1:], start=1):
         progress(f"visit {scans[done].session}: register to {scans[0].session}", done, total)
         to_common.append(
             rigid(first, _image(visit), fixed_mask=found[0].brain, moving_mask=visit.brain)
         )
+        alignments.append(
+            alignment_of(
+                first,
+                _image(visit),
+                to_common[-1],
+                baseline_brain=found[0].brain,
+                followup_brain=visit.brain,
+            )
+        )
     channel = loaded.recipe.scans[0]
     notes = [
         scan_note(scan, visit.visit, visit.brain, channel)
         for scan, visit in zip(scans, found, strict=True)
     ]
-    changed_notes = change_notes(
+    changed_notes = alignment_notes(scans, alignments) + change_notes(
         scans,
         [visit.visit for visit in found],
         [visit.brain for visit in found],
@@ -158,7 +208,7 @@ def compare(
     progress("follow lesions", total, total)
     common = found[0].prepared_maps.grid
     followed = follow(
-        [Seen(_image(v), v.brain, v.probability, v.main[1]) for v in found],
+        [VisitInput(_image(v), v.brain, v.probability, v.main[1]) for v in found],
         to_common,
         common,
         rules,
@@ -169,65 +219,102 @@ def compare(
         for visit, lesions in zip(found, followed.lesions, strict=True)
     ]
     progress("write", total, total)
-    write_dataset_description(output, "lesionwise compare")
     for number, (scan, visit) in enumerate(zip(scans, found, strict=True)):
         settings = settings_of(scan.path, loaded, options, None)
         origin = opened[number][1] if dicom_seg else None
-        _, lesions = write_found(
+        settings["dicom_seg"] = origin is not None
+        record = write_found(
             visit,
             output,
             scan,
             loaded,
             settings,
+            source=source_of(named[number].path),
             page=False,
             note=notes[number],
             series=origin,
             known=truth[number] if truth else None,
         )
-        tables.append(_with_states(lesions, visit.main[0], tracks, number))
+        rows.append(_visit_row(ScanFiles(output, scan.entities), record, tracks, number))
         if number:
             changed = change_map(shared, tracks, number)
-            _write_changes(
+            maps += _write_changes(
                 output, scan, visit, tracks, number, changed, mask=pair_model is None, series=origin
             )
-    both = pd.concat(tables, ignore_index=True)
-    write_table(output / "lesions.tsv", both)
-    names = [scan.session for scan in scans]
-    lineages = tracks.lineages.assign(visit=[names[number] for number in tracks.lineages["visit"]])
-    write_table(output / "lineages.tsv", lineages)
-    write_table(output / "links.tsv", tracks.links)
-    write_json(
-        output / "compare.json",
-        {
-            "GeneratedBy": {"Name": "lesionwise compare", "Version": lesionwise.__version__},
-            "Sources": [str(scan.path) for scan in scans],
-            "Recipe": loaded.name,
-            "ModelHash": loaded.sha256,
-            "Departures": list(loaded.recipe.departures),
-            "Options": asdict(options),
-            "TrackingRules": asdict(rules),
-            "FoundByFollowing": [list(labels) for labels in followed.late],
-            "FirstVisitToVisitMm": [matrix.tolist() for matrix in to_common],
-            "Quality": [note.written() for note in (*changed_notes, *also_judged)],
-            "Seconds": [dict(visit.seconds) for visit in found],
-            "Truth": bool(truth),
-        },
-    )
-    summary = _summary(scans, found, tracks, notes)
+    summary = pd.DataFrame(rows)
     if pair_model is not None:
-        rows = []
+        new = []
         for number, pair in enumerate(pairwise(scans), start=1):
             progress(f"new lesions of visit {pair[1].session}: {pair_model.name}", number, total)
-            rows.append(predict_pair(ScanPair(*pair), output, pair_model)[0])
-        summary[f"new by {pair_model.name}"] = [None, *(row["lesions"] for row in rows)]
-    write_table(output / "visits.tsv", summary)
+            files, pair_record = predict_pair(ScanPair(*pair), output, pair_model)
+            new.append(len(read_lesion_table(files, pair_record.method)))
+        summary[f"new by {pair_model.name}"] = [None, *new]
     scores = score_visits(found, truth) if truth else None
-    if scores is not None:
-        write_table(output / "scores.tsv", scores)
-    quality = (*notes, *changed_notes, *also_judged)
+    named_rows, links = named_tracks(tracks.table, tracks.links, [scan.entities for scan in scans])
+    result = ComparisonResult(
+        tuple(scan.entities for scan in scans),
+        ComparisonRecord(
+            sources=tuple(source_of(scan.path) for scan in scans),
+            first_visit_to_visit_mm=tuple(_rows(matrix) for matrix in to_common),
+            recipe=loaded.name,
+            model_hash=loaded.sha256,
+            departures=tuple(loaded.recipe.departures),
+            options=asdict(options),
+            tracking_rules=asdict(rules),
+            found_by_following=followed.rescued,
+            quality=tuple(note.written() for note in (*changed_notes, *also_judged)),
+            seconds=tuple(dict(visit.seconds) for visit in found),
+            truth=bool(truth),
+        ),
+        summary,
+        named_rows,
+        links,
+        scores,
+    )
+    result.write(output, maps)
+    write_folder(output, "lesionwise compare", [scan.path for scan in named])
     page = write_comparison_page(output)
-    shown = summary.drop(columns="quality_reasons")
+    quality = (*notes, *changed_notes, *also_judged)
+    hidden = [name for name in summary if str(name).startswith("previous_")]
+    shown = shown_summary(summary.drop(columns=hidden))
     return Comparison(shown, tracks, tuple(found), tuple(to_common), scores, page, quality)
+
+
+def _rows(matrix: Matrix) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(float(value) for value in row) for row in matrix)
+
+
+def _check_comparison(output: Path, scans: Sequence[FoundScan]) -> None:
+    """Refuse a folder that holds a comparison of other scans."""
+    if not (output / COMPARISON).exists():
+        return
+    try:
+        before = ComparisonRecord.read(output).sources
+    except InputError:
+        return  # damaged, so it is made again
+    known = {source_of(Path(source)) for source in before}
+    converted = {ScanFiles(output, s.entities).converted for s in scans if s.kind == "dicom"}
+    wanted = {source_of(scan.path) for scan in scans if scan.kind != "dicom"}
+    if known != wanted | {source_of(path) for path in converted}:
+        raise InputError(
+            f"{output}: holds the comparison of {Path(before[0]).name} with others; "
+            "choose another output folder"
+        )
+
+
+def _check_folder(
+    output: Path,
+    named: Sequence[FoundScan],
+    scans: Sequence[FoundScan],
+    model: LoadedModel,
+    options: FindOptions,
+) -> None:
+    """Refuse to write over results of other inputs, or among results of other settings."""
+    for given, scan in zip(named, scans, strict=True):
+        digest = settings_of(scan.path, model, options, None)["scan"]
+        check_input(ScanFiles(output, scan.entities), source_of(given.path), digest)
+    remedy = "choose another output folder"
+    check_folder_settings(output, model_settings(model, options), remedy=remedy)
 
 
 def score_visits(found: Sequence[Found], truth: Sequence[Instances]) -> pd.DataFrame:
@@ -294,14 +381,6 @@ def _with_lesions(found: Found, lesions: Instances) -> Found:
     return replace(found, instances={**found.instances, name: lesions}, mask=mask)
 
 
-def _with_states(lesions: pd.DataFrame, main: str, tracks: Tracks, visit: int) -> pd.DataFrame:
-    rows = tracks.lineages[(tracks.lineages["visit"] == visit) & (tracks.lineages["label"] > 0)]
-    of_label = rows.set_index("label")[["lineage", "state", "ambiguous"]].astype(object)
-    joined = lesions.join(of_label, on="label")
-    joined.loc[joined["method"] != main, list(of_label.columns)] = None
-    return joined
-
-
 def _write_changes(
     output: Path,
     scan: FoundScan,
@@ -312,49 +391,47 @@ def _write_changes(
     *,
     mask: bool,
     series: Series | None = None,
-) -> None:
-    rows = tracks.lineages[(tracks.lineages["visit"] == visit) & (tracks.lineages["label"] > 0)]
+) -> list[Path]:
+    """Write what changed at a later visit; the paths of the maps."""
+    rows = tracks.table[(tracks.table["visit"] == visit) & (tracks.table["label"] > 0)]
     lesions = found.main[1]
     code = np.zeros(int(lesions.labels.max()) + 1, dtype=np.uint8)
     code[rows["label"].to_numpy()] = [STATES.index(state) + 1 for state in rows["state"]]
     states = code[lesions.labels]
     new = states == STATES.index("new") + 1
-    grid = read_grid(scan.path)
-    legend = {str(number): state for number, state in enumerate(STATES, start=1)}
-    about = {"Sources": [str(scan.path)], "Labels": legend}
-
-    def path(suffix: str, extension: str = ".nii.gz", **stated: str) -> Path:
-        return derivative_path(output, scan.entities, suffix, extension, **stated)
-
-    if mask:
-        write_volume(path("mask", desc="new"), Volume(new, lesions.grid), grid=grid)
-        if series is not None:
-            new_lesions = Volume(new, lesions.grid)
-            write_dicom(path("mask", ".dcm", desc="new"), new_lesions, series, "new lesions")
-    write_volume(path("dseg", desc="change"), Volume(states, lesions.grid), grid=grid)
-    write_json(path("dseg", ".json", desc="change"), about)
-    write_volume(path("dseg", desc="change", space="baseline"), common)
-    write_json(path("dseg", ".json", desc="change", space="baseline"), about)
+    files = ScanFiles(output, scan.entities)
+    change = VisitChange(
+        scan.entities,
+        source_of(scan.path),
+        Volume(states, lesions.grid),
+        common,
+        Volume(new, lesions.grid) if mask else None,
+    )
+    written = change.write(output, grid=read_grid(scan.path))
+    if mask and series is not None:
+        path = beside(files.new_mask, ".dcm")
+        write_dicom(path, Volume(new, lesions.grid), series, "new lesions")
+        written.append(path)
+    return written
 
 
-def _summary(
-    scans: Sequence[FoundScan],
-    found: Sequence[Found],
-    tracks: Tracks,
-    notes: Sequence[QualityNote],
-) -> pd.DataFrame:
-    counts = tracks.counts()
-    rows = []
-    for number, (scan, visit) in enumerate(zip(scans, found, strict=True)):
-        row: dict[str, object] = {
-            "visit": scan.session,
-            "quality": notes[number].grade,
-            "lesions": len(np.unique(visit.main[1].labels)) - 1,
-            "volume_ml": float(visit.mask.array.sum() * visit.mask.grid.voxel_volume_mm3 / 1000),
-        }
-        for state in STATES:
-            if state != "baseline":
-                row[state] = int(counts[state].get(number, 0))
-        row["quality_reasons"] = "; ".join(notes[number].reasons) or None
-        rows.append(row)
-    return pd.DataFrame(rows)
+def _visit_row(
+    files: ScanFiles, record: ScanRecord, tracks: Tracks, visit: int
+) -> dict[str, object]:
+    """The row of ``visits.tsv``."""
+    tables = {method: read_lesion_table(files, method) for method in record.methods}
+    row = scan_row(files, record, tables)
+    kept = ("subject", "session", "scan", "quality", "lesions", "volume_ml", "mask_volume_ml")
+    counts, before = tracks.counts(), tracks.counts_before()
+    states = [state for state in STATES if state != "baseline"]
+    return {
+        **{name: row[name] for name in kept},
+        **{state: int(counts[state].get(visit, 0)) for state in states},
+        **{
+            f"previous_{state}": int(before[state].get(visit, 0))
+            for state in states
+            if state != "new"
+        },
+        "quality_reasons": row["quality_reasons"],
+        "source": row["source"],
+    }

@@ -166,14 +166,17 @@ def evaluate(
     Raises:
         InputError: If there is one case and it cannot be scored, or no case can. Among several,
             those that cannot are listed in ``failures`` and the others go on.
+
+    Example:
+        >>> done = evaluate(Path("reference"), [Path("a"), Path("b")], workers=1)  # doctest: +SKIP
+        >>> done.cohort["a"]["dsc"].mean  # doctest: +SKIP
+        0.71
     """
     references = (reference,) if isinstance(reference, Path) else tuple(reference)
     given = (predictions,) if isinstance(predictions, Path) else tuple(predictions)
     if not references or not given:
         raise InputError("evaluate: needs a reference and at least one prediction")
     options = options or Options()
-    if options.connectivity not in (6, 18, 26):
-        raise InputError(f"connectivity: {options.connectivity} is none of 6, 18, 26")
     methods = _named(given, names)
     whose = _patients(patients) if patients is not None else {}
     if output is not None:

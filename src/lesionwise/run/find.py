@@ -14,6 +14,7 @@ from lesionwise.instances.components import ConnectedComponents
 from lesionwise.instances.confluent import Acls
 from lesionwise.instances.filters import DropSmall
 from lesionwise.instances.offsets import OffsetVoting
+from lesionwise.preprocess.brain import not_background
 from lesionwise.preprocess.geometry import instances_to_grid, resample_to
 from lesionwise.report.stages import Stage, Stages
 from lesionwise.run.predict import LoadedModel
@@ -42,7 +43,8 @@ class FindOptions:
         threshold: the mask is probability > threshold; None takes the recipe's.
         min_volume_mm3, min_extent_mm: lesions below either are dropped from the instances,
             never from the mask; None takes the recipe's filters, 0 switches a limit off.
-        extract_brain: False takes every voxel that is not exactly 0 for brain.
+        extract_brain: False takes every voxel for brain that is not background: not the value of
+            the first voxel where a fifth of the scan holds that, else not exactly 0.
     """
 
     instances: Separation | None = None
@@ -202,7 +204,7 @@ def _stripped(visit: Visit, scan: str) -> Visit:
     if visit.brain is not None:
         return visit
     image = visit.scans[scan]
-    return replace(visit, brain=Volume(image.array != 0, image.grid))
+    return replace(visit, brain=Volume(not_background(image.array), image.grid))
 
 
 def _seen_as_read(volume: Volume, as_read: Matrix) -> Volume:

@@ -8,20 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionwise.change.alone import late_lesions, weak_lesions
 from lesionwise.change.evidence import ScanChange, compare_scans
+from lesionwise.change.partial_volume import Acquisition
 from lesionwise.change.rules import TrackingRules
 from lesionwise.change.tracking import Tracks, track_lesions
+from lesionwise.change.unmatched import rescued_lesions, subthreshold_lesions
+from lesionwise.preprocess.edges import edge_voxels
 from lesionwise.preprocess.geometry import resample_to
-from lesionwise.preprocess.registration import Matrix
-from lesionwise.types import Grid, Instances, Volume
+from lesionwise.types import Grid, Instances, Matrix, Volume
 
 POSSIBLE = 0.2
 """Probability above which a voxel is not taken for normal tissue."""
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class VisitInput:
     """One visit as following needs it, all on the grid of its scan.
 
     Attributes:
@@ -38,32 +39,32 @@ class Seen:
 
 
 @dataclass(frozen=True, eq=False)
-class Followed:
-    """What following gave.
+class TrackingResult:
+    """What following lesions through visits gave.
 
     Attributes:
         tracks: every lesion through the visits.
         lesions: of each visit on its own grid, with those that only following found.
         shared: the same at the voxels of the common grid.
-        late: of each visit, the labels that only following found.
+        rescued: of each visit, the labels that only following found.
     """
 
     tracks: Tracks
     lesions: tuple[Instances, ...]
     shared: tuple[Instances, ...]
-    late: tuple[tuple[int, ...], ...]
+    rescued: tuple[tuple[int, ...], ...]
 
 
 def follow(
-    visits: Sequence[Seen],
+    visits: Sequence[VisitInput],
     to_common: Sequence[Matrix],
     common: Grid,
     rules: TrackingRules = TrackingRules(),  # noqa: B008  (frozen)
-) -> Followed:
+) -> TrackingResult:
     """Follow the lesions of all visits at the voxels of one grid, and ask the scans about changes.
 
-    A later visit gains the lesions that its map shows weakly and that the scans show to be new
-    (``change.alone.late_lesions``); they get the labels after its highest.
+    A later visit gains the lesions that its map shows below the threshold and that the scans show
+    to be new (``change.unmatched.rescued_lesions``); they get the labels after its highest.
 
     Args:
         visits: in time order.
@@ -77,21 +78,29 @@ def follow(
     changes = _changes(visits, to_common, common, maps)
     lesions = [visits[0].lesions]
     shared = [labels_on(visits[0].lesions, common, to_common[0])]
-    late: list[tuple[int, ...]] = [()]
+    acquisitions = [
+        Acquisition(visit.scan.grid, world) for visit, world in zip(visits, to_common, strict=True)
+    ]
+    edges = [
+        edge_voxels(visit.scan.grid, visit.brain, common, world)
+        for visit, world in zip(visits, to_common, strict=True)
+    ]
+    rescued: list[tuple[int, ...]] = [()]
     for number, visit in enumerate(visits[1:], start=1):
         change, own = changes[number - 1], visit.lesions
         found: tuple[int, ...] = ()
-        if change is not None and rules.late_probability < 1:
-            weak = weak_lesions(visit.probability.array, own, rules.late_probability)
-            there = labels_on(weak, common, to_common[number])
+        if change is not None and rules.rescue_probability < 1:
+            below = subthreshold_lesions(visit.probability.array, own, rules.rescue_probability)
+            there = labels_on(below, common, to_common[number])
             both = (maps[number], maps[number - 1])
-            found = late_lesions(there, shared[-1], both, change, rules)
-            own, found = _with_late(own, weak, found)
+            acquired = (acquisitions[number], acquisitions[number - 1])
+            found = rescued_lesions(there, shared[-1], both, change, rules, acquired)
+            own, found = _with_rescued(own, below, found)
         lesions.append(own)
         shared.append(labels_on(own, common, to_common[number]))
-        late.append(found)
-    tracks = track_lesions(shared, rules, maps, changes)
-    return Followed(_noted(tracks, late), tuple(lesions), tuple(shared), tuple(late))
+        rescued.append(found)
+    tracks = track_lesions(shared, rules, maps, changes, acquisitions, edges)
+    return TrackingResult(_noted(tracks, rescued), tuple(lesions), tuple(shared), tuple(rescued))
 
 
 def labels_on(instances: Instances, grid: Grid, world: Matrix) -> Instances:
@@ -105,7 +114,7 @@ def labels_on(instances: Instances, grid: Grid, world: Matrix) -> Instances:
 
 
 def _changes(
-    visits: Sequence[Seen],
+    visits: Sequence[VisitInput],
     to_common: Sequence[Matrix],
     common: Grid,
     maps: Sequence[NDArray[np.float32]],
@@ -128,24 +137,24 @@ def _changes(
     ]
 
 
-def _with_late(
-    lesions: Instances, weak: Instances, found: tuple[int, ...]
+def _with_rescued(
+    lesions: Instances, subthreshold: Instances, found: tuple[int, ...]
 ) -> tuple[Instances, tuple[int, ...]]:
-    """The lesions with those of ``weak`` that were found, and the labels these got."""
+    """The lesions with those of ``subthreshold`` that were found, and the labels these got."""
     if not found:
         return lesions, ()
     highest = int(lesions.labels.max(initial=0))
-    name = np.zeros(int(weak.labels.max()) + 1, dtype=np.int32)
+    name = np.zeros(int(subthreshold.labels.max()) + 1, dtype=np.int32)
     name[list(found)] = np.arange(1, len(found) + 1) + highest
-    added = name[weak.labels]
+    added = name[subthreshold.labels]
     both = np.where(added > 0, added, lesions.labels).astype(np.int32)
     return Instances(both, lesions.grid), tuple(range(highest + 1, highest + len(found) + 1))
 
 
-def _noted(tracks: Tracks, late: Sequence[tuple[int, ...]]) -> Tracks:
+def _noted(tracks: Tracks, rescued: Sequence[tuple[int, ...]]) -> Tracks:
     """The tracks with a note at each lesion that only following found."""
-    rows = tracks.lineages
-    for visit, labels in enumerate(late):
+    rows = tracks.table
+    for visit, labels in enumerate(rescued):
         here = (rows["visit"] == visit) & rows["label"].isin(list(labels))
         note = "below the threshold by itself, but its place became brighter"
         old = rows.loc[here, "note"]

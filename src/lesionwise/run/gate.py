@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +18,7 @@ from lesionwise.io.names import parse_name
 from lesionwise.io.nifti import header_notes
 from lesionwise.io.sidecar import acquired, read_sidecar
 from lesionwise.io.visit_order import check_visit_order
+from lesionwise.preprocess.alignment import Alignment
 from lesionwise.preprocess.geometry import resample_to, respaced
 from lesionwise.preprocess.quality import (
     Grade,
@@ -41,6 +44,23 @@ SAME_WITHIN = 0.1
 
 _SCANNER = ("Manufacturer", "ManufacturersModelName", "MagneticFieldStrength")
 _TIMES = ("EchoTime", "InversionTime", "RepetitionTime")
+
+
+@contextmanager
+def named_as_typed(scan: FoundScan, name: str) -> Iterator[None]:
+    """Faults within the block carry the path that the user gave.
+
+    Steps of preprocessing know a scan as ``subject session name``; a fault that begins so begins
+    with the scan's path instead, and any other stays as it is.
+    """
+    label = " ".join(part for part in (scan.subject, scan.session, name) if part)
+    try:
+        yield
+    except InputError as fault:
+        text = str(fault)
+        if not text.startswith(f"{label}: "):
+            raise
+        raise type(fault)(f"{scan.path}{text[len(label) :]}") from fault
 
 
 def scan_note(scan: FoundScan, visit: Visit, brain: Volume | None, name: str) -> QualityNote:
@@ -124,7 +144,7 @@ def change_notes(
         if shared < WELL_SHARED:
             reasons.append(
                 f"{names} share {100 * shared:.0f} % of the brain: "
-                "what only one of them shows counts as new or gone"
+                "what only one of them shows counts as new or disappeared"
             )
         grave = []
         if _swapped(before, after, series[one : two + 1]):
@@ -145,6 +165,30 @@ def change_notes(
                 )
             )
     return tuple(found)
+
+
+def alignment_notes(
+    scans: Sequence[FoundScan], alignments: Sequence[Alignment]
+) -> tuple[QualityNote, ...]:
+    """A note for each later visit that does not fit on the first.
+
+    Args:
+        alignments: of each later visit with the first.
+
+    Raises:
+        InputError: If left and right are exchanged in one of the two.
+    """
+    notes = []
+    for scan, found in zip(scans[1:], alignments, strict=True):
+        measures = {"similarity": found.similarity, "unregistered": found.unregistered}
+        if np.isfinite(found.mirrored):
+            measures["mirrored"] = found.mirrored
+        if found.exchanged:
+            raise InputError(f"{scan.path}: against {scans[0].path}, {found.reason}")
+        if found.reason is not None:
+            about = f"{scans[0].session} to {scan.session}"
+            notes.append(QualityNote(about, "poor", (found.reason,), measures))
+    return tuple(notes)
 
 
 def shared_share(one: Volume, two: Volume, world: Matrix) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -11,26 +11,24 @@ from typing import Any
 import pandas as pd
 
 import lesionwise
-from lesionwise.instances.components import DEFAULT_CONNECTIVITY
 from lesionwise.instances.describe import describe_lesions
-from lesionwise.io.bids import (
-    FoundScan,
-    derivative_path,
-    dseg_table,
-    find_scans,
-    write_dataset_description,
-)
-from lesionwise.io.files import check_writable, read_json, read_table, write_json, write_table
-from lesionwise.io.nifti import read_grid, read_volume, write_volume
+from lesionwise.io.bids import Entities, FoundScan, find_scans
+from lesionwise.io.nifti import read_grid, read_volume
+from lesionwise.io.record import check_settings, sha256, versions
 from lesionwise.report.folder import write_pair_page
+from lesionwise.results.folder import REMEDY, check_output, claim, is_ours, source_of, write_pairs
+from lesionwise.results.names import COMPARISON, PairFiles, finished_pairs, pair_page, scan_name
+from lesionwise.results.pair import PairRecord, PairResult
+from lesionwise.results.scan import LesionSet, damaged
 from lesionwise.run.find import FindOptions, Found, find_lesions
 from lesionwise.run.gate import check_order
 from lesionwise.run.locations import add_locations
-from lesionwise.run.predict import LoadedModel, load_model, sha256_of
+from lesionwise.run.predict import LoadedModel, load_model
 from lesionwise.run.segment import as_nifti
-from lesionwise.types import InputError, Progress, Study, Visit, Volume, silent
+from lesionwise.types import InputError, Progress, Study, Visit, silent
 
-PAIR_COLUMNS = ("subject", "baseline", "followup", "lesions", "volume_ml", "seconds", "page")
+PER_PAIR = ("scans",)
+"""Settings that differ from pair to pair of one folder."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +65,10 @@ class PredictedPairs:
 def find_pairs(paths: Sequence[Path]) -> list[ScanPair]:
     """Every two visits of a patient that follow each other.
 
-    Scans are grouped by the subject their names state. Two files whose names do not state a
-    session are one patient's baseline and follow-up, in the order given.
+    Scans are grouped by the subject their names state. Where a session has several scans, those
+    with the same further entities (``acq-3D``) are paired, never two of one session. Two files
+    whose names do not state a session are one patient's baseline and follow-up, in the order
+    given.
 
     Raises:
         InputError: If no patient has two visits.
@@ -86,11 +86,24 @@ def find_pairs(paths: Sequence[Path]) -> list[ScanPair]:
     pairs = [
         ScanPair(before, after)
         for visits in by_subject.values()
-        for before, after in pairwise(visits)
+        for alike in _alike(visits)
+        for before, after in pairwise(alike)
     ]
     if not pairs:
         raise InputError(f"{paths[0]}: no patient with two visits; this model compares two")
     return pairs
+
+
+def _alike(scans: Sequence[FoundScan]) -> list[list[FoundScan]]:
+    """The scans of a patient, one of each session; several such lists where sessions have more."""
+    sessions = [scan.session for scan in scans]
+    if len(set(sessions)) == len(sessions):
+        return [list(scans)]
+    kinds: dict[Entities, list[FoundScan]] = {}
+    for scan in scans:
+        kind = replace(scan.entities, ses="", suffix="", extension="")
+        kinds.setdefault(kind, []).append(scan)
+    return list(kinds.values())
 
 
 def predict_pairs(
@@ -105,50 +118,69 @@ def predict_pairs(
 ) -> PredictedPairs:
     """New lesions of every pair of visits that follow each other, by a two-visit model.
 
-    Under the follow-up's name (the baseline's where the recipe returns results on its grid):
-    ``desc-new`` probability, mask and instances with their table, each with a sidecar, and a
-    page. ``new_lesions.tsv`` holds every new lesion, ``pairs.tsv`` a row per pair,
-    ``failures.tsv`` the pairs that gave nothing. A pair whose sidecar stands and names the same
-    files, model and settings is not done again.
+    Writes under the follow-up's name (the baseline's where the recipe returns results on its
+    grid): ``desc-new`` probability, mask and instances with their table, each with a sidecar, and
+    a page. ``new_lesions.tsv`` holds every new lesion, ``pairs.tsv`` a row per pair,
+    ``failures.tsv`` the pairs that gave nothing; later calls add to them. Skips pairs whose
+    results are there, whole, and of the same files, model and settings.
 
     Raises:
-        InputError: If no patient has two visits, and when a single pair is at fault; among
-            several the fault is listed and the others go on.
+        InputError: If the folder is not one for results, was begun with other settings, or holds
+            a comparison, if no patient has two visits, and for an error in a single pair; among
+            several the error is listed and the others go on.
     """
     pairs = find_pairs(scans)
-    check_writable(output)
+    check_output(output, scans)
+    if (output / COMPARISON).exists():
+        raise InputError(f"{output}: holds a comparison; choose another output folder")
     loaded = model if isinstance(model, LoadedModel) else load_model(model, device=device)
+    wanted = {k: v for k, v in _settings((), loaded, options).items() if k not in PER_PAIR}
+    _check_folder_settings(output, wanted, pairs if overwrite else ())
     failures: dict[str, str] = {}
-    rows: list[dict[str, Any]] = []
-    tables: list[pd.DataFrame] = []
-    for done, pair in enumerate(pairs):
+    done: list[str] = []
+    for number, pair in enumerate(pairs):
 
-        def told(stage: str, done: int = done, pair: ScanPair = pair) -> None:
-            progress(f"{pair.title}: {stage}", done, len(pairs))
+        def on_progress(stage: str, number: int = number, pair: ScanPair = pair) -> None:
+            progress(f"{pair.title}: {stage}", number, len(pairs))
 
         try:
-            row, table = predict_pair(pair, output, loaded, options, overwrite, told)
-        except InputError as fault:
-            if len(pairs) == 1:
-                raise
-            failures[pair.title] = str(fault)
-            continue
-        if not rows:
-            write_dataset_description(output, "lesionwise predict")
-        rows.append(row)
-        tables.append(table)
+            files, record = predict_pair(pair, output, loaded, options, overwrite, on_progress)
+        except InputError as error:
+            failures[pair.title] = str(error)
+            if len(pairs) > 1:
+                continue
+            if is_ours(output):
+                _write_tables(output, pairs, failures)
+            raise
+        done.append(pair_page(files.scan, record.baseline, record.followup))
     progress("write", len(pairs), len(pairs))
-    if tables:
-        write_table(output / "new_lesions.tsv", pd.concat(tables, ignore_index=True))
-    failed = output / "failures.tsv"
-    if failures:
-        write_table(failed, [{"pair": name, "fault": fault} for name, fault in failures.items()])
-    else:
-        failed.unlink(missing_ok=True)
-    summary = pd.DataFrame(rows, columns=list(PAIR_COLUMNS))
-    write_table(output / "pairs.tsv", summary)
-    pages = tuple(output / row["page"] for row in rows)
-    return PredictedPairs(summary.drop(columns="page"), failures, pages)
+    table = _write_tables(output, pairs, failures)
+    summary = table[table["page"].isin(done)].reset_index(drop=True)
+    pages = tuple(output / page for page in done)
+    shown = summary.drop(columns=["scan", "source", "page"], errors="ignore")
+    return PredictedPairs(shown, failures, pages)
+
+
+def _write_tables(
+    output: Path, pairs: Sequence[ScanPair], failures: Mapping[str, str]
+) -> pd.DataFrame:
+    inputs = [pair.followup.path for pair in pairs]
+    return write_pairs(output, "lesionwise predict", inputs, failures)[0]
+
+
+def _check_folder_settings(
+    output: Path, wanted: Mapping[str, Any], again: Sequence[ScanPair]
+) -> None:
+    """Refuse other settings than those that the pairs of a folder were done with."""
+    names = {scan_name(scan.entities) for pair in again for scan in (pair.baseline, pair.followup)}
+    for scan in finished_pairs(output):
+        if scan_name(scan) not in names:
+            try:
+                before = PairRecord.read(PairFiles(output, scan)).settings
+            except InputError:
+                continue
+            check_settings(before, wanted, output, REMEDY)
+            return
 
 
 def predict_pair(
@@ -157,26 +189,57 @@ def predict_pair(
     model: LoadedModel,
     options: FindOptions = FindOptions(),  # noqa: B008  (frozen)
     overwrite: bool = False,
-    told: Callable[[str], None] = lambda stage: None,
-) -> tuple[dict[str, Any], pd.DataFrame]:
-    """A row and a table of the new lesions of one pair, whose maps are written."""
+    on_progress: Callable[[str], None] = lambda stage: None,
+) -> tuple[PairFiles, PairRecord]:
+    """The new lesions of one pair, written unless they are there; where, and the record.
+
+    Raises:
+        InputError: If the visits are named in the wrong order, a scan cannot be used, or results
+            of other inputs have this name.
+    """
     check_order((pair.baseline, pair.followup))
-    pair = ScanPair(as_nifti(pair.baseline, output), as_nifti(pair.followup, output))
+    inputs = tuple(source_of(scan.path) for scan in (pair.baseline, pair.followup))
     target = pair.baseline if model.recipe.output.grid == "baseline" else pair.followup
-    settings = _settings(pair, model, options)
-    sidecar = derivative_path(output, target.entities, "mask", ".json", desc="new")
-    if not overwrite and sidecar.exists():
-        before = read_json(sidecar)
-        if before.get("Settings") == settings:
-            table = derivative_path(
-                output, target.entities, "dseg", ".tsv", desc="new", seg=before["Method"]
-            )
-            known = read_table(table).rename(columns={"index": "label"})
-            return before["Summary"], _identified(known, pair)
-    told("read")
-    found = find_lesions(read_pair(pair, model), model, options, told)
-    told("write")
-    return _write(found, pair, target, output, model, settings)
+    files = PairFiles(output, target.entities)
+    before = _before(files)
+    if before is not None and pair.followup.kind == "dicom":
+        _check_inputs(files, before, inputs, ())
+    pair = ScanPair(as_nifti(pair.baseline, output), as_nifti(pair.followup, output))
+    paths = (pair.baseline.path, pair.followup.path)
+    settings = _settings(paths, model, options)
+    if before is not None:
+        _check_inputs(files, before, inputs, settings["scans"])
+        if not overwrite and before.settings == settings and not damaged(output, before):
+            if not (output / pair_page(files.scan, before.baseline, before.followup)).exists():
+                write_pair_page(output, files.scan)
+            return files, before
+    on_progress("read")
+    found = find_lesions(read_pair(pair, model), model, options, on_progress)
+    on_progress("write")
+    record = _write(found, pair, files, output, model, settings, inputs)
+    write_pair_page(output, files.scan)
+    return files, record
+
+
+def _before(files: PairFiles) -> PairRecord | None:
+    if not files.sidecar.exists():
+        return None
+    try:
+        return PairRecord.read(files)
+    except InputError:
+        return None  # damaged, so it is written again
+
+
+def _check_inputs(
+    files: PairFiles, before: PairRecord, inputs: Sequence[str], hashes: Sequence[str]
+) -> None:
+    """Refuse to write over the results of other inputs."""
+    known = [source_of(Path(text)) for text in before.input_paths]
+    if known != list(inputs) and (not hashes or before.settings.get("scans") != list(hashes)):
+        raise InputError(
+            f"{inputs[-1]}: {files.root} holds the results of {before.input_paths[-1]} as "
+            f"{scan_name(files.scan)}; choose another output folder"
+        )
 
 
 def read_pair(pair: ScanPair, model: LoadedModel) -> Study:
@@ -192,87 +255,54 @@ def read_pair(pair: ScanPair, model: LoadedModel) -> Study:
 def _write(
     found: Found,
     pair: ScanPair,
-    target: FoundScan,
+    files: PairFiles,
     output: Path,
     model: LoadedModel,
     settings: dict[str, Any],
-) -> tuple[dict[str, Any], pd.DataFrame]:
+    inputs: tuple[str, ...],
+) -> PairRecord:
     prepared = model.recipe.output.grid == "prepared"
-    grid = found.mask.grid if prepared else read_grid(target.path)
-    sources = [str(pair.baseline.path), str(pair.followup.path)]
-    made = {
-        "Sources": sources,
-        "GeneratedBy": {"Name": "lesionwise predict", "Version": lesionwise.__version__},
-        "Recipe": model.name,
-        "Source": model.recipe.source,
-        "ModelHash": model.sha256,
-        "Departures": list(model.recipe.departures),
-    }
-
-    def path(suffix: str, extension: str = ".nii.gz", **stated: str) -> Path:
-        return derivative_path(output, target.entities, suffix, extension, desc="new", **stated)
-
+    target = pair.baseline if model.recipe.output.grid == "baseline" else pair.followup
     method, instances = found.main
-    write_volume(path("probseg"), found.probability, grid=grid)
-    write_json(path("probseg", ".json"), made)
-    image = next(iter(found.visit.scans.values())).array
-    tables = {method: describe_lesions(instances, image, found.probability.array)}
+    channel, scan = next(iter(found.visit.scans.items()))
+    tables = {method: describe_lesions(instances, scan.array, found.probability.array)}
     found, tables = add_locations(found, tables)
-    table = tables[method]
-    write_volume(path("dseg", seg=method), Volume(instances.labels, instances.grid), grid=grid)
-    named = dseg_table(table["label"]).join(table.drop(columns="label"))
-    write_table(path("dseg", ".tsv", seg=method), named)
-    filters = {"Method": method, "Connectivity": DEFAULT_CONNECTIVITY}
-    write_json(path("dseg", ".json", seg=method), made | filters)
-    write_volume(path("mask"), found.mask, grid=grid)
-    volume_ml = float(found.mask.array.sum() * found.mask.grid.voxel_volume_mm3 / 1000)
-    name = f"sub-{target.subject}_ses-{pair.baseline.session}_ses-{pair.followup.session}_new"
-    shown = target.path
-    if prepared:
-        shown = path(next(iter(found.visit.scans)).upper())
-        write_volume(shown, next(iter(found.visit.scans.values())))
-    write_volume(path("mask", label="brain"), found.brain, grid=grid)
-    summary = {
-        "subject": target.subject,
-        "baseline": pair.baseline.session,
-        "followup": pair.followup.session,
-        "lesions": len(table),
-        "volume_ml": volume_ml,
-        "seconds": round(sum(found.seconds.values()), 1),
-        "page": f"{name}.html",
-    }
-    write_json(
-        path("mask", ".json"),
-        {
-            **made,
-            "Type": "Lesion",
-            "Threshold": found.threshold,
-            "Method": method,
-            "Seconds": {stage: round(time, 2) for stage, time in found.seconds.items()},
-            "Settings": settings,
-            "Shown": str(shown),
-            "Warnings": list(found.warnings),
-            "Summary": summary,
-        },
+    record = PairRecord(
+        sources=(source_of(pair.baseline.path), source_of(pair.followup.path)),
+        inputs=inputs,
+        method=method,
+        shown=source_of(target.path),
+        baseline=pair.baseline.session,
+        followup=pair.followup.session,
+        recipe=model.name,
+        source=model.recipe.source,
+        model_hash=model.sha256,
+        departures=tuple(model.recipe.departures),
+        threshold=found.threshold,
+        warnings=found.warnings,
+        seconds={stage: round(time, 2) for stage, time in found.seconds.items()},
+        settings=settings,
+        versions=versions(),
     )
-    write_pair_page(output, target.entities)
-    return summary, _identified(table, pair)
+    result = PairResult(
+        files.scan,
+        record,
+        found.probability,
+        found.mask,
+        found.brain,
+        LesionSet(instances, tables[method]),
+        (channel, scan) if prepared else None,
+    )
+    claim(output, "lesionwise predict")
+    return result.write(output, grid=None if prepared else read_grid(target.path))
 
 
-def _identified(table: pd.DataFrame, pair: ScanPair) -> pd.DataFrame:
-    rows = table.drop(columns=["name", "abbreviation", "color", "mapping"], errors="ignore")
-    rows.insert(0, "subject", pair.followup.subject)
-    rows.insert(1, "baseline", pair.baseline.session)
-    rows.insert(2, "followup", pair.followup.session)
-    return rows
-
-
-def _settings(pair: ScanPair, model: LoadedModel, options: FindOptions) -> dict[str, Any]:
+def _settings(paths: Sequence[Path], model: LoadedModel, options: FindOptions) -> dict[str, Any]:
     """All that decides the results of one pair, as it reads back from JSON."""
     settings = asdict(options)
     settings["also"] = list(options.also)
-    settings["scans"] = [sha256_of(scan.path) for scan in (pair.baseline, pair.followup)]
-    settings["model"] = model.sha256
     settings["recipe"] = model.name
+    settings["model"] = model.sha256
+    settings["scans"] = [sha256(path) for path in paths]
     settings["version"] = lesionwise.__version__
     return settings

@@ -14,6 +14,7 @@ from lesionwise.inference.weights import WEIGHTS
 from lesionwise.instances.components import ConnectedComponents
 from lesionwise.io.checked import inside
 from lesionwise.methods.network import NetworkMethod
+from lesionwise.preprocess.brain_network import WEIGHTS as BRAIN_WEIGHTS
 from lesionwise.recipe import Recipe
 from lesionwise.run.recipes import REDUCED, find_recipe
 from lesionwise.run.run_format import overrides_of
@@ -53,7 +54,7 @@ class LoadedModel:
 
 def model_names() -> list[str]:
     """Names of the shipped models, sorted."""
-    return sorted(path.stem for path in _shipped().glob("*.safetensors"))
+    return sorted(p.stem for p in _shipped().glob("*.safetensors") if p.name != BRAIN_WEIGHTS)
 
 
 def load_model(
@@ -84,7 +85,7 @@ def load_model(
     if text.startswith("nnunet:"):
         return _nnunet_model(text, device)
     weights = _shipped() / f"{text}.safetensors"
-    if isinstance(model, str) and "/" not in text and weights.is_file():
+    if isinstance(model, str) and text in model_names():
         return _shipped_model(text, weights, device)
     folder = Path(model)
     if not folder.is_dir():

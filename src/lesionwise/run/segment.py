@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,56 +10,36 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 import lesionwise
-from lesionwise.instances.components import DEFAULT_CONNECTIVITY
 from lesionwise.instances.describe import describe_lesions
-from lesionwise.io.bids import (
-    Entities,
-    FoundScan,
-    derivative_path,
-    dseg_table,
-    find_scans,
-    write_dataset_description,
-)
-from lesionwise.io.files import (
-    atomic_path,
-    check_writable,
-    read_json,
-    read_table,
-    write_json,
-    write_table,
-)
-from lesionwise.io.nifti import read_grid, read_mask, read_volume, write_volume
+from lesionwise.io.bids import FoundScan, find_scans
+from lesionwise.io.files import write_json
+from lesionwise.io.nifti import read_grid, read_mask, read_volume
+from lesionwise.io.record import sha256, versions
 from lesionwise.io.space import on_grid
-from lesionwise.report.folder import write_scan_page
-from lesionwise.report.page import QualityNote
+from lesionwise.report.folder import write_index, write_scan_page
+from lesionwise.results.folder import (
+    check_folder_settings,
+    check_input,
+    check_output,
+    claim,
+    is_ours,
+    source_of,
+    write_folder,
+)
+from lesionwise.results.names import TRUTH, ScanFiles, beside, scan_title
+from lesionwise.results.quality import QualityNote
+from lesionwise.results.scan import LesionSet, ScanRecord, ScanResult, damaged
 from lesionwise.run.find import FindOptions, Found, find_lesions
-from lesionwise.run.gate import scan_note
+from lesionwise.run.gate import named_as_typed, scan_note
 from lesionwise.run.locations import add_locations
-from lesionwise.run.pages import page_of, versions, write_index
 from lesionwise.run.predict import LoadedModel, load_model
 from lesionwise.types import InputError, Instances, Progress, Study, Visit, Volume, silent
 
 if TYPE_CHECKING:
     from lesionwise.io.dicom_series import Series
 
-LESION_COLUMNS = (
-    "subject", "session", "method", "label", "volume_mm3", "center_x_mm", "center_y_mm",
-    "center_z_mm", "extent_i_mm", "extent_j_mm", "extent_k_mm", "voxels", "mean_intensity",
-    "confidence", "confluent_group", "location",
-)  # fmt: skip
-SUMMARY_COLUMNS = (
-    "subject",
-    "session",
-    "quality",
-    "lesions",
-    "volume_ml",
-    "cc",
-    "acls",
-    "offsets",
-    "seconds",
-    "quality_reasons",
-    "page",
-)
+HIDDEN = ("quality_reasons", "source", "page")
+"""Columns of ``scans.tsv`` that are too wide for a terminal."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +47,9 @@ class Segmented:
     """What ``segment`` made.
 
     Attributes:
-        summary: one row per scan that went well: lesions and volume by the main way, lesions by
-            each other way that was computed.
+        summary: one row per scan that went well: lesions that passed the size filters and their
+            volume by the main separation method, the volume of the mask, lesions by each other
+            method that was computed.
         failures: by file, why it gave nothing.
         page: the page to open.
         quality: how fit each scan is, one note per scan that went well.
@@ -98,14 +77,16 @@ def segment(
 ) -> Segmented:
     """Find and separate the lesions of FLAIR scans and write them as BIDS derivatives.
 
-    Beside each other, under ``sub-…/[ses-…/]anat/`` and on the scan's own grid: lesion
-    probability, mask, an instance map with its table for each way of telling lesions apart,
-    and the brain mask; each image with a sidecar that says what made it. ``lesions.tsv`` holds
-    every lesion of every scan, ``scans.tsv`` a row per scan with its grade and the reasons,
-    ``failures.tsv`` the scans that gave nothing. A scan from DICOM files also gets mask and
-    instances as DICOM segmentations.
+    Writes, under ``sub-…/[ses-…/]anat/`` and on the scan's own grid: lesion probability, mask, an
+    instance map with its table for each separation method, and the brain mask; each image with a
+    sidecar that says what made it. ``lesions.tsv`` holds every lesion of every scan in the folder
+    by the main method (``lesions_seg-….tsv`` by the others), ``scans.tsv`` a row per scan with
+    its grade and the reasons, ``failures.tsv`` what gave nothing. All columns are described in a
+    JSON file beside each table. A scan from DICOM files also gets mask and instances as DICOM
+    segmentations.
 
-    A scan whose sidecar stands and names the same file, model and settings is not done again.
+    Later calls, also at the same time in other processes, add to the same tables. Skips scans
+    whose results are there, whole, and of the same file, model and settings.
 
     Args:
         scans: NIfTI files, folders of them, BIDS data sets.
@@ -117,8 +98,9 @@ def segment(
         dicom_seg: write DICOM segmentations; None writes them where the scan came from DICOM.
 
     Raises:
-        InputError: For settings that cannot hold, and when a single scan is at fault; among
-            several scans the fault is listed and the others go on.
+        InputError: If the folder is not one for results (``results.folder.check_output``), was
+            begun with other settings, for settings that cannot hold, and for an error in a
+            single scan; among several scans the error is listed and the others go on.
     """
     found = find_scans(scans, pattern=pattern)
     if brain_mask is not None and len(found) > 1:
@@ -129,45 +111,69 @@ def segment(
         for scan in found:
             if scan.kind != "dicom":
                 raise InputError(f"{scan.path}: a DICOM segmentation needs a DICOM series")
-    check_writable(output)
+    check_output(output, scans)
     loaded = load_model(model, device=device)
+    names = [ScanFiles(output, scan.entities).name for scan in found]
+    check_folder_settings(output, model_settings(loaded, options), names if overwrite else ())
     failures: dict[str, str] = {}
-    rows: list[dict[str, Any]] = []
-    tables, notes = [], []
-    for done, scan in enumerate(found):
-        name = scan.entities.pairs()
-        title = " ".join(f"{key}-{value}" for key, value in name.items())
+    done: list[str] = []
+    notes: list[QualityNote] = []
+    for number, scan in enumerate(found):
 
-        def told(stage: str, done: int = done, title: str = title) -> None:
-            progress(f"{title}: {stage}", done, len(found))
+        def on_progress(stage: str, number: int = number, scan: FoundScan = scan) -> None:
+            progress(f"{scan_title(scan.entities)}: {stage}", number, len(found))
 
         try:
-            opened = open_scan(scan, output, series)
-            kept = None if dicom_seg is False else opened[1]
-            row, table, note = _one(
-                opened[0], output, loaded, options, brain_mask, overwrite, kept, told
+            record = _one(
+                scan, output, loaded, options, brain_mask, overwrite, series, dicom_seg, on_progress
             )
-        except InputError as fault:
-            if len(found) == 1:
-                raise
-            failures[str(scan.path)] = str(fault)
-            continue
-        if not rows:
-            write_dataset_description(output, "lesionwise segment")
-        rows.append(row)
-        tables.append(table)
-        notes.append(note)
-    if tables:
-        write_table(output / "lesions.tsv", pd.concat(tables, ignore_index=True), LESION_COLUMNS)
-    _write_failures(output, failures)
-    summary = pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
-    write_table(output / "scans.tsv", summary)
+        except InputError as error:
+            failures[str(scan.path)] = str(error)
+            if len(found) > 1:
+                continue
+            if is_ours(output):
+                _write_tables(output, found, failures)
+            raise
+        done.append(names[number])
+        notes += record.notes
     progress("page", len(found), len(found))
-    page = write_index(output, summary, failures, loaded)
-    if len(rows) == 1 and not failures:
-        page = output / rows[0]["page"]
-    shown = summary.drop(columns=["quality_reasons", "page"])
-    return Segmented(shown, failures, page, tuple(notes))
+    tables = _write_tables(output, found, failures)
+    summary = tables[tables["scan"].isin(done)].reset_index(drop=True)
+    page = output / "index.html"
+    if len(found) == len(summary) == 1:
+        page = output / str(summary["page"][0])
+    return Segmented(shown_summary(summary), failures, page, tuple(notes))
+
+
+def shown_summary(scans: pd.DataFrame) -> pd.DataFrame:
+    """Rows of ``scans.tsv`` for a terminal.
+
+    The name of the scan is left out where subject and session say it all, and the volume of the
+    mask where it is that of the lesions.
+    """
+    hidden = [*HIDDEN]
+    plain = scans["subject"] + scans["session"].map(lambda s: f"_{s}", na_action="ignore").fillna(
+        ""
+    )
+    if (scans["scan"] == plain).all():
+        hidden.append("scan")
+    apart = (scans["mask_volume_ml"].astype(float) - scans["volume_ml"].astype(float)).abs()
+    if not (apart > 0.0005).any():
+        hidden.append("mask_volume_ml")
+    return scans.drop(columns=[name for name in hidden if name in scans])
+
+
+def _write_tables(
+    output: Path, found: Sequence[FoundScan], failures: Mapping[str, str]
+) -> pd.DataFrame:
+    tables = write_folder(
+        output,
+        "lesionwise segment",
+        [scan.path for scan in found],
+        failures,
+        lambda tables: write_index(output, tables),
+    )
+    return tables.scans
 
 
 def open_scan(
@@ -190,12 +196,13 @@ def open_scan(
         return scan, None
     from lesionwise.io.dicom import choose_series, convert_series, find_series
 
-    path = derivative_path(output, scan.entities, "FLAIR", space="")
+    path = ScanFiles(output, scan.entities).converted
     series = choose_series(find_series(scan.path), description=description)
+    claim(output, "lesionwise segment")
     convert_series(series, path)
     times = {"EchoTime": series.echo_ms, "InversionTime": series.inversion_ms}
     about = {name: time / 1000 for name, time in times.items() if time is not None}
-    write_json(path.with_name(path.name.replace(".nii.gz", ".json")), {"Modality": "MR", **about})
+    write_json(beside(path, ".json"), {"Modality": "MR", **about})
     return replace(scan, path=path, kind="nifti"), series
 
 
@@ -220,29 +227,49 @@ def _one(
     options: FindOptions,
     brain_mask: Path | None,
     overwrite: bool,
-    series: Series | None,
-    told: Callable[[str], None],
-) -> tuple[dict[str, Any], pd.DataFrame, QualityNote]:
-    settings = settings_of(scan.path, model, options, brain_mask)
+    description: str | None,
+    dicom_seg: bool | None,
+    on_progress: Callable[[str], None],
+) -> ScanRecord:
+    """The record of one scan, whose results are written unless they are there already."""
+    files, source = ScanFiles(output, scan.entities), source_of(scan.path)
+    if scan.kind == "dicom":  # its conversion would already overwrite another's
+        check_input(files, source)
+    opened, origin = open_scan(scan, output, description)
+    series = None if dicom_seg is False else origin
+    settings = settings_of(opened.path, model, options, brain_mask)
     settings["dicom_seg"] = series is not None
-    sidecar = derivative_path(output, scan.entities, "mask", ".json", label="L")
-    if not overwrite and sidecar.exists():
-        before = read_json(sidecar)
-        if before.get("Settings") == settings:
-            if not page_of(output, scan).exists():
-                write_scan_page(output, scan.entities)
-            table = _lesion_table(output, scan.entities, before["Methods"])
-            return before["Summary"], table, QualityNote.read(before["Quality"][0])
-    told("read")
-    study = read_scan(scan.path, scan.subject, scan.session, model.recipe.scans[0])
+    check_input(files, source, settings["scan"])
+    before = None if overwrite else _whole(files, settings)
+    if before is not None:
+        if not (output / files.page).exists():
+            write_scan_page(output, scan.entities)
+        return before
+    on_progress("read")
+    channel = model.recipe.scans[0]
+    study = read_scan(opened.path, scan.subject, scan.session, channel)
     if brain_mask is not None:
-        study = _with_brain(study, brain_mask, model.recipe.scans[0])
-    found = find_lesions(study, model, options, told)
-    told("quality")
-    note = scan_note(scan, found.visit, found.brain, model.recipe.scans[0])
-    told("write")
-    row, table = write_found(found, output, scan, model, settings, note=note, series=series)
-    return row, table, note
+        study = _with_brain(study, brain_mask, channel)
+    with named_as_typed(opened, channel):
+        found = find_lesions(study, model, options, on_progress)
+    on_progress("quality")
+    note = scan_note(opened, found.visit, found.brain, channel)
+    on_progress("write")
+    return write_found(
+        found, output, opened, model, settings, source=source, note=note, series=series
+    )
+
+
+def _whole(files: ScanFiles, settings: Mapping[str, Any]) -> ScanRecord | None:
+    """The record of results that are there, whole and made with the same settings."""
+    if not files.sidecar.exists():
+        return None
+    try:
+        record = ScanRecord.read(files)
+        same = record.settings == dict(settings)
+        return record if same and not damaged(files.root, record) else None
+    except InputError:
+        return None
 
 
 def write_found(
@@ -252,14 +279,16 @@ def write_found(
     model: LoadedModel,
     settings: Mapping[str, Any],
     *,
+    source: str,
     page: bool = True,
     note: QualityNote | None = None,
     series: Series | None = None,
     known: Instances | None = None,
-) -> tuple[dict[str, Any], pd.DataFrame]:
+) -> ScanRecord:
     """Write the results of one scan, the mask's sidecar last, and then its page, if asked.
 
     Args:
+        source: what the user named, as ``results.folder.source_of`` writes it.
         note: how fit the scan is; judged here if not given.
         series: the DICOM series that the scan came from; then mask and main instances are
             written as DICOM segmentations too.
@@ -267,113 +296,62 @@ def write_found(
     """
     if note is None:
         note = scan_note(scan, found.visit, found.brain, model.recipe.scans[0])
-    grid = read_grid(scan.path)
-    made = {
-        "Sources": [str(scan.path)],
-        "GeneratedBy": {"Name": "lesionwise", "Version": lesionwise.__version__},
-        "Recipe": model.name,
-        "Source": model.recipe.source,
-        "ModelHash": model.sha256,
-        "Departures": list(model.recipe.departures),
-    }
-
-    def path(suffix: str, extension: str = ".nii.gz", **stated: str) -> Path:
-        return derivative_path(output, scan.entities, suffix, extension, **stated)
-
-    write_volume(path("probseg", label="L"), found.probability, grid=grid)
-    write_json(path("probseg", ".json", label="L"), made)
-    write_volume(path("mask", desc="brain"), found.brain, grid=grid)
-    write_json(path("mask", ".json", desc="brain"), {**made, "Type": "Brain"})
+    files = ScanFiles(output, scan.entities)
     image = next(iter(found.visit.scans.values())).array
     measured = {
         name: describe_lesions(instances, image, found.probability.array)
         for name, instances in found.instances.items()
     }
     if known is not None:
-        measured["truth"] = describe_lesions(known, image).drop(columns="confidence")
+        measured[TRUTH] = describe_lesions(known, image).drop(columns="confidence")
     found, measured = add_locations(found, measured, known)
-    if known is not None:
-        write_volume(path("dseg", seg="truth"), Volume(known.labels, known.grid), grid=grid)
-        truth = measured["truth"]
-        named = dseg_table(truth["label"]).join(truth.drop(columns="label"))
-        write_table(path("dseg", ".tsv", seg="truth"), named)
-        about = {"Sources": [str(scan.path)], "Description": "known lesions, as they were given"}
-        write_json(path("dseg", ".json", seg="truth"), about)
-    tables, counts = [], {}
-    for name, instances in found.instances.items():
-        table = measured[name]
-        counts[name] = len(table)
-        write_volume(path("dseg", seg=name), Volume(instances.labels, instances.grid), grid=grid)
-        named = dseg_table(table["label"]).join(table.drop(columns="label"))
-        write_table(path("dseg", ".tsv", seg=name), named)
-        write_json(
-            path("dseg", ".json", seg=name),
-            {
-                **made,
-                "Method": name,
-                "Connectivity": DEFAULT_CONNECTIVITY,
-                "SizeFilter": settings["filters"],
-            },
-        )
-        tables.append(table.assign(method=name))
-    write_volume(path("mask", label="L"), found.mask, grid=grid)
-    main, instances = found.main
-    if series is not None:
-        labels = Volume(instances.labels, instances.grid)
-        write_dicom(path("mask", ".dcm", label="L"), found.mask, series, model.name)
-        write_dicom(path("dseg", ".dcm", seg=main), labels, series, f"{model.name} {main}")
-    lesions = pd.concat(tables, ignore_index=True)
-    lesions = lesions.assign(subject=scan.subject, session=scan.session or None)
-    summary = {
-        "subject": scan.subject,
-        "session": scan.session or None,
-        "quality": note.grade,
-        "lesions": counts[main],
-        "volume_ml": float(found.mask.array.sum() * found.mask.grid.voxel_volume_mm3 / 1000),
-        **{name: counts.get(name) for name in ("cc", "acls", "offsets")},
-        "seconds": round(sum(found.seconds.values()), 1),
-        "quality_reasons": "; ".join(note.reasons) or None,
-        "page": page_of(output, scan).name,
-    }
-    write_json(
-        path("mask", ".json", label="L"),
-        {
-            **made,
-            "Type": "Lesion",
-            "Threshold": found.threshold,
-            "Methods": list(found.instances),
-            "Quality": [note.written()],
-            "Warnings": list(found.warnings),
-            "Seconds": {stage: round(time, 2) for stage, time in found.seconds.items()},
-            "Stages": _write_stages(output, scan, found),
-            "Settings": settings,
-            "Summary": summary,
-            "Versions": versions(),
-        },
-    )
-    if page:
-        write_scan_page(output, scan.entities)
-    return summary, lesions[list(LESION_COLUMNS)]
-
-
-def _write_stages(output: Path, scan: FoundScan, found: Found) -> list[dict[str, Any]]:
-    """A picture after each preprocessing step, in ``figures`` beside ``anat``; what they show."""
-    written = []
-    for number, stage in enumerate(found.stages):
-        path = derivative_path(output, scan.entities, "FLAIR", ".webp", desc=f"step{number}")
-        path = path.parent.with_name("figures") / path.name
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(stage.webp())
-        written.append(
+    record = ScanRecord(
+        sources=(source_of(scan.path),),
+        input=source,
+        methods=tuple(found.instances),
+        recipe=model.name,
+        source=model.recipe.source,
+        model_hash=model.sha256,
+        departures=tuple(model.recipe.departures),
+        threshold=found.threshold,
+        quality=(note.written(),),
+        warnings=found.warnings,
+        seconds={stage: round(time, 2) for stage, time in found.seconds.items()},
+        stages=tuple(
             {
                 "Step": stage.step,
-                "Picture": path.relative_to(output).as_posix(),
+                "Picture": files.stage(number).relative_to(output).as_posix(),
                 "Black": float(f"{stage.window[0]:.4g}"),
                 "White": float(f"{stage.window[1]:.4g}"),
                 "Outlined": stage.brain is not None,
             }
-        )
-    return written
+            for number, stage in enumerate(found.stages)
+        ),
+        settings=dict(settings),
+        versions=versions(),
+    )
+    result = ScanResult(
+        scan.entities,
+        record,
+        found.probability,
+        found.mask,
+        found.brain,
+        {name: LesionSet(lesions, measured[name]) for name, lesions in found.instances.items()},
+        None if known is None else LesionSet(known, measured[TRUTH]),
+        tuple(stage.webp() for stage in found.stages),
+    )
+    further = []
+    if series is not None:
+        main, instances = found.main
+        labels = Volume(instances.labels, instances.grid)
+        further = [beside(files.mask, ".dcm"), beside(files.instances(main), ".dcm")]
+        write_dicom(further[0], found.mask, series, model.name)
+        write_dicom(further[1], labels, series, f"{model.name} {main}")
+    claim(output, "lesionwise segment")
+    record = result.write(output, grid=read_grid(scan.path), further=further)
+    if page:
+        write_scan_page(output, scan.entities)
+    return record
 
 
 def write_dicom(path: Path, volume: Volume, series: Series, method: str) -> None:
@@ -383,29 +361,24 @@ def write_dicom(path: Path, volume: Volume, series: Series, method: str) -> None
     write_segmentation(path, volume, series, method=method)
 
 
+def model_settings(model: LoadedModel, options: FindOptions) -> dict[str, Any]:
+    """All that decides the results of every scan of a folder, as it reads back from JSON."""
+    settings = asdict(options)
+    settings["also"] = list(options.also)
+    settings["recipe"] = model.name
+    settings["model"] = model.sha256
+    settings["filters"] = [repr(step) for step in model.recipe.refine]
+    settings["version"] = lesionwise.__version__
+    return settings
+
+
 def settings_of(
     path: Path, model: LoadedModel, options: FindOptions, brain_mask: Path | None
 ) -> dict[str, Any]:
     """All that decides the results of one scan, as it reads back from JSON."""
-    settings = asdict(options)
-    settings["also"] = list(options.also)
-    for given in filter(None, (path, brain_mask)):
-        if given.is_dir() or (given.exists() and not given.is_file()):
-            raise InputError(f"{given}: not a file")
-    try:
-        settings["scan"] = hashlib.sha256(path.read_bytes()).hexdigest()
-        settings["brain_mask"] = (
-            hashlib.sha256(brain_mask.read_bytes()).hexdigest() if brain_mask else None
-        )
-    except FileNotFoundError as error:
-        raise InputError(f"{error.filename}: no such file") from error
-    except OSError as error:
-        raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from error
-    settings["model"] = model.sha256
-    settings["recipe"] = model.name
-    settings["filters"] = [repr(step) for step in model.recipe.refine]
-    settings["version"] = lesionwise.__version__
-    settings["machine"] = platform.machine()
+    settings = model_settings(model, options)
+    settings["scan"] = sha256(path)
+    settings["brain_mask"] = sha256(brain_mask) if brain_mask else None
     return settings
 
 
@@ -415,22 +388,3 @@ def _with_brain(study: Study, path: Path, scan: str) -> Study:
     if not brain.array.any():
         raise InputError(f"{path}: the brain mask is empty")
     return Study(study.subject, (Visit(visit.scans, visit.labels, brain, visit.session),))
-
-
-def _lesion_table(output: Path, entities: Entities, methods: Sequence[str]) -> pd.DataFrame:
-    tables = []
-    for name in methods:
-        table = read_table(derivative_path(output, entities, "dseg", ".tsv", seg=name))
-        table = table.rename(columns={"index": "label"})
-        tables.append(table.assign(method=name))
-    lesions = pd.concat(tables, ignore_index=True)
-    lesions = lesions.assign(subject=entities.sub, session=entities.ses or None)
-    return lesions.reindex(columns=list(LESION_COLUMNS))
-
-
-def _write_failures(output: Path, failures: Mapping[str, str]) -> None:
-    path = output / "failures.tsv"
-    if failures:
-        write_table(path, [{"file": name, "fault": fault} for name, fault in failures.items()])
-    else:
-        path.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -12,20 +12,24 @@ from typing import Any
 import numpy as np
 
 from lesionwise import __version__
-from lesionwise.io.bids import dseg_table, write_dataset_description
+from lesionwise.io.bids import write_dataset_description
 from lesionwise.io.files import check_writable, read_json, write_json, write_table
-from lesionwise.io.names import Entities, derivative_path
 from lesionwise.io.nifti import write_volume
+from lesionwise.results.names import DESCRIPTION, PARTICIPANTS, beside
+from lesionwise.results.simulated import (
+    NAME,
+    TRUTH_NAME,
+    SimulatedVisit,
+    check_simulated_output,
+    record_of,
+    truth_of,
+)
 from lesionwise.simulate.masks import find_masks, read_lesion_mask
-from lesionwise.simulate.patient import Patient, simulate_patient
+from lesionwise.simulate.patient import simulate_patient
 from lesionwise.simulate.scanner import Style
 from lesionwise.types import Grid, InputError, Progress, Volume, silent
 
 TISSUES = ("fluid", "gray matter", "white matter", "lesion")
-LESION_COLUMNS = (
-    "index", "name", "abbreviation", "color", "mapping", "volume_mm3", "location",
-    "confluent_group", "units_in_group", "change",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -138,11 +142,6 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _record_path(output: Path, subject: str) -> Path:
-    name = f"sub-{subject}_desc-simulation.json"
-    return output / "derivatives" / "truth" / f"sub-{subject}" / name
-
-
 def _record(order: _Order) -> dict[str, Any]:
     record = asdict(order)
     record["lesion_mask"] = Path(order.lesion_mask).name  # the file's place is not the truth's
@@ -151,29 +150,28 @@ def _record(order: _Order) -> dict[str, Any]:
 
 
 def _is_done(output: Path, order: _Order) -> bool:
-    path = _record_path(output, order.subject)
+    path = record_of(output, order.subject)
     return path.exists() and read_json(path) == _record(order)
 
 
 def _write_frame(output: Path, orders: list[_Order], real_lesions: bool) -> None:
     """The files every BIDS data set has."""
-    description = output / "dataset_description.json"
-    name = "Simulated patients with multiple sclerosis"
-    if description.exists() and read_json(description).get("Name") != name:
-        raise InputError(f"{output}: holds another data set; choose an empty folder")
+    description = output / DESCRIPTION
+    stated = read_json(description) if description.exists() else None
+    check_simulated_output(output, stated.get("Name", "") if isinstance(stated, dict) else stated)
     license_text = "CC0"
     if real_lesions:
         license_text = "that of the lesion masks whose shapes were planted; credit their authors"
     write_dataset_description(
         output,
-        name,
+        NAME,
         derivative=False,
         License=license_text,
         Acknowledgements="Anatomy after the ICBM 2009a symmetric template, as nilearn ships it",
     )
-    write_dataset_description(output / "derivatives" / "truth", "Truth of simulated patients")
+    write_dataset_description(truth_of(output), TRUTH_NAME)
     write_table(
-        output / "participants.tsv",
+        output / PARTICIPANTS,
         [
             {
                 "participant_id": f"sub-{order.subject}",
@@ -202,40 +200,24 @@ def _write_patient(output: Path, order: _Order) -> None:
         lesion_mask=mask,
         subject=order.subject,
     )
-    truth = output / "derivatives" / "truth"
     # Half the files lie as most scanners write them: to the left and to the back.
     flip = order.seed % 2 == 1
     for number, visit in enumerate(patient.study.visits):
-        source = Entities(sub=order.subject, ses=visit.session, suffix="FLAIR", extension=".nii.gz")
-        scan = output / f"sub-{order.subject}" / f"ses-{visit.session}" / "anat" / source.name
-        write_volume(scan, _stored(visit.scans["flair"], flip))
-        write_json(scan.with_name(scan.name.replace(".nii.gz", ".json")), _scan_sidecar(order))
-
-        def path(suffix: str, source: Entities = source, **stated: str) -> Path:
-            return derivative_path(truth, source, suffix, **stated)
-
-        write_volume(path("mask", label="L"), _stored(visit.labels["lesions"], flip))
-        instances = path("dseg", seg="truth")
-        write_volume(instances, _stored(visit.labels["instances"], flip))
-        _write_lesions(instances, patient, number)
+        files = SimulatedVisit(output, order.subject, visit.session)
+        write_volume(files.scan, _stored(visit.scans["flair"], flip))
+        write_json(beside(files.scan, ".json"), _scan_sidecar(order))
+        write_volume(files.mask, _stored(visit.labels["lesions"], flip))
+        write_volume(files.instances, _stored(visit.labels["instances"], flip))
+        files.write_lesions(patient.lesions[number], patient.gone[number])
         if visit.brain is not None:
-            write_volume(path("mask", desc="brain"), _stored(visit.brain, flip))
-        tissue = path("dseg")
-        write_volume(tissue, _stored(visit.labels["tissue"], flip))
+            write_volume(files.brain, _stored(visit.brain, flip))
+        write_volume(files.tissue, _stored(visit.labels["tissue"], flip))
         names = [{"index": i, "name": tissue_name} for i, tissue_name in enumerate(TISSUES, 1)]
-        write_table(_beside(tissue, ".tsv"), names)
+        write_table(beside(files.tissue, ".tsv"), names)
         if number == len(patient.study.visits) - 1:
-            for name, volume in patient.study.changes.items():
-                write_volume(path("mask", desc=name), _stored(volume, flip))
-    write_json(_record_path(output, order.subject), _record(order))
-
-
-def _write_lesions(instances: Path, patient: Patient, visit: int) -> None:
-    rows = patient.lesions[visit]
-    known = dseg_table(row["index"] for row in rows).set_index("index")
-    table: list[Mapping[str, Any]] = [{**known.loc[row["index"]].to_dict(), **row} for row in rows]
-    write_table(_beside(instances, ".tsv"), table, LESION_COLUMNS)
-    write_json(_beside(instances, ".json"), {"GoneSinceTheVisitBefore": patient.gone[visit]})
+            for state, volume in patient.study.changes.items():
+                write_volume(files.change(state), _stored(volume, flip))
+    write_json(record_of(output, order.subject), _record(order))
 
 
 def _scan_sidecar(order: _Order) -> dict[str, Any]:
@@ -246,10 +228,6 @@ def _scan_sidecar(order: _Order) -> dict[str, Any]:
         "Style": order.style,
         "Version": order.version,
     }
-
-
-def _beside(path: Path, extension: str) -> Path:
-    return path.with_name(path.name.removesuffix(".nii.gz") + extension)
 
 
 def _stored(volume: Volume, flip: bool) -> Volume:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,22 @@ from lesionwise.instances.components import DEFAULT_CONNECTIVITY, ConnectedCompo
 from lesionwise.instances.confluent import Acls
 from lesionwise.instances.describe import describe_lesions
 from lesionwise.instances.filters import DropSmall
-from lesionwise.io.files import check_writable, write_json, write_table
-from lesionwise.io.nifti import read_grid, read_map, write_volume
-from lesionwise.types import InputError, LesionMaps, Progress, ToInstances, Volume, silent
+from lesionwise.io.nifti import read_grid, read_map
+from lesionwise.io.record import sha256
+from lesionwise.results.folder import source_of
+from lesionwise.results.names import FAILURES
+from lesionwise.results.scan import LesionSet
+from lesionwise.results.split import (
+    ENDINGS,
+    MapFiles,
+    MapRecord,
+    check_map_input,
+    check_split_output,
+    map_records,
+    write_map,
+    write_map_tables,
+)
+from lesionwise.types import InputError, LesionMaps, Progress, ToInstances, silent
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +60,12 @@ def split(
     min_extent_mm: float = 3.0,
     progress: Progress = silent,
 ) -> SplitResult:
-    """Tell the lesions of masks or probability maps apart and write instance maps.
+    """Separate the lesions of masks or probability maps and write instance maps.
 
     Needs no torch. For each map ``NAME.nii.gz`` it writes ``NAME_seg-<method>_dseg.nii.gz`` on
     the map's own grid, a ``.tsv`` with one row per lesion and a ``.json`` that says what made it,
-    and ``lesions.tsv`` for all maps together. Names that BIDS ends with ``_mask`` or ``_probseg``
-    lose that ending.
+    and ``lesions.tsv`` for all maps of the folder together, to which later calls add. Names that
+    BIDS ends with ``_mask`` or ``_probseg`` lose that ending.
 
     Args:
         maps: masks (0 and one other value) or probabilities in [0, 1].
@@ -61,8 +75,9 @@ def split(
         min_volume_mm3, min_extent_mm: smaller lesions are dropped; 0 keeps them.
 
     Raises:
-        InputError: For settings that cannot hold, and when there is one map and it is at fault;
-            with several maps, faults are listed and the others go on.
+        InputError: For settings that cannot hold or are not those that the folder was begun
+            with, if the folder holds tables of something else, and for an error in a single map;
+            among several, errors are listed in ``failures.tsv`` and the others go on.
     """
     if method == "offsets":
         raise InputError("--method offsets: needs the offsets of a network; use acls or cc")
@@ -73,69 +88,104 @@ def split(
         Acls(connectivity=neighbors) if method == "acls" else ConnectedComponents(neighbors)
     )
     drop_small = DropSmall(min_volume_mm3=min_volume_mm3, min_extent_mm=min_extent_mm)
-    check_writable(output)
-    summary, tables, written = [], [], []
+    settings = {
+        "method": method,
+        "threshold": threshold,
+        "connectivity": neighbors,
+        "min_volume_mm3": min_volume_mm3,
+        "min_extent_mm": min_extent_mm,
+        "version": lesionwise.__version__,
+    }
+    check_split_output(output, settings)
+    summary, written = [], []
     failures: dict[str, str] = {}
     names: dict[str, Path] = {}
-    for done, path in enumerate(maps):
+    for done, (path, name) in enumerate(zip(maps, map_names(maps), strict=True)):
         progress(path.name, done, len(maps))
-        name = _stem(path)
+        files = MapFiles(output, name, method)
         try:
-            if name in names:
-                raise InputError(f"{path}: its results would overwrite those of {names[name]}")
-            names[name] = path
+            if files.name in names:
+                raise InputError(
+                    f"{path}: its results would overwrite those of {names[files.name]}"
+                )
+            names[files.name] = path
+            digest = sha256(path)
+            check_map_input(files, path, digest)
             volume, kind = read_map(path)
             mask = volume.array > (0 if kind == "mask" else threshold)
             found = LesionMaps(volume.array.astype(np.float32), volume.grid)
             every = separate(found, mask)
             lesions = drop_small(every)
-            target = output / f"{name}_seg-{method}_dseg.nii.gz"
-            write_volume(target, Volume(lesions.labels, lesions.grid), grid=read_grid(path))
             probability = None if kind == "mask" else volume.array
             table = describe_lesions(lesions, probability=probability)
-            write_table(_beside(target, ".tsv"), table)
-            write_json(
-                _beside(target, ".json"),
-                {
-                    "Sources": [path.name],
-                    "GeneratedBy": {"Name": "lesionwise split", "Version": lesionwise.__version__},
-                    "Input": kind,
-                    "Method": repr(separate),
-                    "Threshold": None if kind == "mask" else threshold,
-                    "Connectivity": neighbors,
-                    "SizeFilter": repr(drop_small),
-                },
+            record = MapRecord(
+                sources=(source_of(path),),
+                input=kind,
+                method=repr(separate),
+                connectivity=neighbors,
+                size_filter=repr(drop_small),
+                threshold=None if kind == "mask" else threshold,
+                settings={**settings, "map": digest},
             )
-        except InputError as fault:
-            if len(maps) == 1:
-                raise
-            failures[str(path)] = str(fault)
-            continue
-        tables.append(table.assign(map=name))
-        written.append(target)
+            write_map(files, record, LesionSet(lesions, table), read_grid(path))
+        except InputError as error:
+            failures[str(path)] = str(error)
+            if len(maps) > 1:
+                continue
+            if (output / FAILURES).exists() or map_records(output):
+                write_map_tables(output, maps, failures)
+            raise
+        written.append(files.instances)
         summary.append(
             {
-                "map": name,
+                "map": files.name,
                 "kind": kind,
                 "lesions, any size": len(np.unique(every.labels[every.labels > 0])),
                 "lesions": len(table),
-                "volume_mm3": float(table["volume_mm3"].sum()),
+                "volume_mm3": round(float(table["volume_mm3"].sum()), 1),
             }
         )
-    if tables:
-        both = pd.concat(tables, ignore_index=True)
-        write_table(output / "lesions.tsv", both[["map", *both.columns.drop("map")]])
-    if failures:
-        rows = [{"file": name, "fault": fault} for name, fault in failures.items()]
-        write_table(output / "failures.tsv", rows)
+    write_map_tables(output, maps, failures)
     columns = ["map", "kind", "lesions, any size", "lesions", "volume_mm3"]
     return SplitResult(pd.DataFrame(summary, columns=columns), failures, tuple(written))
 
 
+def map_name(path: Path) -> str:
+    """The name of a map's results: its own, without extension and the endings of BIDS.
+
+    Example:
+        >>> map_name(Path("EXPERT_MASK.NII.GZ"))
+        'EXPERT'
+    """
+    name = _stem(path)
+    for ending in ENDINGS:
+        if name.lower().endswith(ending) and len(name) > len(ending):
+            name = name[: -len(ending)]
+    return name
+
+
+def map_names(paths: Sequence[Path]) -> list[str]:
+    """The names of several maps' results, in their order.
+
+    Names that would be alike keep their whole stem, and where that does not tell them apart, the
+    names of their folders stand in front.
+
+    Example:
+        >>> map_names([Path("anna/lesions.nii.gz"), Path("bert/lesions.nii.gz")])
+        ['anna_lesions', 'bert_lesions']
+    """
+    names = [map_name(path) for path in paths]
+    stems = [_stem(path) for path in paths]
+    folders = [[path.absolute().parent.name, stem] for path, stem in zip(paths, stems, strict=True)]
+    for better in (stems, ["_".join(filter(None, both)) for both in folders]):
+        counts = Counter(names)
+        names = [new if counts[old] > 1 else old for old, new in zip(names, better, strict=True)]
+    return names
+
+
 def _stem(path: Path) -> str:
-    name = path.name.removesuffix(".gz").removesuffix(".nii")
-    return name.removesuffix("_mask").removesuffix("_probseg")
-
-
-def _beside(image: Path, suffix: str) -> Path:
-    return image.with_name(image.name.removesuffix(".nii.gz") + suffix)
+    name = path.name
+    for ending in (".gz", ".nii"):
+        if name.lower().endswith(ending) and len(name) > len(ending):
+            name = name[: -len(ending)]
+    return name

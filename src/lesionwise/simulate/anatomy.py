@@ -21,7 +21,7 @@ from lesionwise.preprocess.geometry import resample_to
 from lesionwise.preprocess.location import below_tentorium
 from lesionwise.preprocess.template import template_maps
 from lesionwise.simulate.fields import Float, smooth_field
-from lesionwise.simulate.shells import make_shells
+from lesionwise.simulate.shells import USUAL_SHELLS, ShellSettings, make_shells
 from lesionwise.types import BoolArray, Grid, Volume
 
 SHAPE = (193, 229, 207)
@@ -87,6 +87,7 @@ class HeadSettings:
         fold_mm: SD of the shift of the white-matter surface at 4 mm correlation length.
         cortex_mm: range of the mean thickness of the cortex.
         ventricle_growth_mm: range by which the ventricle walls stand outside the template's.
+        shells: how thick skull, scalp and muscles are.
     """
 
     shrink: float = 1.05
@@ -97,6 +98,7 @@ class HeadSettings:
     fold_mm: float = 0.6
     cortex_mm: tuple[float, float] = (2.0, 2.8)
     ventricle_growth_mm: tuple[float, float] = (0.0, 3.2)
+    shells: ShellSettings = USUAL_SHELLS
 
 
 @lru_cache(maxsize=1)
@@ -161,7 +163,7 @@ def make_head(rng: np.random.Generator, settings: HeadSettings | None = None) ->
         maps["white_mm"] = maps["white_mm"] + settings.fold_mm * smooth_field(rng, SHAPE, 4)
     low, high = settings.ventricle_growth_mm
     growth = low + (high - low) * rng.beta(1.3, 1.8)
-    shells = make_shells(rng, maps["brain_mm"], where)
+    shells = make_shells(rng, maps["brain_mm"], where, settings.shells)
     return Head(maps, where, thickness.astype(np.float32), float(growth), shells)
 
 

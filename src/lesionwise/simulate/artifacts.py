@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import edt
 import numpy as np
 
-from lesionwise.types import Grid, Volume
+from lesionwise.types import BoolArray, Grid, Volume
 
 
 def spoiled(
@@ -33,3 +34,28 @@ def spoiled(
     one, two = rng.standard_normal((2, *values.shape), dtype=np.float32) * np.float32(noise * head)
     spoilt = np.sqrt((values + one) ** 2 + two**2)
     return Volume(spoilt.astype(np.float32), Grid(spoilt.shape, scan.grid.affine))
+
+
+def without_face(scan: Volume, brain: BoolArray, margin_mm: float) -> Volume:
+    """The scan with 0 in all that lies further in front of the brain than a margin.
+
+    In each line along j, what counts is the foremost voxel within the margin of the brain; in lines
+    that pass the brain by, that of the nearest slice along k that has any, in its foremost line.
+    A scan without brain is returned as it is.
+
+    Args:
+        scan: canonical axes: j runs to the front, k upward.
+        brain: bool, (I, J, K).
+        margin_mm: between the brain and what is cut.
+    """
+    if not brain.any():
+        return scan
+    near = edt.edt(~brain, anisotropy=scan.grid.spacing_mm, black_border=False) <= margin_mm
+    n = near.shape[1]
+    front = np.where(near.any(axis=1), n - 1 - near[:, ::-1].argmax(axis=1), -1)  # (I, K)
+    of_slice = front.max(axis=0)
+    filled = np.flatnonzero(of_slice >= 0)
+    nearest = filled[np.abs(np.arange(len(of_slice))[:, None] - filled).argmin(axis=1)]
+    front = np.where(front < 0, of_slice[nearest][None, :], front)
+    kept = np.arange(n)[None, :, None] <= front[:, None, :]
+    return Volume(np.where(kept, scan.array, np.zeros((), scan.array.dtype)), scan.grid)

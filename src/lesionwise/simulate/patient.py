@@ -21,6 +21,7 @@ from lesionwise.simulate.scanner import (
     draw_protocol,
     moved,
 )
+from lesionwise.simulate.shells import CLINICAL_SHELLS
 from lesionwise.types import Study, Visit, Volume
 
 STATES = ("new", "growing", "shrinking", "gone")
@@ -68,7 +69,9 @@ def simulate_patient(
     Args:
         seed: decides everything; the same seed and arguments give the same study.
         visits: one, two or more.
-        style: ``realistic``, or ``randomized`` contrasts far around FLAIR, for training.
+        style: ``realistic``; ``randomized`` contrasts far around FLAIR, for training; or
+            ``clinical`` heads: bright fat and marrow of any thickness, slices of 3 to 8 mm along
+            any axis, cut fields of view, strong bias, motion, some without a face.
         lesion_load: multiplies the number of lesions.
         spacing_mm: voxel size; drawn where it is not given (half the patients 1 mm in 3D,
             the others slices of 1.2 to 5 mm).
@@ -91,8 +94,7 @@ def simulate_patient(
         raise ValueError(f"a patient has at least one visit, got {visits}")
     streams = np.random.SeedSequence(seed).spawn(4)
     body, growth, machine, chance = (np.random.default_rng(s) for s in streams)
-    wild = style == "randomized"
-    head = make_head(body, HeadSettings(fine_mm=1.4, coarse_mm=2.6) if wild else HeadSettings())
+    head = make_head(body, _HEADS[style])
     first = compose(head)
     usual = LesionSettings()
     settings = LesionSettings(
@@ -128,6 +130,13 @@ def simulate_patient(
         painted.append(lesions)
         anatomies.append(anatomy)
     return _assemble(subject or f"sim{seed:04d}", scans, painted, anatomies, units)
+
+
+_HEADS: Mapping[Style, HeadSettings] = {
+    "realistic": HeadSettings(),
+    "randomized": HeadSettings(fine_mm=1.4, coarse_mm=2.6),
+    "clinical": HeadSettings(shells=CLINICAL_SHELLS),
+}
 
 
 def _assemble(

@@ -12,12 +12,13 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from lesionwise.simulate.anatomy import SHAPE, Anatomy, head_grid
+from lesionwise.simulate.artifacts import without_face
 from lesionwise.simulate.fields import Float, smooth_field
 from lesionwise.simulate.lesions import Painted
-from lesionwise.simulate.shells import AIR, BONE, DIPLOE, EYE, FAT, FLUID, MUSCLE, SKIN
-from lesionwise.types import BoolArray, Grid
+from lesionwise.simulate.shells import AIR, BONE, CORD, DIPLOE, EYE, FAT, FLUID, MUSCLE, SKIN
+from lesionwise.types import BoolArray, Grid, Volume
 
-Style = Literal["realistic", "randomized"]
+Style = Literal["realistic", "randomized", "clinical"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class Protocol:
     """How a scan is acquired.
 
     Attributes:
-        spacing_mm: voxel size along i, j, k; slices are stacked along k.
+        spacing_mm: voxel size along i, j, k; slices are stacked along the axis of the longest
+            voxels, along k where none is longer.
         field_mm: extent of the scan along i, j, k.
         rotation_degrees, shift_mm: how the scan lies in the head's space.
         blur_mm: SD of the in-plane point spread beyond the voxel's own.
@@ -64,6 +66,8 @@ class Protocol:
         ghost: strength of motion ghosts.
         gamma: exponent on the final signal.
         scale: stored value of white matter.
+        face_cut_mm: what lies further in front of the brain is set to 0, as defacing leaves it;
+            None leaves the face.
     """
 
     spacing_mm: tuple[float, float, float]
@@ -77,16 +81,26 @@ class Protocol:
     ghost: float = 0.0
     gamma: float = 1.0
     scale: float = 250.0
+    face_cut_mm: float | None = None
+
+    @property
+    def slice_axis(self) -> int:
+        """Along which the slices are stacked: 0, 1 or 2."""
+        longest = max(self.spacing_mm)
+        return 2 if self.spacing_mm[2] >= longest else self.spacing_mm.index(longest)
 
 
 def draw_contrast(rng: np.random.Generator, style: Style) -> Contrast:
     """A FLAIR contrast as scanners give it, or (``randomized``) one far around it.
 
+    ``clinical`` is a realistic brain in a head whose fat and marrow no saturation dims.
+
     The realistic means follow measured ones (white 84, gray 101, fluid 25, lesions 96 to
     146 with median 117 in a 3 T scan), the ranges are wider than between two scanners.
     """
     u = rng.uniform
-    if style == "realistic":
+    if style != "randomized":
+        diploe, fat, muscle, skin = _OUTSIDE[style]
         return Contrast(
             gray=u(1.14, 1.30),
             deep_gray=u(1.05, 1.17),
@@ -99,7 +113,7 @@ def draw_contrast(rng: np.random.Generator, style: Style) -> Contrast:
             flow=u(0.0, 0.35),
             choroid=u(0.8, 1.4),
             shells=_shells(
-                diploe=u(0.2, 0.6), fat=u(0.3, 0.9), muscle=u(0.2, 0.45), skin=u(0.3, 0.8), rng=rng
+                diploe=u(*diploe), fat=u(*fat), muscle=u(*muscle), skin=u(*skin), rng=rng
             ),
         )
     return Contrast(
@@ -119,20 +133,33 @@ def draw_contrast(rng: np.random.Generator, style: Style) -> Contrast:
     )
 
 
+_OUTSIDE = {
+    "realistic": ((0.2, 0.6), (0.3, 0.9), (0.2, 0.45), (0.3, 0.8)),
+    "clinical": ((0.6, 1.8), (0.9, 2.6), (0.3, 0.7), (0.6, 1.6)),
+}
+"""Ranges of the signal of marrow, fat, muscle and skin."""
+
+
 def _shells(
     *, diploe: float, fat: float, muscle: float, skin: float, rng: np.random.Generator
 ) -> tuple[float, ...]:
-    signal = [0.0] * 8
+    signal = [0.0] * 9
     signal[AIR], signal[FLUID], signal[BONE] = 0.0, rng.uniform(0.1, 0.3), rng.uniform(0.03, 0.12)
     signal[DIPLOE], signal[FAT], signal[MUSCLE] = diploe, fat, muscle
-    signal[SKIN], signal[EYE] = skin, rng.uniform(0.08, 0.3)
+    signal[SKIN], signal[EYE], signal[CORD] = skin, rng.uniform(0.08, 0.3), 1.0
     return tuple(signal)
 
 
 def draw_protocol(
     rng: np.random.Generator, style: Style, spacing_mm: tuple[float, float, float] | None = None
 ) -> Protocol:
-    """A protocol: 3D at about 1 mm, or slices of 3 to 5 mm; the voxel size may be given."""
+    """A protocol: 3D at about 1 mm, or slices of 3 to 5 mm; the voxel size may be given.
+
+    ``clinical``: slices of 3 to 8 mm, axial, coronal or sagittal, of a field of view that may cut
+    vertex or neck, with strong bias and motion, every other time without a face.
+    """
+    if style == "clinical":
+        return _clinical_protocol(rng, spacing_mm)
     u = rng.uniform
     if spacing_mm is None:
         kind = rng.random()
@@ -159,6 +186,34 @@ def draw_protocol(
         ghost=float(u(0.0, 0.08 if wild else 0.03)) if rng.random() < 0.35 else 0.0,
         gamma=float(np.exp(rng.normal(0, 0.2 if wild else 0.04))),
         scale=float(u(80, 600)),
+    )
+
+
+def _clinical_protocol(
+    rng: np.random.Generator, spacing_mm: tuple[float, float, float] | None
+) -> Protocol:
+    u = rng.uniform
+    if spacing_mm is None:
+        sizes = [float(u(0.55, 1.0))] * 3
+        sizes[int(rng.choice(3, p=[0.12, 0.12, 0.76]))] = float(u(3.0, 8.2))
+        spacing_mm = (sizes[0], sizes[1], sizes[2])
+    field = [192.0, 228.0, 206.0]
+    axis = Protocol(spacing_mm).slice_axis
+    field[axis] = float(u(115, 172)) if axis != 1 else float(u(160, 215))
+    turn, shift = rng.normal(0, 7, 3), rng.normal(0, 5, 3)
+    return Protocol(
+        spacing_mm=spacing_mm,
+        field_mm=(field[0], field[1], field[2]),
+        rotation_degrees=(float(turn[0]), float(turn[1]), float(turn[2])),
+        shift_mm=(float(shift[0]), float(shift[1]), float(shift[2])),
+        blur_mm=float(u(0.2, 0.7)),
+        bias=float(u(0.05, 0.35)),
+        noise=float(u(0.012, 0.06)),
+        noise_scale_vox=float(u(0.0, 0.8)),
+        ghost=float(u(0.0, 0.06)) if rng.random() < 0.5 else 0.0,
+        gamma=float(np.exp(rng.normal(0, 0.05))),
+        scale=float(u(80, 600)),
+        face_cut_mm=8.0 if rng.random() < 0.5 else None,
     )
 
 
@@ -286,7 +341,7 @@ def acquire(
     ``stripped`` sets everything outside the brain to 0, as brain extraction does.
     """
     grid = scan_grid(protocol)
-    soft, hard, labels = _sample(image, anatomy, lesions, grid)
+    soft, hard, labels = _sample(image, anatomy, lesions, grid, protocol.slice_axis)
     signal, fraction = soft
     brain, tissue = hard[0] > 0, hard[1].astype(np.uint8)
     mask = (fraction > 0.5) & (labels > 0) & brain
@@ -295,18 +350,21 @@ def acquire(
     stored = _degrade(signal, protocol, rng)
     if stripped:
         stored = np.where(brain, stored, 0)
+    if protocol.face_cut_mm is not None:
+        stored = without_face(Volume(stored, grid), brain, protocol.face_cut_mm).array
     return Scan(stored, labels, brain, tissue, grid)
 
 
 def _sample(
-    image: Float, anatomy: Anatomy, lesions: Painted, grid: Grid
+    image: Float, anatomy: Anatomy, lesions: Painted, grid: Grid, slice_axis: int
 ) -> tuple[Float, Float, NDArray[np.int32]]:
     """Averages of (signal, lesion fraction), values of (brain, tissue), and lesion labels."""
     parts = np.stack([anatomy.fluid, anatomy.gray, anatomy.white])
     tissue = np.where(anatomy.brain, parts.argmax(axis=0) + 1, 0)
     spacing = np.array(grid.spacing_mm)
-    wide = np.sqrt(np.clip(spacing[:2] ** 2 - 1, 0, None)) * 0.4
-    sigma = (float(wide[0]), float(wide[1]), 0.0)
+    wide = np.sqrt(np.clip(spacing**2 - 1, 0, None)) * 0.4
+    wide[slice_axis] = 0.0
+    sigma = (float(wide[0]), float(wide[1]), float(wide[2]))
     pair = [image, lesions.fraction]
     if max(sigma) > 0.1:
         pair = [ndimage.gaussian_filter(a, sigma) for a in pair]
@@ -317,7 +375,7 @@ def _sample(
     owner = torch.from_numpy(lesions.owner.astype(np.float32))[None, None]
 
     to_head = np.linalg.inv(head_grid().affine) @ grid.affine
-    slices = max(round(spacing[2]), 1)
+    slices = max(round(spacing[slice_axis]), 1)
     # slices are slightly rounded at their edges, so outer parts weigh less
     offsets = (np.arange(slices) - (slices - 1) / 2) / slices
     weights = 1 - 0.8 * offsets**2
@@ -328,7 +386,9 @@ def _sample(
     hard: Any = None
     with torch.inference_mode():
         for part in order:
-            where = torch.from_numpy(_unit_coordinates(grid.shape, to_head, offsets[part]))
+            where = torch.from_numpy(
+                _unit_coordinates(grid.shape, to_head, offsets[part], slice_axis)
+            )
             found = _read(soft_source, where, "bilinear")
             soft += np.float32(weights[part]) * found
             here = _read(owner, where, "nearest")[0].astype(np.int32)
@@ -339,12 +399,13 @@ def _sample(
 
 
 def _unit_coordinates(
-    shape: tuple[int, int, int], to_head: NDArray[np.float64], offset: float
+    shape: tuple[int, int, int], to_head: NDArray[np.float64], offset: float, slice_axis: int = 2
 ) -> Float:
-    """(1, I, J, K, 3) positions for torch's sampler, ``offset`` slices away along k."""
+    """(1, I, J, K, 3) positions for torch's sampler, ``offset`` slices away along an axis."""
     matrix = to_head.astype(np.float32)
-    i, j, k = (np.arange(n, dtype=np.float32) for n in shape)
-    k = k + np.float32(offset)
+    indices = [np.arange(n, dtype=np.float32) for n in shape]
+    indices[slice_axis] = indices[slice_axis] + np.float32(offset)
+    i, j, k = indices
     out = np.empty((1, *shape, 3), dtype=np.float32)
     for axis in range(3):
         a, b, c, d = matrix[axis]
@@ -361,21 +422,23 @@ def _read(source: torch.Tensor, where: torch.Tensor, mode: str) -> Float:
 
 def _degrade(signal: Float, protocol: Protocol, rng: np.random.Generator) -> NDArray[np.uint16]:
     """Blur, coil sensitivity, motion ghosts, Rician noise, gamma, whole numbers."""
-    spacing = protocol.spacing_mm
+    spacing, across = protocol.spacing_mm, protocol.slice_axis
+    in_plane = [axis for axis in range(3) if axis != across]
     if protocol.blur_mm > 0.05:
-        sigma = (protocol.blur_mm / spacing[0], protocol.blur_mm / spacing[1], 0.0)
+        sigma = [protocol.blur_mm / s for s in spacing]
+        sigma[across] = 0.0
         signal = ndimage.gaussian_filter(signal, sigma)
     scale_vox = [max(110 / s, 4) for s in spacing]
     lattice = _low_field(rng, signal.shape, scale_vox)
     signal = signal * np.exp(protocol.bias * lattice)
     if protocol.ghost > 0:
-        axis = int(rng.integers(2))
+        axis = in_plane[int(rng.integers(2))]
         by = int(signal.shape[axis] / rng.choice([2, 3, 4]))
         signal = (1 - protocol.ghost) * signal + protocol.ghost * np.roll(signal, by, axis)
     noise = rng.standard_normal((2, *signal.shape), dtype=np.float32)
     if protocol.noise_scale_vox > 0.25:
         s = protocol.noise_scale_vox
-        noise = ndimage.gaussian_filter(noise, (0, s, s, 0))
+        noise = ndimage.gaussian_filter(noise, [0, *(0 if a == across else s for a in range(3))])
         noise /= noise[0, ::7, ::7].std()
     noise *= protocol.noise
     signal = np.sqrt((signal + noise[0]) ** 2 + noise[1] ** 2)

@@ -75,7 +75,7 @@
     for (const viewer of viewers) {
       if (entry.place) viewer.nv.scene.crosshairPos = viewer.nv.mm2frac(entry.place);
       const same = viewer.session === entry.session ? entry
-        : data.rows.find((row) => entry.lineage && row.lineage === entry.lineage && row.session === viewer.session && row.method === entry.method);
+        : data.rows.find((row) => entry.track && row.track === entry.track && row.session === viewer.session && row.method === entry.method);
       viewer.nv.opts.atlasActiveIndex = same ? viewer.valueOf(same) : 0;
       viewer.nv.updateGLVolume();
     }

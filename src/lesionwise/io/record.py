@@ -1,0 +1,257 @@
+"""What a command writes down about its own work: settings, versions, hashes, failures."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from lesionwise.io.checked import inside, printable, read_checked
+from lesionwise.io.files import write_json, write_table
+from lesionwise.types import InputError
+
+NUMERIC_PACKAGES = ("torch", "numpy", "scipy", "simpleitk")
+"""Packages whose version may change a result in its last digits."""
+
+STATE = ".lesionwise"
+"""Hidden folder for what a results folder remembers beside its results."""
+
+FAILURES = "failures.tsv"
+
+Begun = Literal["fresh", "resumed"]
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One file as it was when it was complete.
+
+    Attributes:
+        bytes: its size.
+        sha256: of its content, hexadecimal.
+    """
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call of a command of whose inputs some gave nothing."""
+
+    inputs: tuple[str, ...]
+    failures: dict[str, str]
+
+
+def sha256(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of a file's content.
+
+    Raises:
+        InputError: If it cannot be read, or is no file.
+    """
+    path = Path(path)
+    digest = hashlib.sha256()
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: not a file")
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except FileNotFoundError as error:
+        why = "a link to a file that is not there" if path.is_symlink() else "no such file"
+        raise InputError(f"{path}: {why}") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    return digest.hexdigest()
+
+
+def file_records(root: Path, paths: Iterable[Path]) -> dict[str, FileRecord]:
+    """Size and hash of files, by their path below ``root``, in the order of names.
+
+    Raises:
+        InputError: If one cannot be read.
+    """
+    return {
+        path.relative_to(root).as_posix(): FileRecord(path.stat().st_size, sha256(path))
+        for path in sorted(set(paths))
+    }
+
+
+def damage(root: Path, files: Mapping[str, FileRecord], *, read: bool = True) -> str:
+    """Why files are no longer what their record says; empty where all are.
+
+    Args:
+        read: compare hashes too; without it, sizes alone, which is fast.
+
+    Returns:
+        One line that names the first file that is missing, cut off or changed.
+
+    Raises:
+        InputError: If a name leads out of ``root``.
+    """
+    for name, known in files.items():
+        path = inside(root, name)
+        try:
+            size = path.stat().st_size if path.is_file() else -1
+        except OSError:
+            size = -1
+        if size < 0:
+            return f"{path}: is missing"
+        if size != known.bytes:
+            return f"{path}: has {size} bytes, but {known.bytes} were written"
+        if read:
+            try:
+                changed = sha256(path) != known.sha256
+            except InputError as error:
+                return str(error)
+            if changed:
+                return f"{path}: its content is not what was written"
+    return ""
+
+
+def versions(packages: Sequence[str] = NUMERIC_PACKAGES) -> dict[str, str]:
+    """Versions of Python and of the packages that decide the numbers, as far as installed.
+
+    Example:
+        >>> sorted(versions(("numpy",)))
+        ['machine', 'numpy', 'python']
+    """
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def check_settings(
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    place: str | Path,
+    remedy: str = "choose another output folder",
+) -> None:
+    """Refuse to add to what was begun with other settings.
+
+    A setting that only one side names does not count: it came or went with a version.
+
+    Args:
+        before: as read from a record.
+        now: as JSON holds it (lists, not tuples).
+        place: named first in the message.
+        remedy: what the user can do, named last.
+
+    Raises:
+        InputError: If a setting differs; the message names the first one.
+
+    Example:
+        >>> check_settings({"folds": 5}, {"folds": 3}, "runs/a")
+        Traceback (most recent call last):
+        ...
+        lesionwise.types.InputError: runs/a: was begun with folds 5, now it is 3; choose another \
+output folder
+    """
+    for name, value in now.items():
+        if name in before and before[name] != value:
+            raise InputError(
+                f"{place}: was begun with {name} {_shown(before[name])}, "
+                f"now it is {_shown(value)}; {remedy}"
+            )
+
+
+def begin(
+    path: str | Path, settings: Mapping[str, Any], remedy: str = "choose another output folder"
+) -> Begun:
+    """Write a record of settings, or go on from the one that is there.
+
+    Args:
+        path: the record, a JSON file with the settings under ``settings``.
+        settings: as JSON holds them.
+
+    Returns:
+        ``fresh`` where there was no record, else ``resumed``.
+
+    Raises:
+        InputError: If the record there cannot be read or holds other settings.
+    """
+    path = Path(path)
+    if not path.exists():
+        write_json(path, {"settings": dict(settings)})
+        return "fresh"
+    before = read_checked(path, dict[str, Any]).get("settings")
+    if not isinstance(before, dict):
+        raise InputError(f"{path}: holds no settings")
+    check_settings(before, settings, path.parent, remedy)
+    return "resumed"
+
+
+def write_failures(
+    folder: Path, failures: Mapping[str, str] | Sequence[Mapping[str, str]], first: str = "file"
+) -> None:
+    """Write ``failures.tsv``, or remove it where nothing failed.
+
+    Args:
+        failures: the error by what it concerns, or rows that are complete.
+        first: name of the column of what failed.
+    """
+    path = folder / FAILURES
+    rows: Sequence[Mapping[str, str]]
+    if isinstance(failures, Mapping):
+        rows = [{first: name, "error": error} for name, error in failures.items()]
+    else:
+        rows = failures
+    if rows:
+        write_table(path, rows)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def note_failures(folder: Path, inputs: Iterable[str], failures: Mapping[str, str]) -> None:
+    """Remember which inputs of a call gave nothing, until a later call takes one of its inputs.
+
+    So a call that repeats an earlier one, with or without what failed, replaces what that left,
+    and calls on other inputs (a shell loop, an array of jobs) add to it.
+
+    Args:
+        inputs: all that the call was given, each as one text that does not change from call to
+            call, such as an absolute path.
+        failures: the error by what it concerns.
+    """
+    names = set(inputs)
+    for path, call in _calls(folder):
+        if names & set(call.inputs):
+            path.unlink(missing_ok=True)
+    if failures:
+        name = f"failed-{secrets.token_hex(6)}.json"
+        call_record = {"inputs": sorted(names), "failures": dict(failures)}
+        write_json(folder / STATE / name, call_record)
+
+
+def noted_failures(folder: Path) -> dict[str, str]:
+    """The error of everything that gave nothing in any call, by what it concerns."""
+    found: dict[str, str] = {}
+    for _, call in _calls(folder):
+        found |= call.failures
+    return dict(sorted(found.items()))
+
+
+def _calls(folder: Path) -> list[tuple[Path, _Call]]:
+    found = []
+    for path in sorted((folder / STATE).glob("failed-*.json")):
+        try:
+            found.append((path, read_checked(path, _Call)))
+        except InputError:
+            if path.exists():  # damaged, so it says nothing any more
+                path.unlink(missing_ok=True)
+    return found
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "not set"
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return printable(text[:60]) or "empty"

@@ -1,0 +1,123 @@
+"""The network that finds the brain: what it sees of a head, and its answer on the scan's grid."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lesionwise.inference.devices import supports_bfloat16
+from lesionwise.inference.openvino import OpenVinoNetwork, has_openvino
+from lesionwise.inference.weights import read_weights
+from lesionwise.networks.unet import UNet
+from lesionwise.preprocess.geometry import resample_to, respaced
+from lesionwise.preprocess.visits import once
+from lesionwise.types import Grid, Volume
+
+WORKING_MM = 2.5
+FEATURES = (8, 16, 32, 64, 64)
+"""Channels of the U-Net per level."""
+MULTIPLE = 16
+"""Sides of its input are multiples of this."""
+WEIGHTS = "brain.safetensors"
+LARGEST_MM = 480.0
+"""A field of view is cut to this extent, about its middle: no head is longer."""
+Floats = NDArray[np.float32]
+Network = Callable[[Floats], Floats]
+"""Logits of the brain, (I, J, K) float32, for a head on the working grid, (I, J, K) float32."""
+
+
+def brain_probability(scan: Volume, network: Network) -> Volume:
+    """Probability of every voxel to be brain: float32, on the scan's grid.
+
+    The network sees the whole field of view on voxels of 2.5 mm along the axes of the world, so
+    neither thickness nor direction of the slices matters; its probability is interpolated
+    linearly to the scan's voxels.
+    """
+    head = working_head(scan)
+    logits = np.clip(network(head.array), -30, 30)
+    probability = Volume((1 / (1 + np.exp(-logits))).astype(np.float32), head.grid)
+    return resample_to(probability, scan.grid, order=1, antialias=False)
+
+
+def brain_unet() -> UNet:
+    """The network without its weights: one scan in, one logit out."""
+    return UNet(1, 1, FEATURES, "instance", widening="first")
+
+
+@once
+def shipped_network() -> Network:
+    """The network whose weights come with the package, read once.
+
+    Raises:
+        InputError: If the file is missing or damaged.
+    """
+    return read_network(Path(str(importlib.resources.files("lesionwise") / "models" / WEIGHTS)))
+
+
+def read_network(weights: Path) -> Network:
+    """A network from its weights, for the CPU.
+
+    In bfloat16 where the processor has it, by OpenVINO where that is installed and bfloat16 is
+    not, else in float32: a head takes about a second in any of them.
+
+    Raises:
+        InputError: If the file is missing, or holds weights of another network.
+    """
+    unet = brain_unet()
+    read_weights(unet, weights)
+    unet.eval()
+    low = supports_bfloat16(torch.device("cpu"))
+    compute: Any = unet
+    if not low and has_openvino():
+        compute = OpenVinoNetwork(unet, use_bf16=False)
+
+    def network(head: Floats) -> Floats:
+        given = torch.from_numpy(np.ascontiguousarray(head, dtype=np.float32))[None, None]
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=low):
+            logits: Floats = compute(given)[0, 0].float().numpy()
+        return logits
+
+    return network
+
+
+def working_head(scan: Volume) -> Volume:
+    """The head as the network sees it: `normalized`, its sides padded to multiples of 16."""
+    low = float(np.percentile(scan.array, 1))
+    finer = [max(2.0, s) for s in scan.grid.spacing_mm]
+    coarse = resample_to(scan, respaced(scan.grid, finer), order=1)
+    grid = world_grid(scan.grid, WORKING_MM, MULTIPLE, LARGEST_MM)
+    return Volume(normalized(resample_to(coarse, grid, order=1, fill=low).array), grid)
+
+
+def normalized(head: NDArray[np.floating]) -> Floats:
+    """Intensities between 0 and 2: 0 is the air (1st percentile), 1 twice the head's mean.
+
+    The head is what is brighter than the mean of all voxels. A constant array gives 0.
+    """
+    above = np.asarray(head, dtype=np.float32) - np.float32(np.percentile(head, 1))
+    bright = above[above > above.mean()]
+    scale = 2 * float(bright.mean()) if bright.size else 1.0
+    return np.clip(above / np.float32(scale), 0, 2)
+
+
+def world_grid(scan: Grid, spacing_mm: float, multiple: int = 1, largest_mm: float = 1e6) -> Grid:
+    """Isotropic voxels along the axes of the world that cover a scan, centered on it.
+
+    Args:
+        multiple: of voxels along each side.
+        largest_mm: longest side; a larger scan is covered in its middle alone.
+    """
+    corners = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in scan.shape])).reshape(3, -1).T
+    places = scan.world_mm(corners)
+    low, high = places.min(axis=0), places.max(axis=0)
+    extent = np.minimum(high - low, largest_mm)
+    shape = np.maximum(np.ceil(extent / spacing_mm / multiple - 1e-6), 1).astype(int) * multiple
+    affine = np.diag([spacing_mm] * 3 + [1.0])
+    affine[:3, 3] = (low + high) / 2 - spacing_mm * (shape - 1) / 2
+    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)

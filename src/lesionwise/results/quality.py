@@ -1,0 +1,76 @@
+"""How far an input can be trusted, as sidecars, tables and pages say it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypedDict
+
+from lesionwise.types import NOTHING
+
+Grade = Literal["good", "fair", "poor"]
+GRADES: tuple[Grade, ...] = ("good", "fair", "poor")
+"""From the best to the worst."""
+
+
+class QualityEntry(TypedDict):
+    """A note as a sidecar holds it."""
+
+    about: str
+    grade: Grade
+    reasons: list[str]
+    measures: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class QualityNote:
+    """How far an input can be trusted.
+
+    Commands keep the notes, ``written``, in a list called ``Quality``: those of a scan in its
+    mask's sidecar, those of what changed between visits in ``compare.json``.
+
+    Attributes:
+        about: what was judged, such as ``flair of M12`` or ``M00 to M12``.
+        grade: good; fair: read with care; poor: results mean little.
+        reasons: one short sentence for each fault, the gravest first.
+        measures: what was measured, by name, with the unit at the end of the name.
+    """
+
+    about: str
+    grade: Grade
+    reasons: tuple[str, ...] = ()
+    measures: Mapping[str, float] = field(default_factory=lambda: NOTHING)
+
+    def written(self) -> QualityEntry:
+        """As a sidecar holds it."""
+        return {
+            "about": self.about,
+            "grade": self.grade,
+            "reasons": list(self.reasons),
+            "measures": dict(self.measures),
+        }
+
+    @staticmethod
+    def read(entry: Mapping[str, Any]) -> QualityNote:
+        """Back from a sidecar."""
+        grade: Grade = entry["grade"]
+        return QualityNote(
+            str(entry["about"]),
+            grade,
+            tuple(str(reason) for reason in entry["reasons"]),
+            {
+                str(name): float("nan") if value is None else float(value)
+                for name, value in entry["measures"].items()
+            },
+        )
+
+
+def worst(grades: Iterable[str | None]) -> Grade | None:
+    """The worst of the grades; None where there is none.
+
+    Example:
+        >>> worst(["good", "poor", "fair"])
+        'poor'
+    """
+    found = [GRADES.index(grade) for grade in GRADES if grade in set(grades)]
+    return GRADES[max(found)] if found else None

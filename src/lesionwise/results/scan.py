@@ -1,0 +1,349 @@
+"""The results of one scan: what is written, and how it is read again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol, TypedDict
+
+import numpy as np
+import pandas as pd
+
+from lesionwise.instances.components import DEFAULT_CONNECTIVITY
+from lesionwise.io.bids import dseg_table
+from lesionwise.io.checked import inside
+from lesionwise.io.files import write_bytes, write_json, write_table
+from lesionwise.io.names import Entities
+from lesionwise.io.nifti import read_labels, read_mask, read_volume, write_volume
+from lesionwise.io.record import FileRecord, damage, file_records
+from lesionwise.results.columns import LABEL_COLUMNS, read_typed, rounded
+from lesionwise.results.keys import Generator, check_labels, generated_by, read_keys, to_keys
+from lesionwise.results.names import TRUTH, PairFiles, ScanFiles, beside
+from lesionwise.results.quality import QualityEntry, QualityNote, worst
+from lesionwise.results.words import session_name, subject_name
+from lesionwise.types import Grid, InputError, Instances, Volume
+
+
+class Recorded(Protocol):
+    """A record of results that names its files."""
+
+    @property
+    def files(self) -> dict[str, FileRecord]: ...
+
+
+class Stage(TypedDict):
+    """A picture of the scan after one preprocessing step; the path is below the output folder."""
+
+    Step: str
+    Picture: str
+    Black: float
+    White: float
+    Outlined: bool
+
+
+@dataclass(frozen=True)
+class ScanRecord:
+    """What the sidecar of a scan's lesion mask says.
+
+    Attributes:
+        sources: the image that was read.
+        input: what the user named: the same file, or the folder of a DICOM series.
+        recipe, source, model_hash, departures: what found the lesions; source is the citation.
+        threshold: the mask is probability > threshold.
+        methods: instance separation methods, the main one first.
+        mask_volume_ml: of the mask; None in folders written before.
+        quality: notes on the scan.
+        warnings: what the user should know before believing the result.
+        seconds: wall time by stage.
+        stages: pictures of the preprocessing.
+        settings: all that decides the results.
+        versions: of what decides the numbers.
+        files: size and hash of each result, by its path below the output folder.
+        summary: a row of numbers in folders written before; not written any more.
+    """
+
+    sources: tuple[str, ...]
+    methods: tuple[str, ...]
+    input: str = ""
+    generated_by: Generator = field(default_factory=generated_by)
+    recipe: str = ""
+    source: str = ""
+    model_hash: str = ""
+    departures: tuple[str, ...] = ()
+    type: str = "Lesion"
+    threshold: float | None = None
+    mask_volume_ml: float | None = None
+    quality: tuple[QualityEntry, ...] = ()
+    warnings: tuple[str, ...] = ()
+    seconds: dict[str, float | None] = field(default_factory=dict)
+    stages: tuple[Stage, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    files: dict[str, FileRecord] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.sources or not self.methods:
+            raise ValueError("a scan's record needs a source and a separation method")
+        check_labels(self.methods)
+
+    @staticmethod
+    def read(files: ScanFiles) -> ScanRecord:
+        """From the sidecar.
+
+        Raises:
+            InputError: If it is missing or malformed.
+        """
+        return read_keys(files.sidecar, ScanRecord)
+
+    @property
+    def notes(self) -> tuple[QualityNote, ...]:
+        return tuple(QualityNote.read(entry) for entry in self.quality)
+
+    @property
+    def input_path(self) -> str:
+        """What the user named; in folders written before, the image that was read."""
+        return self.input or self.sources[0]
+
+    @property
+    def mask_ml(self) -> float | None:
+        """Volume of the mask, also in folders written before; None where nothing says it."""
+        before = self.summary.get("volume_ml")
+        if self.mask_volume_ml is None and isinstance(before, int | float):
+            return float(before)
+        return self.mask_volume_ml
+
+    @property
+    def made(self) -> dict[str, Any]:
+        """What the sidecars of all its images have in common."""
+        return {
+            "Sources": list(self.sources),
+            "GeneratedBy": self.generated_by,
+            "Recipe": self.recipe,
+            "Source": self.source,
+            "ModelHash": self.model_hash,
+            "Departures": list(self.departures),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class LesionSet:
+    """Lesions by one separation method.
+
+    Attributes:
+        instances: n lesions.
+        table: n rows with label and the columns of ``columns.MEASURES``, by ascending label.
+    """
+
+    instances: Instances
+    table: pd.DataFrame
+
+
+@dataclass(frozen=True, eq=False)
+class ScanResult:
+    """All results of one scan.
+
+    Attributes:
+        scan: entities of the scan.
+        record: what made them; ``files`` is filled when they are written.
+        probability: float32 in [0, 1].
+        mask, brain: bool.
+        lesions: by separation method, the main one first.
+        known: lesions of the truth, where they are known.
+        pictures: WebP, as many as the record has stages.
+    """
+
+    scan: Entities
+    record: ScanRecord
+    probability: Volume
+    mask: Volume
+    brain: Volume
+    lesions: Mapping[str, LesionSet]
+    known: LesionSet | None = None
+    pictures: tuple[bytes, ...] = ()
+
+    def write(
+        self, root: Path, *, grid: Grid | None = None, further: Sequence[Path] = ()
+    ) -> ScanRecord:
+        """Write images, tables and pictures, and last the mask's sidecar.
+
+        Args:
+            root: the output folder.
+            grid: of the scan's file, whose order of axes the images take.
+            further: results of the scan that were written before, such as DICOM segmentations;
+                the record names them too.
+
+        Returns:
+            The record as it is written, with sizes and hashes.
+
+        Raises:
+            InputError: If the folder or the disk does not take a file.
+        """
+        files = ScanFiles(root, self.scan)
+        made = self.record.made
+        written = [*further, files.probability, files.brain, files.mask]
+        write_volume(files.probability, self.probability, grid=grid)
+        write_json(beside(files.probability, ".json"), made)
+        write_volume(files.brain, self.brain, grid=grid)
+        write_json(beside(files.brain, ".json"), {**made, "Type": "Brain"})
+        for method, lesions in self.lesions.items():
+            about = {
+                **made,
+                "Method": method,
+                "Connectivity": DEFAULT_CONNECTIVITY,
+                "SizeFilter": self.record.settings.get("filters"),
+            }
+            written += write_lesions(files.instances(method), lesions, about, grid)
+        if self.known is not None:
+            about = {
+                "Sources": list(self.record.sources),
+                "Description": "known lesions, as they were given",
+            }
+            written += write_lesions(files.instances(TRUTH), self.known, about, grid)
+        write_volume(files.mask, self.mask, grid=grid)
+        for stage, picture in zip(self.record.stages, self.pictures, strict=True):
+            path = root / stage["Picture"]
+            write_bytes(path, picture)
+            written.append(path)
+        volume_ml = float(self.mask.array.sum() * self.mask.grid.voxel_volume_mm3 / 1000)
+        record = replace(
+            self.record,
+            methods=tuple(self.lesions),
+            mask_volume_ml=round(volume_ml, 4),
+            files=file_records(root, written),
+        )
+        keys = to_keys(record)
+        del keys["Summary"]
+        write_json(files.sidecar, keys)
+        return record
+
+    @staticmethod
+    def read(root: Path, scan: Entities) -> ScanResult:
+        """All of it again, images as the package holds them (axes near RAS).
+
+        Raises:
+            InputError: If a file is missing or malformed.
+        """
+        files = ScanFiles(root, scan)
+        record = ScanRecord.read(files)
+        known = files.instances(TRUTH)
+        return ScanResult(
+            scan,
+            record,
+            read_volume(files.probability),
+            read_mask(files.mask),
+            read_mask(files.brain),
+            {name: read_lesions(files, name) for name in record.methods},
+            read_lesions(files, TRUTH) if known.is_file() else None,
+            tuple(read_picture(root, stage) for stage in record.stages),
+        )
+
+
+def damaged(root: Path, record: Recorded, *, read: bool = True) -> str:
+    """Why results are not what was written; empty where they are.
+
+    Results written before files were recorded count as damaged where ``read`` is asked for.
+
+    Args:
+        read: compare hashes; without it sizes alone.
+
+    Raises:
+        InputError: If a name in the record leads out of the folder.
+    """
+    if not record.files:
+        return f"{root}: results without hashes" if read else ""
+    return damage(root, record.files, read=read)
+
+
+def read_lesions(files: ScanFiles | PairFiles, method: str) -> LesionSet:
+    """The instances of a scan by one method, with their table.
+
+    Raises:
+        InputError: If a file is missing or malformed.
+    """
+    volume = read_labels(files.instances(method))
+    labels = volume.array.astype(np.int32, copy=False)
+    return LesionSet(Instances(labels, volume.grid), read_lesion_table(files, method))
+
+
+def read_lesion_table(files: ScanFiles | PairFiles, method: str) -> pd.DataFrame:
+    """A row a lesion: label and measures.
+
+    Raises:
+        InputError: If the file is missing or malformed.
+    """
+    path = beside(files.instances(method), ".tsv")
+    table = read_typed(path).rename(columns={"index": "label"})
+    if "label" not in table or "volume_mm3" not in table:
+        raise InputError(f"{path}: lacks the columns index and volume_mm3")
+    if table[["label", "volume_mm3"]].isna().any(axis=None):
+        raise InputError(f"{path}: a lesion has no label or no volume")
+    table["label"] = table["label"].astype(np.int64)
+    return table.drop(columns=["name", "abbreviation", "color", "mapping"], errors="ignore")
+
+
+def read_picture(root: Path, stage: Stage) -> bytes:
+    """The picture of a stage.
+
+    Raises:
+        InputError: If its name leads out of the folder, or it cannot be read.
+    """
+    path = inside(root, stage["Picture"])
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def scan_row(
+    files: ScanFiles, record: ScanRecord, tables: Mapping[str, pd.DataFrame], page: str = ""
+) -> dict[str, Any]:
+    """The row of ``scans.tsv``: counts and volume are those of the tables of lesions.
+
+    Args:
+        tables: of lesions, by method; the first of ``record.methods`` is the main one.
+        page: that shows the scan; its own if empty.
+    """
+    main = tables[record.methods[0]]
+    seconds = [time for time in record.seconds.values() if time is not None]
+    reasons = [reason for note in record.notes for reason in note.reasons]
+    return {
+        "subject": subject_name(files.scan.sub),
+        "session": session_name(files.scan.ses),
+        "scan": files.name,
+        "quality": worst(note.grade for note in record.notes),
+        "lesions": len(main),
+        "volume_ml": round(float(main["volume_mm3"].sum()) / 1000, 3),
+        "mask_volume_ml": None if record.mask_ml is None else round(record.mask_ml, 3),
+        **{
+            f"lesions_{name}": len(tables[name]) if name in tables else None
+            for name in ("cc", "acls", "offsets")
+        },
+        "seconds": round(sum(seconds), 1),
+        "quality_reasons": "; ".join(reasons) or None,
+        "source": record.input_path,
+        "page": page or files.page,
+    }
+
+
+def identified(table: pd.DataFrame, files: ScanFiles, record: ScanRecord) -> pd.DataFrame:
+    """Rows of lesions with the columns that say which scan they are of."""
+    return table.assign(
+        subject=subject_name(files.scan.sub),
+        session=session_name(files.scan.ses),
+        scan=files.name,
+        source=record.input_path,
+    )
+
+
+def write_lesions(
+    path: Path, lesions: LesionSet, about: Mapping[str, Any], grid: Grid | None
+) -> list[Path]:
+    """Write an instance map with its table and its sidecar; the paths of map and table."""
+    write_volume(path, Volume(lesions.instances.labels, lesions.instances.grid), grid=grid)
+    table = rounded(lesions.table, LABEL_COLUMNS).reset_index(drop=True)
+    named = dseg_table(table["label"]).join(table.drop(columns="label"))
+    write_table(beside(path, ".tsv"), named)
+    write_json(beside(path, ".json"), about)
+    return [path, beside(path, ".tsv")]

@@ -1,0 +1,223 @@
+"""Lesions of other tools' masks: what ``split`` writes, and its table made again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lesionwise.io.files import write_json, write_table
+from lesionwise.io.names import natural
+from lesionwise.io.nifti import write_volume
+from lesionwise.io.record import (
+    FileRecord,
+    check_settings,
+    damage,
+    file_records,
+    note_failures,
+    noted_failures,
+    write_failures,
+)
+from lesionwise.results.columns import (
+    MEASURES,
+    SOURCE,
+    Column,
+    read_typed,
+    rounded,
+    write_described,
+)
+from lesionwise.results.folder import check_output, source_of, until_settled
+from lesionwise.results.keys import Generator, generated_by, read_keys, to_keys
+from lesionwise.results.names import FAILURES, LESIONS, beside
+from lesionwise.results.scan import LesionSet
+from lesionwise.types import Grid, InputError, Volume
+
+MAKER = "lesionwise split"
+ENDINGS = ("_mask", "_probseg")
+"""Ends of BIDS names that results do not repeat."""
+
+MAP_COLUMNS = (
+    Column("map", "name of the map", text=True),
+    Column("label", "value of the lesion in the instance map"),
+    *MEASURES,
+    SOURCE,
+)
+"""``lesions.tsv`` of ``split``: a row a lesion."""
+
+
+@dataclass(frozen=True)
+class MapRecord:
+    """What the sidecar of an instance map of ``split`` says.
+
+    Attributes:
+        sources: the map that was read.
+        input: mask or probability.
+        method: instance separation method with its settings.
+        threshold: lesion is probability > threshold; None for a mask.
+        connectivity: 6, 18 or 26.
+        size_filter: which lesions were dropped.
+        settings: all that decides the results of every map of a folder, and ``map``, its hash.
+        files: size and hash of each result, by its name.
+    """
+
+    sources: tuple[str, ...]
+    input: str
+    method: str
+    connectivity: int
+    size_filter: str
+    threshold: float | None = None
+    generated_by: Generator = field(default_factory=lambda: generated_by(MAKER))
+    settings: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, FileRecord] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.sources or self.generated_by["Name"] != MAKER:
+            raise ValueError("not a record of split")
+
+
+@dataclass(frozen=True)
+class MapFiles:
+    """Where the lesions of one map lie.
+
+    Attributes:
+        root: the output folder.
+        name: of the map (``map_name``).
+        method: acls or cc.
+    """
+
+    root: Path
+    name: str
+    method: str
+
+    @property
+    def instances(self) -> Path:
+        return self.root / f"{self.name}_seg-{self.method}_dseg.nii.gz"
+
+    @property
+    def table(self) -> Path:
+        return beside(self.instances, ".tsv")
+
+    @property
+    def sidecar(self) -> Path:
+        """Written last: where it stands, the results of the map are complete."""
+        return beside(self.instances, ".json")
+
+
+def write_map(
+    files: MapFiles, record: MapRecord, lesions: LesionSet, grid: Grid | None = None
+) -> MapRecord:
+    """Write an instance map, its table, and last its sidecar; the record as it is written.
+
+    Args:
+        grid: of the file whose order of axes the map takes.
+    """
+    labels = Volume(lesions.instances.labels, lesions.instances.grid)
+    write_volume(files.instances, labels, grid=grid)
+    write_table(files.table, rounded(lesions.table, MAP_COLUMNS))
+    record = replace(record, files=file_records(files.root, [files.instances, files.table]))
+    write_json(files.sidecar, to_keys(record))
+    return record
+
+
+def read_map_record(sidecar: Path) -> MapRecord:
+    """What a sidecar of ``split`` says.
+
+    Raises:
+        InputError: If it is missing, malformed, or another command's.
+    """
+    return read_keys(sidecar, MapRecord)
+
+
+def map_records(root: Path) -> dict[Path, MapRecord]:
+    """Every record of ``split`` in a folder, by sidecar, in natural order of names."""
+    found = {}
+    for path in sorted(root.glob("*_dseg.json"), key=lambda path: natural(path.name)):
+        try:
+            found[path] = read_map_record(path)
+        except InputError:
+            continue  # another tool's, or damaged
+    return found
+
+
+def check_split_output(output: Path, settings: Mapping[str, Any]) -> None:
+    """Pass where ``split`` may write into a folder with these settings.
+
+    Raises:
+        InputError: If the folder holds a table that ``split`` did not write, takes no files, or
+            was begun with other settings.
+    """
+    check_output(output, files=())
+    known = map_records(output)
+    foreign = [LESIONS] if not known else []
+    if not noted_failures(output):
+        foreign += [FAILURES] if not known else []
+    for name in foreign:
+        if (output / name).exists():
+            raise InputError(
+                f"{output / name}: is there already and was not written by split; "
+                "choose another output folder"
+            )
+    for record in known.values():
+        check_settings(record.settings, settings, output)
+        return
+
+
+def check_map_input(files: MapFiles, source: Path, digest: str) -> None:
+    """Refuse to write over the results of another map.
+
+    Args:
+        digest: hash of the map; one of equal content may be replaced, wherever it lay.
+
+    Raises:
+        InputError: If there are results of another map with this name.
+    """
+    if not files.sidecar.exists():
+        return
+    try:
+        before = read_map_record(files.sidecar)
+    except InputError:
+        return
+    known = before.sources[0]
+    alike = known in (source_of(source), source.name) or before.settings.get("map") == digest
+    if not alike:
+        raise InputError(
+            f"{source}: {files.root} holds the results of {known} as {files.name}; "
+            "choose another output folder"
+        )
+
+
+def write_map_tables(
+    root: Path, inputs: Sequence[Path] = (), failures: Mapping[str, str] | None = None
+) -> None:
+    """Make ``lesions.tsv`` and ``failures.tsv`` again, so that they hold what every call left.
+
+    Args:
+        inputs: what this call was given, and
+        failures: what of it gave nothing.
+    """
+    note_failures(root, [source_of(path) for path in inputs], failures or {})
+    until_settled(root, lambda: _write_tables(root), "*_dseg.json")
+
+
+def _write_tables(root: Path) -> None:
+    tables = []
+    failures = noted_failures(root)
+    for sidecar, record in map_records(root).items():
+        name = sidecar.name.removesuffix("_dseg.json").rsplit("_seg-", 1)[0]
+        try:
+            reason = damage(root, record.files, read=False)
+            if reason:
+                raise InputError(reason)
+            table = read_typed(beside(sidecar, ".tsv"))
+        except InputError as error:
+            failures[name] = f"damaged results, to be made again: {error}"
+            continue
+        tables.append(table.assign(map=name, source=record.sources[0]))
+    filled = [table for table in tables if len(table)]
+    if filled or tables:
+        both = pd.concat(filled or tables, ignore_index=True)
+        write_described(root / LESIONS, both, MAP_COLUMNS)
+    write_failures(root, failures)

@@ -1,0 +1,44 @@
+"""Words that tables and pages share, and the older words that stand in folders written before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+STATES = (
+    "stable",
+    "new",
+    "enlarging",
+    "shrinking",
+    "split",
+    "merged",
+    "disappeared",
+    "too small",
+    "baseline",
+    "equivocal",
+)
+"""What a lesion is at a visit, in the order of the codes in change maps, which count from 1."""
+
+CHANGES = tuple(state for state in STATES if state != "baseline")
+
+_BEFORE = {"growing": "enlarging", "gone": "disappeared", "faint": "equivocal"}
+"""States as they were called before."""
+
+
+def state_name(word: Any) -> Any:
+    """The present name of a state; anything else as it is.
+
+    Example:
+        >>> state_name("gone"), state_name("new")
+        ('disappeared', 'new')
+    """
+    return _BEFORE.get(word, word) if isinstance(word, str) else word
+
+
+def subject_name(label: str) -> str:
+    """A subject as all tables write it: ``sub-01``, whether or not ``sub-`` is there already."""
+    return f"sub-{label.removeprefix('sub-')}"
+
+
+def session_name(label: str | None) -> str | None:
+    """A session as all tables write it: ``ses-M12``; None where there is none."""
+    return f"ses-{label.removeprefix('ses-')}" if label else None
