@@ -31,7 +31,7 @@ ROWS = {
     "nnunet-2d": (
         "method.plans.patch_size_vox=[16, 16]",
         "method.case_steps.1.copies=1",
-        "preprocess.1.size_vox=[32, 32]",
+        "preprocess.3.size_vox=[32, 32]",
     ),
 }
 
