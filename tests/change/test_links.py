@@ -8,7 +8,7 @@ from lesionwise.change.links import (
     Lesions,
     link_lesions,
     nearest_distance_mm,
-    overlap_table,
+    overlapping_labels,
 )
 from lesionwise.types import Grid, Instances
 
@@ -20,7 +20,7 @@ def line(labels: list[int], spacing_mm: float = 1.0) -> Instances:
 
 
 def linked(before: Instances, after: Instances, tolerance_mm: float = 2.0) -> list[tuple]:
-    overlaps = overlap_table(before.labels, after.labels)
+    overlaps = overlapping_labels(before.labels, after.labels)
     links, _ = link_lesions(
         Lesions.of(before), Lesions.of(after), overlaps, tolerance_mm, min_overlap_fraction=0.25
     )
@@ -31,13 +31,13 @@ def linked(before: Instances, after: Instances, tolerance_mm: float = 2.0) -> li
 def test_the_table_counts_common_voxels_of_every_pair() -> None:
     before = line([0, 5, 5, 5, 2, 2, 0])
     after = line([1, 1, 3, 3, 3, 0, 0])
-    table = overlap_table(before.labels, after.labels)
+    table = overlapping_labels(before.labels, after.labels)
     assert table.to_numpy().tolist() == [[2, 3, 1], [5, 1, 1], [5, 3, 2]]
 
 
 def test_maps_of_different_shape_are_refused() -> None:
-    with pytest.raises(ValueError, match="shape"):
-        overlap_table(np.zeros((1, 1, 2), np.int32), np.zeros((1, 1, 3), np.int32))
+    with pytest.raises(ValueError, match="differ"):
+        overlapping_labels(np.zeros((1, 1, 2), np.int32), np.zeros((1, 1, 3), np.int32))
 
 
 def test_the_share_is_that_of_the_smaller_lesion() -> None:
@@ -68,7 +68,7 @@ def test_pairs_that_nearly_linked_are_returned() -> None:
     links, loose = link_lesions(
         Lesions.of(before),
         Lesions.of(after),
-        overlap_table(before.labels, after.labels),
+        overlapping_labels(before.labels, after.labels),
         tolerance_mm=2.0,
         min_overlap_fraction=0.25,
     )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from lesionwise.instances.filters import SIZE_ROUNDING
+from lesionwise.instances.table import lesion_table, overlap_table
 from lesionwise.instances.voxels import Indices, list_voxels
 from lesionwise.types import FloatArray, Grid, Instances, LabelArray
 
@@ -55,25 +56,15 @@ class Lesions:
         """List the lesions of a visit; there may be none."""
         grid = instances.grid
         index = list_voxels(instances.labels)
-        label, first, row, voxels = np.unique(
-            instances.labels[tuple(index.T)],
-            return_index=True,
-            return_inverse=True,
-            return_counts=True,
-        )
-        across_mm: NDArray[np.float64] = np.zeros(len(label))
-        if len(label):
-            by_lesion = index[np.argsort(row, kind="stable")]
-            start = np.concatenate([[0], np.cumsum(voxels)[:-1]]).astype(np.intp)
-            low = np.minimum.reduceat(by_lesion, start, axis=0)
-            high = np.maximum.reduceat(by_lesion, start, axis=0)
-            across_mm = ((high - low + 1) * np.array(grid.spacing_mm)).max(axis=1)
+        table = lesion_table(instances.labels, grid)
+        row = np.searchsorted(table.label, instances.labels[tuple(index.T)]).astype(np.int64)
+        _, first = np.unique(row, return_index=True)
         return cls(
             index,
-            row.astype(np.int64),
-            label.astype(np.int64),
-            (voxels * grid.voxel_volume_mm3).astype(np.float64),
-            across_mm,
+            row,
+            table.label,
+            table.volume_mm3,
+            table.extent_mm.max(axis=1, initial=0.0),
             np.ravel_multi_index(tuple(index[first].T), grid.shape).astype(np.int64),
             grid,
         )
@@ -91,7 +82,7 @@ class Lesions:
         return self.across_mm >= min_across_mm * (1 - SIZE_ROUNDING)
 
 
-def overlap_table(before: LabelArray, after: LabelArray) -> pd.DataFrame:
+def overlapping_labels(before: LabelArray, after: LabelArray) -> pd.DataFrame:
     """Voxels that each pair of overlapping labels has in common.
 
     Args:
@@ -104,13 +95,15 @@ def overlap_table(before: LabelArray, after: LabelArray) -> pd.DataFrame:
     Raises:
         ValueError: If the shapes disagree.
     """
-    if before.shape != after.shape:
-        raise ValueError(f"label maps differ in shape: {before.shape} and {after.shape}")
-    at = np.flatnonzero((before != 0) & (after != 0))
-    pairs = np.stack([before.reshape(-1)[at], after.reshape(-1)[at]]).astype(np.int64)
-    wide = int(pairs[1].max(initial=0)) + 1
-    key, voxels = np.unique(pairs[0] * wide + pairs[1], return_counts=True)
-    return pd.DataFrame({"label_before": key // wide, "label_after": key % wide, "voxels": voxels})
+    table = overlap_table(before, after)
+    pairs = pd.DataFrame(
+        {
+            "label_before": table.reference_ids[table.reference_rows],
+            "label_after": table.prediction_ids[table.prediction_rows],
+            "voxels": table.common,
+        }
+    )
+    return pairs.sort_values(_LABELS, ignore_index=True)
 
 
 def link_lesions(

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lesionwise.change.evidence import ScanChange
-from lesionwise.change.links import LINK_COLUMNS, Lesions, overlap_table
+from lesionwise.change.links import LINK_COLUMNS, Lesions, overlapping_labels
 from lesionwise.change.partial_volume import Acquisition
 from lesionwise.change.rules import STATES, TrackingRules
 from lesionwise.change.transitions import Transition, find_transition, transition_rows
@@ -171,7 +171,7 @@ def track_lesions(
             at,
             listed[at - 1],
             listed[at],
-            overlap_table(visits[at - 1].labels, visits[at].labels),
+            overlapping_labels(visits[at - 1].labels, visits[at].labels),
             rules,
             (None, None) if probabilities is None else (probabilities[at - 1], probabilities[at]),
             changes[at - 1],

@@ -115,7 +115,7 @@ def find_transition(
     """What became of each lesion between the visit before ``at`` and that visit.
 
     Args:
-        overlaps: as ``links.overlap_table`` gives them.
+        overlaps: as ``links.overlapping_labels`` gives them.
         probabilities, acquisitions: of the earlier and the later visit.
     """
     links, loose = link_lesions(
