@@ -347,3 +347,26 @@ def test_a_run_of_an_earlier_format_is_applied_and_not_resumed(trained, dataset,
 def test_the_shipped_models_of_earlier_versions_are_read():
     model = load_model("conflunet", "cpu")
     assert model.recipe.method.targets.out_channels == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"recipe": 3}, r"run\.json: malformed \(recipe: expected text\)"),
+        ({"overrides": "method.epochs=3"}, r"run\.json: malformed \(overrides"),
+        ({"overrides": ["method.network.features=[900000000]"]}, r"features is too large"),
+        ({"overrides": ["method.samples.size_vox=[9999999999999999999999,1,1]"]}, "too large"),
+    ],
+)
+def test_a_run_file_is_read_with_checks(trained, tmp_path, change, fault):
+    run = json.loads((trained / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(run | change))
+    with pytest.raises(InputError, match=fault):
+        load_model(tmp_path)
+
+
+def test_deep_json_in_a_run_is_one_line(tmp_path):
+    (tmp_path / "run.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match=r"run\.json") as error:
+        load_model(tmp_path)
+    assert "\n" not in str(error.value)

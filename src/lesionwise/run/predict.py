@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
-import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import Any
 
 from lesionwise.inference.weights import WEIGHTS
 from lesionwise.instances.components import ConnectedComponents
-from lesionwise.io.checked import inside
+from lesionwise.io.checked import inside, read_checked
+from lesionwise.io.record import sha256 as sha256_of
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.preprocess.brain_network import WEIGHTS as BRAIN_WEIGHTS
 from lesionwise.recipe import Recipe
@@ -22,6 +23,9 @@ from lesionwise.run.steps import load_steps, shared_steps
 from lesionwise.types import Finds, InputError, LesionMaps, Predictor, RunContext, Step, Study
 
 RUN_FILE = "run.json"
+SIZED = ("method.network.", "method.samples.size_vox", "method.patch_size_vox")
+LARGEST = 4096
+"""Channels of a network and voxels of a patch along an axis; published ones reach 1024 and 512."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,30 +118,25 @@ def read_run(folder: Path) -> dict[str, Any]:
         if folds:
             raise InputError(f"{folder}: holds several runs; name one of {', '.join(folds)}")
         raise InputError(f"{folder}: not a run folder (no {RUN_FILE})")
-    try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-        described["recipe"], described["overrides"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: malformed ({error})") from error
-    return dict(described)
+    described = read_checked(path, dict[str, Any])
+    overrides = described.get("overrides")
+    if not isinstance(described.get("recipe"), str):
+        raise InputError(f"{path}: malformed (recipe: expected text)")
+    if not isinstance(overrides, list) or not all(isinstance(text, str) for text in overrides):
+        raise InputError(f"{path}: malformed (overrides: expected a list of texts)")
+    for text in overrides:
+        _check_size(text, path)
+    return described
 
 
-def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes.
-
-    Raises:
-        InputError: If it cannot be read.
-    """
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    return digest.hexdigest()
+def _check_size(text: str, path: Path) -> None:
+    """Refuse a network or a patch that no machine could hold, before anything is built."""
+    name, _, value = text.partition("=")
+    if not name.strip().startswith(SIZED):
+        return
+    numbers = [int(number) for number in re.findall(r"\d+", value)[:64] if len(number) < 19]
+    if any(number > LARGEST for number in numbers) or re.search(r"\d{19}", value):
+        raise InputError(f"{path}: {name.strip()} is too large")
 
 
 def _shipped() -> Path:
@@ -146,10 +145,7 @@ def _shipped() -> Path:
 
 def _shipped_model(name: str, weights: Path, device: str) -> LoadedModel:
     path = weights.with_suffix(".json")
-    try:
-        described = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: missing or malformed ({error})") from error
+    described = read_checked(path, dict[str, Any])
     recipe = _recipe_of(described, weights.parent)
     if not isinstance(recipe.method, NetworkMethod):
         raise InputError(f"{path}: {described['recipe']} is not a single network")

@@ -14,8 +14,9 @@ import numpy as np
 
 import lesionwise
 from lesionwise.inference.weights import INITIAL, WEIGHTS
+from lesionwise.io.record import sha256 as sha256_of
 from lesionwise.recipe import Recipe
-from lesionwise.run.predict import RUN_FILE, read_run, sha256_of
+from lesionwise.run.predict import RUN_FILE, read_run
 from lesionwise.run.prepare import (
     AUXILIARY,
     Prepared,
