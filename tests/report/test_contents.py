@@ -66,7 +66,7 @@ def test_the_parts_of_a_split_lesion_count_its_former_volume_once() -> None:
     assert found["split"]["count"] == 2
     assert found["split"]["difference_mm3"] == 20
     assert found["new"]["difference_mm3"] == 8
-    assert found["gone"]["count"] == 0
+    assert found["disappeared"]["count"] == 0
 
 
 def test_nothing_followed_gives_no_change_tiles() -> None:

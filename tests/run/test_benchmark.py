@@ -53,6 +53,11 @@ FILES = {
     + """
 @dataclass(frozen=True)
 class Broken:
+    uses_validation = True
+
+    def members(self):
+        return ()
+
     def fit(self, data, run):
         raise ArithmeticError("two lines\\nof trouble")
 
@@ -65,6 +70,11 @@ RECIPE = Recipe(
     + """
 @dataclass(frozen=True)
 class Choosy:
+    uses_validation = True
+
+    def members(self):
+        return ()
+
     def fit(self, data, run):
         pass
 
@@ -85,6 +95,11 @@ RECIPE = Recipe(
     + """
 @dataclass(frozen=True)
 class Bright:
+    uses_validation = True
+
+    def members(self):
+        return ()
+
     def fit(self, data, run):
         pass
 

@@ -72,5 +72,6 @@ def worst(grades: Iterable[str | None]) -> Grade | None:
         >>> worst(["good", "poor", "fair"])
         'poor'
     """
-    found = [GRADES.index(grade) for grade in GRADES if grade in set(grades)]
+    present = set(grades)
+    found = [GRADES.index(grade) for grade in GRADES if grade in present]
     return GRADES[max(found)] if found else None
