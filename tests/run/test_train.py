@@ -192,7 +192,7 @@ def test_weights_that_were_exchanged_are_refused(trained, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "fault"), [(None, "not a run folder"), ("{", "malformed"), ("{}", "malformed")]
+    ("text", "fault"), [(None, "not a run folder"), ("{", "not valid JSON"), ("{}", "malformed")]
 )
 def test_a_folder_that_is_no_run_is_named(tmp_path, text, fault):
     if text is not None:
