@@ -188,7 +188,8 @@ def test_subjects_without_sessions_are_told_apart(tmp_path, model):
         save(folder / "sub-1_FLAIR.nii.gz", head(n))
         for folder, n in zip(folders, "ab", strict=True)
     ]
-    assert list(compare(paths, tmp_path / "out", options=BARE).summary["session"]) == ["ses-01", "ses-02"]
+    summary = compare(paths, tmp_path / "out", options=BARE).summary
+    assert list(summary["session"]) == ["ses-01", "ses-02"]
 
 
 def test_visits_that_do_not_overlap_are_refused(tmp_path, model, visits, monkeypatch):
