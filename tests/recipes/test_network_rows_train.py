@@ -81,8 +81,9 @@ def recipe_file(row, folder):
     module = importlib.import_module(f"lesionwise.recipes.{row.replace('-', '_')}")
     patches = [m.samples.size_vox for m in _networks(module.REDUCED)]
     flat = all(size[2] < 4 for size in patches)
-    deep = row in ("nnunet-subtraction", "cascade-probability")
-    size = None if flat else (32, 32, 32) if deep else (16, 16, 16)
+    # what the deepest network of a row can halve
+    sizes = {"nnunet-subtraction": (32, 32, 32), "cascade-probability": (64, 64, 64)}
+    size = None if flat else sizes.get(row, (16, 16, 16))
     path.write_text(SMALL.format(row=row, module=row.replace("-", "_"), size=size))
     return path
 
