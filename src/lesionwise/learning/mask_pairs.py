@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import cc3d
 import numpy as np
@@ -19,7 +18,7 @@ from scipy import ndimage
 from torch.utils.data import Dataset
 
 from lesionwise.learning.samplers import PatchSampling, Sampling
-from lesionwise.learning.samples import Case, MakesTargets, Reading, Tensors, studies_of
+from lesionwise.learning.samples import Cases, MakesTargets, Reading, Tensors, studies_of
 from lesionwise.learning.spatial_transforms import crop
 from lesionwise.types import Auxiliary, BoolArray, InputError, Shape, Study, TrainingData
 
@@ -106,26 +105,16 @@ class PairSource(Dataset[Tensors]):
         self, studies: Sequence[Study], samples: MaskPairs, reading: Reading, seed: int
     ) -> None:
         self.studies, self.samples, self.reading, self.seed = studies, samples, reading, seed
-        self.cases = self._cases()
-
-    def _cases(self) -> list[Case]:
-        return [Case(study, self.reading.scans, self.reading.finds) for study in self.studies]
+        self.cases = Cases(studies, reading.scans, reading.finds)
 
     @property
     def per_epoch(self) -> int:
         return self.samples.per_epoch
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "cases"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self.cases = self._cases()
-
     def __getitem__(self, number: int) -> Tensors:
         rng = np.random.default_rng([self.seed, number])
         samples = self.samples
-        case = self.cases[rng.integers(len(self.cases))]
+        case = self.cases[int(rng.integers(len(self.cases)))]
         start = samples.sampling.start(case, samples.size_vox, rng)
         reference = np.asarray(crop(case.instances, start, samples.size_vox) > 0)
         wanted = (number % samples.per_epoch + rng.random()) / samples.per_epoch

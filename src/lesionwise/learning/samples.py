@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, overload
 
 import numpy as np
 import torch
@@ -176,6 +176,33 @@ class Case:
         return centers_of_mass(self.instances)[1]
 
 
+class Cases(Sequence[Case]):
+    """Studies as cases; in another process each maps its own arrays from the files."""
+
+    def __init__(
+        self,
+        studies: Sequence[Study],
+        scans: tuple[str, ...],
+        finds: str | None,
+        references: tuple[str, ...] = (),
+    ) -> None:
+        self._made = (studies, scans, finds, references)
+        self._cases = [Case(study, scans, finds, references) for study in studies]
+
+    def __len__(self) -> int:
+        return len(self._cases)
+
+    @overload
+    def __getitem__(self, index: int) -> Case: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Case]: ...
+    def __getitem__(self, index: int | slice) -> Case | list[Case]:
+        return self._cases[index]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Cases, self._made
+
+
 @dataclass(frozen=True, eq=False)
 class View:
     """A case seen with its axes in another order, or augmented as a whole."""
@@ -314,30 +341,18 @@ class PatchSource(Dataset[Tensors]):
         seed: int,
         validation: bool,
     ) -> None:
-        self.studies, self.samples, self.reading = studies, samples, reading
-        self.finds, self.objective, self.seed = finds, objective, seed
+        self.samples, self.reading = samples, reading
+        self.objective, self.seed = objective, seed
         self.validation = validation
-        self.cases = self._cases()
-
-    def _cases(self) -> list[Case]:
-        references = self.samples.references
-        return [Case(s, self.reading.scans, self.finds, references) for s in self.studies]
+        self.cases = Cases(studies, reading.scans, finds, samples.references)
 
     @property
     def per_epoch(self) -> int:
         return self.samples.per_epoch
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the arrays: another process maps its own from the files."""
-        return {name: value for name, value in vars(self).items() if name != "cases"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self.cases = self._cases()
-
     def __getitem__(self, number: int) -> Tensors:
         rng = np.random.default_rng([self.seed, number])
-        chosen = self.cases[rng.integers(len(self.cases))]
+        chosen = self.cases[int(rng.integers(len(self.cases)))]
         samples = self.samples
         augmentation = Augmentation() if self.validation else samples.augmentation
         order = (0, 1, 2)
@@ -403,9 +418,9 @@ class ListSource(Dataset[Tensors]):
         seed: int,
         validation: bool,
     ) -> None:
-        self.studies, self.samples, self.reading = studies, samples, reading
+        self.samples, self.reading = samples, reading
         self.objective, self.seed, self.validation = objective, seed, validation
-        self.cases = self._cases()
+        self.cases = Cases(studies, reading.scans, reading.finds, samples.references)
         self.places: list[tuple[int, Place]] = []
         positive: list[bool] = []
         for number, case in enumerate(self.cases):
@@ -420,20 +435,9 @@ class ListSource(Dataset[Tensors]):
         self.balance = balance
         self._epoch: tuple[int, NDArray[np.int64]] | None = None
 
-    def _cases(self) -> list[Case]:
-        references = self.samples.references
-        return [Case(s, self.reading.scans, self.reading.finds, references) for s in self.studies]
-
     @property
     def per_epoch(self) -> int:
         return self.kept
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "cases"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self.cases = self._cases()
 
     def __getitem__(self, number: int) -> Tensors:
         epoch, index = divmod(number, self.per_epoch)
