@@ -91,7 +91,7 @@ def pre_unet(parameters: int) -> tuple[NetworkMethod, int]:
         options.append((abs(count - parameters), count, network))
     _, count, network = min(options, key=lambda option: option[0])
     inference = Inference(SlidingWindow())
-    return replace(published, network=network, finds="lesions", inference=inference), count
+    return replace(published, network=network, task="lesions", inference=inference), count
 
 
 def own_train_speed(

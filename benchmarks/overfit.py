@@ -84,7 +84,7 @@ class Box:
 class Known:
     """A method that returns the truth of what it is to find."""
 
-    finds: str
+    task: str
     scan: str
 
     def fit(self, data: TrainingData, run: RunContext) -> None:
@@ -94,7 +94,7 @@ class Known:
         """The truth as a probability of 0 or 1."""
 
         def predict(study: Study) -> LesionMaps:
-            truth = reference_of(study, self.finds) > 0
+            truth = reference_of(study, self.task) > 0
             return LesionMaps(truth.astype(np.float32), study.followup.scans[self.scan].grid)
 
         return predict
@@ -104,7 +104,7 @@ def knowing(recipe: Recipe, run: RunContext) -> Predictor:
     """The recipe's method with the truth in place of its networks."""
     if isinstance(recipe.method, SegmentThenCompare):
         return replace(recipe.method, method=Known("lesions", recipe.scans[0])).load(run)
-    return Known(recipe.finds, recipe.scans[0]).load(run)
+    return Known(recipe.task, recipe.scans[0]).load(run)
 
 
 def truth_of(study: Study) -> np.ndarray:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from lesionwise.report.page import QualityNote
 
 app = typer.Typer(
-    help="Finds, separates, measures and follows multiple-sclerosis lesions on brain MRI.",
+    help="Task, separates, measures and follows multiple-sclerosis lesions on brain MRI.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -687,9 +687,9 @@ def benchmark(
             auxiliary=_data_sets(auxiliary or ()),
             progress=progress,
         )
-    columns = ["recipe", "finds", "cases", "dsc", "lesion_f1", "train_s", "predict_s", "peak_gb"]
-    if len(set(done.table["finds"])) == 1:
-        columns.remove("finds")
+    columns = ["recipe", "task", "cases", "dsc", "lesion_f1", "train_s", "predict_s", "peak_gb"]
+    if len(set(done.table["task"])) == 1:
+        columns.remove("task")
     show(done.table[[name for name in columns if name in done.table]])
     show_page(done.page)
     _exit_on_failures(done.failures)
@@ -897,7 +897,7 @@ def export(
     visits: Annotated[
         int, typer.Option(help="Of a case: 1, or 2 for baseline and follow-up.", min=1, max=2)
     ] = 1,
-    finds: Annotated[
+    task: Annotated[
         Literal["lesions", "new"], typer.Option(help="What the labels are of.")
     ] = "lesions",
 ) -> None:
@@ -911,7 +911,7 @@ def export(
             form=form,
             scans=_listed(scans),
             visits=visits,
-            finds=finds,
+            task=task,
             progress=progress,
         )
     counts = f"{len(done.training)} training and {len(done.test)} test cases"
@@ -957,7 +957,7 @@ def recipes(
         return
     recipe = find_recipe(name)
     results.print(describe(name), markup=False, soft_wrap=True)
-    results.print(f"source: {recipe.source}", markup=False)
+    results.print(f"cite: {recipe.citation}", markup=False)
     for key, value in settings(recipe).items():
         results.print(f"{key} = {value}", markup=False, soft_wrap=True)
     for departure in recipe.departures:

@@ -6,7 +6,38 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lesionwise.types import NOTHING, Finds, LearnedStep, Method, Refine, Step, ToInstances
+from lesionwise.types import NOTHING, LearnedStep, Method, Refine, Step, Task, ToInstances
+
+
+@dataclass(frozen=True)
+class Citation:
+    """The publication that describes a system, as its users cite it.
+
+    Attributes:
+        authors: names as printed, separated by commas; "" where none are printed.
+        title: of the paper, chapter or report.
+        year: of publication; None where none is printed.
+        published: journal, proceedings or publisher.
+        identifier: a DOI or arXiv number, only where one is printed.
+    """
+
+    authors: str = ""
+    title: str = ""
+    year: int | None = None
+    published: str = ""
+    identifier: str = ""
+
+    def __str__(self) -> str:
+        """One line: authors, title, where, year, identifier."""
+        parts = (self.authors, self.title, self.published, str(self.year or ""), self.identifier)
+        return ". ".join(part for part in parts if part)
+
+
+MSSEG2 = (
+    "Proceedings of MSSEG-2, the MICCAI challenge on multiple sclerosis new lesions segmentation "
+    "using a data management and processing infrastructure"
+)
+"""The book that describes the systems of the challenge, one chapter each."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +58,7 @@ class Recipe:
     """One system.
 
     Attributes:
-        source: the document and section it is taken from.
+        citation: the publication that describes the system.
         scans: the scans every visit must have, in channel order.
         preprocess: steps from the study as read to the study the method sees; those that learn
             are fitted on the training studies of each fold.
@@ -36,13 +67,14 @@ class Recipe:
         threshold: the lesion mask is probability > threshold.
         refine: filters that act on lesions, never on the mask.
         visits: how many time points it needs.
-        finds: what the mask is of.
+        task: what the mask is of.
         output: where results are returned.
         reported: the source's own scores, by metric name.
-        departures: where we knowingly differ from the source, and why.
+        departures: where we knowingly differ from the publication, and why.
+        passage: for developers: where the system is described in the project's copies.
     """
 
-    source: str
+    citation: Citation
     scans: tuple[str, ...]
     preprocess: tuple[Step | LearnedStep, ...]
     method: Method
@@ -50,7 +82,8 @@ class Recipe:
     threshold: float = 0.5
     refine: tuple[Refine, ...] = ()
     visits: int = 1
-    finds: Finds = "lesions"
+    task: Task = "lesions"
     output: Output = Output()
     reported: Mapping[str, float] = field(default_factory=lambda: NOTHING)
     departures: tuple[str, ...] = ()
+    passage: str = ""

@@ -24,7 +24,7 @@ Shape: TypeAlias = tuple[int, int, int]
 """Voxels along i, j, k."""
 Matrix: TypeAlias = NDArray[np.float64]
 """(4, 4), world mm to world mm, homogeneous."""
-Finds: TypeAlias = str
+Task: TypeAlias = str
 """What a lesion mask is of: "lesions" of the last visit, "new" ones that were not there before, or
 the name of another reference (``instances.reference.reference_of``)."""
 Progress: TypeAlias = Callable[[str, int, int], None]

@@ -78,7 +78,7 @@ METHOD = NetworkMethod(
 PAIRS = replace(
     METHOD,
     network=partial(UNet, in_channels=2, out_channels=2, features=(8, 16)),
-    finds="new",
+    task="new",
 )
 
 

@@ -217,15 +217,15 @@ def test_two_visits_are_channels_of_one_case(tmp_path):
 
 def test_new_lesions_keep_their_instances(tmp_path):
     new = np.where(mask((0, 1, 2)), 1, 0) + np.where(mask((2, 2, 2)), 2, 0)
-    write_nnunet([pair(new=new)], tmp_path, visits=2, finds="new")
+    write_nnunet([pair(new=new)], tmp_path, visits=2, task="new")
     studies = read_nnunet(tmp_path)
-    assert (studies.visits, studies.finds) == (2, "new")
+    assert (studies.visits, studies.task) == (2, "new")
     assert np.array_equal(studies[0].changes["new"].array, new)
     assert not studies[0].followup.labels
 
 
 def test_a_pair_without_new_lesions_has_an_empty_label(tmp_path):
-    write_nnunet([pair(new=mask())], tmp_path, visits=2, finds="new")
+    write_nnunet([pair(new=mask())], tmp_path, visits=2, task="new")
     assert read_nnunet(tmp_path)[0].changes["new"].array.sum() == 0
 
 
@@ -233,7 +233,7 @@ def test_pairs_that_are_none_or_do_not_say_what_is_new_are_refused(tmp_path):
     with pytest.raises(InputError, match="1 visits, but a case holds two"):
         write_nnunet([study()], tmp_path, visits=2)
     with pytest.raises(InputError, match="no map of new lesions"):
-        write_nnunet([pair()], tmp_path, visits=2, finds="new")
+        write_nnunet([pair()], tmp_path, visits=2, task="new")
 
 
 def test_channels_of_visits_in_another_order_are_refused(tmp_path):

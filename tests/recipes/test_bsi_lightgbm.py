@@ -74,7 +74,7 @@ def test_patches_are_dropped_before_the_map_is_binarized():
 
 def test_it_finds_new_lesions_in_two_flair_scans():
     """Lines 74 and 115; the score is that of line 158."""
-    assert (RECIPE.scans, RECIPE.visits, RECIPE.finds) == (("flair",), 2, "new")
+    assert (RECIPE.scans, RECIPE.visits, RECIPE.task) == (("flair",), 2, "new")
     assert RECIPE.reported["dsc"] == 0.557
 
 

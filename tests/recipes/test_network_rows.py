@@ -47,7 +47,7 @@ def terms(loss):
 def test_a_row_takes_two_visits_and_names_what_is_new(row):
     recipe = find_recipe(row)
     assert recipe.visits == 2
-    assert recipe.finds == "new"
+    assert recipe.task == "new"
     assert recipe.scans == ("flair",)
     assert recipe.departures
     assert describe(row).endswith(".")
@@ -68,7 +68,7 @@ def test_b6_finds_all_lesions_of_each_visit_and_subtracts():
     assert method.min_volume_mm3 == 10
     network = method.method.then
     assert network == method.method.first  # pre-trained elsewhere, fine-tuned
-    assert network.finds == "lesions"
+    assert network.task == "lesions"
     assert len(network.network.keywords["features"]) == 5
     loss = network.objective.loss
     assert terms(loss) == [(1.0, Dice), (1.0, CrossEntropy)]
@@ -198,7 +198,7 @@ def test_b20_sees_how_the_probability_of_lesions_changed():
         spatial = stage.samples.augmentation.spatial
         assert spatial.flip > 0
         assert min(spatial.affine.probability, spatial.elastic.probability) > 0
-    assert (one.finds, two.finds) == ("lesions", "new")
+    assert (one.task, two.task) == ("lesions", "new")
     assert two.scans == ("probability_change", "flair")
     assert any(isinstance(e, Gamma) for e in one.samples.augmentation.intensity.effects)
     later = two.samples.augmentation.intensity

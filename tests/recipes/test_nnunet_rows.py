@@ -214,7 +214,7 @@ def test_b0_registers_heads_before_it_strips_the_skull():
 def test_b0_learns_new_lesions_of_two_visits():
     """Line 79: baseline and follow-up in, new lesions out."""
     recipe = find_recipe("nnunet-longitudinal")
-    assert (recipe.visits, recipe.finds, recipe.method.finds) == (2, "new", "new")
+    assert (recipe.visits, recipe.task, recipe.method.task) == (2, "new", "new")
     assert recipe.method.configuration == "3d_fullres"
 
 
@@ -279,7 +279,7 @@ def test_b2_has_the_documents_network_and_training():
     """Lines 230 to 239."""
     recipe = find_recipe("nnunet-empenn")
     method = recipe.method
-    assert (recipe.visits, recipe.finds, method.finds) == (2, "new", "new")
+    assert (recipe.visits, recipe.task, method.task) == (2, "new", "new")
     assert method.plans.patch_size_vox == (64, 160, 192)
     assert method.plans.spacing_mm == (1.0, 0.5, 0.5)
     assert method.plans.dropout == 0.2
@@ -325,6 +325,6 @@ def test_b2_cuts_filters_and_then_resamples_the_mask():
 def test_each_row_says_what_it_is_and_where_it_departs(name):
     recipe = find_recipe(name)
     assert "nnU-Net" in describe(name)
-    assert recipe.source
+    assert str(recipe.citation)
     assert len(recipe.departures) >= 8
     assert recipe.method.scans == recipe.scans

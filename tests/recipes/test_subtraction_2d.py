@@ -49,4 +49,4 @@ def test_it_is_trained_as_the_document_says():
     assert method.optimization.learning_rate == 0.001
     assert method.objective.loss == CrossEntropy()
     assert method.optimization.epochs == 60
-    assert RECIPE.finds == "new"
+    assert RECIPE.task == "new"

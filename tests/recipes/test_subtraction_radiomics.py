@@ -47,7 +47,7 @@ def test_the_limit_falls_where_visits_agree_better():
 
 def test_it_finds_new_lesions_without_learning():
     """Lines 1943 to 1945; the scores are those of line 2028."""
-    assert (RECIPE.scans, RECIPE.visits, RECIPE.finds) == (("flair",), 2, "new")
+    assert (RECIPE.scans, RECIPE.visits, RECIPE.task) == (("flair",), 2, "new")
     assert RECIPE.reported == {"lesion_recall": 0.75, "lesion_fpr": 0.38, "dsc": 0.36}
 
 

@@ -21,4 +21,4 @@ def test_it_takes_what_rises_and_is_large_enough(tmp_path):
 
 
 def test_it_finds_new_lesions_in_two_flair_scans():
-    assert (RECIPE.scans, RECIPE.visits, RECIPE.finds) == (("flair",), 2, "new")
+    assert (RECIPE.scans, RECIPE.visits, RECIPE.task) == (("flair",), 2, "new")

@@ -12,7 +12,7 @@ from lesionwise.instances.offsets import OffsetVoting
 from lesionwise.preprocess.brain import ExtractBrain
 from lesionwise.preprocess.geometry import Resample
 from lesionwise.preprocess.intensity import ZScore
-from lesionwise.recipe import Recipe
+from lesionwise.recipe import Citation, Recipe
 from lesionwise.run.predict import LoadedModel
 from lesionwise.types import LesionMaps
 
@@ -68,7 +68,7 @@ class Bright:
 
 def bright_model(**changes):
     recipe = Recipe(
-        source="none",
+        citation=Citation(title="none"),
         scans=("flair",),
         preprocess=(ExtractBrain(), Resample(2.0), ZScore(within="brain", zero_outside=True)),
         method=Bright(),
@@ -99,13 +99,13 @@ class Brighter:
 
 def pair_model(*steps, **changes):
     recipe = Recipe(
-        source="none",
+        citation=Citation(title="none"),
         scans=("flair",),
         preprocess=(ExtractBrain(), *steps, ZScore(within="brain", zero_outside=True)),
         method=Brighter(),
         to_instances=ConnectedComponents(),
         visits=2,
-        finds="new",
+        task="new",
         **changes,
     )
     return LoadedModel(recipe, brighter, "brighter", "0" * 64, {})

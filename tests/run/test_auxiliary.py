@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from lesionwise.instances.components import ConnectedComponents
 from lesionwise.methods.cascade import AddMaps
-from lesionwise.recipe import Recipe
+from lesionwise.recipe import Citation, Recipe
 from lesionwise.types import LesionMaps
 
 
@@ -40,7 +40,7 @@ class Bright:
 
 
 RECIPE = Recipe(
-    source="a test", scans=("flair",), visits=2, finds="new", method=Bright(),
+    citation=Citation(title="a test"), scans=("flair",), visits=2, task="new", method=Bright(),
     preprocess=(AddMaps(Bright(), name="map", auxiliary="lesions"),),
     to_instances=ConnectedComponents(),
 )

@@ -22,14 +22,14 @@ from lesionwise.change.candidates import BrighterAtFollowup
 from lesionwise.change.features import CandidateFeatures, VoxelNeighborhood
 from lesionwise.instances.components import ConnectedComponents
 from lesionwise.methods.candidates import CandidateMethod, LightGbm, Rule, Rules
-from lesionwise.recipe import Recipe
+from lesionwise.recipe import Citation, Recipe
 from lesionwise.types import InputError, LesionMaps
 """
 PAIR = (
     PARTS
     + """
 RECIPE = Recipe(
-    source="a test", scans=("flair",), preprocess=(), visits=2, finds="new",
+    citation=Citation(title="a test"), scans=("flair",), preprocess=(), visits=2, task="new",
     method=CandidateMethod(
         propose=BrighterAtFollowup(above=40.0),
         describe={describe},
@@ -62,7 +62,7 @@ class Broken:
         raise ArithmeticError("two lines\\nof trouble")
 
 RECIPE = Recipe(
-    source="a test", scans=("flair",), preprocess=(), visits=2, finds="new",
+    citation=Citation(title="a test"), scans=("flair",), preprocess=(), visits=2, task="new",
     method=Broken(), to_instances=ConnectedComponents(),
 )
 """,
@@ -87,7 +87,7 @@ class Choosy:
         return predict
 
 RECIPE = Recipe(
-    source="a test", scans=("flair",), preprocess=(), visits=2, finds="new",
+    citation=Citation(title="a test"), scans=("flair",), preprocess=(), visits=2, task="new",
     method=Choosy(), to_instances=ConnectedComponents(),
 )
 """,
@@ -111,7 +111,7 @@ class Bright:
         return predict
 
 RECIPE = Recipe(
-    source="a test", scans=("flair",), preprocess=(), method=Bright(),
+    citation=Citation(title="a test"), scans=("flair",), preprocess=(), method=Bright(),
     to_instances=ConnectedComponents(),
 )
 """,
@@ -181,7 +181,7 @@ def test_what_finds_the_new_lesions_is_best(compared):
     assert row(done, "difference")["dsc"] == 1
     assert row(done, "difference")["lesion_recall"] == 1
     assert row(done, "nothing")["dsc"] == 0.25  # one case has nothing to find
-    assert done.table["recipe"][done.table["finds"] == "new lesions"].iloc[0] == "difference"
+    assert done.table["recipe"][done.table["task"] == "new lesions"].iloc[0] == "difference"
 
 
 def test_no_training_holds_a_file_of_a_held_out_patient(compared):

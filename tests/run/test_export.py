@@ -99,7 +99,7 @@ def test_a_subject_with_two_scans_of_equal_standing_is_named_and_the_others_go_o
 
 
 def test_two_visits_are_the_channels_of_one_case(bids, tmp_path):
-    done = export(bids, tmp_path / "Dataset008_New", visits=2, finds="new")
+    done = export(bids, tmp_path / "Dataset008_New", visits=2, task="new")
     assert (done.training, done.test) == (("01_1_2",), ("02_1_2",))
     about = json.loads((done.folder / "dataset.json").read_text())
     assert about["channel_names"] == {"0": "FLAIR_baseline", "1": "FLAIR_followup"}
@@ -140,7 +140,7 @@ def test_visits_on_other_grids_are_registered(bids, tmp_path, monkeypatch):
     ("name", "settings", "why"),
     [
         ("out", {}, "called like Dataset001_Lesions"),
-        ("Dataset001_MS", {"finds": "new"}, "not possible"),
+        ("Dataset001_MS", {"task": "new"}, "not possible"),
         ("Dataset001_MS", {"scans": ("t1w",)}, "no session has t1w"),
     ],
 )

@@ -9,12 +9,12 @@ from scipy import ndimage
 from lesionwise.types import InputError, LabelArray, Study, Visit
 
 
-def reference_of(study: Study, finds: str) -> LabelArray:
+def reference_of(study: Study, task: str) -> LabelArray:
     """What is to be found in a study: labels on the grid of its last visit, 0 = background.
 
     Args:
         study: with labels of its last visit, or changes of the pair.
-        finds: "lesions" are those of the last visit (``instances_of_visit``). Any other name is
+        task: "lesions" are those of the last visit (``instances_of_visit``). Any other name is
             looked up in the study's changes first ("new", "new-rater-1"), then in the labels of its
             last visit ("rater-1", "consensus"). A mask becomes components; a map with more than
             one label, and one of fractions, is returned as it is.
@@ -22,17 +22,17 @@ def reference_of(study: Study, finds: str) -> LabelArray:
     Raises:
         InputError: If the study does not say.
     """
-    if finds == "lesions":
+    if task == "lesions":
         return instances_of_visit(study.followup)
     labels = study.followup.labels
-    if finds in study.changes:
-        found = study.changes[finds].array
-    elif finds in labels:
-        found = labels[finds].array
-    elif finds == "new":
+    if task in study.changes:
+        found = study.changes[task].array
+    elif task in labels:
+        found = labels[task].array
+    elif task == "new":
         raise InputError(f"sub-{study.subject}: no map of new lesions to learn from")
     else:
-        raise InputError(f"sub-{study.subject}: no reference {finds} to learn from")
+        raise InputError(f"sub-{study.subject}: no reference {task} to learn from")
     if np.issubdtype(found.dtype, np.floating) or found.max(initial=0) > 1:
         return found
     return instances_of(found)

@@ -15,7 +15,7 @@ from lesionwise.io.labels import label_text, letters
 from lesionwise.io.names import natural
 from lesionwise.io.nifti import read_labels, read_volume, write_volume
 from lesionwise.io.space import on_grid
-from lesionwise.types import NOTHING, Finds, InputError, Study, Visit, Volume
+from lesionwise.types import NOTHING, InputError, Study, Task, Visit, Volume
 
 CHANNEL_NAMES = {"flair": "FLAIR", "t1w": "T1w", "t2w": "T2w", "pd": "PD", "t1ce": "T1ce"}
 """The name of each scan in ``dataset.json``."""
@@ -51,7 +51,7 @@ class NnunetStudies(Sequence[Study]):
         root: the data set's folder.
         scans: the name of each channel, in order; with two visits, of each channel of one.
         visits: of each case, one or two.
-        finds: what the labels are of.
+        task: what the labels are of.
         cases: the names as they stand in the files, in order.
         skipped: always empty; a data set is complete or refused.
     """
@@ -63,12 +63,12 @@ class NnunetStudies(Sequence[Study]):
         cases: Sequence[_Case],
         lesions: tuple[int, ...],
         visits: int = 1,
-        finds: Finds = "lesions",
+        task: Task = "lesions",
     ) -> None:
         self.root = root
         self.scans = scans
         self.visits = visits
-        self.finds = finds
+        self.task = task
         self.cases = tuple(case.name for case in cases)
         self.skipped: tuple[str, ...] = ()
         self.faults: dict[str, str] = {}
@@ -88,7 +88,7 @@ class NnunetStudies(Sequence[Study]):
         return self._of([case for case in self._cases if case.label in wanted])
 
     def _of(self, cases: Sequence[_Case]) -> NnunetStudies:
-        return NnunetStudies(self.root, self.scans, cases, self._lesions, self.visits, self.finds)
+        return NnunetStudies(self.root, self.scans, cases, self._lesions, self.visits, self.task)
 
     @property
     def subjects(self) -> tuple[str, ...]:
@@ -125,7 +125,7 @@ class NnunetStudies(Sequence[Study]):
             session = case.sessions[0] if case.sessions else ""
             return Study(case.subject, (Visit(scans[0], labels, session=session),))
         before, after = case.sessions or VISIT_NAMES
-        if self.finds == "lesions":
+        if self.task == "lesions":
             visits = (Visit(scans[0], session=before), Visit(scans[1], labels, session=after))
             return Study(case.subject, visits)
         visits = (Visit(scans[0], session=before), Visit(scans[1], session=after))
@@ -210,7 +210,7 @@ def write_nnunet(
     *,
     part: Literal["Tr", "Ts"] = "Tr",
     visits: int = 1,
-    finds: Finds = "lesions",
+    task: Task = "lesions",
     file_ending: Literal[".nii.gz", ".nii"] = ".nii.gz",
     told: Callable[[str], None] = lambda case: None,
 ) -> tuple[str, ...]:
@@ -228,7 +228,7 @@ def write_nnunet(
             axis order.
         part: training or test cases; the latter need no labels and no ``dataset.json``.
         visits: of a case, 1 or 2.
-        finds: what the labels are of: the lesions of the last visit, or ``changes["new"]``.
+        task: what the labels are of: the lesions of the last visit, or ``changes["new"]``.
         told: called with the name of each case as it is begun.
 
     Returns:
@@ -250,13 +250,13 @@ def write_nnunet(
             if name in names:
                 raise InputError(f"{name}: two visits have this name")
             told(name)
-            _write_case(folder, name, replace(study, visits=taken), scans, part, finds, file_ending)
+            _write_case(folder, name, replace(study, visits=taken), scans, part, task, file_ending)
             names.append(name)
             patients[name] = study.subject
     if not names:
         raise InputError(f"{folder}: no visit to write")
     if part == "Tr":
-        describe_nnunet(folder, len(names), scans, visits, finds, file_ending, patients)
+        describe_nnunet(folder, len(names), scans, visits, task, file_ending, patients)
     return tuple(names)
 
 
@@ -265,14 +265,14 @@ def describe_nnunet(
     cases: int,
     scans: Sequence[str] = ("flair",),
     visits: int = 1,
-    finds: Finds = "lesions",
+    task: Task = "lesions",
     file_ending: Literal[".nii.gz", ".nii"] = ".nii.gz",
     patients: Mapping[str, str] = NOTHING,
 ) -> None:
     """Write ``dataset.json`` for a number of training cases.
 
     Args:
-        scans, visits, finds, file_ending: as for ``write_nnunet``.
+        scans, visits, task, file_ending: as for ``write_nnunet``.
         patients: the patient of each case, which nnU-Net ignores and ``read_nnunet`` heeds.
     """
     channels = [CHANNEL_NAMES.get(scan, scan) for scan in scans]
@@ -282,7 +282,7 @@ def describe_nnunet(
         folder / "dataset.json",
         {
             "channel_names": {str(number): channel for number, channel in enumerate(channels)},
-            "labels": {"background": 0, "new_lesion" if finds == "new" else "lesion": 1},
+            "labels": {"background": 0, "new_lesion" if task == "new" else "lesion": 1},
             "numTraining": cases,
             "file_ending": file_ending,
             **({"patients": dict(patients)} if patients else {}),
@@ -296,12 +296,12 @@ def _write_case(
     study: Study,
     scans: Sequence[str],
     part: str,
-    finds: Finds,
+    task: Task,
     ending: str,
 ) -> None:
     wanted = {"lesions": study.followup.labels.get("lesions")}
     wanted["instances"] = study.followup.labels.get("instances")
-    if finds == "new":
+    if task == "new":
         new = study.changes.get("new")
         wanted = {"lesions": new, "instances": None}
         if new is not None and new.array.max(initial=0) > 1:
@@ -312,7 +312,7 @@ def _write_case(
     if missing:
         raise InputError(f"{name}: no {', '.join(missing)} scan")
     if part == "Tr" and wanted["lesions"] is None:
-        what = "map of new lesions" if finds == "new" else "lesion mask"
+        what = "map of new lesions" if task == "new" else "lesion mask"
         raise InputError(f"{name}: no {what}, but training cases need one")
     grid = study.followup.scans[scans[0]].grid
     channels = [visit.scans[scan] for visit in study.visits for scan in scans]

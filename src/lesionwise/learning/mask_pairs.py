@@ -105,7 +105,7 @@ class PairSource(Dataset[Tensors]):
         self, studies: Sequence[Study], samples: MaskPairs, reading: Reading, seed: int
     ) -> None:
         self.studies, self.samples, self.reading, self.seed = studies, samples, reading, seed
-        self.cases = Cases(studies, reading.scans, reading.finds)
+        self.cases = Cases(studies, reading.scans, reading.task)
 
     @property
     def per_epoch(self) -> int:

@@ -82,12 +82,12 @@ class Reading:
 
     Attributes:
         scans: the channels, as ``learning.channels`` names them.
-        finds: name of the reference, as ``instances.reference`` takes it.
+        task: name of the reference, as ``instances.reference`` takes it.
         normalize: of each channel of a whole volume, after its augmentation and in prediction.
     """
 
     scans: tuple[str, ...]
-    finds: str = "lesions"
+    task: str = "lesions"
     normalize: Normalizer | None = None
 
 
@@ -140,13 +140,13 @@ class Case:
         self,
         study: Study,
         scans: tuple[str, ...],
-        finds: str | None = "lesions",
+        task: str | None = "lesions",
         references: tuple[str, ...] = (),
     ) -> None:
         self.images: list[NDArray[Any]] = channels(study, scans)
         self.names = channel_names(len(study.visits), scans)
         self._study = study
-        self._finds = finds
+        self._task = task
         self._references = references
         scan = scans[0].partition("@")[0]
         holder = study.followup if scan in study.followup.scans else study.baseline
@@ -160,9 +160,9 @@ class Case:
 
     @cached_property
     def instances(self) -> LabelArray:
-        if self._finds is None:
+        if self._task is None:
             return np.broadcast_to(np.int32(0), self.shape)
-        found = reference_of(self._study, self._finds)
+        found = reference_of(self._study, self._task)
         if not np.issubdtype(found.dtype, np.floating):
             return found
         return (found >= 0.5).astype(np.int32)
@@ -183,11 +183,11 @@ class Cases(Sequence[Case]):
         self,
         studies: Sequence[Study],
         scans: tuple[str, ...],
-        finds: str | None,
+        task: str | None,
         references: tuple[str, ...] = (),
     ) -> None:
-        self._made = (studies, scans, finds, references)
-        self._cases = [Case(study, scans, finds, references) for study in studies]
+        self._made = (studies, scans, task, references)
+        self._cases = [Case(study, scans, task, references) for study in studies]
 
     def __len__(self) -> int:
         return len(self._cases)
@@ -290,9 +290,9 @@ class Patches:
     ) -> PatchSource:
         """The patches; refuses studies in which no lesion lies."""
         studies = studies_of(data, self.auxiliary, validation)
-        if not validation and not any(reference_of(s, reading.finds).any() for s in studies):
+        if not validation and not any(reference_of(s, reading.task).any() for s in studies):
             raise InputError("no lesion lies in the training studies: there is nothing to learn")
-        return PatchSource(studies, self, reading, reading.finds, objective, seed, validation)
+        return PatchSource(studies, self, reading, reading.task, objective, seed, validation)
 
 
 @dataclass(frozen=True)
@@ -336,7 +336,7 @@ class PatchSource(Dataset[Tensors]):
         studies: Sequence[Study],
         samples: Patches | UnlabelledPatches,
         reading: Reading,
-        finds: str | None,
+        task: str | None,
         objective: MakesTargets,
         seed: int,
         validation: bool,
@@ -344,7 +344,7 @@ class PatchSource(Dataset[Tensors]):
         self.samples, self.reading = samples, reading
         self.objective, self.seed = objective, seed
         self.validation = validation
-        self.cases = Cases(studies, reading.scans, finds, samples.references)
+        self.cases = Cases(studies, reading.scans, task, samples.references)
 
     @property
     def per_epoch(self) -> int:
@@ -420,7 +420,7 @@ class ListSource(Dataset[Tensors]):
     ) -> None:
         self.samples, self.reading = samples, reading
         self.objective, self.seed, self.validation = objective, seed, validation
-        self.cases = Cases(studies, reading.scans, reading.finds, samples.references)
+        self.cases = Cases(studies, reading.scans, reading.task, samples.references)
         self.places: list[tuple[int, Place]] = []
         positive: list[bool] = []
         for number, case in enumerate(self.cases):

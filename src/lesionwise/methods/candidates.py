@@ -18,7 +18,6 @@ from lesionwise.io.files import atomic_path, write_json
 from lesionwise.methods.members import deal
 from lesionwise.methods.tidy import Tidy
 from lesionwise.types import (
-    Finds,
     FloatArray,
     InputError,
     LabelArray,
@@ -27,6 +26,7 @@ from lesionwise.types import (
     Predictor,
     RunContext,
     Study,
+    Task,
     TrainingData,
 )
 
@@ -74,14 +74,14 @@ class CandidateMethod:
         describe: gives candidates, or voxels, their features.
         decide: rules, or a learned classifier.
         tidy: changes the maps after the decision; None keeps them as they are.
-        finds: what is to be learned.
+        task: what is to be learned.
     """
 
     propose: Propose
     describe: Describe
     decide: Decision
     tidy: Tidy | None = None
-    finds: Finds = "new"
+    task: Task = "new"
 
     @property
     def uses_validation(self) -> bool:
@@ -119,7 +119,7 @@ class CandidateMethod:
         for done, study in enumerate(studies):
             run.progress("features", done, len(studies))
             features = self.describe(study, self.propose(study))
-            truth = features.share_of(reference_of(study, self.finds) > 0)
+            truth = features.share_of(reference_of(study, self.task) > 0)
             yield Described(study.subject, features, truth)
 
 

@@ -274,11 +274,11 @@ class PositiveCases:
 
     Attributes:
         method: what learns.
-        finds: what has to be there.
+        task: what has to be there.
     """
 
     method: Method
-    finds: str = "new"
+    task: str = "new"
 
     @property
     def uses_validation(self) -> bool:
@@ -305,7 +305,7 @@ class PositiveCases:
         return self.method.load(run)
 
     def _positive(self, studies: Sequence[Study]) -> LazyStudies:
-        found = [n for n, study in enumerate(studies) if reference_of(study, self.finds).any()]
+        found = [n for n, study in enumerate(studies) if reference_of(study, self.task).any()]
         return chosen(studies, found)
 
 

@@ -99,7 +99,7 @@ class NetworkMethod:
         samples: where batches come from.
         objective: what is minimized, and what the output means.
         optimization: optimizer, learning rate, length.
-        finds: the reference: "lesions" of the last visit, "new" ones among them, or a name.
+        task: the reference: "lesions" of the last visit, "new" ones among them, or a name.
         parts: modules beside the network, trained first, together with it, frozen or moved.
         inference: how it is applied.
         selection: how it is validated, and which of the best weights becomes the model.
@@ -111,7 +111,7 @@ class NetworkMethod:
     samples: Samples
     objective: Objective
     optimization: Optimization
-    finds: str = "lesions"
+    task: str = "lesions"
     parts: tuple[Part, ...] = ()
     inference: Inference = field(default_factory=Inference)
     selection: Selection = field(default_factory=Selection)
@@ -128,7 +128,7 @@ class NetworkMethod:
 
     @property
     def reading(self) -> Reading:
-        return Reading(self.scans, self.finds, self.inference.normalize)
+        return Reading(self.scans, self.task, self.inference.normalize)
 
     @property
     def targets(self) -> Targets:
@@ -290,7 +290,7 @@ class NetworkMethod:
             run.progress("selection", done, len(candidates))
             read_weights(network, run.folder / "candidates" / candidate["file"])
             predictor = self.predictor(network, device)
-            scored.append(self.selection.score(predictor, validation, self.finds))
+            scored.append(self.selection.score(predictor, validation, self.task))
         best = self.selection.best(scored)
         read_weights(network, run.folder / "candidates" / candidates[best]["file"], parts)
         return {
@@ -416,7 +416,7 @@ class Validation:
         rank = torch.distributed.get_rank() if together else 0
         world = torch.distributed.get_world_size() if together else 1
         mine = [
-            method.selection.scores_of_one(predictor, self.studies[n], method.finds)
+            method.selection.scores_of_one(predictor, self.studies[n], method.task)
             for n in range(rank, len(self.studies), world)
         ]
         all_of_them: list[list[dict[str, float]]] = [mine]

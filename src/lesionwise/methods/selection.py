@@ -67,12 +67,12 @@ class Selection:
     def ranked_by(self) -> tuple[str, ...]:
         return self.by or ("dsc",)
 
-    def scores_of_one(self, predictor: Predictor, study: Study, finds: str) -> dict[str, float]:
+    def scores_of_one(self, predictor: Predictor, study: Study, task: str) -> dict[str, float]:
         """``dsc``, and what ranks weights, of one study; undefined scores are absent.
 
         Where neither side has a voxel, ``dsc`` is 1.
         """
-        labels = reference_of(study, finds)
+        labels = reference_of(study, task)
         reference = labels > 0
         maps = predictor(study)
         mask = maps.probability > self.threshold
@@ -92,7 +92,7 @@ class Selection:
         return scores
 
     def score(
-        self, predictor: Predictor, validation: Sequence[Study], finds: str = "lesions"
+        self, predictor: Predictor, validation: Sequence[Study], task: str = "lesions"
     ) -> dict[str, float]:
         """Each metric's mean over the studies where it is defined; without any it is absent."""
         if self.to_instances is None or self.top_k == 1:
@@ -102,7 +102,7 @@ class Selection:
             maps = predictor(study)
             mask = maps.probability > self.threshold
             predicted = self.to_instances(maps, mask)
-            labels = np.array(reference_of(study, finds), dtype=np.int32)
+            labels = np.array(reference_of(study, task), dtype=np.int32)
             reference = Instances(labels, maps.grid)
             for step in self.refine:
                 predicted, reference = step(predicted), step(reference)

@@ -29,7 +29,7 @@ from lesionwise.preprocess.geometry import CropToBrain, PadTo
 from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import N4
 from lesionwise.preprocess.resampling import ResampleNearInteger
-from lesionwise.recipe import Recipe
+from lesionwise.recipe import MSSEG2, Citation, Recipe
 from lesionwise.reduction import Reduction, reduced
 
 FOLDS = 5
@@ -74,7 +74,7 @@ MEMBER = NetworkMethod(
         schedule=Constant(),
         early_stopping=EarlyStopping(patience=2000, unit="steps", metric="validation_dsc"),
     ),
-    finds="new",
+    task="new",
     inference=Inference(
         SlidingWindow(overlap=0.5, mirror_axes=(0, 1, 2)),
         normalize=ClipToRange(low=0.05, high=99.5, onto=(-1.0, 1.0)),
@@ -83,7 +83,8 @@ MEMBER = NetworkMethod(
 )
 
 RECIPE = Recipe(
-    source="002, line 1557, section 1",
+    citation=Citation(published=MSSEG2, year=2021),
+    passage="002, line 1557, section 1",
     scans=("flair",),
     preprocess=(
         ExtractBrain(),
@@ -98,7 +99,7 @@ RECIPE = Recipe(
     method=Ensemble((MEMBER,) * FOLDS, combine="mean", folds=FOLDS),
     to_instances=ConnectedComponents(),
     visits=2,
-    finds="new",
+    task="new",
     reported={"lesion_f1": 0.71, "lesion_precision": 0.58, "lesion_recall": 0.88, "dsc": 0.54},
     departures=(
         "the challenge's preprocessing is ours in place of Anima's",

@@ -12,10 +12,15 @@ from lesionwise.preprocess.intensity import N4
 from lesionwise.preprocess.pair import DifferentialBias
 from lesionwise.preprocess.template import RegisterToTemplate
 from lesionwise.preprocess.template_labels import LabelTemplateBrain, LabelVentricles
-from lesionwise.recipe import Recipe
+from lesionwise.recipe import MSSEG2, Citation, Recipe
 
 RECIPE = Recipe(
-    source="002, line 41",
+    citation=Citation(
+        title="Detecting new multiple sclerosis lesions using a mixed approach",
+        published=MSSEG2,
+        year=2021,
+    ),
+    passage="002, line 41",
     scans=("flair",),
     preprocess=(
         ExtractBrain(),
@@ -43,7 +48,7 @@ RECIPE = Recipe(
     threshold=0.2,
     to_instances=ConnectedComponents(),
     visits=2,
-    finds="new",
+    task="new",
     reported={"dsc": 0.557},
     departures=(
         "registration to MNI space is not described: affine, the follow-up through the baseline",

@@ -35,7 +35,7 @@ from lesionwise.preprocess.brain_masks import MaskToBrain, SharedBrain
 from lesionwise.preprocess.deformable import DeformToLast
 from lesionwise.preprocess.geometry import CropToBrain, Resample
 from lesionwise.preprocess.intensity import ZScore
-from lesionwise.recipe import Recipe
+from lesionwise.recipe import MSSEG2, Citation, Recipe
 from lesionwise.reduction import Reduction, reduced
 
 FOLDS = 4
@@ -79,11 +79,12 @@ STAGE_TWO = replace(
     network=partial(InstanceUNet, in_channels=2, out_channels=2, features=FEATURES),
     scans=("probability_change", "flair"),
     samples=replace(PATCHES, augmentation=WITHOUT_GAMMA),
-    finds="new",
+    task="new",
 )
 
 RECIPE = Recipe(
-    source="002, line 2274, section 2",
+    citation=Citation(published=MSSEG2, year=2021),
+    passage="002, line 2274, section 2",
     scans=("flair",),
     preprocess=(
         DeformToLast(method="bspline", linear="affine"),
@@ -101,7 +102,7 @@ RECIPE = Recipe(
     threshold=0.1,
     to_instances=ConnectedComponents(),
     visits=2,
-    finds="new",
+    task="new",
     reported={"dsc": 0.625, "dsc_at_0.5": 0.533, "dsc_stage_one": 0.743},
     departures=(
         (

@@ -6,10 +6,15 @@ from lesionwise.learning.optimizers import Adam
 from lesionwise.learning.schedules import Polynomial
 from lesionwise.methods.nnunet import Augmentation, InstanceHeads, Learning, NnunetMethod, Plans
 from lesionwise.preprocess.brain_masks import BetBrain
-from lesionwise.recipe import Recipe
+from lesionwise.recipe import Citation, Recipe
 
 RECIPE = Recipe(
-    source="000",
+    citation=Citation(
+        authors="BenchChem Technical Support Team",
+        title=("Implementing ConfLUNet for Enhanced MS Lesion Segmentation: A Detailed Guide"),
+        year=2025,
+    ),
+    passage="000",
     scans=("flair",),
     preprocess=(BetBrain(),),
     method=NnunetMethod(

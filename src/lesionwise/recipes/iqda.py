@@ -20,11 +20,12 @@ from lesionwise.preprocess.brain_masks import MaskToBrain, SharedBrain
 from lesionwise.preprocess.filters import Denoise
 from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import N4, ZScore
-from lesionwise.recipe import Recipe
+from lesionwise.recipe import MSSEG2, Citation, Recipe
 from lesionwise.reduction import Reduction, reduced
 
 RECIPE = Recipe(
-    source="002, line 987, section 2",
+    citation=Citation(published=MSSEG2, year=2021),
+    passage="002, line 987, section 2",
     scans=("flair",),
     preprocess=(
         ExtractBrain(),
@@ -53,11 +54,11 @@ RECIPE = Recipe(
         optimization=Optimization(
             learning_rate=1e-4, epochs=300, optimizer=Adam(betas=(0.9, 0.999)), schedule=Constant()
         ),
-        finds="new",
+        task="new",
     ),
     to_instances=ConnectedComponents(),
     visits=2,
-    finds="new",
+    task="new",
     departures=(
         (
             "the challenge's preprocessing is ours in place of Anima's; where its denoising is "

@@ -13,10 +13,23 @@ from lesionwise.methods.nnunet import (
 from lesionwise.preprocess.brain_masks import BetBrain, MaskToBrain
 from lesionwise.preprocess.intensity import Rescale01
 from lesionwise.preprocess.slices import ResizeSlices
-from lesionwise.recipe import Recipe
+from lesionwise.recipe import Citation, Recipe
 
 RECIPE = Recipe(
-    source="003, methods",
+    citation=Citation(
+        authors=(
+            "Ali Arian Darestani, Mahsa Naeeni Davarani, Virginia Guillen-Cañas, "
+            "Hasan Hashemi, Amin Zarei, Sanaz Heydari Havadaragh, Mohammad Hossein Harirchian"
+        ),
+        title=(
+            "Convolutional neural network based system for fully automatic FLAIR MRI "
+            "segmentation in multiple sclerosis diagnosis"
+        ),
+        year=2025,
+        published="Scientific Reports",
+        identifier="doi:10.1038/s41598-025-14112-x",
+    ),
+    passage="003, methods",
     scans=("flair",),
     preprocess=(BetBrain(), MaskToBrain(), Rescale01(), ResizeSlices((512, 512))),
     method=NnunetMethod(

@@ -16,10 +16,11 @@ from lesionwise.preprocess.intensity import N4
 from lesionwise.preprocess.pair import JointRescale
 from lesionwise.preprocess.registration import RegisterToFirst
 from lesionwise.preprocess.standardize import Nyul
-from lesionwise.recipe import Output, Recipe
+from lesionwise.recipe import MSSEG2, Citation, Output, Recipe
 
 RECIPE = Recipe(
-    source="002, line 163",
+    citation=Citation(published=MSSEG2, year=2021),
+    passage="002, line 163",
     scans=("flair",),
     preprocess=(
         TemplateMaskBrain(),
@@ -32,7 +33,7 @@ RECIPE = Recipe(
     ),
     method=NnunetMethod(
         scans=("flair",),
-        finds="new",
+        task="new",
         configuration="3d_fullres",
         plans=Plans(
             first_axis="i",
@@ -58,7 +59,7 @@ RECIPE = Recipe(
     threshold=0.2,
     to_instances=ConnectedComponents(connectivity=26),
     visits=2,
-    finds="new",
+    task="new",
     output=Output(grid="baseline", resample="labels"),
     departures=(
         "brain extraction by an affine template and rigid registration in place of Anima's",

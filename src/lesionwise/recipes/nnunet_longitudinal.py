@@ -8,15 +8,22 @@ from lesionwise.preprocess.brain import ExtractBrain
 from lesionwise.preprocess.geometry import CropToBrain
 from lesionwise.preprocess.intensity import N4
 from lesionwise.preprocess.template_registration import RegisterHeadToTemplate
-from lesionwise.recipe import Recipe
+from lesionwise.recipe import Citation, Recipe
 
 RECIPE = Recipe(
-    source="004, section 2",
+    citation=Citation(
+        authors=(
+            "Eloy Martínez-Heras, Adrian Vicente-Gomez, Francesc Vivó, Marcos Diaz-Hurtado, "
+            "Baris Kanber, Jordi Casas-Roma, Sara Llufriu, Ferran Prados"
+        ),
+        title="Longitudinal Segmentation of Multiple Sclerosis Lesions Using nnU-Net Architecture",
+    ),
+    passage="004, section 2",
     scans=("flair",),
     preprocess=(RegisterHeadToTemplate(), ExtractBrain(), N4(), CropToBrain()),
     method=NnunetMethod(
         scans=("flair",),
-        finds="new",
+        task="new",
         configuration="3d_fullres",
         plans=Plans(normalization="z-score"),
         learning=Learning(
@@ -32,7 +39,7 @@ RECIPE = Recipe(
     ),
     to_instances=ConnectedComponents(),
     visits=2,
-    finds="new",
+    task="new",
     reported={"dsc": 0.58, "dsc_sd": 0.35, "voxel_recall": 0.62, "voxel_recall_sd": 0.36},
     departures=(
         "HD-BET is a program of its own: brain extraction is ours (ExternalBrain runs HD-BET)",

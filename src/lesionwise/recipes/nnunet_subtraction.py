@@ -20,7 +20,7 @@ from lesionwise.preprocess.brain import ExtractBrain
 from lesionwise.preprocess.brain_masks import MaskToBrain
 from lesionwise.preprocess.intensity import Rescale01, ZScore
 from lesionwise.preprocess.template import RegisterToTemplate
-from lesionwise.recipe import Recipe
+from lesionwise.recipe import MSSEG2, Citation, Recipe
 from lesionwise.reduction import Reduction, reduced
 
 NETWORK = NetworkMethod(
@@ -46,7 +46,8 @@ NETWORK = NetworkMethod(
 )
 
 RECIPE = Recipe(
-    source="002, line 555, section 2",
+    citation=Citation(published=MSSEG2, year=2021),
+    passage="002, line 555, section 2",
     scans=("flair",),
     preprocess=(
         RegisterToTemplate(model="affine"),
@@ -63,7 +64,7 @@ RECIPE = Recipe(
     ),
     to_instances=ConnectedComponents(),
     visits=2,
-    finds="new",
+    task="new",
     reported={"dsc": 0.427, "lesion_detection": 0.465},
     departures=(
         "called nnU-Net, described as an own Keras model: built here as described, on PyTorch",

@@ -29,11 +29,12 @@ from lesionwise.networks.pre_unet import PreUNet
 from lesionwise.preprocess.geometry import CropToNonzero, Resample
 from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import ZScore
-from lesionwise.recipe import Output, Recipe
+from lesionwise.recipe import MSSEG2, Citation, Output, Recipe
 from lesionwise.reduction import Reduction, reduced
 
 RECIPE = Recipe(
-    source="002, line 1296, sections 3 and 4",
+    citation=Citation(published=MSSEG2, year=2021),
+    passage="002, line 1296, sections 3 and 4",
     scans=("flair",),
     preprocess=(
         RegisterToHalfway(),
@@ -84,13 +85,13 @@ RECIPE = Recipe(
             weight_decay=1e-2,
             schedule=CosineAnnealing(),
         ),
-        finds="new",
+        task="new",
         inference=Inference(SlidingWindow(overlap=0.5)),
         selection=Selection(every=10),
     ),
     to_instances=ConnectedComponents(),
     visits=2,
-    finds="new",
+    task="new",
     output=Output(grid="followup", resample="logits"),
     reported={
         "dsc": 0.6246,

@@ -20,7 +20,7 @@ from lesionwise.methods.network import Inference, NetworkMethod, Runtime
 from lesionwise.networks.segresnet import seg_resnet
 from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import ZScore
-from lesionwise.recipe import Recipe
+from lesionwise.recipe import MSSEG2, Citation, Recipe
 from lesionwise.reduction import Reduction, reduced
 
 FOLDS = 5
@@ -50,7 +50,7 @@ DEEP = NetworkMethod(
         weight_decay=1e-5,
         schedule=CosineAnnealing(end=0.0),
     ),
-    finds="new",
+    task="new",
     runtime=Runtime(sync_batch_norm=True),
 )
 SHALLOW = replace(
@@ -61,13 +61,14 @@ SHALLOW = replace(
 )
 
 RECIPE = Recipe(
-    source="002, line 2404, section 2",
+    citation=Citation(published=MSSEG2, year=2021),
+    passage="002, line 2404, section 2",
     scans=("flair",),
     preprocess=(RegisterToHalfway(), ZScore(within="nonzero", zero_outside=True)),
     method=Ensemble((SHALLOW,) * FOLDS + (DEEP,) * FOLDS, combine="mean", folds=FOLDS),
     to_instances=ConnectedComponents(),
     visits=2,
-    finds="new",
+    task="new",
     reported={"dsc": 0.5082},
     departures=(
         "visits come as scanned: they are registered half way, as the challenge's pairs were",

@@ -22,11 +22,12 @@ from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import N4, ZScoreSlices
 from lesionwise.preprocess.pair_maps import Subtract
 from lesionwise.preprocess.slices import ResizeSlices
-from lesionwise.recipe import Recipe
+from lesionwise.recipe import MSSEG2, Citation, Recipe
 from lesionwise.reduction import Reduction, reduced
 
 RECIPE = Recipe(
-    source="002, line 2950, section 2",
+    citation=Citation(published=MSSEG2, year=2021),
+    passage="002, line 2950, section 2",
     scans=("flair",),
     preprocess=(
         ExtractBrain(),
@@ -48,12 +49,12 @@ RECIPE = Recipe(
         optimization=Optimization(
             learning_rate=1e-3, epochs=60, optimizer=Adam(), schedule=Constant()
         ),
-        finds="new",
+        task="new",
         inference=Inference(SlidingWindow(windows_per_batch=16)),
     ),
     to_instances=ConnectedComponents(),
     visits=2,
-    finds="new",
+    task="new",
     departures=(
         "brain extraction and bias correction are ours in place of Anima's",
         "visits come as scanned: they are registered half way, as the challenge's pairs were",

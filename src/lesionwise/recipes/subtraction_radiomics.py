@@ -8,10 +8,11 @@ from lesionwise.preprocess.brain import ExtractBrain
 from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import ZScore
 from lesionwise.preprocess.tissue import ClassifyTissue
-from lesionwise.recipe import Recipe
+from lesionwise.recipe import MSSEG2, Citation, Recipe
 
 RECIPE = Recipe(
-    source="002, line 1942",
+    citation=Citation(published=MSSEG2, year=2021),
+    passage="002, line 1942",
     scans=("flair",),
     preprocess=(
         ExtractBrain(),
@@ -42,7 +43,7 @@ RECIPE = Recipe(
     ),
     to_instances=ConnectedComponents(),
     visits=2,
-    finds="new",
+    task="new",
     reported={"lesion_recall": 0.75, "lesion_fpr": 0.38, "dsc": 0.36},
     departures=(
         "the thresholds by mutual information are not given: chosen on simulated patients",

@@ -7,10 +7,10 @@ from lesionwise.methods.candidates import CandidateMethod, Rule, Rules
 from lesionwise.preprocess.brain import ExtractBrain
 from lesionwise.preprocess.intensity import N4, ZScore
 from lesionwise.preprocess.registration import RegisterToFirst
-from lesionwise.recipe import Recipe
+from lesionwise.recipe import Citation, Recipe
 
 RECIPE = Recipe(
-    source="none: a baseline of this project",
+    citation=Citation(title="A baseline of this project"),
     scans=("flair",),
     preprocess=(
         ExtractBrain(),
@@ -25,6 +25,6 @@ RECIPE = Recipe(
     ),
     to_instances=ConnectedComponents(),
     visits=2,
-    finds="new",
+    task="new",
     departures=("follows no document: the limits were chosen on simulated patients",),
 )

@@ -21,14 +21,24 @@ from lesionwise.networks.unet import UNet
 from lesionwise.preprocess.brain import ExtractBrain
 from lesionwise.preprocess.geometry import CropToBrain, Resample
 from lesionwise.preprocess.intensity import N4, ZScore
-from lesionwise.recipe import Recipe
+from lesionwise.recipe import Citation, Recipe
 from lesionwise.reduction import Reduction, reduced
 
 TO_INSTANCES = Acls()
 REFINE = (DropSmall(min_volume_mm3=14, min_extent_mm=3),)
 
 RECIPE = Recipe(
-    source="001, sections 2 and 3.3",
+    citation=Citation(
+        authors=(
+            "Maxence Wynen, Maxime Istasse, Pedro M. Gordaliza, Anna Stölting, Pietro Maggi, "
+            "Benoît Macq, Meritxell Bach Cuadra"
+        ),
+        title=(
+            "ConfLUNet: improving confluent lesion identification in multiple sclerosis with "
+            "instance segmentation"
+        ),
+    ),
+    passage="001, sections 2 and 3.3",
     scans=("flair",),
     preprocess=(
         ExtractBrain(),

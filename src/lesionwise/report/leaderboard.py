@@ -41,7 +41,7 @@ class Leaderboard:
             a metric is undefined.
         metrics: the columns to show, in order; by the mean of the first one recipes are ranked.
         recipes: a row a recipe, also of one that gave no scores: ``recipe``, then columns of text
-            to tell them by (``finds``, ``visits``, ``source`` …); a column ``page`` is a relative
+            to tell them by (``task``, ``visits``, ``source`` …); a column ``page`` is a relative
             path that the name leads to. Left out, it is made from the scores.
         costs: a row a recipe: ``recipe``, then numbers with their unit at the end of the name
             (``train_s``, ``predict_s``, ``peak_gb``, ``parameters``).

@@ -192,7 +192,7 @@ def _references(
     path = output / "references" / "lesions.json"
     faults = dict(studies.faults)
     known: dict[str, dict[str, int]] = read_json(path) if path.is_file() else {}
-    for group, finds, recipe in groups(entries):
+    for group, task, recipe in groups(entries):
         if group in known:
             continue
         counts: dict[str, int] = {}
@@ -206,7 +206,7 @@ def _references(
                 continue
             for _, part in parts:
                 try:
-                    reference = reference_of(part, finds)
+                    reference = reference_of(part, task)
                 except InputError as error:
                     fault = fault or str(error)
                     continue
@@ -218,7 +218,7 @@ def _references(
             reason = fault or f"no patient has {recipe.visits} visits"
             raise InputError(f"{dataset}: nothing to score against ({reason})")
         if not any(counts.values()):
-            what = "new lesion" if finds == "new" else "lesion"
+            what = "new lesion" if task == "new" else "lesion"
             raise InputError(f"{dataset}: no case has a {what}; there is nothing to learn")
         known[group] = counts
         write_json(output / "references" / FAULTS, faults)
@@ -330,7 +330,7 @@ def _preparation(recipe: Recipe) -> str:
     how = {
         "scans": list(recipe.scans),
         "visits": recipe.visits,
-        "finds": recipe.finds,
+        "task": recipe.task,
         **settings(shared_steps(recipe.preprocess), "preprocess"),
     }
     return hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()[:12]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lesionwise.recipe import Recipe
 from lesionwise.run.recipes import REDUCED, find_recipe, override
-from lesionwise.types import Finds, InputError
+from lesionwise.types import InputError, Task
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Entry:
     @property
     def group(self) -> str:
         """Entries of one group are scored on the same cases."""
-        return f"{self.found.finds}-{self.found.visits}"
+        return f"{self.found.task}-{self.found.visits}"
 
 
 def find_entries(recipes: Sequence[str], overrides: Sequence[str]) -> list[Entry]:
@@ -80,10 +80,10 @@ def scans_of(entries: Sequence[Entry]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(scan for entry in entries for scan in entry.found.scans))
 
 
-def groups(entries: Sequence[Entry]) -> Iterator[tuple[str, Finds, Recipe]]:
+def groups(entries: Sequence[Entry]) -> Iterator[tuple[str, Task, Recipe]]:
     """Each group once: its name, what is found, and one of its recipes."""
     seen: set[str] = set()
     for entry in entries:
         if entry.group not in seen:
             seen.add(entry.group)
-            yield entry.group, entry.found.finds, entry.found
+            yield entry.group, entry.found.task, entry.found

@@ -20,7 +20,7 @@ from lesionwise.methods.members import deal_subjects
 from lesionwise.preprocess.geometry import resample_to
 from lesionwise.preprocess.registration import rigid
 from lesionwise.run.prepare import visits_of
-from lesionwise.types import Finds, InputError, Progress, Study, Visit, Volume, silent
+from lesionwise.types import InputError, Progress, Study, Task, Visit, Volume, silent
 
 SPLITS = "splits_final.json"
 
@@ -48,7 +48,7 @@ def export(
     form: Literal["nnunet"] = "nnunet",
     scans: Sequence[str] = ("flair",),
     visits: int = 1,
-    finds: Finds = "lesions",
+    task: Task = "lesions",
     progress: Progress = silent,
 ) -> Exported:
     """Write a BIDS data set as an nnU-Net raw data set, which appears complete or not at all.
@@ -65,15 +65,15 @@ def export(
         output: a folder called like ``Dataset001_Lesions``, as nnU-Net wants it; not there yet.
         scans: channels of a visit, in order.
         visits: 1, or 2 for every two visits that follow each other.
-        finds: what the labels are of; ``new`` needs two visits.
+        task: what the labels are of; ``new`` needs two visits.
 
     Raises:
         InputError: If the settings do not fit together, the folder is there or misnamed, the data
             set cannot be read, or nothing in it can be written. A fault of one study is listed,
             and the others go on.
     """
-    if visits not in (1, 2) or (finds == "new" and visits != 2):
-        raise InputError(f"export: {finds} lesions with {visits} visits a case is not possible")
+    if visits not in (1, 2) or (task == "new" and visits != 2):
+        raise InputError(f"export: {task} lesions with {visits} visits a case is not possible")
     if not DATASET_NAME.fullmatch(output.name):
         raise InputError(f"{output}: nnU-Net wants a folder called like Dataset001_Lesions")
     if output.exists():
@@ -92,10 +92,10 @@ def export(
                 if not parts:
                     failures[f"sub-{subject}"] = f"fewer than {visits} visits"
                 for _, study in parts:
-                    known = study.changes if finds == "new" else study.followup.labels
+                    known = study.changes if task == "new" else study.followup.labels
                     labeled = "new" in known or bool({"lesions", "instances"} & set(known))
                     part: Literal["Tr", "Ts"] = "Tr" if labeled else "Ts"
-                    written = _write_one(study, partial, scans, part, visits, finds)
+                    written = _write_one(study, partial, scans, part, visits, task)
                     names[part] += written
                     patients |= dict.fromkeys(written, study.subject)
             except InputError as fault:
@@ -103,7 +103,7 @@ def export(
         if not names["Tr"] and not names["Ts"]:
             reasons = "; ".join(f"{name}: {fault}" for name, fault in list(failures.items())[:3])
             raise InputError(f"{dataset}: nothing to export ({reasons})")
-        describe_nnunet(partial, len(names["Tr"]), scans, visits, finds, patients=patients)
+        describe_nnunet(partial, len(names["Tr"]), scans, visits, task, patients=patients)
         splits = splits_of({case: patients[case] for case in names["Tr"]})
         if splits:
             text = json.dumps(splits, indent=4)
@@ -143,13 +143,13 @@ def _write_one(
     scans: Sequence[str],
     part: Literal["Tr", "Ts"],
     visits: int,
-    finds: Finds,
+    task: Task,
 ) -> tuple[str, ...]:
     """Write one case whole: scratch first, so that a fault leaves nothing of it behind."""
     scratch = folder / f".case-{secrets.token_hex(4)}"
     try:
         written = write_nnunet(
-            [on_one_grid(study, scans)], scratch, scans, part=part, visits=visits, finds=finds
+            [on_one_grid(study, scans)], scratch, scans, part=part, visits=visits, task=task
         )
         for path in sorted(scratch.glob("*/*.nii*")):
             target = folder / path.relative_to(scratch)

@@ -120,7 +120,7 @@ def find_lesions(
     options: FindOptions = FindOptions(),
     told: Callable[[str], None] = lambda stage: None,
 ) -> Found:
-    """Find and separate what the model finds: a study's lesions, or its new ones.
+    """Find and separate what the model task: a study's lesions, or its new ones.
 
     The recipe's steps prepare the study, its method predicts maps on the prepared grid, and the
     probability returns to the grid that ``recipe.output`` names, a visit's own or the prepared

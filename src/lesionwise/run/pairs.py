@@ -286,7 +286,7 @@ def _write(
         baseline=pair.baseline.session,
         followup=pair.followup.session,
         recipe=model.name,
-        source=model.recipe.source,
+        source=str(model.recipe.citation),
         model_hash=model.sha256,
         departures=tuple(model.recipe.departures),
         threshold=found.threshold,

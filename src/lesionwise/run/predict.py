@@ -16,11 +16,11 @@ from lesionwise.io.checked import inside, read_checked
 from lesionwise.io.record import sha256 as sha256_of
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.preprocess.brain_network import WEIGHTS as BRAIN_WEIGHTS
-from lesionwise.recipe import Recipe
+from lesionwise.recipe import Citation, Recipe
 from lesionwise.run.recipes import REDUCED, find_recipe
 from lesionwise.run.run_format import overrides_of
 from lesionwise.run.steps import load_steps, shared_steps
-from lesionwise.types import Finds, InputError, LesionMaps, Predictor, RunContext, Step, Study
+from lesionwise.types import InputError, LesionMaps, Predictor, RunContext, Step, Study, Task
 
 RUN_FILE = "run.json"
 SIZED = ("method.network.", "method.samples.size_vox", "method.patch_size_vox")
@@ -159,15 +159,15 @@ def _nnunet_model(name: str, device: str) -> LoadedModel:
     from lesionwise.methods.nnunet.imported import load_nnunet_model
 
     read = load_nnunet_model(name, device)
-    finds: Finds = "new" if read.visits == 2 else "lesions"
+    task: Task = "new" if read.visits == 2 else "lesions"
     recipe = Recipe(
-        source=f"nnU-Net's model folder {Path(name).name}",
+        citation=Citation(title=f"nnU-Net's model folder {Path(name).name}"),
         scans=read.scans,
         preprocess=(),
-        method=NnunetMethod(scans=read.scans, finds=finds, within_brain=False),
+        method=NnunetMethod(scans=read.scans, task=task, within_brain=False),
         to_instances=ConnectedComponents(),
         visits=read.visits,
-        finds=finds,
+        task=task,
         departures=("logits are summed in float32", "windows without a voxel are left out"),
     )
     hashes = [sha256_of(path) for path in read.checkpoints]

@@ -102,7 +102,7 @@ def prepare(
     how = {
         "scans": list(found.scans),
         "visits": found.visits,
-        "finds": found.finds,
+        "task": found.task,
         **settings(shared_steps(found.preprocess), "preprocess"),
     }
     if folder == dataset:
@@ -140,8 +140,8 @@ def _recipe(recipe: str | Path, overrides: Sequence[str], auxiliary: Auxiliary |
     found = find_recipe(recipe, overrides)
     if auxiliary is None:
         return found
-    finds = "lesions" if auxiliary.labelled else UNLABELLED
-    return replace(found, visits=auxiliary.visits, finds=finds)
+    task = "lesions" if auxiliary.labelled else UNLABELLED
+    return replace(found, visits=auxiliary.visits, task=task)
 
 
 def check_auxiliary(
@@ -254,13 +254,13 @@ def _prepare_subject(
         record["left_out"][f"sub-{subject}"] = str(error)
     for name, study in parts:
         try:
-            if found.finds != UNLABELLED:
-                reference_of(study, found.finds)
+            if found.task != UNLABELLED:
+                reference_of(study, found.task)
             for step in shared_steps(found.preprocess):
                 study = step(study)
             lesions = np.empty(0, dtype=np.int64)
-            if found.finds != UNLABELLED:
-                lesions = np.unique(reference_of(study, found.finds))
+            if found.task != UNLABELLED:
+                lesions = np.unique(reference_of(study, found.task))
         except InputError as error:
             record["left_out"][name] = str(error)
             continue

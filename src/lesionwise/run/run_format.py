@@ -7,6 +7,7 @@ A run of format 1 can be applied, and its weights can begin a new training; it c
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 FORMAT = 2
@@ -47,7 +48,9 @@ def overrides_of(described: dict[str, Any]) -> list[str]:
 
     Those of an old run that matter to its training alone are left out.
     """
-    overrides = [str(text) for text in described["overrides"]]
+    overrides = [
+        re.sub(r"^((?:\w+\.)*)finds=", r"\1task=", str(text)) for text in described["overrides"]
+    ]
     if format_of(described) >= FORMAT:
         return overrides
     recipe = str(described["recipe"])

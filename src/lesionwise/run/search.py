@@ -162,7 +162,7 @@ def all_metrics(
         to_instances=model.recipe.to_instances,
         refine=model.recipe.refine,
     )
-    return selection.score(model.predictor, studies, model.recipe.finds)
+    return selection.score(model.predictor, studies, model.recipe.task)
 
 
 def _named(progress: Progress, number: int, total: int) -> Callable[[str, int, int], None]:

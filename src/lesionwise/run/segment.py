@@ -330,7 +330,7 @@ def write_found(
         input=source,
         methods=tuple(found.instances),
         recipe=model.name,
-        source=model.recipe.source,
+        source=str(model.recipe.citation),
         model_hash=model.sha256,
         departures=tuple(model.recipe.departures),
         threshold=found.threshold,

@@ -46,9 +46,9 @@ def write_standings(
     about = [
         {
             "recipe": entry.name,
-            "finds": "new lesions" if entry.found.finds == "new" else "all lesions",
+            "task": "new lesions" if entry.found.task == "new" else "all lesions",
             "visits": str(entry.found.visits),
-            "source": entry.found.source,
+            "source": str(entry.found.citation),
             "result": failures.get(entry.name, "done"),
             "page": f"evaluation-{entry.group}/evaluation.html"
             if entry.group in evaluations and entry.name not in failures
@@ -129,7 +129,7 @@ def _short(board: Leaderboard) -> pd.DataFrame:
     rows = []
     for about in board.recipes.to_dict("records"):
         name = about["recipe"]
-        row = {key: about[key] for key in ("recipe", "finds", "visits", "result")}
+        row = {key: about[key] for key in ("recipe", "task", "visits", "result")}
         own = board.scores[board.scores["recipe"] == name] if len(board.scores) else board.scores
         row["cases"] = len(own)
         for metric in board.metrics:
@@ -142,5 +142,5 @@ def _short(board: Leaderboard) -> pd.DataFrame:
         rows.append(row)
     table = pd.DataFrame(rows)
     return table.sort_values(
-        ["finds", board.metrics[0]], ascending=[True, False], kind="stable", ignore_index=True
+        ["task", board.metrics[0]], ascending=[True, False], kind="stable", ignore_index=True
     )

@@ -101,7 +101,7 @@ def test_two_visits_in_two_dimensions_with_a_sigmoid(tmp_path):
 
     plans = Plans(first_axis="k", patch_size_vox=(16, 16), base_features=4, batch_size=2)
     made = method(
-        configuration="2d", finds="new", plans=plans, learning=replace(SHORT, loss="dice+bce")
+        configuration="2d", task="new", plans=plans, learning=replace(SHORT, loss="dice+bce")
     )
     data = TrainingData([study(0, 2)], [])
     run = RunContext(tmp_path, device="cpu")

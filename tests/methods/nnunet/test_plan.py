@@ -15,8 +15,8 @@ from lesionwise.types import InputError, silent
 
 
 def case(seed, visits=1):
-    finds = "new" if visits == 2 else "lesions"
-    return case_of(study(seed, visits), ("flair",), finds, True, False)
+    task = "new" if visits == 2 else "lesions"
+    return case_of(study(seed, visits), ("flair",), task, True, False)
 
 
 def planned(folder, plans, configuration="3d_fullres", regions=False):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionwise.types import Finds, FloatArray, InputError, LabelArray, Study
+from lesionwise.types import FloatArray, InputError, LabelArray, Study, Task
 
 AXES = "ijk"
 
@@ -68,7 +68,7 @@ def spacing_told(spacing_mm: tuple[float, float, float], keep_voxels: bool) -> t
 
 
 def case_of(
-    study: Study, scans: tuple[str, ...], finds: Finds, within_brain: bool, keep_voxels: bool
+    study: Study, scans: tuple[str, ...], task: Task, within_brain: bool, keep_voxels: bool
 ) -> Case:
     """A study with its reference as a case.
 
@@ -78,7 +78,7 @@ def case_of(
     from lesionwise.instances.reference import reference_of
 
     images = images_of(study, scans, within_brain)
-    labels = np.asarray(reference_of(study, finds))
+    labels = np.asarray(reference_of(study, task))
     if labels.shape != images.shape[1:]:
         raise InputError(f"sub-{study.subject}: its lesions lie on another grid than its scans")
     spacing_mm = study.followup.scans[scans[0]].grid.spacing_mm

@@ -26,12 +26,12 @@ from lesionwise.methods.nnunet.settings import (
 from lesionwise.methods.nnunet.workspace import Workspace, require_nnunet
 from lesionwise.methods.tidy import Tidy
 from lesionwise.types import (
-    Finds,
     InputError,
     Method,
     Predictor,
     RunContext,
     Study,
+    Task,
     TrainingData,
 )
 
@@ -57,7 +57,7 @@ class NnunetMethod:
     Attributes:
         scans: channels of each visit, in order.
         configuration: slices or volumes.
-        finds: what is learned.
+        task: what is learned.
         plans, learning, augmentation: as their names say.
         heads: center heatmap and offsets beside the segmentation; 3D only.
         case_steps: what is done to training cases before nnU-Net sees them, in order.
@@ -73,7 +73,7 @@ class NnunetMethod:
 
     scans: tuple[str, ...]
     configuration: Literal["2d", "3d_fullres"] = "3d_fullres"
-    finds: Finds = "lesions"
+    task: Task = "lesions"
     plans: Plans = field(default_factory=Plans)
     learning: Learning = field(default_factory=Learning)
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -186,7 +186,7 @@ class NnunetMethod:
         )
 
     def _case(self, study: Study) -> Case:
-        return case_of(study, self.scans, self.finds, self.within_brain, self.plans.keep_voxels)
+        return case_of(study, self.scans, self.task, self.within_brain, self.plans.keep_voxels)
 
     def _training_cases(self, studies: Sequence[Study], run: RunContext) -> Iterator[Case]:
         for number, study in enumerate(studies):
