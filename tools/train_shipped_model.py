@@ -49,20 +49,20 @@ LOOSE_MM = ((-1.0, 1.0), (1.0, 5.0), (5.0, 14.0))
 SETTINGS = (
     "method.network.features=[16,32,64,128]",
     "method.network.norm=instance",
-    "method.patch_size_vox=[64,64,64]",
-    "method.batch_size=2",
-    "method.patches_per_epoch=200",
-    "method.sampling.lesion_share=0.5",
-    "method.learning_rate=1e-3",
-    "method.warmup=0.01",
-    "method.validate_every=8",
+    "method.samples.size_vox=[64,64,64]",
+    "method.samples.batch_size=2",
+    "method.samples.per_epoch=200",
+    "method.samples.sampling.lesion_fraction=0.5",
+    "method.samples.augmentation.intensity.effects.4.probability=0.5",
+    "method.samples.augmentation.intensity.effects.0.probability=0.25",
+    "method.samples.augmentation.intensity.effects.3.probability=0.3",
+    "method.samples.augmentation.lesion_contrast.probability=0.5",
+    "method.optimization.learning_rate=1e-3",
+    "method.optimization.warmup=0.01",
+    "method.selection.every=8",
     "method.selection.top_k=3",
-    "method.intensity.effects.4.probability=0.5",
-    "method.intensity.effects.0.probability=0.25",
-    "method.intensity.effects.3.probability=0.3",
-    "method.lesion_contrast.probability=0.5",
 )
-HEADS = ("method.loss.heatmap=100.0", "method.loss.offsets=0.1")
+HEADS = ("method.objective.loss.heatmap=100.0", "method.objective.loss.offsets=0.1")
 """Of ``conflunet``: with the published weights from the start the mask is not learned in hours."""
 
 

@@ -65,6 +65,7 @@ class Recipe:
         method: how maps are learned and predicted.
         to_instances: how maps become lesions.
         threshold: the lesion mask is probability > threshold.
+        min_peak: a connected region of the mask goes where its highest probability is below this.
         refine: filters that act on lesions, never on the mask.
         visits: how many time points it needs.
         task: what the mask is of.
@@ -80,6 +81,7 @@ class Recipe:
     method: Method
     to_instances: ToInstances
     threshold: float = 0.5
+    min_peak: float = 0.0
     refine: tuple[Refine, ...] = ()
     visits: int = 1
     task: Task = "lesions"

@@ -13,6 +13,7 @@ import numpy as np
 from lesionwise.instances.components import ConnectedComponents
 from lesionwise.instances.confluent import Acls
 from lesionwise.instances.filters import DropSmall
+from lesionwise.instances.mask import lesion_mask
 from lesionwise.instances.offsets import OffsetVoting
 from lesionwise.preprocess.brain import not_background
 from lesionwise.preprocess.geometry import instances_to_grid, resample_to
@@ -41,6 +42,8 @@ class FindOptions:
         instances: how the lesions of the main map are told apart; None takes the recipe's way.
         also: further ways, computed from the same maps for comparison.
         threshold: the mask is probability > threshold; None takes the recipe's.
+        min_peak: a connected region of the mask goes where its highest probability is below this;
+            None takes the recipe's.
         min_volume_mm3, min_extent_mm: lesions below either are dropped from the instances,
             never from the mask; None takes the recipe's filters, 0 switches a limit off.
         extract_brain: False takes every voxel for brain that is not background: not the value of
@@ -50,6 +53,7 @@ class FindOptions:
     instances: Separation | None = None
     also: tuple[Separation, ...] = ()
     threshold: float | None = None
+    min_peak: float | None = None
     min_volume_mm3: float | None = None
     min_extent_mm: float | None = None
     extract_brain: bool = True
@@ -171,20 +175,21 @@ def find_lesions(
         grid = Grid(maps.grid.shape, visit.as_read @ maps.grid.affine)
         maps = replace(maps, grid=grid)
     threshold = recipe.threshold if options.threshold is None else options.threshold
+    min_peak = recipe.min_peak if options.min_peak is None else options.min_peak
     told("instances")
     with watch.stage("instances"):
         if brain_native is None:
             brain_native = Volume(np.ones(reference.grid.shape, dtype=np.bool_), reference.grid)
         probability = _carried(maps, reference.grid, recipe.output.resample, threshold)
         np.multiply(probability.array, brain_native.array, out=probability.array)
-        mask = probability.array > threshold
+        mask = lesion_mask(probability.array, threshold, min_peak)
         instances = {}
         for name, separate in _separations(model, maps, options).items():
             if isinstance(separate, ConnectedComponents):
                 native_maps = LesionMaps(probability.array, reference.grid)
                 lesions = separate(native_maps, mask)
             else:
-                prepared_mask = maps.probability > threshold
+                prepared_mask = lesion_mask(maps.probability, threshold, min_peak)
                 lesions = instances_to_grid(separate(maps, prepared_mask), mask, reference.grid)
             for refine in _filters(recipe.refine, options):
                 lesions = refine(lesions)
