@@ -99,7 +99,8 @@ def test_version_and_recipes(call):
     out = call("recipes")[1]
     assert {line.split()[0] for line in out.splitlines()} >= {"conflunet", "unet-cc", "unet-acls"}
     shown = call("recipes", "conflunet")[1]
-    assert "source: 001, section 3" in shown
+    assert "cite: Maxence Wynen, Maxime Istasse" in shown
+    assert "passage" not in shown
     assert "departure:" in shown
 
 

@@ -15,7 +15,7 @@ class Citation:
 
     Attributes:
         authors: names as printed, separated by commas; "" where none are printed.
-        title: of the paper, chapter or report.
+        title: of the paper, chapter or report; a description in brackets where none is printed.
         year: of publication; None where none is printed.
         published: journal, proceedings or publisher.
         identifier: a DOI or arXiv number, only where one is printed.
@@ -28,9 +28,35 @@ class Citation:
     identifier: str = ""
 
     def __str__(self) -> str:
-        """One line: authors, title, where, year, identifier."""
-        parts = (self.authors, self.title, self.published, str(self.year or ""), self.identifier)
-        return ". ".join(part for part in parts if part)
+        """One line: authors, title, publication, year, identifier.
+
+        Example:
+            >>> str(Citation("Ada Byron", "Notes", 1843, "Scientific Memoirs"))
+            'Ada Byron. Notes. Scientific Memoirs, 1843'
+        """
+        where = ", ".join(text for text in (self.published, str(self.year or "")) if text)
+        parts = (self.authors, self.title, where, self.identifier)
+        return ". ".join(part.removesuffix(".") for part in parts if part)
+
+    @property
+    def short(self) -> str:
+        """Authors and year, as in running text; the title where no authors are printed.
+
+        Example:
+            >>> Citation("Ada Byron, Luigi Menabrea", "Notes", 1843).short
+            'Byron and Menabrea 1843'
+            >>> Citation("A. Byron et al.", "Notes", 1843).short
+            'Byron et al. 1843'
+        """
+        if not self.authors:
+            return " ".join(text for text in (self.title, str(self.year or "")) if text)
+        names = [name.strip() for name in self.authors.removesuffix(" et al.").split(",")]
+        families = [name if "Team" in name else name.split()[-1] for name in names]
+        if len(names) > 2 or self.authors.endswith(" et al."):
+            who = f"{families[0]} et al."
+        else:
+            who = " and ".join(families)
+        return f"{who} {self.year}" if self.year else who
 
 
 MSSEG2 = (
@@ -72,7 +98,7 @@ class Recipe:
         output: where results are returned.
         reported: the source's own scores, by metric name.
         departures: where we knowingly differ from the publication, and why.
-        passage: for developers: where the system is described in the project's copies.
+        passage: where the project's own copies describe the system; for developers, never shown.
     """
 
     citation: Citation

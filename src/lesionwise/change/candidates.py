@@ -71,7 +71,7 @@ class BoundaryShiftClusters:
     through faces, and the end of the volume is no border. Both labels are those of the last visit;
     the brain that means are taken over is where both visits' masks agree.
 
-    Source: document 002, lines 97 to 111. Silent on connectivity: the project's default.
+    Source: the chapter of recipe ``bsi-lightgbm``. Silent on connectivity: the project's default.
     """
 
     bright_std: float = 1.0

@@ -210,7 +210,7 @@ class VoxelNeighborhood:
     through faces, in the order center, i - 1, i + 1, j - 1, j + 1, k - 1, k + 1. Beyond the volume
     the nearest voxel counts.
 
-    Source: document 002, lines 115 to 130, which does not say what the mean is taken over.
+    Source: the chapter of recipe ``bsi-lightgbm``, which does not say what the mean is taken over.
     """
 
     scan: str = "flair"

@@ -17,7 +17,7 @@ Float32 = NDArray[np.float32]
 def subtraction(baseline: NDArray[Any], followup: NDArray[Any]) -> Float32:
     """Follow-up minus baseline: positive where the tissue became brighter.
 
-    Source: 002, line 3058.
+    Source: the chapter of recipe ``subtraction-2d``.
     """
     _check(baseline, followup)
     difference: Float32 = np.subtract(followup, baseline, dtype=np.float32)
@@ -27,7 +27,7 @@ def subtraction(baseline: NDArray[Any], followup: NDArray[Any]) -> Float32:
 def ratio(baseline: NDArray[Any], followup: NDArray[Any]) -> Float32:
     """Follow-up over baseline; 1, no change, where either is not positive.
 
-    Source: 002, line 2776.
+    Source: the MSSEG-2 chapter on image processing and CNNs.
     """
     _check(baseline, followup)
     out: Float32 = np.ones(baseline.shape, dtype=np.float32)
@@ -41,7 +41,7 @@ def attention_maps(baseline: NDArray[Any], followup: NDArray[Any]) -> tuple[Floa
 
     Both are 0 wherever the follow-up is not brighter.
 
-    Source: 002, lines 479 to 482.
+    Source: the MSSEG-2 chapter on SC U-Nets.
     """
     brighter = subtraction(baseline, followup)
     np.maximum(brighter, 0, out=brighter)

@@ -52,8 +52,8 @@ def acls_centers(probability: FloatArray, mask: BoolArray, sigma_vox: float) -> 
         ValueError: If shapes disagree, sigma is not positive, or the probability in the mask
             is not finite.
 
-    Source: document 001, section 2 (three negative eigenvalues). Sigma and the differences are
-    those of the authors' code, which tests against 0.
+    Source: Wynen et al. (ConfLUNet), section 2 (three negative eigenvalues). Sigma and the
+    differences are those of the authors' code, which tests against 0.
     """
     index = _check(probability, mask, sigma_vox)
     if len(index) == 0 or min(mask.shape) == 1:
@@ -89,8 +89,8 @@ class Acls:
         keep_outside: True keeps center voxels that lie outside the mask in their lesions, as
             the authors' code does.
 
-    Source: document 001, section 2, after Dworkin et al. 2018. The authors' code keeps center
-    voxels outside the mask, always splits pieces with connectivity 6, and raises an error
+    Source: Wynen et al. (ConfLUNet), section 2, after Dworkin et al. 2018. The authors' code keeps
+    center voxels outside the mask, always splits pieces with connectivity 6, and raises an error
     where a mask has no center.
     """
 

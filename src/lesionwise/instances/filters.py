@@ -35,7 +35,8 @@ class DropSmall:
         drop_at_min_volume: True drops a lesion of exactly ``min_volume_mm3`` too.
         relabel: True numbers what stays 1 … n in the order of the old labels; False keeps them.
 
-    Source: document 001, section 3 (14 mm³, 3 mm). Its authors' code also drops a lesion that
+    Source: Wynen et al. (ConfLUNet), section 3 (14 mm³, 3 mm). Its authors' code also drops a
+    lesion that
     lies exactly on the volume limit: ``drop_at_min_volume``. Departure: of the pieces that come
     from one center the authors drop every piece after the first small one, in falling order of
     voxels, even one that would pass; here each lesion is judged alone.

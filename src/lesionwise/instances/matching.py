@@ -71,7 +71,7 @@ def match(
             - ``greedy``: every prediction chooses the reference it scores best with (ties: the
               lowest label), and a reference chosen by several keeps the best of them (ties: the
               lowest label). The others stay unmatched even where another reference was
-              hit. Source: 001, section 3.1, completed as in its authors' code.
+              hit. Source: ConfLUNet, section 3.1, completed as in its authors' code.
             - ``greedy_pairs``: all pairs, best first (ties: lowest prediction label, then
               lowest reference label), each taken while both lesions are free. Source: panoptica.
             - ``optimal``: the one-to-one assignment with the largest sum of scores; more

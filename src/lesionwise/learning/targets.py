@@ -113,7 +113,7 @@ class CentersAndOffsets:
     Channels of the output: two logits, center heatmap, offsets along i, j, k in voxels.
     Maps: probability, heatmap, three offsets.
 
-    Source: document 001, section 3. Its "±2mm pixels" is read as 2 mm.
+    Source: Wynen et al. (ConfLUNet), section 3. Its "±2mm pixels" is read as 2 mm.
     """
 
     sigma_mm: float = 2.0

@@ -27,7 +27,7 @@ METRICS: Mapping[str, int] = {
     "dsc_tp_clu": 1,
     "pq": 1,
 }
-"""The table of document 001: +1 where more is better, -1 where less is."""
+"""The table of Wynen et al. (ConfLUNet): +1 where more is better, -1 where less is."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Selection:
         loss_samples: samples of the validation studies, without augmentation, whose mean loss is
             ``validation_loss`` of every epoch's row of the log; 0 computes none.
 
-    Source: document 001, section 3.4: all validation metrics for the ten models with the
-    highest Dice. How they are weighed against each other it does not say.
+    Source: Wynen et al. (ConfLUNet), section 3.4: all validation metrics for the ten models with
+    the highest Dice. How they are weighed against each other it does not say.
     """
 
     top_k: int = 1

@@ -32,7 +32,7 @@ class DropThinPatches:
         patch_above: exclusive.
         connectivity: 6, 18 or 26.
 
-    Source: document 002, lines 149 to 151.
+    Source: the chapter of recipe ``bsi-lightgbm``, section 2.
     """
 
     min_axis_vox: float = 2.0
@@ -65,7 +65,7 @@ class DropSmallPatches:
         patch_above: exclusive.
         connectivity: 6, 18 or 26.
 
-    Source: document 002, lines 255 to 257.
+    Source: the chapter of recipe ``nnunet-empenn``, section 2.
     """
 
     volume_mm3: float

@@ -252,7 +252,10 @@ def _distance_scores(
 def _false_lesions(
     reference_has_lesions: bool, table: Overlaps, voxel_mm3: float
 ) -> dict[str, Score | int]:
-    """Number and volume of lesions where there should be none. Source: 002, line 3345."""
+    """Number and volume of lesions where there should be none.
+
+    Source: the MSSEG-2 chapter on NCR-Net, section 3.
+    """
     if reference_has_lesions:
         none = Undefined("the reference has lesions; see lesion_fp")
         return {"false_lesion_count": none, "false_lesion_volume_mm3": none}

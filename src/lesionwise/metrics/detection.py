@@ -58,7 +58,8 @@ def any_overlap_f1(overlaps: Overlaps) -> Score:
 
     2 a b / (a + b), a the share of reference lesions that meet a prediction, b the share of
     predictions that meet a reference lesion. 0 where only one side has lesions, undefined
-    where neither has. Source: 002, equation 4 of the paper at line 761 ff.
+    where neither has. Source: equation 4 of the MSSEG-2 chapter on a lesion-wise loss (Univ.
+    Bordeaux, 2021).
     """
     n, m = len(overlaps.reference_ids), len(overlaps.prediction_ids)
     if n + m == 0:
@@ -104,8 +105,8 @@ def confluent_scores(units: Overlaps, matching: Matching, displaced: int) -> dic
             one. They alone count as false positives here: a prediction away from every
             lesion says nothing about how confluent ones were separated.
 
-    Source: 001, equations 3 and 4; precision, F1 and PQ (which 000 reports without a formula) as
-    in the authors' code.
+    Source: Wynen et al. (ConfLUNet), equations 3 and 4; precision, F1 and PQ as in the authors'
+    code.
     """
     tp, fn = len(matching.reference_rows), len(units.reference_ids) - len(matching.reference_rows)
     scores: dict[str, Score | int] = {"clu_count": tp + fn}

@@ -70,7 +70,7 @@ def dice(counts: VoxelCounts) -> Score:
 def smoothed_dice(counts: VoxelCounts, smoothing: float = 1e-6) -> float:
     """(2 |P and R| + s) / (|P| + |R| + s): 1 when both are empty.
 
-    Source: 002, equation 1 of the paper at line 41 ff., with its s = 1e-6.
+    Source: equation 1 of the chapter of recipe ``bsi-lightgbm``, with its s = 1e-6.
     """
     if smoothing <= 0:
         raise ValueError(f"smoothing must be above 0, got {smoothing}")

@@ -13,7 +13,7 @@ def panoptic_scores(overlaps: Overlaps, matching: Matching) -> dict[str, Score]:
 
     sq is the mean IoU of matched pairs; rq is TP / (TP + FP / 2 + FN / 2); pq is their product
     and 0 where lesions are there but no pair. sq is undefined without a pair, all three
-    when neither side has a lesion. Source: 001, section 3.1.
+    when neither side has a lesion. Source: Wynen et al. (ConfLUNet), section 3.1.
     """
     counts = count_lesions(overlaps, matching)
     if counts.tp + counts.fp + counts.fn == 0:

@@ -1,11 +1,11 @@
-"""Slices as patients: is there a lesion in this one? (document 003, model evaluation)
+"""Slices as patients: is there a lesion in this one? (Arian Darestani et al. 2025)
 
 A slice is positive where the reference has a lesion in it. It counts as found where at
 least one of its lesions is covered by the prediction to a given share; with less, or
 nothing, it is missed. A slice without lesions is rightly left alone only where the
 prediction has no voxel in it, whatever the threshold.
 
-The document says neither what the overlap is a share of nor whether it is meant lesion
+The paper says neither what the overlap is a share of nor whether it is meant lesion
 by lesion. Here it is the share of the reference that the prediction covers; "at least one
 lesion" is read lesion by lesion, and the share of all lesions of the slice is the option
 ``overlap="slice"``.
@@ -33,7 +33,7 @@ Hd95: TypeAlias = Literal["larger_directed", "pooled"]
 
 WORLD_AXIS = {"sagittal": 0, "coronal": 1, "axial": 2}
 THRESHOLD = 0.1
-"""Share of a lesion that must be covered (document 003, slice-level classification)."""
+"""Share of a lesion that must be covered (Arian Darestani et al. 2025)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +79,8 @@ class Rate:
 class SliceScores:
     """Slice classification at one threshold.
 
-    The names mean what they usually do; document 003 prints them swapped (see the
-    project's notes on evaluation).
+    The names mean what they usually do; Arian Darestani et al. print them swapped
+    (see the project's notes on evaluation).
     """
 
     threshold: float
@@ -243,7 +243,9 @@ def threshold_curves(
 
 
 def pixel_scores(table: SliceTable, seed: int = 0) -> dict[str, dict[str, Any]]:
-    """DSC, PPV, IoU, sensitivity and HD95 averaged over positive slices, as document 003 does.
+    """DSC, PPV, IoU, sensitivity and HD95 averaged over positive slices.
+
+    Source: Arian Darestani et al. 2025.
 
     Returns, for each, mean, bootstrap 95 % interval (None below two slices), n and the
     number of slices on which it is undefined: PPV and HD95 where nothing was predicted.

@@ -94,7 +94,8 @@ class AntialiasUNet(nn.Module):
         out_channels: what the heads need.
         features: channels per level.
 
-    Source: p1557 (B13), section 1.2 and figure 1: six levels, 40 more channels every two.
+    Source: Efird, Miller and Cobzas 2021, section 1.2 and figure 1: six levels, 40 more channels
+    every two.
     """
 
     def __init__(

@@ -41,8 +41,8 @@ class GroupUNet(nn.Module):
         dropout: share of values set to 0 after each max-pooling.
         groups: of each normalization.
 
-    Source: p987 (B10), section 2.2; the same network serves p761 (B8) and p876 (B9). It names
-    neither levels nor widths.
+    Source: Kamraoui et al. 2021 (recipe ``iqda``), section 2.2, which names neither levels nor
+    widths.
     """
 
     def __init__(

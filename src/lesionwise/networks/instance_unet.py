@@ -38,7 +38,8 @@ class InstanceUNet(nn.Module):
         out_channels: what the heads need.
         features: channels per stage; one less is the number of downsamplings.
 
-    Source: p555 (B6): five stages; p2274 (B20): five downsamplings. Both build on nnU-Net, whose
+    Source: the recipes ``nnunet-subtraction`` (five stages) and
+    ``cascade-probability`` (five downsamplings). Both build on nnU-Net, whose
     widths (32, doubled to 320 at most), strides and transposed convolutions these are.
     """
 

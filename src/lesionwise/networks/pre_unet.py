@@ -55,8 +55,9 @@ class PreUNet(nn.Module):
             that the source states.
         supervised: resolutions with a head; at most one less than there are levels.
 
-    Source: p1296 (B12), sections 3.1 and 3.2. It names kernel sizes, the number of levels,
-    that of parameters, group size and activation, not widths nor the number of blocks.
+    Source: the chapter of recipe ``pre-unet``, sections 3.1 and 3.2. It names kernel sizes, the
+    number of levels, that of parameters, group size and activation, not widths nor the number of
+    blocks.
     """
 
     def __init__(

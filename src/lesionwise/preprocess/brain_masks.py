@@ -39,8 +39,7 @@ class TemplateMaskBrain:
     The mask has the template's shape: it does not follow the scan's border as ``ExtractBrain``
     does. Raises NoBrainFound.
 
-    Used by B2 (atlas-based brain extraction; departure: affine alone, where its tool bends the
-    atlas as well).
+    Departure: affine alone; atlas-based tools deform the atlas as well.
     """
 
     def __call__(self, study: Study) -> Study:
@@ -72,8 +71,6 @@ class OtsuBrain:
 
     Attributes:
         radius_mm: of the erosion and the dilation (not stated in the source).
-
-    Used by B27 (p3126).
     """
 
     radius_mm: float = 5.0
@@ -121,7 +118,7 @@ class BetBrain:
     Attributes:
         fraction: BET's fractional intensity threshold; smaller values give larger brains.
 
-    Used by B3, B17, B20 and B24. Source: Smith 2002.
+    Source: Smith 2002.
     """
 
     fraction: float = 0.5
@@ -159,8 +156,6 @@ class ExternalBrain:
 
     Raises InputError, with the last line the program wrote, where it is missing or fails, leaves no
     mask, or leaves an empty one or one that does not lie on the scan.
-
-    Used by B0, B6 and B25 (HD-BET), B29 (ROBEX) and A5 (FSL) where those are installed.
     """
 
     command: str
@@ -223,8 +218,7 @@ class SharedBrain:
 
     Raises InputError where a mask that counts is missing, or where nothing is left.
 
-    Used by the challenge's common preprocessing (union, then ``MaskToBrain``), B2 (first), B17 and
-    B20 (last) and B24 (intersection).
+    The challenge's common preprocessing takes the union, then ``MaskToBrain``.
     """
 
     of: Literal["union", "intersection", "first", "last"] = "union"
@@ -251,8 +245,6 @@ class GrowBrain:
 
     Distances are Euclidean, in mm. Raises InputError where a visit has no mask or nothing is
     left of it.
-
-    Used by B17 (wider), and B1 and B24 (narrower by one voxel and by 1 mm).
     """
 
     by_mm: float
@@ -277,8 +269,6 @@ class MaskToBrain:
     """Every scan with ``outside`` in all voxels outside its visit's brain mask.
 
     Labels and changes are left alone. Raises InputError where a visit has no mask.
-
-    Used by every row whose scans are skull-stripped.
     """
 
     outside: float = 0.0

@@ -32,7 +32,7 @@ class DistanceMaps:
 
     Raises InputError for a visit without that scan, and for a missing or empty brain mask.
 
-    Used by B24 (002, line 2796), which states no unit.
+    Its source, the MSSEG-2 chapter on image processing and CNNs, states no unit.
     """
 
     scan: str = "flair"

@@ -32,9 +32,7 @@ class Denoise:
         reach_vox: patches are sought so many voxels away along each axis.
 
     Source: Buades et al. 2005; Coupé et al. 2008 for volumes. scikit-image computes it. Chosen over
-    ANTs' filter of the same family, which took eight times as long. Used by B1, which
-    names denoising with default parameters and not which (002, line 102), and by the challenge's
-    common preprocessing (002, line 862).
+    ANTs' filter of the same family, which took eight times as long.
     """
 
     strength: float = 0.4
@@ -85,8 +83,8 @@ class AnisotropicDiffusion:
             root mean square gradient of the whole scan; larger numbers smooth more.
         time_step: cut to what is stable, a sixteenth of the smallest voxel side in mm.
 
-    Source: Perona and Malik 1990, as SimpleITK's gradient anisotropic diffusion. Used by B26 (002,
-    line 3043), which states no parameter. SimpleITK's defaults but for the conductance of 3, which
+    Source: Perona and Malik 1990, as SimpleITK's gradient anisotropic diffusion.
+    SimpleITK's defaults but for the conductance of 3, which
     kept 79 and 90 % of the contrast of two patients' lesions; 1 keeps 96 and 98 %.
     """
 

@@ -41,8 +41,6 @@ class Resample:
         spacing_mm: one number, or one for each of i, j, k.
         order: 1 linear, 3 cubic B-spline, 0 nearest neighbor.
         antialias: smooth before an axis gets coarser.
-
-    Used by every system that works at one voxel size (A1 to A3, B2, B20, B25, B26 …).
     """
 
     spacing_mm: float | tuple[float, float, float] = 1.0

@@ -167,8 +167,8 @@ class GaussianNorm:
     lesions and fluid, which pull at a plain mean, do not count. Voxels outside are transformed too.
     Raises InputError where most values are alike.
 
-    Source: document 002, line 474, which names Gaussian normalization and no more: how the Gaussian
-    is found is our reading. ``ZScore`` is the other one.
+    Source: the MSSEG-2 chapter on SC U-Nets, which names Gaussian normalization and no more: how
+    the Gaussian is found is our reading. ``ZScore`` is the other one.
     """
 
     within: Within = "brain"
@@ -207,7 +207,7 @@ class GaussianNorm:
 class DropNegative:
     """Every scan with its negative values set to 0.
 
-    After ``GaussianNorm`` the background becomes empty (document 002, line 475).
+    After ``GaussianNorm`` the background becomes empty.
     """
 
     def __call__(self, study: Study) -> Study:

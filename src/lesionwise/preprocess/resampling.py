@@ -27,7 +27,7 @@ class ResampleNearInteger:
         order: for scans, 1 linear, 3 cubic B-spline, 0 nearest neighbor; labels and brains go by
             nearest neighbor.
 
-    Used by B13 (002, line 1590).
+    Source: Efird, Miller and Cobzas 2021.
     """
 
     target_mm: float = 1.0

@@ -22,7 +22,7 @@ class ResizeSlices:
         size_vox: along i and j.
         order: 1 linear, 3 cubic B-spline, 0 nearest neighbor.
 
-    Source: document 003, preprocessing steps 3 and 4 (lines 118 and 119).
+    Source: Arian Darestani et al. 2025, preprocessing steps 3 and 4.
     """
 
     size_vox: tuple[int, int] = (512, 512)

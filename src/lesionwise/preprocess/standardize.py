@@ -89,9 +89,7 @@ class Nyul:
         within: the voxels they are taken from.
         zero_outside: set the voxels outside to 0.
 
-    Source: Nyul, Udupa and Zhang 2000; Shah et al. 2011. Used by B2 (002, line 224: on an in-house
-    template, which is not public, so the training scans take its place), by B22 (002, line
-    2599) and, as histogram standardization, by B4 (002, line 416).
+    Source: Nyul, Udupa and Zhang 2000; Shah et al. 2011.
     """
 
     percentiles: tuple[float, ...] = DECILES
@@ -136,7 +134,7 @@ class MatchHistogramToTraining:
         within: the voxels they are taken from.
         zero_outside: set the voxels outside to 0.
 
-    Used by B29 (002, line 3498), which cites a method that the document does not spell out.
+    The MSSEG-2 chapter on MSDetector cites such a method and does not spell it out.
     """
 
     percentiles: tuple[float, ...] = tuple(n + 0.5 for n in range(100))

@@ -170,8 +170,6 @@ class RegisterToTemplate:
         model: rigid (6 parameters) keeps sizes; affine (12) takes the template's.
 
     Raises InputError where a scan shows no brain or the visits do not fit.
-
-    Used by B0 (rigid), B1, B6, B11 and B14 (affine).
     """
 
     model: Model = "rigid"

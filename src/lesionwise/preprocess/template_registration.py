@@ -29,7 +29,7 @@ class RegisterHeadToTemplate:
 
     Raises InputError where a scan shows no head or the visits do not fit.
 
-    Source: document 004, lines 75 and 140.
+    Source: Martínez-Heras et al., sections 2.2 and 4.
     """
 
     def __call__(self, study: Study) -> Study:

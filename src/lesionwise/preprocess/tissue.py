@@ -44,8 +44,8 @@ class ClassifyTissue:
     Raises InputError where a visit has no brain mask or its scan is constant there. Fluid is
     expected darker than tissue, as on FLAIR and T1-weighted scans. Correct the bias field before.
 
-    Used by B16 in place of SAMSEG, whose white matter, fluid and gray matter it asks for. Source of
-    the prior and the neighbors' vote: Zhang et al. 2001; Avants et al. 2011 (Atropos).
+    ``subtraction-radiomics`` uses it in place of SAMSEG. Source of the prior and the neighbors'
+    vote: Zhang et al. 2001; Avants et al. 2011 (Atropos).
     """
 
     method: Literal["mixture", "atropos"] = "mixture"

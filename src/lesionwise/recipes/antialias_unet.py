@@ -83,7 +83,12 @@ MEMBER = NetworkMethod(
 )
 
 RECIPE = Recipe(
-    citation=Citation(published=MSSEG2, year=2021),
+    citation=Citation(
+        authors="Cory Efird, Dylan Miller, Dana Cobzas",
+        title="A UNet Pipeline for Segmentation of New MS Lesions",
+        published=MSSEG2,
+        year=2021,
+    ),
     passage="002, line 1557, section 1",
     scans=("flair",),
     preprocess=(

@@ -83,7 +83,11 @@ STAGE_TWO = replace(
 )
 
 RECIPE = Recipe(
-    citation=Citation(published=MSSEG2, year=2021),
+    citation=Citation(
+        title="[Chapter on a cascade of two U-Nets for new lesions]",
+        published=MSSEG2,
+        year=2021,
+    ),
     passage="002, line 2274, section 2",
     scans=("flair",),
     preprocess=(

@@ -110,7 +110,7 @@ RECIPE = Recipe(
         "preprocessing is not stated: brain extraction, N4, 1 mm, z-score by brain tissue",
         (
             "the ten weights that are compared by all metrics are those of one training; the ten "
-            "best of the document's 30 trainings are compared by `lesionwise search`"
+            "best of the paper's 30 trainings are compared by `lesionwise search`"
         ),
         "how ten sets of weights are compared is not stated: mean rank over all metrics",
     ),

@@ -11,7 +11,7 @@ from lesionwise.recipe import Citation, Recipe
 RECIPE = Recipe(
     citation=Citation(
         authors="BenchChem Technical Support Team",
-        title=("Implementing ConfLUNet for Enhanced MS Lesion Segmentation: A Detailed Guide"),
+        title="Implementing ConfLUNet for Enhanced MS Lesion Segmentation: A Detailed Guide",
         year=2025,
     ),
     passage="000",
@@ -48,10 +48,10 @@ RECIPE = Recipe(
     departures=(
         "the rate lies in a range and decays: from one end to the other along a polynomial",
         "epochs, patch and batch size are left to nnU-Net: 1000 of 250 batches, its plans",
-        "weights of the regression losses are not stated: 2000 and 0.5, the best of document 001",
-        "the Gaussian's width is not stated: 2 mm, as document 001",
+        "weights of the regression losses are not stated: 2000 and 0.5, the ConfLUNet paper's best",
+        "the Gaussian's width is not stated: 2 mm, as in the ConfLUNet paper",
         "deep supervision acts on the mask; heatmap and offsets are learned at full resolution",
-        "nnU-Net 2 leaves elastic deformation out, the document names it: with probability 0.2",
+        "nnU-Net 2 leaves elastic deformation out, the guide names it: with probability 0.2",
         "labels go through augmentation by nearest neighbor, so that instances stay apart",
         "least height and window of center peaks are stated nowhere: 0.1 and 3 voxels, all peaks",
         (

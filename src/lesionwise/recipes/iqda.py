@@ -24,7 +24,12 @@ from lesionwise.recipe import MSSEG2, Citation, Recipe
 from lesionwise.reduction import Reduction, reduced
 
 RECIPE = Recipe(
-    citation=Citation(published=MSSEG2, year=2021),
+    citation=Citation(
+        authors="R.A. Kamraoui et al.",
+        title="[Chapter on training with image quality data augmentation]",
+        published=MSSEG2,
+        year=2021,
+    ),
     passage="002, line 987, section 2",
     scans=("flair",),
     preprocess=(

@@ -19,7 +19,11 @@ from lesionwise.preprocess.standardize import Nyul
 from lesionwise.recipe import MSSEG2, Citation, Output, Recipe
 
 RECIPE = Recipe(
-    citation=Citation(published=MSSEG2, year=2021),
+    citation=Citation(
+        title="[Chapter on a workflow with nnU-Net for serial FLAIR images]",
+        published=MSSEG2,
+        year=2021,
+    ),
     passage="002, line 163",
     scans=("flair",),
     preprocess=(

@@ -46,7 +46,11 @@ NETWORK = NetworkMethod(
 )
 
 RECIPE = Recipe(
-    citation=Citation(published=MSSEG2, year=2021),
+    citation=Citation(
+        title="[Chapter on a 3D U-Net with subtraction of the visits' segmentations]",
+        published=MSSEG2,
+        year=2021,
+    ),
     passage="002, line 555, section 2",
     scans=("flair",),
     preprocess=(

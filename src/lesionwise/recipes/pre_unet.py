@@ -33,7 +33,11 @@ from lesionwise.recipe import MSSEG2, Citation, Output, Recipe
 from lesionwise.reduction import Reduction, reduced
 
 RECIPE = Recipe(
-    citation=Citation(published=MSSEG2, year=2021),
+    citation=Citation(
+        title="[Chapter on Pre-U-Net, of pre-activation residual blocks]",
+        published=MSSEG2,
+        year=2021,
+    ),
     passage="002, line 1296, sections 3 and 4",
     scans=("flair",),
     preprocess=(

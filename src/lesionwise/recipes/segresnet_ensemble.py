@@ -61,7 +61,11 @@ SHALLOW = replace(
 )
 
 RECIPE = Recipe(
-    citation=Citation(published=MSSEG2, year=2021),
+    citation=Citation(
+        title="[Chapter on an ensemble of ten shallow and deep SegResNets]",
+        published=MSSEG2,
+        year=2021,
+    ),
     passage="002, line 2404, section 2",
     scans=("flair",),
     preprocess=(RegisterToHalfway(), ZScore(within="nonzero", zero_outside=True)),

@@ -26,7 +26,11 @@ from lesionwise.recipe import MSSEG2, Citation, Recipe
 from lesionwise.reduction import Reduction, reduced
 
 RECIPE = Recipe(
-    citation=Citation(published=MSSEG2, year=2021),
+    citation=Citation(
+        title="[Chapter on CNNNewLesion, a 2D U-Net for subtraction images]",
+        published=MSSEG2,
+        year=2021,
+    ),
     passage="002, line 2950, section 2",
     scans=("flair",),
     preprocess=(

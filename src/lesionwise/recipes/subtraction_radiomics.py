@@ -11,7 +11,11 @@ from lesionwise.preprocess.tissue import ClassifyTissue
 from lesionwise.recipe import MSSEG2, Citation, Recipe
 
 RECIPE = Recipe(
-    citation=Citation(published=MSSEG2, year=2021),
+    citation=Citation(
+        title="[Chapter on subtraction with spatial constraints and radiomics]",
+        published=MSSEG2,
+        year=2021,
+    ),
     passage="002, line 1942",
     scans=("flair",),
     preprocess=(

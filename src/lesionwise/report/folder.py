@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -340,10 +341,15 @@ def _lesions(files: ScanFiles, methods: Sequence[str]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True).assign(session=files.scan.ses)
 
 
+def _citation(text: str) -> dict[str, str]:
+    """The citation for the page, unless it is a numbered reference as earlier versions wrote."""
+    return {} if not text or re.match(r"\d{3}(, |$)", text) else {"citation": text}
+
+
 def _provenance(record: ScanRecord | PairRecord) -> dict[str, Any]:
     return {
         "recipe": record.recipe,
-        "source": record.source,
+        **_citation(record.source),
         "model": record.model_hash[:12],
         "versions": {"lesionwise": record.generated_by["Version"], **record.versions},
         "departures": list(record.departures),

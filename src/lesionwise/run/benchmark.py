@@ -31,7 +31,7 @@ from lesionwise.run.entries import Entry, find_entries, groups, scans_of
 from lesionwise.run.evaluate import evaluate
 from lesionwise.run.isolated import Outcome, run_here, run_isolated
 from lesionwise.run.prepare import fingerprint_of, parts_of
-from lesionwise.run.recipes import auxiliary_sets, settings
+from lesionwise.run.recipes import auxiliary_sets, effective_settings, settings
 from lesionwise.run.standings import write_standings
 from lesionwise.run.steps import shared_steps
 from lesionwise.types import InputError, Progress, Volume, silent
@@ -250,15 +250,17 @@ def _begin(output: Path, made: Mapping[str, Any], entries: Sequence[Entry]) -> N
         was = before["recipes"].get(name)
         plain = json.loads(json.dumps(now))
         if was is not None and was != plain:
+            known = effective_settings(was)
             changed = sorted(
                 key
-                for key in {*was["settings"], *plain["settings"]}
-                if was["settings"].get(key) != plain["settings"].get(key)
+                for key in {*known, *plain["settings"]}
+                if known.get(key) != plain["settings"].get(key)
             )
-            what = changed[0] if changed else "overrides"
-            raise InputError(
-                f"{output}: {name} was begun with another {what}; choose another output folder"
-            )
+            if changed or was["overrides"] != plain["overrides"]:
+                what = changed[0] if changed else "overrides"
+                raise InputError(
+                    f"{output}: {name} was begun with another {what}; choose another output folder"
+                )
     write_json(path, {**made, "recipes": {**before["recipes"], **recipes}})
 
 

@@ -152,7 +152,7 @@ def evaluate(
             files, or one for "reference" or "prediction".
         consensus: of several raters: ``majority`` (ties are background) or ``staple`` (> 0.5);
             its lesions are connected components.
-        slices: also score slices, as document 003 does; None leaves them out.
+        slices: also score slices, as Arian Darestani et al. 2025 do; None leaves them out.
         images: the scans, a file, folder or pattern (``run.images``): the page then shows the
             best, the median and the worst case over them.
         patients: a table with the columns case and patient, for cases whose names do not say whose

@@ -24,6 +24,8 @@ from lesionwise.types import Auxiliary, InputError
 
 REDUCED = ":reduced"
 """Behind the name of a recipe: its reduced form."""
+DESCRIPTION = ("citation", "passage", "source", "reported", "departures")
+"""Fields of a recipe that describe it and change no result; ``source`` in earlier versions."""
 
 
 def recipe_names() -> list[str]:
@@ -187,8 +189,12 @@ def auxiliary_sets(recipe: Recipe) -> dict[str, Auxiliary]:
 def settings(part: Any, prefix: str = "") -> dict[str, Any]:
     """Every value of a recipe, or of a part of it, by its dotted path; fit for JSON.
 
-    Parts that hold no values stand under their path with ``.is`` as the name of their type,
-    so that another part is another setting.
+    The key ``PATH.is`` holds the name of a part's type, so that another part is another setting.
+    What only describes a recipe (citation, reported scores, departures) is no setting.
+
+    Example:
+        >>> settings(find_recipe("unet-cc"))["method.optimization.epochs"]
+        300
     """
     if part is None or isinstance(part, bool | int | float | str):
         return {prefix: part}
@@ -206,5 +212,15 @@ def settings(part: Any, prefix: str = "") -> dict[str, Any]:
     elif not isinstance(part, tuple | Mapping):
         flat[f"{dot}is"] = type(part).__qualname__
     for name, member in members.items():
-        flat |= settings(member, f"{dot}{name}")
+        if not (isinstance(part, Recipe) and name in DESCRIPTION):
+            flat |= settings(member, f"{dot}{name}")
     return flat
+
+
+def effective_settings(described: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a ``run.json`` holds, without what older versions kept beside them."""
+    return {
+        name: value
+        for name, value in described.get("settings", {}).items()
+        if name.split(".")[0] not in DESCRIPTION
+    }

@@ -57,9 +57,9 @@ def search(
 ) -> SearchResult:
     """Train a recipe with every combination of settings; compare the best by all metrics.
 
-    As document 001 does (section 3.4): every combination is an experiment with one model; the
-    models with the highest validation Dice are compared by all validation metrics, and the one with
-    the best mean rank is taken. How the metrics are weighed the document does not say. The same
+    As in Wynen et al. (ConfLUNet), section 3.4: every combination is an experiment with one model;
+    the models with the highest validation Dice are compared by all validation metrics, and the one
+    with the best mean rank is taken. How the metrics are weighed the paper does not say. The same
     call goes on after an interruption; a combination that fails is listed and the others go on.
 
     Args:

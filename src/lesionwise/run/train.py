@@ -26,7 +26,7 @@ from lesionwise.run.prepare import (
     prepare_auxiliary,
     refuse_shared_scans,
 )
-from lesionwise.run.recipes import REDUCED, find_recipe, settings
+from lesionwise.run.recipes import REDUCED, effective_settings, find_recipe, settings
 from lesionwise.run.run_format import FORMAT, format_of
 from lesionwise.run.steps import FITTED, fit_steps
 from lesionwise.types import InputError, Progress, RunContext, TrainingData, silent
@@ -128,6 +128,8 @@ def train(
         "validation": validation,
         "left_out": left_out_of(arrays, sets),
         "settings": settings(found),
+        "citation": str(found.citation),
+        "departures": list(found.departures),
         "versions": versions(),
     }
     if sets:
@@ -264,7 +266,7 @@ def _begin(folder: Path, begun: Mapping[str, Any]) -> str:
 def _compared(described: Mapping[str, Any]) -> dict[str, Any]:
     names = ("recipe", "seed", "max_minutes", "data", "training", "validation", "initial")
     compared = {name: described.get(name) for name in (*names, "auxiliary")}
-    return compared | dict(described.get("settings", {}))
+    return compared | effective_settings(described)
 
 
 def _reused(run: Path, recipe: Recipe, folder: Path) -> dict[str, Any]:

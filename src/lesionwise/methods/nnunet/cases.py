@@ -95,7 +95,7 @@ class DropPlainSlices:
         min_entropy_bits: a slice with less goes.
         axis: that the slices lie along.
 
-    Source: document 003, preprocessing step 5.
+    Source: Arian Darestani et al. 2025, preprocessing step 5.
     """
 
     min_entropy_bits: float = 0.01
@@ -139,7 +139,7 @@ class AugmentedCopies:
         axis: that the slices lie along; slices along i, whose left and right are not in view,
             are not flipped.
 
-    Source: document 003, preprocessing step 6.
+    Source: Arian Darestani et al. 2025, preprocessing step 6.
     """
 
     copies: int = 5
