@@ -10,7 +10,7 @@ from heads import bright_model, save
 from lesionwise.instances.components import ConnectedComponents
 from lesionwise.results.quality import QualityNote
 from lesionwise.run import segment as module
-from lesionwise.run.find import FindOptions, Found
+from lesionwise.run.find import FindOptions, VisitResult
 from lesionwise.run.segment import segment
 from lesionwise.types import InputError, LesionMaps, Volume
 
@@ -31,7 +31,7 @@ def find_bright(study, model, options, on_progress):
     mask = volume.array > 200
     maps = LesionMaps(mask.astype(np.float32), volume.grid)
     lesions = ConnectedComponents()(maps, mask)
-    return Found(
+    return VisitResult(
         study.followup,
         Volume(np.ones(mask.shape, bool), volume.grid),
         Volume(maps.probability, volume.grid),

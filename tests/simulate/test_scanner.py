@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lesionwise.simulate.anatomy import SHAPE, Anatomy, head_grid
-from lesionwise.simulate.lesions import Painted
+from lesionwise.simulate.lesions import LesionLayer
 from lesionwise.simulate.scanner import (
     Protocol,
     acquire,
@@ -21,7 +21,7 @@ PERFECT = Protocol(
 
 
 @pytest.fixture(scope="module")
-def empty() -> tuple[Anatomy, Painted]:
+def empty() -> tuple[Anatomy, LesionLayer]:
     """A head that is brain everywhere and has no lesions."""
     zero = np.zeros(SHAPE, dtype=np.float32)
     brain = np.ones(SHAPE, dtype=bool)
@@ -31,7 +31,7 @@ def empty() -> tuple[Anatomy, Painted]:
         shells=np.zeros(SHAPE, dtype=np.uint8), template_mm=zero[None],
     )  # fmt: skip
     labels = np.zeros(SHAPE, dtype=np.int32)
-    return anatomy, Painted(labels, labels, zero, zero)
+    return anatomy, LesionLayer(labels, labels, zero, zero)
 
 
 def test_a_grid_has_the_spacing_and_extent_asked_for():
@@ -62,7 +62,9 @@ def test_labels_follow_the_scan(empty):
     anatomy, _ = empty
     labels = np.zeros(SHAPE, dtype=np.int32)
     labels[86:106, 104:124, 104:124] = 7
-    lesions = Painted(labels, labels, (labels > 0).astype(np.float32), labels.astype(np.float32))
+    lesions = LesionLayer(
+        labels, labels, (labels > 0).astype(np.float32), labels.astype(np.float32)
+    )
     turned = replace(PERFECT, rotation_degrees=(5, 5, 5), spacing_mm=(1.0, 1.0, 2.0))
     scan = acquire(np.ones(SHAPE, np.float32), anatomy, lesions, turned, np.random.default_rng(0))
     assert set(np.unique(scan.labels)) == {0, 7}

@@ -18,7 +18,7 @@ from lesionwise.cohort.records import (
     subject_folders,
     write_failures,
 )
-from lesionwise.report.folder import Rebuilt, rebuild_pages
+from lesionwise.report.folder import PageResult, rebuild_pages
 from lesionwise.report.page import CohortPage, write_index_page
 from lesionwise.results.columns import (
     LESION_COLUMNS,
@@ -197,7 +197,7 @@ def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return (pd.concat(filled, ignore_index=True) if filled else tables[0]).reindex(columns=columns)
 
 
-def rebuild(output: Path, progress: Progress = silent) -> Rebuilt:
+def rebuild(output: Path, progress: Progress = silent) -> PageResult:
     """Make the pages of all subjects and of the group again, from the files alone.
 
     Raises:
@@ -215,7 +215,7 @@ def rebuild(output: Path, progress: Progress = silent) -> Rebuilt:
             continue
         pages += made.pages
         failures.update(made.failures)
-    return Rebuilt((*pages, group(output, progress).page), failures)
+    return PageResult((*pages, group(output, progress).page), failures)
 
 
 def is_cohort(output: Path) -> bool:

@@ -56,7 +56,7 @@ NO_OPTIONS = {"scan", "scans", "model", "recipe", "version"}
 
 
 @dataclass(frozen=True)
-class Rebuilt:
+class PageResult:
     """What ``rebuild_pages`` made.
 
     Attributes:
@@ -68,7 +68,9 @@ class Rebuilt:
     failures: Mapping[str, str]
 
 
-def rebuild_pages(output: str | Path, progress: Progress = silent, *, subject: str = "") -> Rebuilt:
+def rebuild_pages(
+    output: str | Path, progress: Progress = silent, *, subject: str = ""
+) -> PageResult:
     """Write the pages of ``segment``, ``compare``, ``predict``, ``demo`` or ``benchmark`` again.
 
     Nothing is computed anew.
@@ -88,7 +90,7 @@ def rebuild_pages(output: str | Path, progress: Progress = silent, *, subject: s
     if (output / LEADERBOARD).exists():
         progress("page", 0, 1)
         page = write_leaderboard_page(read_leaderboard(output), output / "leaderboard.html")
-        return Rebuilt((page,), {})
+        return PageResult((page,), {})
     place = output / f"sub-{subject}" if subject else output
     scans = list(finished_scans(output, subject))
     pairs = list(finished_pairs(output, subject))
@@ -114,12 +116,12 @@ def rebuild_pages(output: str | Path, progress: Progress = silent, *, subject: s
             failures[name] = str(error)
     if compared:
         progress("page", 0, 1)
-        return Rebuilt((*pages, write_comparison_page(output, place)), failures)
+        return PageResult((*pages, write_comparison_page(output, place)), failures)
     if not pages:
         raise InputError(next(iter(failures.values())))
     if scans:
         pages.append(write_index(place, read_folder(output, place, subject), failures))
-    return Rebuilt(tuple(pages), failures)
+    return PageResult(tuple(pages), failures)
 
 
 def write_index(

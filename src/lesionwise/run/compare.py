@@ -37,7 +37,7 @@ from lesionwise.results.folder import (
 from lesionwise.results.names import COMPARISON, ScanFiles, beside
 from lesionwise.results.quality import QualityNote
 from lesionwise.results.scan import ScanRecord, read_lesion_table, scan_row
-from lesionwise.run.find import FindOptions, Found, find_lesions
+from lesionwise.run.find import FindOptions, VisitResult, find_lesions
 from lesionwise.run.follow import VisitInput, follow
 from lesionwise.run.gate import (
     alignment_notes,
@@ -91,7 +91,7 @@ class Comparison:
 
     summary: pd.DataFrame
     tracks: Tracks
-    found: tuple[Found, ...]
+    found: tuple[VisitResult, ...]
     to_common: tuple[Matrix, ...]
     scores: pd.DataFrame | None
     page: Path
@@ -317,7 +317,7 @@ def _check_folder(
     check_folder_settings(output, model_settings(model, options), remedy=remedy)
 
 
-def score_visits(found: Sequence[Found], truth: Sequence[Instances]) -> pd.DataFrame:
+def score_visits(found: Sequence[VisitResult], truth: Sequence[Instances]) -> pd.DataFrame:
     """Scores of each visit by each way of telling lesions apart.
 
     DSC is that of the unfiltered mask. Lesions count on both sides where they reach the default
@@ -368,11 +368,11 @@ def _subject(scan: FoundScan) -> str:
     return scan.subject if entities is None else entities.sub
 
 
-def _image(found: Found) -> Volume:
+def _image(found: VisitResult) -> Volume:
     return next(iter(found.visit.scans.values()))
 
 
-def _with_lesions(found: Found, lesions: Instances) -> Found:
+def _with_lesions(found: VisitResult, lesions: Instances) -> VisitResult:
     """What was found with the lesions that following added to the main ones and to the mask."""
     name, before = found.main
     if lesions is before:
@@ -384,7 +384,7 @@ def _with_lesions(found: Found, lesions: Instances) -> Found:
 def _write_changes(
     output: Path,
     scan: FoundScan,
-    found: Found,
+    found: VisitResult,
     tracks: Tracks,
     visit: int,
     common: Volume,

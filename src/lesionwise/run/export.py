@@ -26,7 +26,7 @@ SPLITS = "splits_final.json"
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportResult:
     """What ``export`` wrote.
 
     Attributes:
@@ -50,7 +50,7 @@ def export(
     visits: int = 1,
     task: Task = "lesions",
     progress: Progress = silent,
-) -> Exported:
+) -> ExportResult:
     """Write a BIDS data set as an nnU-Net raw data set, which appears complete or not at all.
 
     Cases whose lesions (or new lesions) are known go to ``imagesTr`` and ``labelsTr``, the others
@@ -112,7 +112,7 @@ def export(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     progress("done", len(studies), len(studies))
-    return Exported(output, tuple(names["Tr"]), tuple(names["Ts"]), failures)
+    return ExportResult(output, tuple(names["Tr"]), tuple(names["Ts"]), failures)
 
 
 def splits_of(patients: Mapping[str, str], folds: int = 5) -> list[dict[str, list[str]]]:

@@ -60,7 +60,7 @@ class FindOptions:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class VisitResult:
     """The lesions of one visit, on the grid of the scan as read.
 
     Attributes:
@@ -123,7 +123,7 @@ def find_lesions(
     model: LoadedModel,
     options: FindOptions = FindOptions(),
     told: Callable[[str], None] = lambda stage: None,
-) -> Found:
+) -> VisitResult:
     """Find and separate what the model task: a study's lesions, or its new ones.
 
     The recipe's steps prepare the study, its method predicts maps on the prepared grid, and the
@@ -194,7 +194,7 @@ def find_lesions(
             for refine in _filters(recipe.refine, options):
                 lesions = refine(lesions)
             instances[name] = lesions
-    return Found(
+    return VisitResult(
         visit=native,
         brain=brain_native,
         probability=probability,

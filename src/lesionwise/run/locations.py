@@ -8,7 +8,7 @@ from dataclasses import replace
 import pandas as pd
 
 from lesionwise.preprocess.location import Landmarks, find_landmarks, locate_lesions
-from lesionwise.run.find import Found, Stopwatch
+from lesionwise.run.find import Stopwatch, VisitResult
 from lesionwise.types import InputError, Instances
 
 LEAST_BRAIN_ML = 500.0
@@ -16,8 +16,8 @@ LEAST_BRAIN_ML = 500.0
 
 
 def add_locations(
-    found: Found, tables: Mapping[str, pd.DataFrame], known: Instances | None = None
-) -> tuple[Found, dict[str, pd.DataFrame]]:
+    found: VisitResult, tables: Mapping[str, pd.DataFrame], known: Instances | None = None
+) -> tuple[VisitResult, dict[str, pd.DataFrame]]:
     """The tables with a column ``location``, and what was found with the time that took.
 
     Where the scan cannot be laid onto the template, or shows less than ``LEAST_BRAIN_ML`` of a
@@ -47,7 +47,7 @@ def add_locations(
     return replace(found, warnings=warnings, seconds={**found.seconds, **watch.seconds}), located
 
 
-def _landmarks(found: Found) -> Landmarks:
+def _landmarks(found: VisitResult) -> Landmarks:
     scan = next(iter(found.visit.scans.values()))
     brain_ml = float(found.brain.array.sum() * found.brain.grid.voxel_volume_mm3 / 1000)
     if brain_ml < LEAST_BRAIN_ML:

@@ -21,7 +21,7 @@ from lesionwise.results.names import COMPARISON, PairFiles, finished_pairs, pair
 from lesionwise.results.pair import PairRecord, PairResult
 from lesionwise.results.scan import LesionSet, damaged
 from lesionwise.run.contrasts import further_scans
-from lesionwise.run.find import FindOptions, Found, find_lesions
+from lesionwise.run.find import FindOptions, VisitResult, find_lesions
 from lesionwise.run.gate import check_order
 from lesionwise.run.locations import add_locations
 from lesionwise.run.predict import LoadedModel, load_model
@@ -264,7 +264,7 @@ def read_pair(pair: ScanPair, model: LoadedModel) -> Study:
 
 
 def _write(
-    found: Found,
+    found: VisitResult,
     pair: ScanPair,
     files: PairFiles,
     output: Path,

@@ -30,7 +30,7 @@ from lesionwise.results.names import TRUTH, ScanFiles, beside, scan_title
 from lesionwise.results.quality import QualityNote
 from lesionwise.results.scan import LesionSet, ScanRecord, ScanResult, damaged
 from lesionwise.run.contrasts import NONE, further_scans, with_scans
-from lesionwise.run.find import FindOptions, Found, find_lesions
+from lesionwise.run.find import FindOptions, VisitResult, find_lesions
 from lesionwise.run.gate import named_as_typed, scan_note
 from lesionwise.run.locations import add_locations
 from lesionwise.run.predict import LoadedModel, load_model
@@ -44,7 +44,7 @@ HIDDEN = ("quality_reasons", "source", "page")
 
 
 @dataclass(frozen=True, eq=False)
-class Segmented:
+class SegmentResult:
     """What ``segment`` made.
 
     Attributes:
@@ -76,7 +76,7 @@ def segment(
     dicom_seg: bool | None = None,
     further: Mapping[str, Path] = NONE,
     progress: Progress = silent,
-) -> Segmented:
+) -> SegmentResult:
     """Find and separate the lesions of FLAIR scans and write them as BIDS derivatives.
 
     Writes, under ``sub-…/[ses-…/]anat/`` and on the scan's own grid: lesion probability, mask, an
@@ -157,7 +157,7 @@ def segment(
     page = output / "index.html"
     if len(found) == len(summary) == 1:
         page = output / str(summary["page"][0])
-    return Segmented(shown_summary(summary), failures, page, tuple(notes))
+    return SegmentResult(shown_summary(summary), failures, page, tuple(notes))
 
 
 def shown_summary(scans: pd.DataFrame) -> pd.DataFrame:
@@ -293,7 +293,7 @@ def _whole(files: ScanFiles, settings: Mapping[str, Any]) -> ScanRecord | None:
 
 
 def write_found(
-    found: Found,
+    found: VisitResult,
     output: Path,
     scan: FoundScan,
     model: LoadedModel,

@@ -63,7 +63,7 @@ class Unit:
 
 
 @dataclass(frozen=True, eq=False)
-class Painted:
+class LesionLayer:
     """The lesions of one visit on the head grid.
 
     Attributes:
@@ -377,7 +377,7 @@ def _connected_to_best(score: Float, volume: int) -> _Part | None:
 
 def paint(
     units: Sequence[Unit], visit: int, shape: tuple[int, ...], edge_per_mm: float = 0.9
-) -> Painted:
+) -> LesionLayer:
     """Put the units of one visit onto the head grid.
 
     ``edge_per_mm`` is how fast the lesion fraction falls across the surface.
@@ -404,7 +404,7 @@ def paint(
     owner = np.where(labels > 0, labels, owner)
     fraction = np.clip(0.5 + edge_per_mm * best, 0, 1).astype(np.float32)
     fraction = np.where(labels > 0, np.maximum(fraction, 0.501), np.minimum(fraction, 0.499))
-    return Painted(labels, owner, fraction.astype(np.float32), contrast)
+    return LesionLayer(labels, owner, fraction.astype(np.float32), contrast)
 
 
 def _give_away_fragments(labels: NDArray[np.int32]) -> None:

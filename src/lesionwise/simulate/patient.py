@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionwise.simulate.anatomy import Anatomy, HeadSettings, Zones, compose, make_head, place_of
-from lesionwise.simulate.lesions import LesionSettings, Painted, Unit, describe, paint, plant
+from lesionwise.simulate.lesions import LesionLayer, LesionSettings, Unit, describe, paint, plant
 from lesionwise.simulate.masks import plant_mask
 from lesionwise.simulate.scanner import (
     Scan,
@@ -114,7 +114,7 @@ def simulate_patient(
     atrophy = np.concatenate([[0.0], np.cumsum(body.uniform(0.03, 0.25, visits - 1))])
 
     scans: list[Scan] = []
-    painted: list[Painted] = []
+    painted: list[LesionLayer] = []
     anatomies: list[Anatomy] = []
     for visit in range(visits):
         anatomy = first if visit == 0 else compose(head, float(atrophy[visit]))
@@ -142,7 +142,7 @@ _HEADS: Mapping[Style, HeadSettings] = {
 def _assemble(
     subject: str,
     scans: list[Scan],
-    painted: list[Painted],
+    painted: list[LesionLayer],
     anatomies: list[Anatomy],
     units: list[Unit],
 ) -> Patient:
@@ -193,7 +193,7 @@ def state(before_mm3: float, after_mm3: float) -> str:
 
 
 def _rows(
-    scan: Scan, painted: Painted, zones: Zones, units: list[Unit], states: list[str]
+    scan: Scan, painted: LesionLayer, zones: Zones, units: list[Unit], states: list[str]
 ) -> tuple[Mapping[str, Any], ...]:
     places = {
         label: row["place"]
@@ -219,7 +219,7 @@ def _rows(
 
 
 def _changes(
-    scans: list[Scan], painted: list[Painted], volumes: list[NDArray[np.intp]]
+    scans: list[Scan], painted: list[LesionLayer], volumes: list[NDArray[np.intp]]
 ) -> dict[str, Volume]:
     """Change maps between the first and the last visit on the last visit's grid."""
     from lesionwise.simulate.scanner import resample_labels

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from lesionwise.simulate.anatomy import SHAPE, Anatomy, head_grid
 from lesionwise.simulate.artifacts import without_face
 from lesionwise.simulate.fields import Float, smooth_field
-from lesionwise.simulate.lesions import Painted
+from lesionwise.simulate.lesions import LesionLayer
 from lesionwise.simulate.shells import AIR, BONE, CORD, DIPLOE, EYE, FAT, FLUID, MUSCLE, SKIN
 from lesionwise.types import BoolArray, Grid, Volume
 
@@ -233,7 +233,7 @@ def moved(rng: np.random.Generator, protocol: Protocol) -> Protocol:
 
 
 def contrast_image(
-    anatomy: Anatomy, lesions: Painted, contrast: Contrast, seed: int, with_skull: bool = True
+    anatomy: Anatomy, lesions: LesionLayer, contrast: Contrast, seed: int, with_skull: bool = True
 ) -> Float:
     """The signal of every 1 mm voxel, before any scanner: (I, J, K) float32, white matter = 1.
 
@@ -283,7 +283,7 @@ def contrast_image(
     return np.where(anatomy.brain, image, outside).astype(np.float32)
 
 
-def _halo(lesions: Painted) -> Float:
+def _halo(lesions: LesionLayer) -> Float:
     """How near a voxel is to lesions, in [0, 1]: their fraction, blurred by 2 mm."""
     found = ndimage.find_objects((lesions.fraction > 0).astype(np.uint8))
     out = np.zeros(SHAPE, dtype=np.float32)
@@ -331,7 +331,7 @@ def scan_grid(protocol: Protocol) -> Grid:
 def acquire(
     image: Float,
     anatomy: Anatomy,
-    lesions: Painted,
+    lesions: LesionLayer,
     protocol: Protocol,
     rng: np.random.Generator,
     stripped: bool = False,
@@ -356,7 +356,7 @@ def acquire(
 
 
 def _sample(
-    image: Float, anatomy: Anatomy, lesions: Painted, grid: Grid, slice_axis: int
+    image: Float, anatomy: Anatomy, lesions: LesionLayer, grid: Grid, slice_axis: int
 ) -> tuple[Float, Float, NDArray[np.int32]]:
     """Averages of (signal, lesion fraction), values of (brain, tissue), and lesion labels."""
     parts = np.stack([anatomy.fluid, anatomy.gray, anatomy.white])
