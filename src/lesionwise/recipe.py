@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lesionwise.types import NOTHING, LearnedStep, Method, Refine, Step, Task, ToInstances
+from lesionwise.types import EMPTY, LearnedStep, Method, Refine, Step, Task, ToInstances
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,6 @@ class Recipe:
     visits: int = 1
     task: Task = "lesions"
     output: Output = Output()
-    reported: Mapping[str, float] = field(default_factory=lambda: NOTHING)
+    reported: Mapping[str, float] = field(default_factory=lambda: EMPTY)
     departures: tuple[str, ...] = ()
     passage: str = ""

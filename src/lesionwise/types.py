@@ -30,9 +30,9 @@ the name of another reference (``instances.reference.reference_of``)."""
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called as progress(stage, done, total); total 0 means that it is not known."""
 
-NOTHING: Mapping[str, Any] = MappingProxyType({})
-UNMOVED: Matrix = np.eye(4)
-UNMOVED.flags.writeable = False
+EMPTY: Mapping[str, Any] = MappingProxyType({})
+IDENTITY: Matrix = np.eye(4)
+IDENTITY.flags.writeable = False
 
 
 SHEAR_ROUNDING = 1e-4
@@ -137,10 +137,10 @@ class Visit:
     """
 
     scans: Mapping[str, Volume]
-    labels: Mapping[str, Volume] = field(default_factory=lambda: NOTHING)
+    labels: Mapping[str, Volume] = field(default_factory=lambda: EMPTY)
     brain: Volume | None = None
     session: str = ""
-    as_read: Matrix = field(default_factory=lambda: UNMOVED)
+    as_read: Matrix = field(default_factory=lambda: IDENTITY)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +155,7 @@ class Study:
 
     subject: str
     visits: tuple[Visit, ...]
-    changes: Mapping[str, Volume] = field(default_factory=lambda: NOTHING)
+    changes: Mapping[str, Volume] = field(default_factory=lambda: EMPTY)
 
     @property
     def baseline(self) -> Visit:
@@ -184,7 +184,7 @@ class LesionMaps:
     grid: Grid
     center_heatmap: FloatArray | None = None
     offsets_vox: FloatArray | None = None
-    extra: Mapping[str, NDArray[Any]] = field(default_factory=lambda: NOTHING)
+    extra: Mapping[str, NDArray[Any]] = field(default_factory=lambda: EMPTY)
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,7 +241,7 @@ class TrainingData:
 
     training: Sequence[Study]
     validation: Sequence[Study] = ()
-    auxiliary: Mapping[str, Sequence[Study]] = field(default_factory=lambda: NOTHING)
+    auxiliary: Mapping[str, Sequence[Study]] = field(default_factory=lambda: EMPTY)
 
 
 @dataclass(frozen=True)

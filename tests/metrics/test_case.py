@@ -135,11 +135,11 @@ def test_a_turned_grid_measures_as_a_straight_one(angle):
     assert one == pytest.approx(other, rel=1e-12)
 
 
-NOTHING, SOMETHING = row(0, 0, 0), row(0, 1, 1)
+EMPTY, SOMETHING = row(0, 0, 0), row(0, 1, 1)
 
 
 def test_agreement_on_nothing_is_perfect_by_default():
-    result = evaluate_case(NOTHING, NOTHING)
+    result = evaluate_case(EMPTY, EMPTY)
     perfect = ("dsc", "dsc_smoothed", "iou", "ndsc", "lesion_f1", "lesion_f1_any_overlap", "pq")
     assert [result.values[key] for key in perfect] == [1.0] * len(perfect)
     assert result.values["lesion_fpr"] == result.values["relative_volume_difference"] == 0.0
@@ -149,7 +149,7 @@ def test_agreement_on_nothing_is_perfect_by_default():
 
 def test_the_policies_on_nothing():
     def values(options: Options) -> dict:
-        return dict(evaluate_case(NOTHING, NOTHING, options).values)
+        return dict(evaluate_case(EMPTY, EMPTY, options).values)
 
     undefined = values(Options(empty="undefined"))
     assert [undefined[key] for key in ("dsc", "iou", "lesion_f1", "pq", "ppv")] == [None] * 5
@@ -157,29 +157,29 @@ def test_the_policies_on_nothing():
 
 
 def test_the_authors_numbers_on_nothing():
-    result = evaluate_case(NOTHING, NOTHING, Options(empty="undefined"))
-    authors = as_conflunet_authors(result, NOTHING, NOTHING)
+    result = evaluate_case(EMPTY, EMPTY, Options(empty="undefined"))
+    authors = as_conflunet_authors(result, EMPTY, EMPTY)
     assert (authors["dsc"], authors["pq"], authors["lesion_f1"]) == (1.0, 1.0, 0.0)
     assert (authors["lesion_recall"], authors["lesion_precision"]) == (1.0, 1.0)
     assert (authors["dsc_tp"], authors["pq_clu"], authors["dsc_tp_clu"]) == (0.0, 1.0, None)
 
 
 def test_the_policies_on_one_empty_side():
-    for sides in ((NOTHING, SOMETHING), (SOMETHING, NOTHING)):
+    for sides in ((EMPTY, SOMETHING), (SOMETHING, EMPTY)):
         for empty in EMPTY_POLICIES:
             values = evaluate_case(*sides, Options(empty=empty)).values
             for key in ("dsc", "iou", "lesion_f1", "lesion_f1_any_overlap", "pq", "rq"):
                 assert values[key] == 0.0, (empty, key)
             assert values["hd95_mm"] is None
             assert values["sq"] is None
-    no_prediction = evaluate_case(SOMETHING, NOTHING)
+    no_prediction = evaluate_case(SOMETHING, EMPTY)
     assert no_prediction.undefined["ppv"] == "the prediction has no lesion voxel"
     assert no_prediction.undefined["lesion_precision"] == "the prediction has no lesion"
     assert no_prediction.values["challenge_f1"] == 0.0
 
 
 def test_false_lesions_are_counted_where_the_reference_is_empty():
-    result = evaluate_case(NOTHING, SOMETHING)
+    result = evaluate_case(EMPTY, SOMETHING)
     assert result.values["false_lesion_count"] == 1
     assert result.values["false_lesion_volume_mm3"] == 2.0
     assert result.values["lesion_recall"] is None

@@ -16,7 +16,7 @@ from lesionwise.io.nnunet import NnunetStudies, read_nnunet
 from lesionwise.io.space import on_grid, same_space
 from lesionwise.io.tree import BidsFile, Misfit, survey
 from lesionwise.io.visit_order import order_visits, visit_times
-from lesionwise.types import NOTHING, Grid, InputError, Study, Visit, Volume
+from lesionwise.types import EMPTY, Grid, InputError, Study, Visit, Volume
 
 SUFFIXES = {"flair": "FLAIR", "t1w": "T1w", "t2w": "T2w", "pd": "PDw", "t1ce": "T1w"}
 CHANGES = (
@@ -53,7 +53,7 @@ class BidsStudies(Sequence[Study]):
         root: Path,
         studies: Sequence[_StudyFiles],
         skipped: Sequence[str],
-        faults: Mapping[str, str] = NOTHING,
+        faults: Mapping[str, str] = EMPTY,
     ) -> None:
         self.root = root
         self.skipped = tuple(skipped)
@@ -114,7 +114,7 @@ def read_dataset(
     root: str | Path,
     scans: Sequence[str] = ("flair",),
     derivatives: Sequence[str | Path] | None = None,
-    only: Mapping[str, str] = NOTHING,
+    only: Mapping[str, str] = EMPTY,
 ) -> BidsStudies:
     """The studies of a BIDS data set, by subject and then in the order of visits.
 

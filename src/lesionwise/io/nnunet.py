@@ -15,7 +15,7 @@ from lesionwise.io.labels import label_text, letters
 from lesionwise.io.names import natural
 from lesionwise.io.nifti import read_labels, read_volume, write_volume
 from lesionwise.io.space import on_grid
-from lesionwise.types import NOTHING, InputError, Study, Task, Visit, Volume
+from lesionwise.types import EMPTY, InputError, Study, Task, Visit, Volume
 
 CHANNEL_NAMES = {"flair": "FLAIR", "t1w": "T1w", "t2w": "T2w", "pd": "PD", "t1ce": "T1ce"}
 """The name of each scan in ``dataset.json``."""
@@ -267,7 +267,7 @@ def describe_nnunet(
     visits: int = 1,
     task: Task = "lesions",
     file_ending: Literal[".nii.gz", ".nii"] = ".nii.gz",
-    patients: Mapping[str, str] = NOTHING,
+    patients: Mapping[str, str] = EMPTY,
 ) -> None:
     """Write ``dataset.json`` for a number of training cases.
 

@@ -15,7 +15,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from lesionwise.types import UNMOVED, Grid, InputError, Study, Visit, Volume
+from lesionwise.types import IDENTITY, Grid, InputError, Study, Visit, Volume
 
 LARGEST_FLOAT16 = 65504.0
 
@@ -84,7 +84,7 @@ def read_prepared(folder: Path) -> Study:
                     labels=_named(volumes, "label-"),
                     brain=volumes.get("brain"),
                     session=described["session"],
-                    as_read=np.asarray(described.get("as_read", UNMOVED)),
+                    as_read=np.asarray(described.get("as_read", IDENTITY)),
                 )
             )
         changes = {

@@ -28,7 +28,7 @@ from lesionwise.io.tree import (
     survey,
     walk,
 )
-from lesionwise.types import NOTHING, InputError
+from lesionwise.types import EMPTY, InputError
 
 _RESULTS = ("mask", "probseg", "dseg")
 _OF_LESIONS = frozenset(
@@ -85,7 +85,7 @@ class ScanSelection:
     """
 
     scans: tuple[FoundScan, ...]
-    left_out: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    left_out: Mapping[str, str] = field(default_factory=lambda: EMPTY)
 
     def lines(self, most: int = 20) -> list[str]:
         """What a terminal shows: the count of scans, and what was left out with its reason."""

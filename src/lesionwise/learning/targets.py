@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lesionwise.types import NOTHING, FloatArray, LabelArray
+from lesionwise.types import EMPTY, FloatArray, LabelArray
 
 REACH_IN_SIGMAS = 5.5
 """Beyond this the Gaussian (below 3e-7) counts as 0."""
@@ -44,7 +44,7 @@ class Targets(Protocol):
         self,
         instances: LabelArray,
         spacing_mm: tuple[float, float, float],
-        labels: Mapping[str, NDArray[Any]] = NOTHING,
+        labels: Mapping[str, NDArray[Any]] = EMPTY,
     ) -> dict[str, FloatArray]:
         """Reference arrays (C, I, J, K) float32 by name.
 
@@ -71,7 +71,7 @@ class LesionMask:
         self,
         instances: LabelArray,
         spacing_mm: tuple[float, float, float],
-        labels: Mapping[str, NDArray[Any]] = NOTHING,
+        labels: Mapping[str, NDArray[Any]] = EMPTY,
     ) -> dict[str, FloatArray]:
         """The mask alone: {"mask": (1, I, J, K)}; the spacing plays no part."""
         return {"mask": (instances > 0)[None].astype(np.float32)}
@@ -96,7 +96,7 @@ class LesionLogit:
         self,
         instances: LabelArray,
         spacing_mm: tuple[float, float, float],
-        labels: Mapping[str, NDArray[Any]] = NOTHING,
+        labels: Mapping[str, NDArray[Any]] = EMPTY,
     ) -> dict[str, FloatArray]:
         """The mask alone, as ``LesionMask`` makes it."""
         return LesionMask().make(instances, spacing_mm)
@@ -125,7 +125,7 @@ class CentersAndOffsets:
         self,
         instances: LabelArray,
         spacing_mm: tuple[float, float, float],
-        labels: Mapping[str, NDArray[Any]] = NOTHING,
+        labels: Mapping[str, NDArray[Any]] = EMPTY,
     ) -> dict[str, FloatArray]:
         """{"mask": (1, I, J, K), "heatmap": (1, I, J, K), "offsets": (3, I, J, K)}."""
         found, centers_vox = centers_of_mass(instances)

@@ -18,7 +18,7 @@ from lesionwise.metrics.statistics import RankComparison
 from lesionwise.report import figures
 from lesionwise.report.contents import Cell, free_table, heading
 from lesionwise.report.render import number, safe_link, shown, write_page
-from lesionwise.types import NOTHING
+from lesionwise.types import EMPTY
 
 LEADERBOARD = "leaderboard.json"
 """In the folder of a benchmark: what the tables beside it do not say."""
@@ -63,7 +63,7 @@ class Leaderboard:
     failures: pd.DataFrame = field(default_factory=pd.DataFrame)
     ranks: RankComparison | None = None
     lead: str = ""
-    provenance: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    provenance: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
     warnings: tuple[str, ...] = ()
 
 

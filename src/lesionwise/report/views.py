@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lesionwise.results.quality import QualityNote as QualityNote
-from lesionwise.types import NOTHING, Instances, Volume
+from lesionwise.types import EMPTY, Instances, Volume
 
 BRIGHTER = "brighter by (noise)"
 CAME = "contrast gained or lost (%)"
@@ -97,9 +97,9 @@ class StudyPage:
     changes: pd.DataFrame | None = None
     scores: pd.DataFrame | None = None
     quality: tuple[QualityNote, ...] = ()
-    provenance: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    provenance: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
     warnings: tuple[str, ...] = ()
-    links: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    links: Mapping[str, str] = field(default_factory=lambda: EMPTY)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +120,7 @@ class CohortPage:
     scans: pd.DataFrame
     failures: pd.DataFrame = field(default_factory=pd.DataFrame)
     distributions: tuple[str, ...] = ()
-    provenance: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    provenance: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
     warnings: tuple[str, ...] = ()
 
 
@@ -150,5 +150,5 @@ class TablePage:
     title: str
     sections: tuple[Section, ...]
     lead: str = ""
-    provenance: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    provenance: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
     warnings: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ import pandas as pd
 from lesionwise.io.files import read_table, write_json, write_table
 from lesionwise.results.names import beside
 from lesionwise.results.words import session_name, state_name, subject_name
-from lesionwise.types import NOTHING
+from lesionwise.types import EMPTY
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Column:
     description: str
     units: str = ""
     decimals: int | None = None
-    levels: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    levels: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     text: bool = False
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
-from lesionwise.types import NOTHING
+from lesionwise.types import EMPTY
 
 Grade = Literal["good", "fair", "poor"]
 GRADES: tuple[Grade, ...] = ("good", "fair", "poor")
@@ -39,7 +39,7 @@ class QualityNote:
     about: str
     grade: Grade
     reasons: tuple[str, ...] = ()
-    measures: Mapping[str, float] = field(default_factory=lambda: NOTHING)
+    measures: Mapping[str, float] = field(default_factory=lambda: EMPTY)
 
     def written(self) -> QualityEntry:
         """As a sidecar holds it."""
