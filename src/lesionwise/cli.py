@@ -81,14 +81,14 @@ def progress_shown() -> Iterator[types.Progress]:
     if not console.is_terminal:
         last = ""
 
-        def told_plainly(stage: str, done: int, total: int) -> None:
+        def plain_progress(stage: str, done: int, total: int) -> None:
             nonlocal last
             if stage != last:
                 last = stage
                 count = f" ({done}/{total})" if total > 1 else ""
                 console.print(f"{printable(stage)}{count}", markup=False, soft_wrap=True)
 
-        yield told_plainly
+        yield plain_progress
         return
     columns = (
         SpinnerColumn(),
@@ -100,10 +100,10 @@ def progress_shown() -> Iterator[types.Progress]:
     with Progress(*columns, console=console, transient=True) as bars:
         task = bars.add_task("", total=None)
 
-        def told(stage: str, done: int, total: int) -> None:
+        def on_progress(stage: str, done: int, total: int) -> None:
             bars.update(task, description=printable(stage), completed=done, total=total or None)
 
-        yield told
+        yield on_progress
 
 
 def show(table: pd.DataFrame, title: str = "") -> None:

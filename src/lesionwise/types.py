@@ -272,7 +272,7 @@ class RunContext:
         resume: go on from what lies in the folder.
         max_minutes: wall time that learning may take; a method that can, fits its schedule
             into it. None: as long as its settings say.
-        progress: told of each step.
+        progress: called with each step.
     """
 
     folder: Path

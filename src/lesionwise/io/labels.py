@@ -59,8 +59,8 @@ def unique_labels(paths: Sequence[str | Path]) -> list[str]:
         grouped.setdefault(label, []).append(place)
     for label, alike in grouped.items():
         if len(alike) > 1:
-            for place, told in zip(alike, what_tells_apart(alike), strict=True):
-                labels[place] = f"{label}+{told}"
+            for place, distinction in zip(alike, what_tells_apart(alike), strict=True):
+                labels[place] = f"{label}+{distinction}"
     seen: set[str] = set()
     for place, label in labels.items():
         while label in seen:
@@ -77,9 +77,9 @@ def what_tells_apart(paths: Sequence[Path]) -> list[str]:
     """
     folders = [[part.name for part in path.parents] for path in paths]
     for level in range(min(map(len, folders))):
-        told = [label_text(names[level]) for names in folders if names[level]]
-        if len(set(told)) == len(paths):
-            return told
+        distinctions = [label_text(names[level]) for names in folders if names[level]]
+        if len(set(distinctions)) == len(paths):
+            return distinctions
     return [_digest(path.name) for path in paths] if _names_differ(paths) else _path_digests(paths)
 
 

@@ -198,8 +198,8 @@ def read_nnunet(
         )
     if not cases:
         raise InputError(f"{root / f'images{part}'}: no case named …_0000{ending}")
-    told = [name for name in description["labels"] if name != "background"]
-    is_new = visits == 2 and any("new" in name.lower() for name in told)
+    lesion_names = [name for name in description["labels"] if name != "background"]
+    is_new = visits == 2 and any("new" in name.lower() for name in lesion_names)
     return NnunetStudies(root, names, cases, lesions, visits, "new" if is_new else "lesions")
 
 
@@ -212,7 +212,7 @@ def write_nnunet(
     visits: int = 1,
     task: Task = "lesions",
     file_ending: Literal[".nii.gz", ".nii"] = ".nii.gz",
-    told: Callable[[str], None] = lambda case: None,
+    on_case: Callable[[str], None] = lambda case: None,
 ) -> tuple[str, ...]:
     """Write studies as cases of an nnU-Net raw data set; ``dataset.json`` comes last.
 
@@ -229,7 +229,7 @@ def write_nnunet(
         part: training or test cases; the latter need no labels and no ``dataset.json``.
         visits: of a case, 1 or 2.
         task: what the labels are of: the lesions of the last visit, or ``changes["new"]``.
-        told: called with the name of each case as it is begun.
+        on_case: called with the name of each case as it is begun.
 
     Returns:
         The names of the cases.
@@ -249,7 +249,7 @@ def write_nnunet(
             name = "_".join([study.subject, *(v.session for v in taken if v.session)])
             if name in names:
                 raise InputError(f"{name}: two visits have this name")
-            told(name)
+            on_case(name)
             _write_case(folder, name, replace(study, visits=taken), scans, part, task, file_ending)
             names.append(name)
             patients[name] = study.subject

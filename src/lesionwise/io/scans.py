@@ -366,8 +366,8 @@ def _told_apart(scans: Sequence[FoundScan]) -> list[FoundScan]:
     subjects = {}
     for group in alike.values():
         if len(group) > 1:
-            told = what_tells_apart([Path(os.path.abspath(scan.path)) for scan in group])
-            for scan, label in zip(group, told, strict=True):
+            labels = what_tells_apart([Path(os.path.abspath(scan.path)) for scan in group])
+            for scan, label in zip(group, labels, strict=True):
                 subjects[scan.path] = f"{scan.subject}+{label}"
     return [
         replace(scan, entities=replace(scan.entities, sub=subjects[scan.path]))

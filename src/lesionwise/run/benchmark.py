@@ -102,7 +102,7 @@ def benchmark(
         isolate: run each fold in a process of its own, so that its peak memory is known and
             that it can fail alone.
         auxiliary: as for ``train``, for the recipes that ask for a set of that name.
-        progress: told of each stage.
+        progress: called with each stage.
 
     Raises:
         InputError: If a recipe is not known, a value fits none, the data set cannot be split or
@@ -135,12 +135,21 @@ def benchmark(
         if entry.name in failures:
             continue
 
-        def told(stage: str, part: int, total: int, number: int = number) -> None:
+        def on_progress(stage: str, part: int, total: int, number: int = number) -> None:
             name = entries[number].name
             progress(f"{name} ({number + 1} of {len(entries)}): {stage}", part, total)
 
         results, fault = _cross_validated(
-            entry, dataset, output, split, made, further, (device, workers), run, retry_failed, told
+            entry,
+            dataset,
+            output,
+            split,
+            made,
+            further,
+            (device, workers),
+            run,
+            retry_failed,
+            on_progress,
         )
         if fault:
             failures[entry.name] = fault
@@ -296,7 +305,7 @@ def _cross_validated(
     results: list[dict[str, Any]] = []
     for fold, (training, held_out) in enumerate(split):
 
-        def told(stage: str, part: int, total: int, fold: int = fold) -> None:
+        def on_progress(stage: str, part: int, total: int, fold: int = fold) -> None:
             progress(f"fold {fold + 1} of {len(split)}: {stage}", part, total)
 
         job = FoldJob(
@@ -317,7 +326,7 @@ def _cross_validated(
         begun = (job.folder / "run").is_dir()
         result = _once(
             job.folder / RESULT,
-            lambda job=job, told=told: run(run_fold, job, told),  # type: ignore[misc]
+            lambda job=job, on_progress=on_progress: run(run_fold, job, on_progress),  # type: ignore[misc]
             retry_failed,
             {"fold": fold, "continued": begun},
         )

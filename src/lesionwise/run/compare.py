@@ -167,13 +167,13 @@ def compare(
     found, maps, rows = [], [], []
     for done, scan in enumerate(scans):
 
-        def told(stage: str, done: int = done, name: str = scan.session) -> None:
+        def on_progress(stage: str, done: int = done, name: str = scan.session) -> None:
             progress(f"visit {name}: {stage}", done, total)
 
-        told("read")
+        on_progress("read")
         study = read_scan(scan.path, scan.subject, scan.session, loaded.recipe.scans[0])
         with named_as_typed(scan, loaded.recipe.scans[0]):
-            found.append(find_lesions(study, loaded, options, told))
+            found.append(find_lesions(study, loaded, options, on_progress))
     to_common: list[Matrix] = [np.eye(4)]
     alignments: list[Alignment] = []
     first = _image(found[0])

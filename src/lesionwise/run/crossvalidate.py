@@ -165,8 +165,8 @@ def run_fold(job: FoldJob, progress: Progress) -> dict[str, Any]:
 
 def trained_before_s(run: Path) -> float:
     """Seconds that the networks of a run were trained, over all its starts; 0 without one."""
-    told = [read_json(path) for path in sorted(run.rglob("training.json"))]
-    return 60.0 * sum(float(each.get("minutes", 0.0)) for each in told)
+    trainings = [read_json(path) for path in sorted(run.rglob("training.json"))]
+    return 60.0 * sum(float(each.get("minutes", 0.0)) for each in trainings)
 
 
 def case_name(part: Study) -> str:

@@ -122,7 +122,7 @@ def find_lesions(
     study: Study,
     model: LoadedModel,
     options: FindOptions = FindOptions(),
-    told: Callable[[str], None] = lambda stage: None,
+    on_stage: Callable[[str], None] = lambda stage: None,
 ) -> VisitResult:
     """Find and separate what the model task: a study's lesions, or its new ones.
 
@@ -156,7 +156,7 @@ def find_lesions(
     for step in model.steps:
         name = type(step).__name__
         stage = STAGES.get(name, name)
-        told(stage)
+        on_stage(stage)
         before = prepared.visits[which].brain
         with watch.stage(stage):
             prepared = step(prepared)
@@ -164,7 +164,7 @@ def find_lesions(
         stages.add(step, visit)
         if visit.brain is not None and (brain_native is None or _redrawn(before, visit.brain)):
             brain_native = _on_scan_grid(_seen_as_read(visit.brain, visit.as_read), reference)
-    told("network")
+    on_stage("network")
     with watch.stage("network"):
         maps = model.predict(prepared)
     visit = prepared.visits[which]
@@ -176,7 +176,7 @@ def find_lesions(
         maps = replace(maps, grid=grid)
     threshold = recipe.threshold if options.threshold is None else options.threshold
     min_peak = recipe.min_peak if options.min_peak is None else options.min_peak
-    told("instances")
+    on_stage("instances")
     with watch.stage("instances"):
         if brain_native is None:
             brain_native = Volume(np.ones(reference.grid.shape, dtype=np.bool_), reference.grid)

@@ -285,12 +285,12 @@ def lines(notes: Sequence[QualityNote]) -> list[str]:
     Of many notes, those without a fault are counted instead.
     """
     shown = list(notes) if len(notes) <= 20 else [note for note in notes if note.grade != "good"]
-    told = [
+    text = [
         f"{note.about}: {note.grade}" + (f" ({'; '.join(note.reasons)})" if note.reasons else "")
         for note in shown[:20]
     ]
     if len(shown) > 20:
-        told.append(f"… and {len(shown) - 20} more that are not good; scans.tsv lists them")
+        text.append(f"… and {len(shown) - 20} more that are not good; scans.tsv lists them")
     if len(shown) < len(notes):
-        told.append(f"{len(notes) - len(shown)} of {len(notes)} are good")
-    return told
+        text.append(f"{len(notes) - len(shown)} of {len(notes)} are good")
+    return text

@@ -90,7 +90,7 @@ def prepare(
             studies have as many visits as that says, and what is to be found in them are all
             lesions, or nothing where the set has no labels.
         workers: processes; 0 works in this one.
-        progress: told of each subject.
+        progress: called with each subject.
 
     Raises:
         InputError: If the data set cannot be read, nothing in it can be used, or ``folder``

@@ -166,7 +166,7 @@ def all_metrics(
 
 
 def _named(progress: Progress, number: int, total: int) -> Callable[[str, int, int], None]:
-    def told(stage: str, done: int, of: int) -> None:
+    def on_progress(stage: str, done: int, of: int) -> None:
         progress(f"run {number} of {total}: {stage}", done, of)
 
-    return told
+    return on_progress

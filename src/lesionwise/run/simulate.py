@@ -83,7 +83,7 @@ def simulate(
             these lesions in turn instead of drawn ones.
         exclude_masks: subjects (without ``sub-``) whose masks are not used.
         workers: processes; each needs about 3 GB.
-        progress: told of each finished patient.
+        progress: called with each finished patient.
 
     Returns:
         The folder.

@@ -78,7 +78,7 @@ def train(
         auxiliary: further data sets by the names that parts of the recipe give them, such as
             ``lesions`` of ``cascade-probability``; every visit with a lesion mask is learned
             from. Their patients must be others than those of ``dataset``.
-        progress: told of each stage.
+        progress: called with each stage.
 
     Returns:
         The run folder, with ``run.json`` and whatever the method left.

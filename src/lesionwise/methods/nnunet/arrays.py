@@ -56,9 +56,9 @@ def preprocess(
         )
         labels = labels.astype(np.int16)
         if instances:
-            told, _ = reader.read_seg(str(space.raw / "instancesTr" / f"{name}.nii.gz"))
+            instance_map, _ = reader.read_seg(str(space.raw / "instancesTr" / f"{name}.nii.gz"))
             box = tuple(slice(*ends) for ends in properties["bbox_used_for_cropping"])
-            cropped = told[0].transpose(manager.transpose_forward)[box]
+            cropped = instance_map[0].transpose(manager.transpose_forward)[box]
             labels[0] = carry_instances(cropped, labels[0])
         found = next(iter(properties["class_locations"].values()))
         where = np.asarray(found, dtype=np.int32).reshape(-1, 4)

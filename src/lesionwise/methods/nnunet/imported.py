@@ -71,7 +71,7 @@ def load_nnunet_model(
     Args:
         folder: with or without the prefix ``nnunet:``.
         scans: names of the channels in order, where ``dataset.json`` uses others.
-        progress: told of each window.
+        progress: called with each window.
 
     Raises:
         InputError: If something is missing, malformed, unsafe to read, a cascade, or a network
@@ -163,12 +163,12 @@ def _checkpoints(root: Path) -> list[Path]:
 
 
 def _channels(root: Path, dataset: dict[str, Any]) -> list[str]:
-    told = dataset.get("channel_names", dataset.get("modality"))
-    if not isinstance(told, dict) or not told:
+    channels = dataset.get("channel_names", dataset.get("modality"))
+    if not isinstance(channels, dict) or not channels:
         raise InputError(f"{root / 'dataset.json'}: no channel_names")
-    dataset["channel_names"] = told
+    dataset["channel_names"] = channels
     try:
-        return [str(told[key]) for key in sorted(told, key=int)]
+        return [str(channels[key]) for key in sorted(channels, key=int)]
     except ValueError as error:
         raise InputError(f"{root / 'dataset.json'}: channel_names are not numbered") from error
 

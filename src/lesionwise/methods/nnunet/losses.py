@@ -21,17 +21,17 @@ class HeadsLoss(nn.Module):
 
     Args:
         segmentation: nnU-Net's loss with deep supervision.
-        told: the weights.
+        weights: of the terms.
     """
 
     def __init__(
         self,
         segmentation: Callable[[list[torch.Tensor], list[torch.Tensor]], torch.Tensor],
-        told: InstanceHeads,
+        weights: InstanceHeads,
     ) -> None:
         super().__init__()
         self.segmentation = segmentation
-        self.told = told
+        self.weights = weights
 
     def forward(
         self, output: Sequence[torch.Tensor], target: Sequence[torch.Tensor]
@@ -44,4 +44,4 @@ class HeadsLoss(nn.Module):
         lesion = (masks[0] > 0).float()
         heatmap = ((made[:, :1] - heads[:, :1]) ** 2).mean()
         away = ((made[:, 1:] - heads[:, 1:]).abs() * lesion).sum() / (3 * lesion.sum()).clamp(min=1)
-        return loss + self.told.heatmap * heatmap + self.told.offsets * away
+        return loss + self.weights.heatmap * heatmap + self.weights.offsets * away

@@ -163,11 +163,11 @@ def image_files(raw: Path, name: str, channels: int) -> list[str]:
 
 
 class _Planner(ExperimentPlanner):  # type: ignore[misc]
-    """nnU-Net's planner, told what not to decide."""
+    """nnU-Net's planner with some decisions made by the recipe."""
 
     def __init__(self, plans: Plans, configuration: str) -> None:
         super().__init__(DATASET, plans.gpu_memory_gb)
-        self.told = plans
+        self.settings = plans
         self.wanted = configuration
         self.UNet_base_num_features = plans.base_features
         if plans.max_features is not None:
@@ -179,17 +179,17 @@ class _Planner(ExperimentPlanner):  # type: ignore[misc]
 
     def _order(self) -> list[int]:
         """nnU-Net's axes as positions in its arrays, whose axes are k, j, i."""
-        if self.told.first_axis is not None:
-            first = 2 - AXES.index(self.told.first_axis)
+        if self.settings.first_axis is not None:
+            first = 2 - AXES.index(self.settings.first_axis)
         else:
             first = int(np.argmax(np.median(self.dataset_fingerprint["spacings"], axis=0)))
         return [first] + [axis for axis in range(3) if axis != first]
 
     def determine_fullres_target_spacing(self) -> NDArray[np.float64]:
-        if self.told.spacing_mm is None:
+        if self.settings.spacing_mm is None:
             return np.asarray(super().determine_fullres_target_spacing(), dtype=np.float64)
         target = np.empty(3)
-        target[self._order()] = self.told.spacing_mm
+        target[self._order()] = self.settings.spacing_mm
         return target
 
     def get_plans_for_configuration(
@@ -203,37 +203,37 @@ class _Planner(ExperimentPlanner):  # type: ignore[misc]
         plan: dict[str, Any] = super().get_plans_for_configuration(
             spacing, median_shape, data_identifier, approximate_n_voxels_dataset, _cache
         )
-        told = self.told
-        plan["normalization_schemes"] = [NORMALIZATIONS[told.normalization]] * len(
+        settings = self.settings
+        plan["normalization_schemes"] = [NORMALIZATIONS[settings.normalization]] * len(
             plan["normalization_schemes"]
         )
-        if told.normalization != "z-score":
+        if settings.normalization != "z-score":
             plan["use_mask_for_norm"] = [False] * len(plan["use_mask_for_norm"])
         architecture = plan["architecture"]["arch_kwargs"]
         wanted = data_identifier == self.generate_data_identifier(self.wanted)
-        if told.patch_size_vox is not None and wanted:
+        if settings.patch_size_vox is not None and wanted:
             self._set_patch(plan, spacing, approximate_n_voxels_dataset)
-        if told.down_sampling == "max pooling":
+        if settings.down_sampling == "max pooling":
             plan["architecture"]["network_class_name"] = MAX_POOL_UNET
-        if told.dropout > 0:
+        if settings.dropout > 0:
             architecture["dropout_op"] = f"torch.nn.Dropout{len(spacing)}d"
-            architecture["dropout_op_kwargs"] = {"p": told.dropout}
-        if told.batch_size is not None:
-            plan["batch_size"] = told.batch_size
+            architecture["dropout_op_kwargs"] = {"p": settings.dropout}
+        if settings.batch_size is not None:
+            plan["batch_size"] = settings.batch_size
         return plan
 
     def _set_patch(self, plan: dict[str, Any], spacing: Any, voxels: float) -> None:
-        """The network and the batch size that nnU-Net would choose for the patch it is told."""
-        told = self.told.patch_size_vox
-        assert told is not None
-        if len(told) != len(spacing):
-            raise InputError(f"patch_size_vox {told}: {len(spacing)} numbers are needed")
+        """The network and the batch size that nnU-Net would choose for the given patch size."""
+        size_vox = self.settings.patch_size_vox
+        assert size_vox is not None
+        if len(size_vox) != len(spacing):
+            raise InputError(f"patch_size_vox {size_vox}: {len(spacing)} numbers are needed")
         _, strides, kernels, patch, _ = get_pool_and_conv_props(
-            spacing, list(told), self.UNet_featuremap_min_edge_length, 999999
+            spacing, list(size_vox), self.UNet_featuremap_min_edge_length, 999999
         )
-        if tuple(int(n) for n in patch) != tuple(told):
+        if tuple(int(n) for n in patch) != tuple(size_vox):
             raise InputError(
-                f"patch_size_vox {tuple(told)}: nnU-Net's network halves it to a fraction; "
+                f"patch_size_vox {tuple(size_vox)}: nnU-Net's network halves it to a fraction; "
                 f"{tuple(int(n) for n in patch)} would do"
             )
         levels = len(strides)

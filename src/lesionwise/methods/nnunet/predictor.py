@@ -61,7 +61,7 @@ class NnunetPredictor:
         precision: "bfloat16" takes effect where the processor computes it natively and there are
             no heads.
         tidy: changes the maps of a study; None keeps them.
-        progress: told of each window.
+        progress: called with each window.
     """
 
     plans: dict[str, Any]

@@ -41,7 +41,7 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
             so trainings with and without workers are alike, and so is a resumed one.
         workers: processes that prepare batches of training; 0 prepares them in this one.
         max_minutes: wall time; the schedule is fitted into it.
-        progress: told of each epoch.
+        progress: called with each epoch.
     """
 
     dataloader_train: Any
@@ -146,14 +146,14 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
         rotation, flat, first_patch, mirror = (
             super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         )
-        told = self.augmentation
-        if told.rotation_deg is not None:
-            radians = float(np.deg2rad(told.rotation_deg))
+        augmentation = self.augmentation
+        if augmentation.rotation_deg is not None:
+            radians = float(np.deg2rad(augmentation.rotation_deg))
             rotation = (-radians, radians)
-        if told.mirror is not None:
+        if augmentation.mirror is not None:
             # arrays lie as k, j, i before nnU-Net's own transposition
             order = self.plans_manager.transpose_forward
-            places = [order.index(2 - AXES.index(axis)) for axis in told.mirror]
+            places = [order.index(2 - AXES.index(axis)) for axis in augmentation.mirror]
             missing = 3 - len(self.configuration_manager.patch_size)
             mirror = tuple(sorted(place - missing for place in places if place >= missing))
         self.inference_allowed_mirroring_axes = mirror or None

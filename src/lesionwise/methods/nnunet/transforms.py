@@ -19,14 +19,14 @@ from lesionwise.methods.nnunet.settings import Augmentation, InstanceHeads, Lesi
 class Enhance(BasicTransform):  # type: ignore[misc]
     """Adds one random number to the lesion voxels of some channels."""
 
-    def __init__(self, told: LesionEnhancement, channels: Sequence[int]) -> None:
+    def __init__(self, enhancement: LesionEnhancement, channels: Sequence[int]) -> None:
         super().__init__()
-        self.told = told
+        self.enhancement = enhancement
         self.channels = tuple(channels)
 
     def apply(self, data_dict: dict[str, Any], **params: Any) -> dict[str, Any]:
-        if np.random.uniform() < self.told.probability:  # noqa: NPY002 (nnU-Net's generator)
-            shift = float(np.random.uniform(*self.told.shift))  # noqa: NPY002
+        if np.random.uniform() < self.enhancement.probability:  # noqa: NPY002 (nnU-Net's generator)
+            shift = float(np.random.uniform(*self.enhancement.shift))  # noqa: NPY002
             lesion = data_dict["segmentation"][0] > 0
             for channel in self.channels:
                 data_dict["image"][channel][lesion] += shift
@@ -39,13 +39,13 @@ class InstanceTargets(BasicTransform):  # type: ignore[misc]
     Comes after every spatial transform, so offsets point to where centers lie now.
 
     Args:
-        told: the heads.
+        heads: what the network predicts besides the mask.
         spacing_mm: of the patch's axes, in their order.
     """
 
-    def __init__(self, told: InstanceHeads, spacing_mm: Sequence[float]) -> None:
+    def __init__(self, heads: InstanceHeads, spacing_mm: Sequence[float]) -> None:
         super().__init__()
-        self.targets = CentersAndOffsets(sigma_mm=told.sigma_mm)
+        self.targets = CentersAndOffsets(sigma_mm=heads.sigma_mm)
         i, j, k = spacing_mm
         self.spacing_mm = (float(i), float(j), float(k))
 

@@ -51,7 +51,7 @@ class Workspace:
         from the run's seed.
 
         Args:
-            progress: told of each step.
+            progress: called with each step.
         """
         require_nnunet()
         self.root.mkdir(parents=True, exist_ok=True)
@@ -89,11 +89,11 @@ def environment(wanted: Mapping[str, str]) -> Iterator[None]:
 
 
 def _printing_to(stream: Any, progress: Progress) -> Progress:
-    def told(stage: str, done: int, total: int) -> None:
+    def relay(stage: str, done: int, total: int) -> None:
         with contextlib.redirect_stdout(stream):
             progress(stage, done, total)
 
-    return told
+    return relay
 
 
 @contextlib.contextmanager
