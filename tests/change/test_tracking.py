@@ -208,7 +208,7 @@ def test_an_exchange_of_parts_is_ambiguous() -> None:
     assert rows["note"].str.contains("exchange").all()
 
 
-def test_a_crumb_beside_its_lesion_makes_the_split_ambiguous() -> None:
+def test_a_fragment_beside_its_lesion_makes_the_split_ambiguous() -> None:
     after = visit(box(1, 2, (4, 4, 6)), box(2, 9, (2, 2, 2)))
     rows = track_lesions([visit(box(1, 2, (4, 4, 9))), after]).table.query("visit == 1")
     assert rows["state"].tolist() == ["split", "split"]

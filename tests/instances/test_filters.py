@@ -169,15 +169,15 @@ def test_a_small_piece_joins_its_neighbor_and_a_large_one_does_not() -> None:
     assert joined([1, 1, 1, 2, 2, 1, 2, 2, 2], 0) == [1, 1, 1, 4, 4, 3, 2, 2, 2]
 
 
-def test_crumbs_join_through_other_crumbs() -> None:
+def test_fragments_join_through_other_fragments() -> None:
     assert joined([3, 3, 4, 5, 0, 4, 4, 5, 5], 2) == [3, 3, 3, 3, 0, 4, 4, 5, 5]
 
 
-def test_crumbs_that_touch_no_lesion_stay() -> None:
+def test_fragments_that_touch_no_lesion_stay() -> None:
     assert joined([1, 1, 0, 1, 0, 2, 2], 9) == [1, 1, 0, 3, 0, 2, 2]
 
 
-def test_the_largest_piece_is_no_crumb() -> None:
+def test_the_largest_piece_is_no_fragment() -> None:
     assert joined([1, 2, 2, 2], 9) == [1, 2, 2, 2]
 
 

@@ -28,7 +28,7 @@ TAKERS = {
     "min_extent_mm": lambda limit: DropSmall(min_extent_mm=limit),
     "center_threshold": lambda limit: OffsetVoting(center_threshold=limit),
     "reach_vox": lambda limit: OffsetVoting(reach_vox=limit),
-    "crumb_mm3": lambda limit: OffsetVoting(crumb_mm3=limit),
+    "fragment_mm3": lambda limit: OffsetVoting(fragment_mm3=limit),
     "sigma_vox": lambda limit: Acls(sigma_vox=limit)(MAPS, ONE > 0),
     "threshold": lambda limit: match(TABLE, threshold=limit),
     "min_overlap_fraction": lambda limit: relate(TABLE, limit),

@@ -211,24 +211,24 @@ def noisy_pair() -> tuple[LesionMaps, np.ndarray]:
     return maps, mask
 
 
-def test_a_crumb_joins_the_lesion_it_touches() -> None:
+def test_a_fragment_joins_the_lesion_it_touches() -> None:
     maps, mask = noisy_pair()
     labels = OffsetVoting()(maps, mask).labels.reshape(-1)
     assert labels.tolist() == [1] * 6 + [2] * 6
 
 
-def test_a_crumb_is_a_lesion_when_crumbs_may_be() -> None:
+def test_a_fragment_is_a_lesion_when_fragments_may_be() -> None:
     maps, mask = noisy_pair()
-    labels = OffsetVoting(crumb_mm3=0)(maps, mask).labels.reshape(-1)
-    # The cut through the first lesion leaves a second crumb at its end.
+    labels = OffsetVoting(fragment_mm3=0)(maps, mask).labels.reshape(-1)
+    # The cut through the first lesion leaves a second fragment at its end.
     assert labels.tolist() == [1, 2] + [3] * 4 + [4] * 6
 
 
-def test_what_a_crumb_is_is_measured_in_mm3() -> None:
+def test_what_a_fragment_is_is_measured_in_mm3() -> None:
     maps, mask = noisy_pair()
     wide = replace(maps, grid=Grid(mask.shape, np.diag([2.0, 2.0, 3.5, 1.0])))
     assert OffsetVoting()(wide, mask).labels.max() == 4
-    assert OffsetVoting(crumb_mm3=14.1)(wide, mask).labels.max() == 2
+    assert OffsetVoting(fragment_mm3=14.1)(wide, mask).labels.max() == 2
 
 
 def test_calibration_removes_a_common_shift_of_the_offsets() -> None:
@@ -297,8 +297,8 @@ def test_axes_may_be_permuted_and_flipped(
 
     offsets_vox = np.stack([moved(maps.offsets_vox[axis]) for axis in order])
     offsets_vox[flipped] *= -1
-    # Without crumbs: to which of two lesions an equally touching crumb goes follows C order.
-    step = OffsetVoting(crumb_mm3=0)
+    # Without fragments: to which of two lesions an equally touching fragment goes follows C order.
+    step = OffsetVoting(fragment_mm3=0)
     there = step(maps_of(moved(maps.center_heatmap), offsets_vox), moved(mask)).labels
     here = step(maps, mask).labels
     assert np.array_equal(partition(there), partition(moved(here)))
@@ -326,7 +326,7 @@ def reference_step(options: dict[str, Any], connectivity: int | None) -> OffsetV
         calibrate=options["calibrate_offsets"],
         connectivity=connectivity,
         reach_vox=None,
-        crumb_mm3=0,
+        fragment_mm3=0,
     )
 
 

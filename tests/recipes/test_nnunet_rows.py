@@ -58,7 +58,7 @@ def test_a4_filters_lesions_by_3_mm3_alone():
     (small,) = recipe.refine
     assert small.min_volume_mm3 == 3
     assert small.min_extent_mm == 0
-    assert recipe.to_instances.crumb_mm3 == 0
+    assert recipe.to_instances.fragment_mm3 == 0
     assert recipe.to_instances.reach_vox is None
 
 

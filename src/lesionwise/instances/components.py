@@ -18,7 +18,7 @@ DEFAULT_CONNECTIVITY = 26
 """The project's one default: voxels that share a face, an edge or a corner are connected.
 
 A thin lesion that runs obliquely through the voxels meets itself at edges and corners only;
-with faces alone it falls into crumbs, which a size filter then removes. The price is that two
+with faces alone it falls into fragments, which a size filter then removes. The price is that two
 lesions in contact at a corner count as one component, which is what separating confluent
 lesions is for. Rules of others that fix 6 (the challenge's lesion detection, tier 0 of the
 confluent units) say so where they are applied.

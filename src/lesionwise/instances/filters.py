@@ -105,11 +105,11 @@ def join_small_pieces(
     connectivity: int,
     below_vox: float,
 ) -> NDArray[np.int64]:
-    """Split labels into connected pieces, but give crumbs to the lesions they touch.
+    """Split labels into connected pieces, but give fragments to the lesions they touch.
 
     As ``split_values``, except for pieces that are neither the largest of their label nor hold
-    ``below_vox`` voxels: such a crumb joins the lesion with which it has the most pairs of
-    touching voxels (ties: the lowest label). Crumbs that touch only crumbs wait until one of
+    ``below_vox`` voxels: such a fragment joins the lesion with which it has the most pairs of
+    touching voxels (ties: the lowest label). Fragments that touch only fragments wait until one of
     these has joined; those that touch no lesion at all remain lesions of their own.
     """
     split = split_values(index, shape, values, connectivity)
@@ -117,16 +117,16 @@ def join_small_pieces(
     label, first, row, voxels = np.unique(
         split, return_index=True, return_inverse=True, return_counts=True
     )
-    crumb = (label != values[first]) & (voxels < below_vox) & (label > 0)
-    if not crumb.any():
+    fragment = (label != values[first]) & (voxels < below_vox) & (label > 0)
+    if not fragment.any():
         return split
     start, end = row[neighbor_pairs(index, shape, connectivity)]
     touching = np.concatenate([np.stack([start, end]), np.stack([end, start])], axis=1)
-    touching = touching[:, crumb[touching[0]] & (label[touching[1]] > 0)]
+    touching = touching[:, fragment[touching[0]] & (label[touching[1]] > 0)]
     joined = np.arange(len(label))
     while True:
         contact = np.stack([touching[0], joined[touching[1]]])
-        contact = contact[:, crumb[contact[0]] & ~crumb[contact[1]]]
+        contact = contact[:, fragment[contact[0]] & ~fragment[contact[1]]]
         (piece, lesion), pairs = np.unique(contact, axis=1, return_counts=True)
         order = np.lexsort((label[lesion], -pairs, piece))
         piece, lesion = piece[order], lesion[order]
@@ -134,4 +134,4 @@ def join_small_pieces(
         if len(piece) == 0:
             return np.asarray(label[joined[row]])
         joined[piece] = lesion[best]
-        crumb[piece] = False
+        fragment[piece] = False

@@ -133,7 +133,7 @@ class OffsetVoting:
     and not the place of the center alone.
 
     Votes are noisy, and a few voxels of a lesion may be nearer to a neighbor's center. What
-    they form apart from that neighbor is a crumb, not a lesion: below ``crumb_mm3`` it joins
+    they form apart from that neighbor is a fragment, not a lesion: below ``fragment_mm3`` it joins
     the lesion it touches most.
 
     Attributes:
@@ -146,11 +146,11 @@ class OffsetVoting:
         reach_vox: how near to a center a vote must land to speak for it where a region holds
             no center. None sets no limit: a region without a center joins lesions however far
             away, and where there is no center at all nothing is a lesion.
-        crumb_mm3: of the pieces of one center, all but the largest join a lesion that they touch
+        fragment_mm3: of the pieces of one center, all but the largest join a lesion that they touch
             when they are smaller than this; 0 lets each be a lesion. Only with a connectivity.
 
     Source: ConfLUNet (arXiv:2505.22537). The authors' code is ``connectivity=6``,
-    ``reach_vox=None`` and ``crumb_mm3=0``; it draws one voxel of a plateau of equal peaks at
+    ``reach_vox=None`` and ``fragment_mm3=0``; it draws one voxel of a plateau of equal peaks at
     random, and computes in half precision.
     """
 
@@ -160,13 +160,13 @@ class OffsetVoting:
     calibrate: bool = False
     connectivity: int | None = DEFAULT_CONNECTIVITY
     reach_vox: float | None = 3.0
-    crumb_mm3: float = 14.0
+    fragment_mm3: float = 14.0
 
     def __post_init__(self) -> None:
         check_limits(
             center_threshold=self.center_threshold,
             reach_vox=self.reach_vox,
-            crumb_mm3=self.crumb_mm3,
+            fragment_mm3=self.fragment_mm3,
         )
 
     def __call__(self, maps: LesionMaps, mask: BoolArray) -> Instances:
@@ -189,8 +189,8 @@ class OffsetVoting:
         votes = _votes(index, maps.offsets_vox, mask.shape)
         if self.calibrate:
             votes -= offset_bias(maps.offsets_vox, centers)
-        crumb_vox = self.crumb_mm3 * (1 - SIZE_ROUNDING) / maps.grid.voxel_volume_mm3
-        lesion = self._joined(index, votes, centers, mask.shape, crumb_vox)
+        fragment_vox = self.fragment_mm3 * (1 - SIZE_ROUNDING) / maps.grid.voxel_volume_mm3
+        lesion = self._joined(index, votes, centers, mask.shape, fragment_vox)
         labels = np.zeros(mask.shape, dtype=np.int32)
         found = lesion > 0
         labels[tuple(index[found].T)] = in_order_of_first(lesion[found]) + 1
@@ -202,7 +202,7 @@ class OffsetVoting:
         votes: FloatArray,
         centers: Indices,
         shape: tuple[int, ...],
-        crumb_vox: float,
+        fragment_vox: float,
     ) -> NDArray[np.int64]:
         """(n,) lesion number of each voxel, 0 for none."""
         lesion = np.zeros(len(index), dtype=np.int64)
@@ -216,7 +216,7 @@ class OffsetVoting:
             lesion = np.where(alone[region], len(centers) + 1 + region, lesion)
         if self.connectivity is None:
             return lesion
-        return join_small_pieces(index, shape, lesion, self.connectivity, crumb_vox)
+        return join_small_pieces(index, shape, lesion, self.connectivity, fragment_vox)
 
 
 def _near_a_center(

@@ -31,7 +31,7 @@ RECIPE = Recipe(
         augmentation=Augmentation(elastic=0.2),
     ),
     to_instances=OffsetVoting(
-        center_threshold=0.1, nms_size_vox=3, connectivity=None, reach_vox=None, crumb_mm3=0.0
+        center_threshold=0.1, nms_size_vox=3, connectivity=None, reach_vox=None, fragment_mm3=0.0
     ),
     refine=(DropSmall(min_volume_mm3=3, min_extent_mm=0),),
     reported={

@@ -31,7 +31,8 @@ from lesionwise.run.entries import Entry, find_entries, groups, scans_of
 from lesionwise.run.evaluate import evaluate
 from lesionwise.run.isolated import Outcome, run_here, run_isolated
 from lesionwise.run.prepare import fingerprint_of, parts_of
-from lesionwise.run.recipes import auxiliary_sets, effective_settings, settings
+from lesionwise.run.recipes import auxiliary_sets, settings
+from lesionwise.run.run_format import settings_of
 from lesionwise.run.standings import write_standings
 from lesionwise.run.steps import shared_steps
 from lesionwise.types import InputError, Progress, Volume, silent
@@ -259,7 +260,7 @@ def _begin(output: Path, made: Mapping[str, Any], entries: Sequence[Entry]) -> N
         was = before["recipes"].get(name)
         plain = json.loads(json.dumps(now))
         if was is not None and was != plain:
-            known = effective_settings(was)
+            known = settings_of(was)
             changed = sorted(
                 key
                 for key in {*known, *plain["settings"]}

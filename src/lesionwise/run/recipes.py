@@ -215,12 +215,3 @@ def settings(part: Any, prefix: str = "") -> dict[str, Any]:
         if not (isinstance(part, Recipe) and name in DESCRIPTION):
             flat |= settings(member, f"{dot}{name}")
     return flat
-
-
-def effective_settings(described: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that a ``run.json`` holds, without what older versions kept beside them."""
-    return {
-        name: value
-        for name, value in described.get("settings", {}).items()
-        if name.split(".")[0] not in DESCRIPTION
-    }

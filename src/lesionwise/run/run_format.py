@@ -7,8 +7,10 @@ A run of format 1 can be applied, and its weights can begin a new training; it c
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from typing import Any
+
+from lesionwise.run.recipes import DESCRIPTION
 
 FORMAT = 2
 
@@ -30,6 +32,11 @@ RENAMED = {
     "sync_batch_norm": "runtime.sync_batch_norm",
 }
 """Settings of a network in format 1, and what they are called in format 2."""
+FIELDS = {
+    "finds": "task",
+    "crumb_mm3": "fragment_mm3",
+}
+"""Fields that any part of a recipe may have, as they were called and as they are called now."""
 ONLY_TRAINING = ("intensity", "spatial", "lesion_contrast", "sampling", "loss", "optimizer",
                  "schedule", "stop")  # fmt: skip
 """Settings of format 1 that do not matter once the weights are there."""
@@ -48,9 +55,7 @@ def overrides_of(described: dict[str, Any]) -> list[str]:
 
     Those of an old run that matter to its training alone are left out.
     """
-    overrides = [
-        re.sub(r"^((?:\w+\.)*)finds=", r"\1task=", str(text)) for text in described["overrides"]
-    ]
+    overrides = [_with_new_fields(str(text)) for text in described["overrides"]]
     if format_of(described) >= FORMAT:
         return overrides
     recipe = str(described["recipe"])
@@ -64,6 +69,26 @@ def overrides_of(described: dict[str, Any]) -> list[str]:
             if path not in named:
                 kept.append(f"{path}={value}")
     return kept
+
+
+def settings_of(described: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a ``run.json`` holds, in today's names.
+
+    What only describes the recipe (citation, departures …) stood among them in earlier versions
+    and is left out.
+    """
+    return {
+        _with_new_fields(name): value
+        for name, value in described.get("settings", {}).items()
+        if name.split(".")[0] not in DESCRIPTION
+    }
+
+
+def _with_new_fields(text: str) -> str:
+    """A setting's path, or ``path=value``, with today's names of fields."""
+    path, sign, value = text.partition("=")
+    names = [FIELDS.get(name, name) for name in path.split(".")]
+    return f"{'.'.join(names)}{sign}{value}"
 
 
 def _renamed(text: str) -> str | None:

@@ -26,8 +26,8 @@ from lesionwise.run.prepare import (
     prepare_auxiliary,
     refuse_shared_scans,
 )
-from lesionwise.run.recipes import REDUCED, effective_settings, find_recipe, settings
-from lesionwise.run.run_format import FORMAT, format_of
+from lesionwise.run.recipes import REDUCED, find_recipe, settings
+from lesionwise.run.run_format import FORMAT, format_of, settings_of
 from lesionwise.run.steps import FITTED, fit_steps
 from lesionwise.types import InputError, Progress, RunContext, TrainingData, silent
 
@@ -266,14 +266,14 @@ def _begin(folder: Path, begun: Mapping[str, Any]) -> str:
 def _compared(described: Mapping[str, Any]) -> dict[str, Any]:
     names = ("recipe", "seed", "max_minutes", "data", "training", "validation", "initial")
     compared = {name: described.get(name) for name in (*names, "auxiliary")}
-    return compared | effective_settings(described)
+    return compared | settings_of(described)
 
 
 def _reused(run: Path, recipe: Recipe, folder: Path) -> dict[str, Any]:
     described = read_run(run)
     if described.get("status") != "done":
         raise InputError(f"{run}: its training has not ended")
-    was = {k: v for k, v in described["settings"].items() if _shapes_the_network(k)}
+    was = {k: v for k, v in settings_of(described).items() if _shapes_the_network(k)}
     now = {k: v for k, v in settings(recipe).items() if _shapes_the_network(k)}
     for name in sorted({*was, *now}, key=lambda name: (not name.endswith(".is"), name)):
         if was.get(name) != now.get(name):
