@@ -391,8 +391,8 @@ def protocol_changes(
 
 
 def graded(faults: Sequence[tuple[bool, str]], measures: Mapping[str, float]) -> Quality:
-    """Poor if a fault is grave, fair if there is any, else good; faults are (grave, reason)."""
-    grave = [reason for is_grave, reason in faults if is_grave]
-    light = [reason for is_grave, reason in faults if not is_grave]
-    grade: Grade = "poor" if grave else "fair" if light else "good"
-    return Quality(grade, (*grave, *light), measures)
+    """Poor if a fault is severe, fair if there is any, else good; faults are (severe, reason)."""
+    severe = [reason for is_severe, reason in faults if is_severe]
+    light = [reason for is_severe, reason in faults if not is_severe]
+    grade: Grade = "poor" if severe else "fair" if light else "good"
+    return Quality(grade, (*severe, *light), measures)

@@ -145,21 +145,21 @@ def change_notes(
                 f"{names} share {100 * shared:.0f} % of the brain: "
                 "what only one of them shows counts as new or disappeared"
             )
-        grave = []
+        severe = []
         if _swapped(before, after, series[one : two + 1]):
-            grave.append(
+            severe.append(
                 f"{after.session} was acquired before {before.session}: the order is wrong"
             )
         same = [np.asarray(visit.scans[name].array) for visit in pair]
         if same[0].shape == same[1].shape and np.array_equal(same[0], same[1]):
-            grave.append(f"{names} hold the same scan")
-        grade: Grade = "poor" if grave else "fair"
-        if grave or reasons:
+            severe.append(f"{names} hold the same scan")
+        grade: Grade = "poor" if severe else "fair"
+        if severe or reasons:
             found.append(
                 QualityNote(
                     f"{before.session} to {after.session}",
                     grade,
-                    (*grave, *reasons),
+                    (*severe, *reasons),
                     {"shared_share": shared},
                 )
             )
