@@ -23,9 +23,9 @@ from lesionwise.simulate.artifacts import spoiled
 from lesionwise.types import Volume
 
 SHOWN = (
-    "cut_share",
+    "cut_fraction",
     "signal_to_noise",
-    "ghost_share",
+    "ghost_fraction",
     "bright_tail",
     "tissue_order",
     "slice_shift_mm",

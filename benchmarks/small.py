@@ -49,7 +49,7 @@ class NnunetReduction:
     batch: int = 2
     spacing_mm: tuple[float, ...] | None = None
     heatmap: float | None = None
-    lesion_share: float = 0.9
+    lesion_fraction: float = 0.9
     by_heart: bool = False
 
     def of(self, method: NnunetMethod) -> NnunetMethod:
@@ -79,7 +79,7 @@ class NnunetReduction:
             return made
         return replace(
             made,
-            learning=replace(made.learning, oversample_lesions=self.lesion_share),
+            learning=replace(made.learning, oversample_lesions=self.lesion_fraction),
             augmentation=Augmentation(
                 rotation_deg=0.0, scaling=(1.0, 1.0), intensity=False, mirror=()
             ),
@@ -97,7 +97,7 @@ class NnunetReduction:
 
 REDUCTIONS = {
     "conflunet-nnunet": NnunetReduction((32, 32, 32), 5e-3, heatmap=100.0),
-    "nnunet-2d": NnunetReduction((96, 96), 1e-2, features=16, batch=8, lesion_share=0.5),
+    "nnunet-2d": NnunetReduction((96, 96), 1e-2, features=16, batch=8, lesion_fraction=0.5),
     "nnunet-longitudinal": NnunetReduction((32, 32, 32), 2e-3),
     "nnunet-empenn": NnunetReduction((32, 32, 32), 1e-2, spacing_mm=(1.0, 1.0, 1.0)),
 }
@@ -105,7 +105,7 @@ REDUCTIONS = {
 BY_HEART_REDUCTIONS: dict[str, NnunetReduction] = {
     **{name: replace(reduction, by_heart=True) for name, reduction in REDUCTIONS.items()},
     "nnunet-empenn": replace(
-        REDUCTIONS["nnunet-empenn"], features=16, lesion_share=0.5, by_heart=True
+        REDUCTIONS["nnunet-empenn"], features=16, lesion_fraction=0.5, by_heart=True
     ),
 }
 """For learning one pair by heart; a dropout of 0.2 leaves too little of eight filters."""

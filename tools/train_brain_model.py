@@ -162,7 +162,7 @@ def make_simulated(out: Path, first: int = 0, step: int = 1) -> None:
 
 VIEWS = (((80, 96, 80), WORKING_MM), ((64, 80, 64), 3.0))
 """Shape and voxel size of training views: what inference sees, and a coarser one for less."""
-COARSE_SHARE, FINE_FROM = 0.6, 0.85
+COARSE_FRACTION, FINE_FROM = 0.6, 0.85
 """How many views are coarse, until this part of the training is done; then none."""
 SHARES = {"source": 0.4, "silver": 0.22, "simulated": 0.38}
 """How often each kind of head is drawn."""
@@ -418,7 +418,7 @@ def train(cases: Sequence[Case], run: Run) -> None:
         rate = run.learning_rate * min(1, (step + 1) / 30) * max(1 - share, 0.003) ** 0.9
         for group in optimizer.param_groups:
             group["lr"] = rate
-        coarse = rng.random() < COARSE_SHARE and share < FINE_FROM
+        coarse = rng.random() < COARSE_FRACTION and share < FINE_FROM
         x, y = view(case, rng, *VIEWS[coarse])
         with torch.autocast("cpu", torch.bfloat16):
             logits = network(x)

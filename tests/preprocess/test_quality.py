@@ -11,7 +11,7 @@ from lesionwise.io.nifti import read_mask, read_volume
 from lesionwise.preprocess.geometry import resample_to, respaced
 from lesionwise.preprocess.quality import (
     air_levels,
-    cut_share,
+    cut_fraction,
     noise_level,
     protocol_changes,
     scan_quality,
@@ -77,7 +77,7 @@ def test_each_fault_is_named(spoil, grade, reason):
 def test_ghosts_beside_the_head_are_motion():
     scan, brain = brainlike()
     clean = scan_quality(scan, brain)
-    assert clean.measures["ghost_share"] < 0.002
+    assert clean.measures["ghost_fraction"] < 0.002
     for axis in (0, 1):
         for strength, grade in ((0.004, "good"), (0.03, "fair"), (0.1, "poor")):
             array = scan.array + strength * np.roll(scan.array, scan.array.shape[axis] // 2, axis)
@@ -140,9 +140,9 @@ def test_cut_share_by_hand():
     mask[1:3, 1:3, :] = True
     mask[1, 1, 3] = False
     # four voxels in the largest section along k, three of them on the upper face
-    assert cut_share(mask) == 0.75
+    assert cut_fraction(mask) == 0.75
     mask[:, :, 3] = False
-    assert cut_share(mask) == 0.75  # the lower face: 4 of 4, less the quarter it may have
+    assert cut_fraction(mask) == 0.75  # the lower face: 4 of 4, less the quarter it may have
 
 
 def test_noise_is_measured_in_the_scans_units_and_smooth_fields_do_not_count():

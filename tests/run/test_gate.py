@@ -13,7 +13,7 @@ from lesionwise.io.bids import find_scans
 from lesionwise.report.page import QualityNote
 from lesionwise.run.compare import compare
 from lesionwise.run.find import FindOptions
-from lesionwise.run.gate import check_order, lines, named_as_typed, shared_share
+from lesionwise.run.gate import check_order, lines, named_as_typed, shared_fraction
 from lesionwise.run.pairs import predict_pairs
 from lesionwise.run.segment import segment
 from lesionwise.types import Grid, InputError, Volume
@@ -47,11 +47,11 @@ def test_shared_share_by_hand():
     box = np.zeros(grid.shape, bool)
     box[5:15, 5:15, 5:15] = True
     brain = Volume(box, grid)
-    assert shared_share(brain, brain, np.eye(4)) == 1
+    assert shared_fraction(brain, brain, np.eye(4)) == 1
     shift = np.eye(4)
     shift[0, 3] = 20  # five of ten voxels along i
-    assert shared_share(brain, brain, shift) == 0.5
-    assert shared_share(brain, Volume(np.zeros_like(box), grid), np.eye(4)) == 0
+    assert shared_fraction(brain, brain, shift) == 0.5
+    assert shared_fraction(brain, Volume(np.zeros_like(box), grid), np.eye(4)) == 0
 
 
 def test_the_grade_stands_in_table_sidecar_and_page(tmp_path, model):
@@ -106,7 +106,7 @@ def test_dates_scanners_and_times_are_compared(tmp_path, model, visits):
         "the scanner changed between 1 and 2",
         "echo times differ (0.1 s and 0.12 s) between 1 and 2",
     )
-    assert changed.measures["shared_share"] > 0.98
+    assert changed.measures["shared_fraction"] > 0.98
 
 
 @pytest.mark.parametrize("names", [("2", "1"), ("M12", "M00"), ("20210506", "20200506")])

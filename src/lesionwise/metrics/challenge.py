@@ -133,7 +133,7 @@ def _count_found(table: Overlaps, rules: ChallengeRules) -> int:
     """Reference lesions of the table that are found."""
     m = len(table.prediction_ids)
     inside = np.bincount(table.prediction_rows, table.common, m)
-    outside_share = (table.prediction_voxels - inside) / np.maximum(table.prediction_voxels, 1)
+    outside_fraction = (table.prediction_voxels - inside) / np.maximum(table.prediction_voxels, 1)
     order = np.lexsort((table.prediction_rows, -table.common, table.reference_rows))
     starts = np.searchsorted(table.reference_rows[order], np.arange(len(table.reference_ids) + 1))
     found = 0
@@ -144,7 +144,7 @@ def _count_found(table: Overlaps, rules: ChallengeRules) -> int:
             continue
         share = 0.0
         for pair in pairs:
-            if outside_share[table.prediction_rows[pair]] > rules.beta:
+            if outside_fraction[table.prediction_rows[pair]] > rules.beta:
                 break
             share += table.common[pair] / covered
             if share >= rules.gamma:

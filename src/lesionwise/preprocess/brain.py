@@ -25,7 +25,7 @@ from lesionwise.types import BoolArray, Grid, InputError, Matrix, Study, Visit, 
 
 WORKING_MM = 2.0
 START_SCALE = 0.9
-TISSUE_SHARE = 0.55
+TISSUE_FRACTION = 0.55
 """Tissue is brighter than this share of the inner brain's median; fluid and bone are not."""
 LEAST_OVERLAP = 0.85
 """Dice of the mask before and after its border moved; below it the border was lost."""
@@ -319,7 +319,7 @@ def follow_border(scan: Volume, laid: BoolArray) -> BoolArray:
     core = eroded(laid, 12.0, scan.grid)
     if not core.any():
         return laid
-    tissue = scan.array > TISSUE_SHARE * float(np.median(scan.array[core]))
+    tissue = scan.array > TISSUE_FRACTION * float(np.median(scan.array[core]))
     tissue = (tissue & dilated(laid, 6.0, scan.grid)) | core
     # opening cuts the bridges to eyes and scalp; what hangs together with the inner brain stays
     opened = eroded(tissue, 4.0, scan.grid) | core

@@ -24,7 +24,7 @@ from lesionwise.types import BoolArray, Grid, Instances, Matrix, Volume
 Location = Literal["periventricular", "juxtacortical", "infratentorial", "deep white matter"]
 Floats = NDArray[np.float32]
 
-FLUID_SHARE = 0.6
+FLUID_FRACTION = 0.6
 """Fluid is darker than this share of the brain's median in FLAIR."""
 VENTRICLE_REACH_MM = 8.0
 """Fluid no further than this from the template's lateral ventricles belongs to the patient's."""
@@ -37,7 +37,7 @@ class LocationRule:
     """Limits, in mm between centers of voxels; the first that holds decides, in this order.
 
     Attributes:
-        infratentorial_share: more of the lesion's voxels than this lie below the tentorium.
+        infratentorial_fraction: more of the lesion's voxels than this lie below the tentorium.
         ventricle_mm: it comes nearer than this to fluid of the lateral ventricles in the scan,
         template_ventricle_mm: or to the lateral ventricles of the template: periventricular.
         sulcus_mm: it comes nearer than this to fluid of the sulci in the scan,
@@ -46,7 +46,7 @@ class LocationRule:
     Any other lesion counts as deep white matter, also one of the deep gray matter.
     """
 
-    infratentorial_share: float = 0.5
+    infratentorial_fraction: float = 0.5
     ventricle_mm: float = 3.0
     template_ventricle_mm: float = 5.0
     sulcus_mm: float = 3.0
@@ -91,7 +91,7 @@ def find_landmarks(
         to_scan = template_matrix(scan, brain, name=name)
     to_template: Matrix = np.asarray(np.linalg.inv(to_scan), dtype=np.float64)
     inside = brain.array != 0
-    fluid = inside & (scan.array < FLUID_SHARE * float(np.median(scan.array[inside])))
+    fluid = inside & (scan.array < FLUID_FRACTION * float(np.median(scan.array[inside])))
     index = np.argwhere(fluid)
     apart = _read(_zones().ventricle_mm, scan.grid, to_template, index)
     ventricles, outside = np.zeros(fluid.shape, dtype=bool), ~inside
@@ -142,7 +142,7 @@ def locate_lesions(
     for place, label in enumerate(found.tolist()):
         located[label] = (
             "infratentorial"
-            if below[place] > rule.infratentorial_share
+            if below[place] > rule.infratentorial_fraction
             else "periventricular"
             if at_ventricle[place]
             else "juxtacortical"

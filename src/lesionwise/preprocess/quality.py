@@ -22,7 +22,7 @@ Grade = Literal["good", "fair", "poor"]
 
 THICK_MM, TOO_THICK_MM = 4.0, 6.5
 NOISY, TOO_NOISY = 15.0, 6.0
-CUT_SHARE, TOO_CUT_SHARE = 0.05, 0.4
+CUT_FRACTION, TOO_CUT_FRACTION = 0.05, 0.4
 """A brain cut where its section is 0.4 of the largest lacks about 3 % of its volume."""
 USUAL_ML, POSSIBLE_ML = (900, 1850), (700, 2100)
 """Volume of a whole brain; 1154 to 1761 ml in the real masks at hand."""
@@ -42,10 +42,10 @@ BRIGHT_TAIL = 0.5
 GRAY_ABOVE_WHITE = -0.085
 """Of ``tissue_order``: -0.04 to 0.15 in FLAIR, -0.32 to -0.13 in T1w."""
 GHOSTED, TOO_GHOSTED = 0.004, 0.04
-"""Of ``ghost_share``: at most 0.0014 in the real scans; measured in docs/quality.md."""
+"""Of ``ghost_fraction``: at most 0.0014 in the real scans; measured in docs/quality.md."""
 SHIFTED_MM, TOO_SHIFTED_MM = 0.3, 1.0
 """Of ``slice_shift_mm``; measured in docs/quality.md."""
-SATURATED_SHARE = 0.02
+SATURATED_FRACTION = 0.02
 CHANGED_SPACING = 1.25
 CHANGED_NOISE = 2.0
 CHANGED_TAIL = 0.2
@@ -60,7 +60,7 @@ class Quality:
 
     Attributes:
         grade: good; fair: read with care; poor: results mean little.
-        reasons: one short sentence for each fault, the gravest first; none for a good scan.
+        reasons: one short sentence for each problem, the most severe first; none for a good scan.
         measures: what was measured, by name, with the unit at the end of the name.
     """
 
@@ -117,16 +117,16 @@ def _judge_border(
     if border is None:
         return
     side, share = border.widest_open
-    measures["open_border_share"] = share
+    measures["open_border_fraction"] = share
     if share > OPEN:
         faults.append((share > TOO_OPEN, f"the brain goes on beyond its mask at the {side}"))
     if not flair:
         return
     for name, value, limits, what in (
-        ("fat_border_share", border.fat, (FAT, TOO_FAT), "fat lies in the brain mask"),
-        ("skull_border_share", border.skull, (SKULL, TOO_SKULL), "skull lies in the brain mask"),
+        ("fat_border_fraction", border.fat, (FAT, TOO_FAT), "fat lies in the brain mask"),
+        ("skull_border_fraction", border.skull, (SKULL, TOO_SKULL), "skull lies in the brain mask"),
         (
-            "dark_rim_share",
+            "dark_rim_fraction",
             border.dark_rim,
             (DARK_RIM, TOO_DARK_RIM),
             "the brain mask is too wide: much of its rim is dark",
@@ -141,7 +141,7 @@ def _judge_pose(brain: Volume, measures: dict[str, float], faults: list[tuple[bo
     """Whether the head lies as its header says; not asked of a brain that is cut or too small."""
     milliliters = float(brain.array.sum()) * brain.grid.voxel_volume_mm3 / 1000
     pose = brain_pose(brain)
-    whole = milliliters >= USUAL_ML[0] and cut_share(brain.array) <= TOO_CUT_SHARE
+    whole = milliliters >= USUAL_ML[0] and cut_fraction(brain.array) <= TOO_CUT_FRACTION
     if pose is None or not whole:
         return
     i, j, k = pose.symmetry
@@ -166,14 +166,17 @@ def _judge_brain(
 ) -> None:
     milliliters = float(inside.sum() * np.prod(spacing_mm) / 1000)
     measures["brain_volume_ml"] = milliliters
-    measures["cut_share"] = cut_share(inside)
+    measures["cut_fraction"] = cut_fraction(inside)
     if not USUAL_ML[0] <= milliliters <= USUAL_ML[1]:
         odd = not POSSIBLE_ML[0] <= milliliters <= POSSIBLE_ML[1]
         what = "small" if milliliters < USUAL_ML[0] else "large"
         faults.append((odd, f"the brain mask is {what} for a brain: {milliliters:.0f} ml"))
-    if measures["cut_share"] > CUT_SHARE:
+    if measures["cut_fraction"] > CUT_FRACTION:
         faults.append(
-            (measures["cut_share"] > TOO_CUT_SHARE, "the field of view cuts through the brain")
+            (
+                measures["cut_fraction"] > TOO_CUT_FRACTION,
+                "the field of view cuts through the brain",
+            )
         )
     low, middle, high = np.percentile(values[inside], [5, 50, 95])
     air = air_levels(values, inside, spacing_mm)
@@ -191,9 +194,9 @@ def _judge_brain(
     measures["contrast"] = float((high - low) / abs(middle)) if middle else np.inf
     if measures["contrast"] < FLAT:
         faults.append((True, "hardly any contrast within the brain"))
-    ghost = None if air is None else ghost_share(air)
+    ghost = None if air is None else ghost_fraction(air)
     if ghost is not None:
-        measures["ghost_share"] = ghost
+        measures["ghost_fraction"] = ghost
         if ghost > GHOSTED:
             percent = f"{100 * ghost:.1f} % as bright as the brain"
             faults.append((ghost > TOO_GHOSTED, f"motion: ghosts beside the head, {percent}"))
@@ -204,8 +207,8 @@ def _judge_brain(
             text = f"motion: slices lie {shift:.1f} mm beside their neighbors"
             faults.append((shift > TOO_SHIFTED_MM, text))
     top = float(values.max())
-    measures["saturated_share"] = float((values[inside] >= top).mean())
-    if measures["saturated_share"] > SATURATED_SHARE:
+    measures["saturated_fraction"] = float((values[inside] >= top).mean())
+    if measures["saturated_fraction"] > SATURATED_FRACTION:
         faults.append((False, "bright voxels are cut off at the highest value"))
     _judge_brightness(values, inside, spacing_mm, flair, measures, faults)
 
@@ -309,7 +312,7 @@ def air_levels(
     return AirLevels(*(float(air_and_head[region].mean()) / middle for region in found))
 
 
-def ghost_share(air: AirLevels) -> float:
+def ghost_fraction(air: AirLevels) -> float:
     """How much brighter the air beside the head is than that at the corners, brain = 1.
 
     A patient who moves, and blood that flows, leave copies of the head along the direction of
@@ -320,7 +323,7 @@ def ghost_share(air: AirLevels) -> float:
     return max(air.beside_i - air.corners, air.beside_j - air.corners, 0.0)
 
 
-def cut_share(inside: BoolArray) -> float:
+def cut_fraction(inside: BoolArray) -> float:
     """The largest part of any face of the volume that the brain fills, over its largest section.
 
     0 for a brain that touches no face. The lowest face is measured beyond a quarter of

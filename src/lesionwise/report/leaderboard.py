@@ -162,7 +162,9 @@ def write_leaderboard_page(board: Leaderboard, path: str | Path) -> Path:
         }
         if values:
             spread = figures.strips(
-                values, label=heading(main), limits=(0.0, 1.0) if _is_share(board, main) else None
+                values,
+                label=heading(main),
+                limits=(0.0, 1.0) if _is_fraction(board, main) else None,
             )
             charts.append((Markup(figures.to_svg(spread)), f"{heading(main)} of every case"))
         if board.ranks is not None:
@@ -287,7 +289,7 @@ def _score(board: Leaderboard, summary: pd.DataFrame, recipe: str, metric: str, 
         text += f" ± {number(spread, digits)}"
     if count < int((board.scores["recipe"] == recipe).sum()):
         text += f" ({count})"
-    share = mean if metric == board.metrics[0] and _is_share(board, metric) else None
+    share = mean if metric == board.metrics[0] and _is_fraction(board, metric) else None
     return Cell(text, str(mean), best=best, share=share)
 
 
@@ -305,7 +307,7 @@ def _best(summary: pd.DataFrame, metric: str) -> str:
     return str(_goodness(summary, metric).idxmax())
 
 
-def _is_share(board: Leaderboard, metric: str) -> bool:
+def _is_fraction(board: Leaderboard, metric: str) -> bool:
     values = pd.to_numeric(board.scores[metric], errors="coerce").dropna()
     return bool(len(values) and values.between(0, 1).all())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
@@ -32,7 +33,7 @@ class QualityNote:
     Attributes:
         about: what was judged, such as ``flair of M12`` or ``M00 to M12``.
         grade: good; fair: read with care; poor: results mean little.
-        reasons: one short sentence for each fault, the gravest first.
+        reasons: one short sentence for each problem, the most severe first.
         measures: what was measured, by name, with the unit at the end of the name.
     """
 
@@ -52,14 +53,14 @@ class QualityNote:
 
     @staticmethod
     def read(entry: Mapping[str, Any]) -> QualityNote:
-        """Back from a sidecar."""
+        """Back from a sidecar; earlier versions ended the names of fractions with ``_share``."""
         grade: Grade = entry["grade"]
         return QualityNote(
             str(entry["about"]),
             grade,
             tuple(str(reason) for reason in entry["reasons"]),
             {
-                str(name): float("nan") if value is None else float(value)
+                re.sub("_share$", "_fraction", str(name)): float("nan" if value is None else value)
                 for name, value in entry["measures"].items()
             },
         )

@@ -132,7 +132,7 @@ def change_notes(
         judged = [Quality(n.grade, (), n.measures) for n in (notes[one], notes[two])]
         reasons = list(protocol_changes(pair, name, judged))
         reasons += [f"{what} between {names}" for what in _header_changes(before.path, after.path)]
-        shared = shared_share(
+        shared = shared_fraction(
             brains[one], brains[two], to_first[two] @ np.linalg.inv(to_first[one])
         )
         if shared < LEAST_SHARED:
@@ -160,7 +160,7 @@ def change_notes(
                     f"{before.session} to {after.session}",
                     grade,
                     (*severe, *reasons),
-                    {"shared_share": shared},
+                    {"shared_fraction": shared},
                 )
             )
     return tuple(found)
@@ -190,7 +190,7 @@ def alignment_notes(
     return tuple(notes)
 
 
-def shared_share(one: Volume, two: Volume, world: Matrix) -> float:
+def shared_fraction(one: Volume, two: Volume, world: Matrix) -> float:
     """Share of the smaller of two brains that lies in the other; 0 where a mask is empty.
 
     Args:
