@@ -48,7 +48,7 @@ INTERRUPTED = (130, 143)
 
 
 def main() -> None:
-    """Run the command line; a fault in what the user gave is one line and exit status 2."""
+    """Run the command line; an error in what the user gave is one line and exit status 2."""
     _write_whatever_the_stream_takes()
     arguments = sys.argv[1:]
     if arguments[:1] == ["cohort"]:
@@ -57,8 +57,8 @@ def main() -> None:
         arguments = one_label_an_option(arguments)
     try:
         app(arguments)
-    except types.InputError as fault:
-        console.print(f"lesionwise: {printable(fault)}", markup=False, soft_wrap=True)
+    except types.InputError as error:
+        console.print(f"lesionwise: {printable(error)}", markup=False, soft_wrap=True)
         sys.exit(2)
     except SystemExit as end:
         if end.code in INTERRUPTED:
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def _write_whatever_the_stream_takes() -> None:
-    """Let signs that a stream's encoding lacks be written as escapes, where they were a fault."""
+    """Let signs that a stream's encoding lacks be written as escapes, where they were an error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -639,8 +639,8 @@ def train(
             auxiliary=_data_sets(auxiliary or ()),
             progress=progress,
         )
-    for name, fault in read_run(done).get("left_out", {}).items():
-        console.print(f"left out: {name}: {fault}", markup=False, soft_wrap=True)
+    for name, error in read_run(done).get("left_out", {}).items():
+        console.print(f"left out: {name}: {error}", markup=False, soft_wrap=True)
     results.print(f"The run: {done}", soft_wrap=True)
 
 
@@ -879,7 +879,7 @@ def cohort(
         console.print(note, markup=False, soft_wrap=True)
     results.print(
         f"subjects done: {len(done.done)} in {done.seconds:.0f} s; done before: "
-        f"{len(done.kept)}; faults: {len(done.failed)}; results in {output_dir}",
+        f"{len(done.kept)}; errors: {len(done.failed)}; results in {output_dir}",
         markup=False,
         soft_wrap=True,
     )
@@ -996,8 +996,8 @@ def _data_sets(texts: Sequence[str]) -> dict[str, str]:
 
 
 def _exit_on_failures(failures: dict[str, str]) -> None:
-    for name, fault in failures.items():
-        line = fault if name in fault else f"{name}: {fault}"
+    for name, error in failures.items():
+        line = error if name in error else f"{name}: {error}"
         console.print(f"lesionwise: {printable(line)}", markup=False, soft_wrap=True)
     if failures:
         raise typer.Exit(2)

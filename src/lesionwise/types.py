@@ -40,7 +40,7 @@ SHEAR_ROUNDING = 1e-4
 
 
 class InputError(ValueError):
-    """A fault in what the user gave: the message is one line that names the file and the fault.
+    """An error in what the user gave: the message is one line that names the file and the error.
 
     The command line prints it and exits with status 2; a batch lists it and goes on.
     """

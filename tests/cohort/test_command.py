@@ -44,7 +44,7 @@ def test_failures_are_lines_and_status_2_and_the_line_before_counts(
     assert status == 2
     assert said.splitlines()[-1] == "lesionwise: sub-02: no brain found"
     assert shown.startswith("subjects done: 2 in ")
-    assert "faults: 1" in shown
+    assert "errors: 1" in shown
     assert "subjects/h, 0 min left, 1 failed" in said
     status, shown, _ = call(root, tmp_path / "out", "participant", "--participant-label", "01")
     assert status == 0

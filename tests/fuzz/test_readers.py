@@ -116,7 +116,7 @@ def sidecar(root: Path) -> Made:
 def sessions_table(root: Path) -> Made:
     path = _dataset(root) / "sub-1" / "sub-1_sessions.tsv"
     path.write_text("session_id\tacq_time\nses-1\t2020-01-01\nses-2\t2021-01-01T10:11:12\n")
-    return path, lambda: (visit_times(root, "1", "12"), read_dataset(root).faults)
+    return path, lambda: (visit_times(root, "1", "12"), read_dataset(root).errors)
 
 
 def participants_table(root: Path) -> Made:

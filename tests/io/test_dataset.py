@@ -121,9 +121,9 @@ def test_a_subject_with_two_scans_of_equal_standing_is_named_and_the_others_are_
     put(root, "sub-03_acq-3D_FLAIR")
     studies = read_dataset(root)
     assert studies.subjects == ("01", "02")
-    assert list(studies.faults) == ["03"]
+    assert list(studies.errors) == ["03"]
     fault = r"sub-03: more than one flair .*acq-2D.* and .*acq-3D"
-    assert re.match(fault, studies.faults["03"])
+    assert re.match(fault, studies.errors["03"])
     with pytest.raises(InputError, match=fault):
         studies.select(["03"])
     assert read_dataset(root, only={"acq": "3D"}).subjects == ("03",)
@@ -149,13 +149,13 @@ def test_a_subject_whose_files_lie_in_the_wrong_folder_is_named(root):
     (root / "sub-03/anat/sub-03_FLAIR.nii.gz").rename(root / "sub-03/anat/sub-04_FLAIR.nii.gz")
     studies = read_dataset(root)
     assert studies.subjects == ("01", "02")
-    assert "name and the folder name different visits" in studies.faults["03"]
+    assert "name and the folder name different visits" in studies.errors["03"]
 
 
 def test_a_scan_in_both_formats_is_a_duplicate(root):
     packed = root / "sub-02" / "anat" / "sub-02_FLAIR.nii.gz"
     packed.with_name("sub-02_FLAIR.nii").write_bytes(packed.read_bytes())
-    assert "more than one flair" in read_dataset(root).faults["02"]
+    assert "more than one flair" in read_dataset(root).errors["02"]
 
 
 def test_maps_are_found_in_derivatives_in_any_axis_order(root):

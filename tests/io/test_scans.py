@@ -170,11 +170,11 @@ def test_a_misnamed_scan_is_at_fault_and_the_others_are_found(tmp_path):
     wrong = scan(tmp_path / "sub-02" / "ses-2" / "anat" / "sub-02_ses-1_FLAIR.nii.gz")
     odd = scan(tmp_path / "sub-03" / "anat" / "sub-03_my_FLAIR.nii.gz")
     found = select_scans([tmp_path])
-    assert [(s.path, s.fault.rpartition(": ")[2]) for s in found.scans if s.fault] == [
+    assert [(s.path, s.error.rpartition(": ")[2]) for s in found.scans if s.error] == [
         (wrong, "the name and the folder name different visits"),
         (odd, "its name does not follow BIDS"),
     ]
-    assert [s.subject for s in found.scans if not s.fault] == ["01"]
+    assert [s.subject for s in found.scans if not s.error] == ["01"]
     assert found.lines() == ["found: 1 scan, 2 at fault"]
 
 

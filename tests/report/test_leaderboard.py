@@ -49,7 +49,7 @@ def test_shows_mean_and_spread_and_on_how_many_cases_if_not_all(tmp_path: Path) 
 
 
 def test_a_recipe_without_scores_stands_last_with_its_reason(tmp_path: Path) -> None:
-    failed = pd.DataFrame({"recipe": ["broken"], "fault": ["no t1w scan"]})
+    failed = pd.DataFrame({"recipe": ["broken"], "error": ["no t1w scan"]})
     page = write_leaderboard_page(replace(BOARD, failures=failed), tmp_path / "l.html").read_text()
     assert _rows(page)[-1][:2] == ["broken", "0"]
     assert "no t1w scan" in page[page.index("<h2>Failures</h2>") :]
@@ -85,7 +85,7 @@ def test_comes_back_from_its_files(tmp_path: Path) -> None:
         BOARD,
         recipes=pd.DataFrame({"recipe": ["a", "b"], "visits": ["1", "2"]}),
         costs=pd.DataFrame({"recipe": ["a", "b"], "train_s": [1 / 3, 20.0]}),
-        failures=pd.DataFrame({"recipe": ["c"], "fault": ["none"]}),
+        failures=pd.DataFrame({"recipe": ["c"], "error": ["none"]}),
         ranks=RankComparison(2, 1.0, 0.5, {"a": 1.5, "b": 1.5}, 1.4, (("a", "b"),)),
         provenance={"seed": 0},
     )

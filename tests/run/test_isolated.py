@@ -15,7 +15,7 @@ def test_what_the_work_returns_and_tells_arrives(run):
     told = []
     outcome = run(doubles, 21, lambda *each: told.append(each))
     assert outcome.value == 42
-    assert outcome.fault == ""
+    assert outcome.error == ""
     assert told == [("double", 1, 1)]
 
 
@@ -36,23 +36,23 @@ def test_peak_memory_is_not_that_of_a_large_parent():
 @pytest.mark.parametrize("run", [run_here, run_isolated])
 def test_a_fault_of_the_input_is_its_line(run):
     outcome = run(is_at_fault, None, silent)
-    assert outcome.fault == "scan.nii.gz: all zero"
+    assert outcome.error == "scan.nii.gz: all zero"
     assert outcome.details == ""
     assert outcome.value is None
 
 
 def test_any_other_failure_is_one_line_with_its_traceback_beside():
     outcome = run_isolated(fails, None, silent)
-    assert outcome.fault == "ArithmeticError: two lines"
+    assert outcome.error == "ArithmeticError: two lines"
     assert "in fails" in outcome.details
 
 
 @pytest.mark.parametrize(
-    ("work", "job", "fault"),
+    ("work", "job", "error"),
     [
         (ends, 7, "its process ended with status 7 and said nothing"),
         (is_killed, None, "its process was ended by SIGKILL (out of memory?)"),
     ],
 )
-def test_a_process_that_dies_is_a_fault_and_not_the_end(work, job, fault):
-    assert run_isolated(work, job, silent).fault == fault
+def test_a_process_that_dies_is_a_fault_and_not_the_end(work, job, error):
+    assert run_isolated(work, job, silent).error == error

@@ -31,7 +31,7 @@ def names(pairs):
 def test_equal_names_meet_whatever_their_extension(folders):
     pairs = pair_files(*folders(["a.nii.gz", "b.nii"], ["a.nii", "b.nii.gz"]))
     assert names(pairs) == {"a": ("a.nii.gz", "a.nii"), "b": ("b.nii", "b.nii.gz")}
-    assert not pairs.faults
+    assert not pairs.errors
 
 
 def test_words_that_say_what_a_file_is_do_not_keep_names_apart(folders):
@@ -57,8 +57,8 @@ def test_bids_names_meet_by_subject_and_session(folders):
         )
     )
     assert list(pairs.files) == ["sub-1_ses-2"]
-    assert list(pairs.faults) == ["sub-1_ses-1"]
-    assert "no reference" in pairs.faults["sub-1_ses-1"]
+    assert list(pairs.errors) == ["sub-1_ses-1"]
+    assert "no reference" in pairs.errors["sub-1_ses-1"]
 
 
 def test_scans_and_other_labels_beside_a_lesion_mask_are_left_alone(folders):
@@ -86,7 +86,7 @@ def test_two_files_that_could_be_meant_are_a_fault(folders):
         )
     )
     assert list(pairs.files) == ["sub-2"]
-    assert "sub-1_seg-a_dseg.nii, sub-1_seg-b_dseg.nii" in pairs.faults["sub-1"]
+    assert "sub-1_seg-a_dseg.nii, sub-1_seg-b_dseg.nii" in pairs.errors["sub-1"]
 
 
 def test_a_pattern_chooses_among_them(folders):
@@ -115,13 +115,13 @@ def test_methods_are_named_without_the_signs_of_patterns(tmp_path):
 def test_the_same_case_twice_is_a_fault(folders):
     pairs = pair_files(*folders(["a.nii", "a.nii.gz", "b.nii"], ["a.nii", "b.nii"]))
     assert list(pairs.files) == ["b"]
-    assert "several references: a.nii, a.nii.gz" in pairs.faults["a"]
+    assert "several references: a.nii, a.nii.gz" in pairs.errors["a"]
 
 
 def test_a_missing_prediction_is_one_line_that_names_it(folders):
     pairs = pair_files(*folders(["a.nii", "b.nii"], ["a.nii"]))
-    assert pairs.faults["b"].startswith("b: ")
-    assert pairs.faults["b"].endswith("has no prediction for b.nii")
+    assert pairs.errors["b"].startswith("b: ")
+    assert pairs.errors["b"].endswith("has no prediction for b.nii")
 
 
 def test_linked_folders_and_files_are_read_and_circles_end(folders, tmp_path):
@@ -133,12 +133,12 @@ def test_linked_folders_and_files_are_read_and_circles_end(folders, tmp_path):
     (prediction / "circle").symlink_to(prediction)
     pairs = pair_files(reference, prediction)
     assert list(pairs.files) == ["sub-1", "sub-2"]
-    assert not pairs.faults
+    assert not pairs.errors
 
 
 def test_hidden_files_are_skipped(folders):
     pairs = pair_files(*folders(["a.nii"], ["a.nii", ".half-a.nii", ".trash/a.nii"]))
-    assert not pairs.faults
+    assert not pairs.errors
 
 
 @pytest.mark.parametrize(
@@ -228,8 +228,8 @@ def test_names_that_contradict_each_other_never_pair_and_both_are_listed(
     more = "sub-99_mask.nii.gz"
     pairs = pair_files(*folders([f"{reference}.nii.gz", more], [f"{prediction}.nii.gz", more]))
     assert list(pairs.files) == ["sub-99"]
-    assert any(f"no prediction for {reference}" in fault for fault in pairs.faults.values())
-    assert any(f"no reference for {prediction}" in fault for fault in pairs.faults.values())
+    assert any(f"no prediction for {reference}" in fault for fault in pairs.errors.values())
+    assert any(f"no reference for {prediction}" in fault for fault in pairs.errors.values())
 
 
 def test_a_pair_that_nothing_fits_is_refused_with_the_names_of_both(folders):
@@ -245,7 +245,7 @@ def test_each_run_and_acquisition_meets_its_own(folders):
     pairs = pair_files(*folders(names_, names_))
     assert all(a.name == b.name for a, b in pairs.files.values())
     assert len(pairs.files) == 4
-    assert not pairs.faults
+    assert not pairs.errors
 
 
 def test_run_numbers_may_be_padded(folders):
@@ -270,7 +270,7 @@ def test_what_only_one_side_states_does_not_pair_if_two_could_be_meant(folders):
         )
     )
     assert list(pairs.files) == ["sub-2"]
-    assert set(pairs.faults) == {"sub-1", "sub-1_acq-2D", "sub-1_acq-3D"}
+    assert set(pairs.errors) == {"sub-1", "sub-1_acq-2D", "sub-1_acq-3D"}
 
 
 def test_folders_may_state_subject_and_session(folders):
@@ -291,7 +291,7 @@ def test_a_file_in_the_folder_of_another_subject_is_listed_and_not_paired(folder
         *folders(["sub-1_mask.nii", "sub-2_mask.nii"], ["sub-1_mask.nii", "sub-3/sub-2_mask.nii"])
     )
     assert list(pairs.files) == ["sub-1"]
-    assert "the folder says sub-3" in pairs.faults["sub-3/sub-2_mask.nii"]
+    assert "the folder says sub-3" in pairs.errors["sub-3/sub-2_mask.nii"]
 
 
 def test_two_given_files_are_a_pair_but_a_contradiction_is_said(folders):

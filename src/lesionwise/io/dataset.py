@@ -45,7 +45,7 @@ class BidsStudies(Sequence[Study]):
     Attributes:
         root: the folder.
         skipped: what was left out, and why, one phrase each.
-        faults: of the subjects whose files contradict each other, by subject.
+        errors: of the subjects whose files contradict each other, by subject.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class BidsStudies(Sequence[Study]):
         root: Path,
         studies: Sequence[_StudyFiles],
         skipped: Sequence[str],
-        faults: Mapping[str, str] = EMPTY,
+        errors: Mapping[str, str] = EMPTY,
     ) -> None:
         self.root = root
         self.skipped = tuple(skipped)
-        self.faults = dict(faults)
+        self.errors = dict(errors)
         self._studies = tuple(studies)
 
     @property
@@ -71,13 +71,13 @@ class BidsStudies(Sequence[Study]):
             InputError: If a subject is not there, or at fault.
         """
         wanted = {subject.removeprefix("sub-") for subject in subjects}
-        for subject in sorted(wanted & set(self.faults)):
-            raise InputError(self.faults[subject])
+        for subject in sorted(wanted & set(self.errors)):
+            raise InputError(self.errors[subject])
         missing = sorted(wanted - set(self.subjects))
         if missing:
             raise InputError(f"{self.root}: no subject {', '.join(missing)}")
         kept = [study for study in self._studies if study.subject in wanted]
-        return BidsStudies(self.root, kept, self.skipped, self.faults)
+        return BidsStudies(self.root, kept, self.skipped, self.errors)
 
     def participants(self) -> pd.DataFrame:
         """``participants.tsv`` as text, one row a subject, indexed by subject without ``sub-``.
@@ -102,7 +102,7 @@ class BidsStudies(Sequence[Study]):
     def __getitem__(self, index: slice) -> BidsStudies: ...
     def __getitem__(self, index: int | slice) -> Study | BidsStudies:
         if isinstance(index, slice):
-            return BidsStudies(self.root, self._studies[index], self.skipped, self.faults)
+            return BidsStudies(self.root, self._studies[index], self.skipped, self.errors)
         return _load(self._studies[index])
 
     def files(self, index: int) -> list[dict[str, BidsFile]]:
@@ -120,7 +120,7 @@ def read_dataset(
 
     A visit needs all of ``scans``; visits and subjects that lack one are listed in ``skipped``.
     A subject with two scans or tables that contradict each other is left out and stands in
-    ``faults``, so that it does not stop the others.
+    ``errors``, so that it does not stop the others.
     Visits go by ``acq_time`` in ``sub-*_sessions.tsv``, or else the first one in the session's
     ``*_scans.tsv``, where every visit has one, and else by the numbers in their names (2 before
     10).
@@ -132,7 +132,7 @@ def read_dataset(
     Maps come from the data set itself and from its derivatives. One belongs to a visit if it
     names the same subject and the same session, or no session, and lies on the grid of the
     visit's first scan in any axis order. Maps in a space of their own are passed over; one that
-    states no space, or ``orig``, or the scan's, and still lies on another grid is a fault.
+    states no space, or ``orig``, or the scan's, and still lies on another grid is an error.
 
     - ``label-L_mask`` or ``label-lesion_mask``: ``labels["lesions"]``, bool. With ``desc-rater1``
       or ``desc-consensus``: ``labels["rater-1"]``, ``labels["consensus"]``.
@@ -149,7 +149,7 @@ def read_dataset(
 
     Raises:
         InputError: If the folder is no data set or holds no complete visit: where there is one
-            subject, with its fault. Faults of a file, and two maps that claim the same place,
+            subject, with its error. Errors of a file, and two maps that claim the same place,
             appear when the study is read.
     """
     root = Path(root)
@@ -159,8 +159,8 @@ def read_dataset(
     unknown = [name for name in scans if name not in SUFFIXES]
     if unknown or not scans:
         raise InputError(f"scans: {unknown or 'none'} given; known are {', '.join(SUFFIXES)}")
-    own, faults, skipped = _own_files(root)
-    if not own and not faults:
+    own, errors, skipped = _own_files(root)
+    if not own and not errors:
         raise InputError(f"{root}: not a BIDS data set, it has no images in sub-* folders")
     derived = {subject: [f for f in own[subject] if _is_map(f)] for subject in own}
     for folder in _derivative_folders(root, derivatives):
@@ -173,18 +173,18 @@ def read_dataset(
     for subject, files in own.items():
         try:
             visits, incomplete = _visits(root, subject, files, scans, only)
-        except InputError as fault:
-            faults[subject] = str(fault)
+        except InputError as error:
+            errors[subject] = str(error)
             continue
         skipped += incomplete
         if visits:
             studies.append(_StudyFiles(subject, tuple(visits), tuple(derived[subject])))
     if not studies:
-        if faults and len(own | faults) == 1:
-            raise InputError(*faults.values())
-        reasons = _shortened([*faults.values(), *skipped])
+        if errors and len(own | errors) == 1:
+            raise InputError(*errors.values())
+        reasons = _shortened([*errors.values(), *skipped])
         raise InputError(f"{root}: no session has {' and '.join(scans)} ({reasons})")
-    return BidsStudies(root, studies, skipped, faults)
+    return BidsStudies(root, studies, skipped, errors)
 
 
 def _visits(
@@ -238,30 +238,30 @@ def open_dataset(
 
 
 def _own_files(root: Path) -> tuple[dict[str, list[BidsFile]], dict[str, str], list[str]]:
-    """Files and faults by subject, in the order of names, and what else was passed over."""
+    """Files and errors by subject, in the order of names, and what else was passed over."""
     try:
         places = [p for p in root.iterdir() if p.name.startswith("sub-") and p.is_dir()]
     except OSError as error:
         raise InputError(f"{root}: cannot be read ({error.strerror})") from error
     found: dict[str, list[BidsFile]] = {}
-    faults: dict[str, str] = {}
+    errors: dict[str, str] = {}
     skipped: list[str] = []
     for place in sorted(places, key=lambda p: natural(p.name)):
         subject = place.name.removeprefix("sub-")
         try:
             files, misfits = survey(root, subject=subject)
-        except InputError as fault:
-            faults[subject] = str(fault)
+        except InputError as error:
+            errors[subject] = str(error)
             continue
         misnamed = [misfit.reason for misfit in misfits if _misnamed(misfit)]
         if misnamed:
-            faults[subject] = misnamed[0]
+            errors[subject] = misnamed[0]
         elif files:
             found[subject] = files
             skipped += [misfit.reason for misfit in misfits]
         elif misfits:
-            faults[subject] = misfits[0].reason
-    return found, faults, skipped
+            errors[subject] = misfits[0].reason
+    return found, errors, skipped
 
 
 def _misnamed(misfit: Misfit) -> bool:

@@ -132,8 +132,8 @@ def _geometry(series: Series) -> tuple[Grid, tuple[Path, ...]]:
         )
     if np.abs(gaps - usual).max() > EVEN_SLICES * usual:
         missing = int(np.rint(gaps / usual).sum()) - len(gaps)
-        fault = f"{missing} slices are missing" if missing > 0 else "slices are unevenly spaced"
-        raise InputError(f"{place}: {fault} (gaps of {gaps.min():.3g} to {gaps.max():.3g} mm)")
+        error = f"{missing} slices are missing" if missing > 0 else "slices are unevenly spaced"
+        raise InputError(f"{place}: {error} (gaps of {gaps.min():.3g} to {gaps.max():.3g} mm)")
     step = (positions[-1] - positions[0]) / (len(positions) - 1)
     if np.linalg.norm(np.cross(step, normal)) > EVEN_SLICES * np.linalg.norm(step):
         raise InputError(f"{place}: slices are shifted against each other (gantry tilt)")

@@ -185,7 +185,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
 def check_writable(folder: str | Path) -> Path:
     """The folder, after a small file was written to it and removed.
 
-    A missing folder is not created, so that a fault which comes to light later leaves none: the
+    A missing folder is not created, so that an error which comes to light later leaves none: the
     nearest folder above it is tried. Whatever writes results creates it (``atomic_path``).
 
     Raises:

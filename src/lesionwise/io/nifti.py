@@ -153,7 +153,7 @@ def read_grid(path: str | Path) -> Grid:
     """The grid of a file in its own axis order, in mm; only the header is read.
 
     Raises:
-        InputError: As for ``read_volume`` where the header alone shows the fault.
+        InputError: As for ``read_volume`` where the header alone shows the error.
     """
     path = Path(path)
     header = parse_header(path, file_start(path))
@@ -225,7 +225,7 @@ def _read(path: str | Path, *, whole: bool = False) -> tuple[NDArray[Any], Grid]
     """All values in canonical axes, scaled, checked to be real and finite, with their grid.
 
     Args:
-        whole: the values are labels, so a scaling that leaves nothing of them is a fault.
+        whole: the values are labels, so a scaling that leaves nothing of them is an error.
     """
     path = Path(path)
     header = parse_header(path, file_start(path))

@@ -71,7 +71,7 @@ class NnunetStudies(Sequence[Study]):
         self.task = task
         self.cases = tuple(case.name for case in cases)
         self.skipped: tuple[str, ...] = ()
-        self.faults: dict[str, str] = {}
+        self.errors: dict[str, str] = {}
         self._cases = tuple(cases)
         self._lesions = lesions
 

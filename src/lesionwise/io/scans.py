@@ -57,13 +57,13 @@ class FoundScan:
         path: a NIfTI file, or a folder of DICOM files.
         entities: what its results are named after; unique in one call.
         kind: nifti or dicom.
-        fault: why it cannot be worked on, one line; empty where it can.
+        error: why it cannot be worked on, one line; empty where it can.
     """
 
     path: Path
     entities: Entities
     kind: str = "nifti"
-    fault: str = ""
+    error: str = ""
 
     @property
     def subject(self) -> str:
@@ -89,7 +89,7 @@ class ScanSelection:
 
     def lines(self, most: int = 20) -> list[str]:
         """What a terminal shows: the count of scans, and what was left out with its reason."""
-        good = sum(not scan.fault for scan in self.scans)
+        good = sum(not scan.error for scan in self.scans)
         counted = f"{good} scan" + ("" if good == 1 else "s")
         at_fault = len(self.scans) - good
         also = [f"{at_fault} at fault"] if at_fault else []
@@ -208,11 +208,11 @@ def _in_folder(folder: Path, suffix: str) -> ScanSelection:
     raise InputError(f"{folder}: holds no NIfTI file, no DICOM series and no BIDS data set")
 
 
-def _in_dataset(root: Path, suffix: str, fault: str, subject: str = "") -> ScanSelection:
+def _in_dataset(root: Path, suffix: str, error: str, subject: str = "") -> ScanSelection:
     files, misfits = survey(root, subject=subject)
     scans = [file for file in files if file.entities.suffix == suffix]
     left_out: dict[str, str] = {}
-    faults = []
+    errors = []
     for misfit in misfits:
         file = adopted(misfit)
         if file is not None and file.entities.suffix == suffix:
@@ -220,22 +220,22 @@ def _in_dataset(root: Path, suffix: str, fault: str, subject: str = "") -> ScanS
         elif file is None and suffix.lower() in stem(misfit.path).lower():
             if not stem(misfit.path).lower().endswith(_RESULTS):
                 entities = Entities(sub=unique_labels([misfit.path])[0], extension=".nii.gz")
-                faults.append(FoundScan(misfit.path, entities, fault=misfit.reason))
+                errors.append(FoundScan(misfit.path, entities, error=misfit.reason))
         elif file is None:
             left_out[str(misfit.path)] = misfit.reason.removeprefix(f"{misfit.path}: ")
-    if not scans and not faults:
-        raise InputError(fault)
+    if not scans and not errors:
+        raise InputError(error)
     kept = _raw_first(scans)
     for file in scans:
         if file not in kept:
             left_out[str(file.path)] = "the same scan in another space"
     having = {file.path.relative_to(root).parts[0] for file in scans}
-    having |= {scan.path.relative_to(root).parts[0] for scan in faults}
+    having |= {scan.path.relative_to(root).parts[0] for scan in errors}
     for name in [f"sub-{subject}"] if subject else sorted(p.name for p in root.iterdir()):
         if name.startswith("sub-") and name not in having and (root / name).is_dir():
             left_out[str(root / name)] = f"no {suffix} scan in it"
     good = [FoundScan(file.path, file.entities) for file in kept]
-    ordered = sorted([*good, *faults], key=lambda scan: natural(str(scan.path.relative_to(root))))
+    ordered = sorted([*good, *errors], key=lambda scan: natural(str(scan.path.relative_to(root))))
     return ScanSelection(tuple(ordered), left_out)
 
 

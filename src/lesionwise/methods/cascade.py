@@ -92,13 +92,13 @@ class AddMaps:
     def _visits(self, seen: TrainingData) -> TrainingData:
         try:
             return of_visits(seen)
-        except InputError as fault:
+        except InputError as error:
             if not self.auxiliary or len(seen.auxiliary.get(self.auxiliary, ())):
                 raise
             raise InputError(
-                f"{fault}, and no auxiliary set {self.auxiliary} was given "
+                f"{error}, and no auxiliary set {self.auxiliary} was given "
                 f"(--auxiliary {self.auxiliary}=DATA)"
-            ) from fault
+            ) from error
 
     def load(self, run: RunContext) -> Step:
         """The step that ``fit`` returned.

@@ -103,8 +103,8 @@ class ExternalMethod:
         try:
             found, _ = read_map(target)
             found = on_grid(found, grid, f"what {program} wrote")
-        except InputError as fault:
-            raise InputError(f"sub-{study.subject}: {fault}") from fault
+        except InputError as error:
+            raise InputError(f"sub-{study.subject}: {error}") from error
         probability = np.asarray(found.array, dtype=np.float32)
         if probability.max(initial=0) > 1:
             probability = (probability > 0).astype(np.float32)

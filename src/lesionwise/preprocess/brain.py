@@ -140,8 +140,8 @@ def find_brain(scan: Volume, *, name: str = "scan", network: Network | None = No
             return _by_template(scan, name, "")
         try:
             network = shipped_network()
-        except InputError as fault:
-            return _by_template(scan, name, f"the brain is the template's: {fault}")
+        except InputError as error:
+            return _by_template(scan, name, f"the brain is the template's: {error}")
     probability = brain_probability(scan, network)
     found = Volume(largest_filled(probability.array > 0.5), scan.grid)
     region = stripped_region(scan, _liters(found))

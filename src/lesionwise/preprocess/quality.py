@@ -86,10 +86,10 @@ def scan_quality(scan: Volume, brain: Volume | None, *, flair: bool = True) -> Q
         return Quality("poor", ("some voxels are not finite",), {})
     if not np.ptp(values) > 0:
         return Quality("poor", ("every voxel has the same value",), {})
-    faults: list[tuple[bool, str]] = []
+    problems: list[tuple[bool, str]] = []
     measures = {"largest_spacing_mm": max(scan.grid.spacing_mm)}
     if measures["largest_spacing_mm"] > THICK_MM + 0.05:
-        faults.append(
+        problems.append(
             (
                 measures["largest_spacing_mm"] > TOO_THICK_MM,
                 f"voxels are {measures['largest_spacing_mm']:.1f} mm long along one axis",
@@ -99,10 +99,10 @@ def scan_quality(scan: Volume, brain: Volume | None, *, flair: bool = True) -> Q
         inside = resample_to(brain, scan.grid, order=0).array.astype(bool)
         if not inside.any():
             return Quality("poor", ("the brain mask is empty",), measures)
-        _judge_border(scan, Volume(inside, scan.grid), flair, measures, faults)
-        _judge_pose(Volume(inside, scan.grid), measures, faults)
-        _judge_brain(values, inside, scan.grid.spacing_mm, flair, measures, faults)
-    return graded(faults, measures)
+        _judge_border(scan, Volume(inside, scan.grid), flair, measures, problems)
+        _judge_pose(Volume(inside, scan.grid), measures, problems)
+        _judge_brain(values, inside, scan.grid.spacing_mm, flair, measures, problems)
+    return graded(problems, measures)
 
 
 def _judge_border(
@@ -110,7 +110,7 @@ def _judge_border(
     brain: Volume,
     flair: bool,
     measures: dict[str, float],
-    faults: list[tuple[bool, str]],
+    problems: list[tuple[bool, str]],
 ) -> None:
     """Whether the mask ends where the brain does; what is dark is known in FLAIR alone."""
     border = brain_border(scan, brain)
@@ -119,7 +119,7 @@ def _judge_border(
     side, share = border.widest_open
     measures["open_border_fraction"] = share
     if share > OPEN:
-        faults.append((share > TOO_OPEN, f"the brain goes on beyond its mask at the {side}"))
+        problems.append((share > TOO_OPEN, f"the brain goes on beyond its mask at the {side}"))
     if not flair:
         return
     for name, value, limits, what in (
@@ -134,10 +134,12 @@ def _judge_border(
     ):
         measures[name] = value
         if value > limits[0]:
-            faults.append((value > limits[1], what))
+            problems.append((value > limits[1], what))
 
 
-def _judge_pose(brain: Volume, measures: dict[str, float], faults: list[tuple[bool, str]]) -> None:
+def _judge_pose(
+    brain: Volume, measures: dict[str, float], problems: list[tuple[bool, str]]
+) -> None:
     """Whether the head lies as its header says; not asked of a brain that is cut or too small."""
     milliliters = float(brain.array.sum()) * brain.grid.voxel_volume_mm3 / 1000
     pose = brain_pose(brain)
@@ -149,11 +151,11 @@ def _judge_pose(brain: Volume, measures: dict[str, float], faults: list[tuple[bo
     measures["cerebellum_behind_mm"] = pose.backward_mm
     measures["upright"] = pose.upright
     if i < max(j, k) - ON_ITS_SIDE:
-        faults.append((True, "by its header the head lies on its side or looks sideways"))
+        problems.append((True, "by its header the head lies on its side or looks sideways"))
     elif pose.backward_mm < -BACKWARD_MM:
-        faults.append((True, "by its header the head is upside down or looks backward"))
+        problems.append((True, "by its header the head is upside down or looks backward"))
     elif pose.upright < NOT_UPRIGHT:
-        faults.append((True, "by its header the head is upside down"))
+        problems.append((True, "by its header the head is upside down"))
 
 
 def _judge_brain(
@@ -162,7 +164,7 @@ def _judge_brain(
     spacing_mm: tuple[float, float, float],
     flair: bool,
     measures: dict[str, float],
-    faults: list[tuple[bool, str]],
+    problems: list[tuple[bool, str]],
 ) -> None:
     milliliters = float(inside.sum() * np.prod(spacing_mm) / 1000)
     measures["brain_volume_ml"] = milliliters
@@ -170,9 +172,9 @@ def _judge_brain(
     if not USUAL_ML[0] <= milliliters <= USUAL_ML[1]:
         odd = not POSSIBLE_ML[0] <= milliliters <= POSSIBLE_ML[1]
         what = "small" if milliliters < USUAL_ML[0] else "large"
-        faults.append((odd, f"the brain mask is {what} for a brain: {milliliters:.0f} ml"))
+        problems.append((odd, f"the brain mask is {what} for a brain: {milliliters:.0f} ml"))
     if measures["cut_fraction"] > CUT_FRACTION:
-        faults.append(
+        problems.append(
             (
                 measures["cut_fraction"] > TOO_CUT_FRACTION,
                 "the field of view cuts through the brain",
@@ -185,7 +187,7 @@ def _judge_brain(
         noise = max(noise, air.corners * float(middle) / RICIAN_MEAN)
     measures["signal_to_noise"] = float(middle / noise) if noise > 0 else np.inf
     if measures["signal_to_noise"] < NOISY:
-        faults.append(
+        problems.append(
             (
                 measures["signal_to_noise"] < TOO_NOISY,
                 f"noisy: the signal is {measures['signal_to_noise']:.1f} times the noise",
@@ -193,24 +195,24 @@ def _judge_brain(
         )
     measures["contrast"] = float((high - low) / abs(middle)) if middle else np.inf
     if measures["contrast"] < FLAT:
-        faults.append((True, "hardly any contrast within the brain"))
+        problems.append((True, "hardly any contrast within the brain"))
     ghost = None if air is None else ghost_fraction(air)
     if ghost is not None:
         measures["ghost_fraction"] = ghost
         if ghost > GHOSTED:
             percent = f"{100 * ghost:.1f} % as bright as the brain"
-            faults.append((ghost > TOO_GHOSTED, f"motion: ghosts beside the head, {percent}"))
+            problems.append((ghost > TOO_GHOSTED, f"motion: ghosts beside the head, {percent}"))
     shift = slice_shift_mm(values, inside, spacing_mm)
     if shift is not None:
         measures["slice_shift_mm"] = shift
         if shift > SHIFTED_MM:
             text = f"motion: slices lie {shift:.1f} mm beside their neighbors"
-            faults.append((shift > TOO_SHIFTED_MM, text))
+            problems.append((shift > TOO_SHIFTED_MM, text))
     top = float(values.max())
     measures["saturated_fraction"] = float((values[inside] >= top).mean())
     if measures["saturated_fraction"] > SATURATED_FRACTION:
-        faults.append((False, "bright voxels are cut off at the highest value"))
-    _judge_brightness(values, inside, spacing_mm, flair, measures, faults)
+        problems.append((False, "bright voxels are cut off at the highest value"))
+    _judge_brightness(values, inside, spacing_mm, flair, measures, problems)
 
 
 def _judge_brightness(
@@ -219,7 +221,7 @@ def _judge_brightness(
     spacing_mm: tuple[float, float, float],
     flair: bool,
     measures: dict[str, float],
-    faults: list[tuple[bool, str]],
+    problems: list[tuple[bool, str]],
 ) -> None:
     """Air is darker than brain in every MRI; fluid is darker than tissue in FLAIR."""
     middle = float(np.median(values[inside]))
@@ -227,14 +229,14 @@ def _judge_brightness(
     if far.any():
         measures["air_to_brain"] = float(np.median(values[far]) / middle) if middle else np.inf
         if measures["air_to_brain"] > 1:
-            faults.append((True, "inverted: the air is brighter than the brain"))
+            problems.append((True, "inverted: the air is brighter than the brain"))
     dark, bright = np.percentile(values[inside], [1, 99])
     measures["bright_tail"] = float((bright - middle) / max(bright - dark, 1e-12))
     if flair and measures["bright_tail"] > BRIGHT_TAIL:
-        faults.append((True, "fluid is brighter than tissue: not a FLAIR scan, or inverted"))
+        problems.append((True, "fluid is brighter than tissue: not a FLAIR scan, or inverted"))
     measures["tissue_order"] = tissue_order(values, inside, spacing_mm)
     if flair and measures["tissue_order"] < GRAY_ABOVE_WHITE:
-        faults.append((True, "gray matter is darker than white matter: T1-weighted, not FLAIR"))
+        problems.append((True, "gray matter is darker than white matter: T1-weighted, not FLAIR"))
 
 
 def tissue_order(
@@ -393,9 +395,9 @@ def protocol_changes(
     return tuple(changes)
 
 
-def graded(faults: Sequence[tuple[bool, str]], measures: Mapping[str, float]) -> Quality:
-    """Poor if a fault is severe, fair if there is any, else good; faults are (severe, reason)."""
-    severe = [reason for is_severe, reason in faults if is_severe]
-    light = [reason for is_severe, reason in faults if not is_severe]
+def graded(problems: Sequence[tuple[bool, str]], measures: Mapping[str, float]) -> Quality:
+    """Poor if a problem is severe, fair if there is any, else good; problems are (severe, reason)."""
+    severe = [reason for is_severe, reason in problems if is_severe]
+    light = [reason for is_severe, reason in problems if not is_severe]
     grade: Grade = "poor" if severe else "fair" if light else "good"
     return Quality(grade, (*severe, *light), measures)

@@ -49,7 +49,7 @@ def write_evaluation_tables(evaluation: Evaluation, folder: Path) -> None:
         "slices.tsv": list(_slice_rows(evaluation)),
         "slice_scores.tsv": list(_slice_score_rows(evaluation)),
         "failures.tsv": [
-            {"name": name, "fault": fault} for name, fault in evaluation.failures.items()
+            {"name": name, "error": error} for name, error in evaluation.failures.items()
         ],
     }
     for name, rows in optional.items():

@@ -61,7 +61,7 @@ class PageResult:
 
     Attributes:
         pages: in the order written; the one to open comes last.
-        failures: the fault by the name of what it concerns.
+        failures: the error by the name of what it concerns.
     """
 
     pages: tuple[Path, ...]

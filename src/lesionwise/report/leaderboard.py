@@ -47,7 +47,7 @@ class Leaderboard:
             (``train_s``, ``predict_s``, ``peak_gb``, ``parameters``).
         comparisons: as in ``comparison.tsv`` of an evaluation: metric, first, second, n,
             difference (first - second), ci_low, ci_high, wilcoxon_p, p_holm, better.
-        failures: ``recipe``, and as far as known ``case``, ``fault``.
+        failures: ``recipe``, and as far as known ``case``, ``error``.
         ranks: mean ranks by the first metric.
         lead: a line below the heading.
         provenance: what made it: data set, folds, seed, machine, versions.

@@ -39,7 +39,9 @@ from lesionwise.types import InputError, Progress, Volume, silent
 
 BENCHMARK = "benchmark.json"
 RESULT = "result.json"
-FAULTS = "faults.json"
+ERRORS = "errors.json"
+ERRORS_BEFORE = "faults.json"
+"""The file of earlier versions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +142,7 @@ def benchmark(
             name = entries[number].name
             progress(f"{name} ({number + 1} of {len(entries)}): {stage}", part, total)
 
-        results, fault = _cross_validated(
+        results, error = _cross_validated(
             entry,
             dataset,
             output,
@@ -152,28 +154,28 @@ def benchmark(
             retry_failed,
             on_progress,
         )
-        if fault:
-            failures[entry.name] = fault
+        if error:
+            failures[entry.name] = error
         else:
             done[entry.name] = results
     progress("score", 0, 0)
     evaluations = _evaluated(entries, done, output, options, seed, workers, failures)
-    noted = output / "references" / FAULTS
-    unusable = read_json(noted) if noted.is_file() else {}
-    failures |= {f"sub-{subject}": fault for subject, fault in unusable.items()}
+    noted = _first_file(output / "references", ERRORS, ERRORS_BEFORE)
+    unusable = {} if noted is None else read_json(noted)
+    failures |= {f"sub-{subject}": error for subject, error in unusable.items()}
     table, page = write_standings(entries, done, evaluations, failures, made, dataset, output)
     return BenchmarkResult(table, failures, page)
 
 
 def _without_scans(entries: Sequence[Entry], dataset: Path) -> dict[str, str]:
     """Recipes for whose scans the data set has no patient, and the reason."""
-    faults = {}
+    errors = {}
     for entry in entries:
         try:
             read_dataset(dataset, scans=entry.found.scans)
-        except InputError as fault:
-            faults[entry.name] = str(fault)
-    return faults
+        except InputError as error:
+            errors[entry.name] = str(error)
+    return errors
 
 
 def _auxiliary(
@@ -200,38 +202,38 @@ def _references(
 ) -> dict[str, dict[str, int]]:
     """Lesions to find by group and subject; the references are written once."""
     path = output / "references" / "lesions.json"
-    faults = dict(studies.faults)
+    errors = dict(studies.errors)
     known: dict[str, dict[str, int]] = read_json(path) if path.is_file() else {}
     for group, task, recipe in groups(entries):
         if group in known:
             continue
         counts: dict[str, int] = {}
-        fault = ""
+        message = ""
         for index, subject in enumerate(studies.subjects):
             progress("references", index, len(studies))
             try:
                 parts = list(parts_of(studies[index], recipe))
             except InputError as error:
-                faults[subject] = fault = str(error)
+                errors[subject] = message = str(error)
                 continue
             for _, part in parts:
                 try:
                     reference = reference_of(part, task)
                 except InputError as error:
-                    fault = fault or str(error)
+                    message = message or str(error)
                     continue
                 grid = part.followup.scans[recipe.scans[0]].grid
                 target = output / "references" / group / f"{case_name(part)}_dseg.nii.gz"
                 write_volume(target, Volume(reference.astype("int32"), grid))
                 counts[subject] = counts.get(subject, 0) + len(set(reference.ravel()) - {0})
         if not counts:
-            reason = fault or f"no patient has {recipe.visits} visits"
+            reason = message or f"no patient has {recipe.visits} visits"
             raise InputError(f"{dataset}: nothing to score against ({reason})")
         if not any(counts.values()):
             what = "new lesion" if task == "new" else "lesion"
             raise InputError(f"{dataset}: no case has a {what}; there is nothing to learn")
         known[group] = counts
-        write_json(output / "references" / FAULTS, faults)
+        write_json(output / "references" / ERRORS, errors)
         write_json(path, known)
     return {group: known[group] for group, _, _ in groups(entries)}
 
@@ -301,8 +303,8 @@ def _cross_validated(
         ),
         retry_failed,
     )
-    if prepared["fault"]:
-        return [], prepared["fault"]
+    if prepared["error"]:
+        return [], prepared["error"]
     results: list[dict[str, Any]] = []
     for fold, (training, held_out) in enumerate(split):
 
@@ -331,8 +333,8 @@ def _cross_validated(
             retry_failed,
             {"fold": fold, "continued": begun},
         )
-        if result["fault"]:
-            return results, f"fold {fold + 1} of {len(split)}: {result['fault']}"
+        if result["error"]:
+            return results, f"fold {fold + 1} of {len(split)}: {result['error']}"
         results.append({**result, "prepare_s": prepared["seconds"]})
     return results, ""
 
@@ -354,8 +356,8 @@ def _once(
     """The result that stands in a file, or the work's, which is written there at once."""
 
     if path.is_file():
-        known: dict[str, Any] = read_json(path)
-        if not (known["fault"] and retry_failed):
+        known = _in_present_names(read_json(path))
+        if not (known["error"] and retry_failed):
             return known
     path.parent.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
@@ -363,7 +365,7 @@ def _once(
     result = {
         **about,
         **(outcome.value or {}),
-        "fault": outcome.fault,
+        "error": outcome.error,
         "seconds": round(time.perf_counter() - started, 2),
         "peak_gb": outcome.peak_gb,
         "gpu_gb": outcome.gpu_gb,
@@ -372,6 +374,16 @@ def _once(
         write_text(path.with_name("error.txt"), outcome.details)
     write_json(path, result)
     return result
+
+
+def _first_file(folder: Path, *names: str) -> Path | None:
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def _in_present_names(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A result as it was written, also by earlier versions, which said fault for error."""
+    names = {"fault": "error", "faults": "errors"}
+    return {names.get(key, key): value for key, value in result.items()}
 
 
 def _evaluated(
@@ -388,11 +400,11 @@ def _evaluated(
     for group, _, _ in groups(entries):
         members = [e.name for e in entries if e.group == group and e.name in done]
         for name in list(members):
-            faults = {k: v for result in done[name] for k, v in result["faults"].items()}
-            failures |= {f"{name} {case}": fault for case, fault in faults.items()}
+            errors = {k: v for result in done[name] for k, v in result["errors"].items()}
+            failures |= {f"{name} {case}": error for case, error in errors.items()}
             if not any(result["cases"] for result in done[name]):
                 failures[name] = (
-                    f"no held-out case could be predicted: {next(iter(faults.values()), '')}"
+                    f"no held-out case could be predicted: {next(iter(errors.values()), '')}"
                 )
                 members.remove(name)
         if not members:

@@ -112,7 +112,7 @@ def run_fold(job: FoldJob, progress: Progress) -> dict[str, Any]:
     Returns:
         ``train_s`` (of a training that was interrupted, what its networks took in all),
         ``parameters``, ``cases`` with ``case`` and ``predict_s`` of each held-out
-        case, and ``faults`` by case.
+        case, and ``errors`` by case.
 
     Raises:
         InputError: If the recipe cannot be trained on these subjects.
@@ -137,7 +137,7 @@ def run_fold(job: FoldJob, progress: Progress) -> dict[str, Any]:
     model = load_model(run, job.device, trust_recipe=True)
     output = replace(model.recipe.output, grid="followup")
     model = replace(model, recipe=replace(model.recipe, output=output))
-    cases, faults = [], {}
+    cases, errors = [], {}
     studies = read_dataset(job.dataset, scans=model.recipe.scans).select(job.held_out)
     for done, study in enumerate(studies):
         progress("predict", done, len(studies))
@@ -148,8 +148,8 @@ def run_fold(job: FoldJob, progress: Progress) -> dict[str, Any]:
             started = time.perf_counter()
             try:
                 found = find_lesions(without_truth(part), model, FindOptions())
-            except InputError as fault:
-                faults[case] = str(fault)
+            except InputError as error:
+                errors[case] = str(error)
                 continue
             seconds = time.perf_counter() - started
             lesions = found.main[1]
@@ -159,7 +159,7 @@ def run_fold(job: FoldJob, progress: Progress) -> dict[str, Any]:
         "train_s": round(train_s, 2),
         "parameters": count_parameters(run),
         "cases": cases,
-        "faults": faults,
+        "errors": errors,
     }
 
 

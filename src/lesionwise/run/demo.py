@@ -104,7 +104,7 @@ def _spoilt_note(scan: Path, folder: Path, seed: int) -> QualityNote:
     write_volume(path, bad)
     try:
         brain = brain_mask(bad, name=path.name)
-    except InputError as fault:
-        return QualityNote(SPOILT, "poor", (str(fault),))
+    except InputError as error:
+        return QualityNote(SPOILT, "poor", (str(error),))
     found = scan_quality(bad, brain)
     return QualityNote(SPOILT, found.grade, found.reasons, found.measures)

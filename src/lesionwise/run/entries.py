@@ -49,19 +49,19 @@ def find_entries(recipes: Sequence[str], overrides: Sequence[str]) -> list[Entry
     for text in overrides:
         owner, colon, own = text.partition(":")
         addressed = bool(colon) and owner in names
-        faults = []
+        errors = []
         for index, name in enumerate(names):
             if addressed and name != owner:
                 continue
             wanted = own if addressed else text
             try:
                 plain[index] = override(plain[index], wanted)
-            except InputError as fault:
-                faults.append(str(fault))
+            except InputError as error:
+                errors.append(str(error))
             else:
                 chosen[index].append(wanted)
-        if len(faults) == (1 if addressed else len(names)):
-            raise InputError(faults[0])
+        if len(errors) == (1 if addressed else len(names)):
+            raise InputError(errors[0])
     return [
         Entry(name, recipe, tuple(texts), found)
         for name, recipe, texts, found in zip(names, recipes, chosen, plain, strict=True)

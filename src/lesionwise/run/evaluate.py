@@ -315,8 +315,8 @@ def _paired(
             subjects |= pairs.subjects
             for case, note in pairs.notes.items():
                 notes.setdefault(case, {})[method] = note
-            for case, fault in pairs.faults.items():
-                failures.setdefault(f"{case} ({method})" if several else case, fault)
+            for case, error in pairs.errors.items():
+                failures.setdefault(f"{case} ({method})" if several else case, error)
     tasks = []
     for case in sorted(truths):
         missing = [rater for rater in raters if rater not in truths[case]]
@@ -403,12 +403,12 @@ def _single_threaded() -> Iterator[None]:
 
 
 def _score(task: _Task) -> _Done:
-    """Score one case by every method; a fault in its files is listed, not raised."""
+    """Score one case by every method; an error in its files is listed, not raised."""
     failures: dict[str, str] = {}
     try:
         truth, raters = _read_reference(task)
-    except InputError as fault:
-        return _Done(task.case, (), {task.case: str(fault)}, ())
+    except InputError as error:
+        return _Done(task.case, (), {task.case: str(error)}, ())
     scored = []
     others: dict[str, Instances] = {}
     by_content = {""} if truth.by_content else set()
@@ -418,9 +418,9 @@ def _score(task: _Task) -> _Done:
             scored.append(_scored(task, method, path, truth, found))
             others[method] = found.lesions
             by_content |= {method} if found.by_content else set()
-        except InputError as fault:
+        except InputError as error:
             name = f"{task.case} ({method})" if len(task.predictions) > 1 else task.case
-            failures[name] = str(fault)
+            failures[name] = str(error)
     if len(raters) == 1:
         return _Done(task.case, tuple(scored), failures, (), frozenset(by_content))
     if task.consensus_folder is not None:
@@ -566,8 +566,8 @@ def _write_page(
             path = scans[case.case]
             try:
                 scan = on_grid(read_volume(path), truth.grid, str(path))
-            except InputError as fault:
-                notes.append(f"{case.case}: shown without its scan ({fault})")
+            except InputError as error:
+                notes.append(f"{case.case}: shown without its scan ({error})")
         pictures.append(Picture(title, truth, found, scan))
     shown = evaluation.amended(notes=tuple(notes))
     return write_evaluation_page(shown, folder / "evaluation.html", pictures, figures)

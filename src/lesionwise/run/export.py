@@ -69,7 +69,7 @@ def export(
 
     Raises:
         InputError: If the settings do not fit together, the folder is there or misnamed, the data
-            set cannot be read, or nothing in it can be written. A fault of one study is listed,
+            set cannot be read, or nothing in it can be written. An error of one study is listed,
             and the others go on.
     """
     if visits not in (1, 2) or (task == "new" and visits != 2):
@@ -83,7 +83,7 @@ def export(
     partial = output.with_name(f".{secrets.token_hex(4)}-{output.name}")
     names: dict[Literal["Tr", "Ts"], list[str]] = {"Tr": [], "Ts": []}
     patients: dict[str, str] = {}
-    failures = {f"sub-{subject}": fault for subject, fault in studies.faults.items()}
+    failures = {f"sub-{subject}": error for subject, error in studies.errors.items()}
     try:
         for done, subject in enumerate(studies.subjects):
             progress(f"sub-{subject}", done, len(studies))
@@ -98,10 +98,10 @@ def export(
                     written = _write_one(study, partial, scans, part, visits, task)
                     names[part] += written
                     patients |= dict.fromkeys(written, study.subject)
-            except InputError as fault:
-                failures[f"sub-{subject}"] = str(fault)
+            except InputError as error:
+                failures[f"sub-{subject}"] = str(error)
         if not names["Tr"] and not names["Ts"]:
-            reasons = "; ".join(f"{name}: {fault}" for name, fault in list(failures.items())[:3])
+            reasons = "; ".join(f"{name}: {error}" for name, error in list(failures.items())[:3])
             raise InputError(f"{dataset}: nothing to export ({reasons})")
         describe_nnunet(partial, len(names["Tr"]), scans, visits, task, patients=patients)
         splits = splits_of({case: patients[case] for case in names["Tr"]})
@@ -145,7 +145,7 @@ def _write_one(
     visits: int,
     task: Task,
 ) -> tuple[str, ...]:
-    """Write one case whole: scratch first, so that a fault leaves nothing of it behind."""
+    """Write one case whole: scratch first, so that an error leaves nothing of it behind."""
     scratch = folder / f".case-{secrets.token_hex(4)}"
     try:
         written = write_nnunet(

@@ -49,17 +49,17 @@ _TIMES = ("EchoTime", "InversionTime", "RepetitionTime")
 def named_as_typed(scan: FoundScan, name: str) -> Iterator[None]:
     """Faults within the block carry the path that the user gave.
 
-    Steps of preprocessing know a scan as ``subject session name``; a fault that begins so begins
+    Steps of preprocessing know a scan as ``subject session name``; an error that begins so begins
     with the scan's path instead, and any other stays as it is.
     """
     label = " ".join(part for part in (scan.subject, scan.session, name) if part)
     try:
         yield
-    except InputError as fault:
-        text = str(fault)
+    except InputError as error:
+        text = str(error)
         if not text.startswith(f"{label}: "):
             raise
-        raise type(fault)(f"{scan.path}{text[len(label) :]}") from fault
+        raise type(error)(f"{scan.path}{text[len(label) :]}") from error
 
 
 def scan_note(scan: FoundScan, visit: Visit, brain: Volume | None, name: str) -> QualityNote:
@@ -73,10 +73,10 @@ def scan_note(scan: FoundScan, visit: Visit, brain: Volume | None, name: str) ->
     if brain is not None and brain.array.all():
         brain = None
     found = scan_quality(visit.scans[name], brain, flair=name == "flair")
-    faults = [(True, reason) for reason in _wrong_kind(scan.path, name)]
-    faults += [(False, reason) for reason in header_notes(scan.path)]
-    if faults:
-        first = graded(faults, {})
+    problems = [(True, reason) for reason in _wrong_kind(scan.path, name)]
+    problems += [(False, reason) for reason in header_notes(scan.path)]
+    if problems:
+        first = graded(problems, {})
         grade: Grade = "poor" if "poor" in (first.grade, found.grade) else "fair"
         found = Quality(grade, (*first.reasons, *found.reasons), found.measures)
     title = " ".join(f"{key}-{value}" for key, value in scan.entities.pairs().items())
@@ -92,8 +92,8 @@ def _wrong_kind(path: Path, name: str) -> list[str]:
         reasons.append(f"its name says {entities.suffix}, not FLAIR")
     try:
         echo_s = read_sidecar(path).get("EchoTime")
-    except InputError as fault:
-        return [*reasons, str(fault)]
+    except InputError as error:
+        return [*reasons, str(error)]
     if isinstance(echo_s, int | float) and 0 < echo_s < SHORTEST_FLAIR_ECHO_S:
         reasons.append(
             f"its sidecar states an echo time of {1000 * echo_s:.0f} ms, too short for a FLAIR"
@@ -282,7 +282,7 @@ def _stated_patient(about: Mapping[str, Any]) -> str:
 def lines(notes: Sequence[QualityNote]) -> list[str]:
     """What a terminal shows before results: a line for each note, at most twenty.
 
-    Of many notes, those without a fault are counted instead.
+    Of many notes, those without a problem are counted instead.
     """
     shown = list(notes) if len(notes) <= 20 else [note for note in notes if note.grade != "good"]
     text = [

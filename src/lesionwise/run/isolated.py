@@ -27,15 +27,15 @@ class Outcome:
 
     Attributes:
         value: what the work returned; None where it failed.
-        fault: why it failed, in one line; "" where it did not.
-        details: the traceback of a fault that is no ``InputError``.
+        error: why it failed, in one line; "" where it did not.
+        details: the traceback of an error that is no ``InputError``.
         peak_gb: most memory that the process, or a process of its own, held at a time, 10⁹ bytes;
             None where the work was not isolated.
         gpu_gb: the same of PyTorch's tensors on the GPU; None without one.
     """
 
     value: Any
-    fault: str = ""
+    error: str = ""
     details: str = ""
     peak_gb: float | None = None
     gpu_gb: float | None = None
@@ -71,7 +71,7 @@ def run_isolated(work: Work, job: Any, progress: Progress = silent) -> Outcome:
         here.close()
     if outcome is None:
         return Outcome(None, _ending(process.exitcode))
-    if outcome.fault == "interrupted":
+    if outcome.error == "interrupted":
         raise KeyboardInterrupt
     return outcome
 
@@ -101,7 +101,7 @@ def _child(pipe: Connection, work: Work, job: Any, parent: int) -> None:
         outcome = Outcome(None, "interrupted")
     except Exception as error:
         outcome = _failed(error)
-    measured = Outcome(outcome.value, outcome.fault, outcome.details, _peak_gb(), _gpu_gb())
+    measured = Outcome(outcome.value, outcome.error, outcome.details, _peak_gb(), _gpu_gb())
     pipe.send(("outcome", measured))
     pipe.close()
 

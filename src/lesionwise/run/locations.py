@@ -36,8 +36,8 @@ def add_locations(
         if any(len(table) for table in tables.values()):
             try:
                 landmarks = _landmarks(found)
-            except InputError as fault:
-                warnings = (*warnings, f"lesions have no location: {fault}")
+            except InputError as error:
+                warnings = (*warnings, f"lesions have no location: {error}")
             else:
                 places = {name: locate_lesions(instances[name], landmarks) for name in tables}
     located = {

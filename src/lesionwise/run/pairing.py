@@ -15,7 +15,7 @@ differ never pair.
 Where one case has several files, label files (``_mask``, ``_dseg``) go before others, lesion
 labels (``label-L``, ``seg-…``) before others, files without ``desc-`` before others, and instance
 maps before masks. Of several instance maps of lesionwise the main one is taken. Files that still
-tie are a fault, since either could be meant.
+tie are an error, since either could be meant.
 """
 
 from __future__ import annotations
@@ -123,13 +123,13 @@ class Pairs:
 
     Attributes:
         files: by case: reference and prediction.
-        faults: by case: one line about what is missing or ambiguous.
+        errors: by case: one line about what is missing or ambiguous.
         notes: by case: one line about a pair that needed a decision.
         subjects: by case: ``sub-01`` for BIDS names; others are missing.
     """
 
     files: dict[str, tuple[Path, Path]]
-    faults: dict[str, str] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     subjects: dict[str, str] = field(default_factory=dict)
 
@@ -152,8 +152,8 @@ def pair_files(reference: Path, prediction: Path, kind: Kind = "auto") -> Pairs:
         file, folder = sorted((reference, prediction), key=Path.is_dir)
         raise InputError(f"{file}: is a file, but {folder} is a folder; give two of one kind")
     pairs = Pairs({})
-    references = _by_case(ref_root, ref_files, kind, pairs.faults)
-    predictions = _by_case(pred_root, pred_files, kind, pairs.faults)
+    references = _by_case(ref_root, ref_files, kind, pairs.errors)
+    predictions = _by_case(pred_root, pred_files, kind, pairs.errors)
     same = {case.key: case for case in predictions}
     partners = {case: same[case.key] for case in references if case.key in same}
     partners |= _only_candidates(references, predictions, partners)
@@ -161,12 +161,12 @@ def pair_files(reference: Path, prediction: Path, kind: Kind = "auto") -> Pairs:
         partner = partners.get(case)
         _add_pair(pairs, case, partner, references, predictions, prediction)
     for case in sorted(set(predictions) - set(partners.values()), key=lambda case: case.name):
-        fault = f"{case.name}: {reference} has no reference for {_names(predictions[case])}"
-        pairs.faults.setdefault(case.name, fault + _alternatives(case, references))
+        error = f"{case.name}: {reference} has no reference for {_names(predictions[case])}"
+        pairs.errors.setdefault(case.name, error + _alternatives(case, references))
     if not pairs.files:
-        faults = list(pairs.faults.values())
-        more = f"; and {len(faults) - MAX_NAMED} more" if len(faults) > MAX_NAMED else ""
-        listed = "; ".join(faults[:MAX_NAMED])
+        errors = list(pairs.errors.values())
+        more = f"; and {len(errors) - MAX_NAMED} more" if len(errors) > MAX_NAMED else ""
+        listed = "; ".join(errors[:MAX_NAMED])
         raise InputError(f"{prediction}: nothing in it pairs with {reference} ({listed}{more})")
     return pairs
 
@@ -290,16 +290,16 @@ def _add_pair(
     predictions: Mapping[Case, Sequence[Path]],
     folder: Path,
 ) -> None:
-    """Add what becomes of one reference: a pair or a fault."""
+    """Add what becomes of one reference: a pair or an error."""
     name, found = case.name, references[case]
     wanted = predictions[partner] if partner else ()
     if len(found) > 1:
-        pairs.faults[name] = f"{name}: several references: {_names(found)}"
+        pairs.errors[name] = f"{name}: several references: {_names(found)}"
     elif not wanted:
-        fault = f"{name}: {folder} has no prediction for {found[0].name}"
-        pairs.faults[name] = fault + _alternatives(case, predictions)
+        error = f"{name}: {folder} has no prediction for {found[0].name}"
+        pairs.errors[name] = error + _alternatives(case, predictions)
     elif len(wanted) > 1:
-        pairs.faults[name] = f"{name}: several predictions in {folder}: {_names(wanted)}"
+        pairs.errors[name] = f"{name}: several predictions in {folder}: {_names(wanted)}"
     else:
         pairs.files[name] = (found[0], wanted[0])
         if case.subject:
@@ -375,7 +375,7 @@ def _hidden(path: Path) -> bool:
 
 
 def _by_case(
-    root: Path, files: list[Path], kind: Kind, faults: dict[str, str]
+    root: Path, files: list[Path], kind: Kind, errors: dict[str, str]
 ) -> dict[Case, list[Path]]:
     """The files of each case, without scans and other labels that lie among them."""
     bids: dict[tuple[object, ...], tuple[Case, list[Path]]] = {}
@@ -383,8 +383,8 @@ def _by_case(
     for file in _label_files(files):
         try:
             case = case_of(file, root)
-        except InputError as fault:
-            faults[file.relative_to(root).as_posix()] = str(fault)
+        except InputError as error:
+            errors[file.relative_to(root).as_posix()] = str(error)
             continue
         if case:
             bids.setdefault(case.key, (case, []))[1].append(file)

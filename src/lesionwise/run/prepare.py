@@ -78,7 +78,7 @@ def prepare(
     Subjects that are prepared already are not prepared again, so an interrupted call goes
     on. A recipe for one visit gets every visit as a study of its own; a recipe for two gets
     every pair of visits that follow each other. A study that does not say what is to be found, or
-    whose preparation fails on a fault of its files, is left out and listed. Only the steps before
+    whose preparation fails on an error of its files, is left out and listed. Only the steps before
     the first that learns are taken; the others belong to a fold (``run.steps``).
 
     Args:
@@ -114,10 +114,10 @@ def prepare(
     fingerprint = fingerprint_of(dataset)
     folder.mkdir(parents=True, exist_ok=True)
     _check_settings(folder, how, fingerprint)
-    for subject, fault in studies.faults.items():
+    for subject, error in studies.errors.items():
         target = folder / f"sub-{subject}"
         target.mkdir(exist_ok=True)
-        _record(target, {"studies": [], "left_out": {f"sub-{subject}": fault}})
+        _record(target, {"studies": [], "left_out": {f"sub-{subject}": error}})
     subjects = studies.subjects
     waiting = [
         n for n, s in enumerate(subjects) if not (folder / f"sub-{s}" / "done.json").is_file()
@@ -200,7 +200,7 @@ def left_out_of(prepared: Prepared, auxiliary: Mapping[str, Prepared]) -> dict[s
     """What could not be used, and why; studies of an auxiliary set stand behind its name."""
     left_out = dict(prepared.left_out)
     for name, found in auxiliary.items():
-        left_out |= {f"{name} {study}": fault for study, fault in found.left_out.items()}
+        left_out |= {f"{name} {study}": error for study, error in found.left_out.items()}
     return left_out
 
 

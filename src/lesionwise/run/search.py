@@ -115,8 +115,8 @@ def search(
                 progress=_named(progress, number, len(combinations)),
             )
             row["dsc"] = best_dice(run)
-        except InputError as fault:
-            failures[name] = str(fault)
+        except InputError as error:
+            failures[name] = str(error)
         rows.append(row)
     trained = [row for row in rows if "dsc" in row]
     if not trained:

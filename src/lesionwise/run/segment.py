@@ -205,8 +205,8 @@ def open_scan(
     Raises:
         InputError: If the folder holds no FLAIR series, several, or an incomplete one.
     """
-    if scan.fault:
-        raise InputError(scan.fault)
+    if scan.error:
+        raise InputError(scan.error)
     if scan.kind == "nifti":
         return scan, None
     from lesionwise.io.dicom import choose_series, convert_series, find_series

@@ -118,9 +118,9 @@ def _costs(name: str, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _failure_rows(entries: Sequence[Entry], failures: Mapping[str, str]) -> list[dict[str, str]]:
     names = {entry.name for entry in entries}
     rows = []
-    for key, fault in failures.items():
+    for key, error in failures.items():
         recipe, _, case = (key, "", "") if key in names else key.rpartition(" ")
-        rows.append({"recipe": recipe, "case": case, "fault": fault})
+        rows.append({"recipe": recipe, "case": case, "error": error})
     return rows
 
 
