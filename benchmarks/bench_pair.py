@@ -76,7 +76,7 @@ def ours(scans: list[Any], clock: Clock) -> tuple[np.ndarray, list[np.ndarray]]:
 def antspy(scans: list[Any], clock: Clock) -> tuple[np.ndarray, list[np.ndarray]]:
     import ants
 
-    from lesionwise.preprocess.ants_door import to_ants
+    from lesionwise.preprocess._ants import to_ants
     from lesionwise.preprocess.template import template_maps
 
     maps = template_maps()

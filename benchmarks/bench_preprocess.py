@@ -185,7 +185,7 @@ def _ours(fixed: Volume, moving: Volume) -> np.ndarray:
 
 
 def _antspy(fixed: Volume, moving: Volume) -> np.ndarray:
-    from lesionwise.preprocess.ants_door import ants_alone, to_ants
+    from lesionwise.preprocess._ants import ants_alone, to_ants
 
     with ants_alone("the comparison") as ants:
         found = ants.registration(to_ants(ants, fixed), to_ants(ants, moving), "Rigid")

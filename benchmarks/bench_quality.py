@@ -19,7 +19,7 @@ from scipy import ndimage
 from lesionwise.io.nifti import read_volume
 from lesionwise.preprocess.brain import brain_mask
 from lesionwise.preprocess.quality import scan_quality
-from lesionwise.simulate.artifacts import spoiled
+from lesionwise.simulate.artifacts import degraded
 from lesionwise.types import Volume
 
 SHOWN = (
@@ -97,11 +97,11 @@ def real(data: Path) -> Iterator[tuple[str, str, Volume, Volume]]:
                     moved(scan, axis, shift_mm, 1),
                     brain,
                 )
-        yield name, "noise of 12 %", spoiled(scan, 0, noise=0.12), brain
+        yield name, "noise of 12 %", degraded(scan, 0, noise=0.12), brain
         inverted = Volume(float(scan.array.max()) - scan.array, scan.grid)
         yield name, "inverted", inverted, brain
         keep = max(1, round(0.8 * scan.grid.shape[2]))
-        short = spoiled(scan, 0, keep=0.8)
+        short = degraded(scan, 0, keep=0.8)
         yield name, "upper fifth left out", short, Volume(brain.array[:, :, :keep], short.grid)
 
 

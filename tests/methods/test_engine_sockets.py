@@ -68,8 +68,8 @@ class Agreement:
     def __call__(self, network, parts, batch):
         mask = batch["mask"]
         kept = torch.rand(len(mask), 1, 1, 1, 1)
-        spoiled = mask * (torch.rand_like(mask) < kept)
-        loss = functional.mse_loss(network(torch.cat([mask, spoiled], 1)), kept.flatten(1))
+        degraded = mask * (torch.rand_like(mask) < kept)
+        loss = functional.mse_loss(network(torch.cat([mask, degraded], 1)), kept.flatten(1))
         return {"total": loss}
 
 

@@ -70,9 +70,9 @@ def test_denoising_leaves_what_lies_far_from_the_brain():
 
 def test_denoising_follows_the_scale_of_the_scan():
     _, noisy = two_halves()
-    once = scan(Denoise()(study(noisy)))
+    cached_loader = scan(Denoise()(study(noisy)))
     scaled = scan(Denoise()(study(noisy * 100)))
-    np.testing.assert_allclose(scaled / 100, once, rtol=1e-3)
+    np.testing.assert_allclose(scaled / 100, cached_loader, rtol=1e-3)
 
 
 def test_diffusion_repeats_to_the_last_bit():

@@ -11,7 +11,7 @@ from lesionwise.preprocess.filters import AnisotropicDiffusion, Denoise
 from lesionwise.preprocess.geometry import Resample, one_thread
 from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import N4
-from lesionwise.preprocess.visits import each_visit, map_parallel, once, own_threads
+from lesionwise.preprocess.visits import cached_loader, each_visit, map_parallel, own_threads
 from lesionwise.types import InputError, Study, Visit
 
 
@@ -67,7 +67,7 @@ def test_what_is_read_once_is_read_by_one_thread():
     calls = []
     work = waiting_for(2)
 
-    @once
+    @cached_loader
     def read():
         calls.append(1)
         return object()

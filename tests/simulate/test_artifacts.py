@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lesionwise.simulate.artifacts import spoiled, without_face
+from lesionwise.simulate.artifacts import degraded, without_face
 from lesionwise.types import Grid, Volume
 
 
@@ -13,25 +13,25 @@ def block():
 
 
 def test_nothing_asked_leaves_the_scan():
-    assert np.array_equal(spoiled(block(), 0).array, block().array)
+    assert np.array_equal(degraded(block(), 0).array, block().array)
 
 
 def test_a_ghost_is_a_copy_a_third_of_the_picture_away():
-    values = spoiled(block(), 0, ghost=0.1).array
+    values = degraded(block(), 0, ghost=0.1).array
     assert np.allclose(values[2, :, 0], [0, 81, 81, 0, 9, 9, 0, 0, 0])
 
 
 def test_noise_is_a_share_of_the_head():
-    values = spoiled(block(), 1, noise=0.1).array
+    values = degraded(block(), 1, noise=0.1).array
     assert np.isclose(values[block().array > 0].std(), 9, rtol=0.2)
-    assert np.array_equal(values, spoiled(block(), 1, noise=0.1).array)
+    assert np.array_equal(values, degraded(block(), 1, noise=0.1).array)
 
 
 def test_slices_above_are_left_out():
-    short = spoiled(block(), 0, keep=0.65)
+    short = degraded(block(), 0, keep=0.65)
     assert short.array.shape == (6, 9, 6)
     assert np.array_equal(short.grid.affine, block().grid.affine)
-    assert spoiled(block(), 0, keep=0.0).array.shape[2] == 1
+    assert degraded(block(), 0, keep=0.0).array.shape[2] == 1
 
 
 def test_what_lies_far_in_front_of_the_brain_is_cut_off():

@@ -173,9 +173,9 @@ def mutual_information(first: FloatArray, second: FloatArray, bins: int = 32) ->
     return float((share[found] * np.log(share[found] / independent[found])).sum())
 
 
-def _above(values: FloatArray, deviations: float) -> float:
+def _above(values: FloatArray, stds: float) -> float:
     values = values.astype(np.float64)
-    return float(values.mean() + deviations * values.std())
+    return float(values.mean() + stds * values.std())
 
 
 def _eroded(mask: BoolArray, times: int) -> BoolArray:

@@ -20,7 +20,7 @@ from lesionwise.preprocess.brain_network import (
 )
 from lesionwise.preprocess.geometry import resample_to, respaced
 from lesionwise.preprocess.registration import register, turned
-from lesionwise.preprocess.visits import each_visit, once
+from lesionwise.preprocess.visits import cached_loader, each_visit
 from lesionwise.types import BoolArray, Grid, InputError, Matrix, Study, Visit, Volume
 
 WORKING_MM = 2.0
@@ -348,7 +348,7 @@ def dilated(mask: BoolArray, by_mm: float, grid: Grid) -> BoolArray:
     return np.asarray(_distance(~mask, grid) <= by_mm)
 
 
-@once
+@cached_loader
 def head_template() -> tuple[Volume, Volume, Volume]:
     """Head, brain and where heads are compared, at 4 mm around nilearn's MNI152 brain.
 

@@ -16,7 +16,7 @@ from lesionwise.inference.openvino import OpenVinoNetwork, has_openvino
 from lesionwise.inference.weights import read_weights
 from lesionwise.networks.unet import UNet
 from lesionwise.preprocess.geometry import resample_to, respaced
-from lesionwise.preprocess.visits import once
+from lesionwise.preprocess.visits import cached_loader
 from lesionwise.types import Grid, Volume
 
 WORKING_MM = 2.5
@@ -50,7 +50,7 @@ def brain_unet() -> UNet:
     return UNet(1, 1, FEATURES, "instance", widening="first")
 
 
-@once
+@cached_loader
 def shipped_network() -> Network:
     """The network whose weights come with the package, read once.
 

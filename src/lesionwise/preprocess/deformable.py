@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionwise.preprocess.ants_door import ants_alone, to_ants
+from lesionwise.preprocess._ants import ants_alone, to_ants
 from lesionwise.preprocess.geometry import resample_array_stack, resample_to, respaced
 from lesionwise.preprocess.registration import (
     Model,

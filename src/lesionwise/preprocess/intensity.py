@@ -112,12 +112,10 @@ class ZScore:
     def __call__(self, study: Study) -> Study:
         def normalize(volume: Volume, mask: BoolArray, name: str) -> FloatArray:
             values = values_of(volume.array, mask, self.within, name)
-            mean, deviation = values.mean(dtype=np.float64), values.std(dtype=np.float64)
-            if not deviation > 1e-7 * max(1e-30, abs(mean)):
+            mean, std = values.mean(dtype=np.float64), values.std(dtype=np.float64)
+            if not std > 1e-7 * max(1e-30, abs(mean)):
                 raise InputError(f"{name}: every voxel has the same value")
-            return outside(
-                linear(volume.array, 1 / deviation, -mean / deviation), mask, self.zero_outside
-            )
+            return outside(linear(volume.array, 1 / std, -mean / std), mask, self.zero_outside)
 
         return on_scans(study, self.within, normalize)
 
@@ -146,11 +144,11 @@ class ZScoreSlices:
             mean = array.sum(axis=others, keepdims=True, where=mask, dtype=np.float64) / count
             out: NDArray[np.float32] = array - mean.astype(np.float32)
             power = np.square(out).sum(axis=others, keepdims=True, where=mask, dtype=np.float64)
-            deviation = np.sqrt(power / count)
-            varies = deviation > 1e-6 * np.abs(mean)
+            std = np.sqrt(power / count)
+            varies = std > 1e-6 * np.abs(mean)
             if not varies.any():
                 raise InputError(f"{name}: every slice has one value only")
-            scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=varies)
+            scale = np.divide(1, std, out=np.zeros_like(std), where=varies)
             out *= scale.astype(np.float32)
             return out
 
@@ -187,18 +185,18 @@ class GaussianNorm:
         def normalize(volume: Volume, mask: BoolArray, name: str) -> FloatArray:
             values = np.sort(values_of(volume.array, mask, self.within, name).astype(np.float64))
             mean = float(np.median(values))
-            deviation = 1.4826 * float(np.median(np.abs(values - mean)))
+            std = 1.4826 * float(np.median(np.abs(values - mean)))
             for _ in range(50):
-                if not deviation > 1e-7 * max(1e-30, abs(mean)):
+                if not std > 1e-7 * max(1e-30, abs(mean)):
                     raise InputError(f"{name}: most voxels have the same value")
-                before = mean, deviation
-                reach = self.cut * deviation
+                before = mean, std
+                reach = self.cut * std
                 first, last = np.searchsorted(values, [mean - reach, mean + reach])
                 core = values[first:last]
-                mean, deviation = float(core.mean()), float(core.std()) / left
-                if np.allclose(before, (mean, deviation), rtol=1e-6, atol=1e-6 * deviation):
+                mean, std = float(core.mean()), float(core.std()) / left
+                if np.allclose(before, (mean, std), rtol=1e-6, atol=1e-6 * std):
                     break
-            return linear(volume.array, 1 / deviation, -mean / deviation)
+            return linear(volume.array, 1 / std, -mean / std)
 
         return on_scans(study, self.within, normalize)
 

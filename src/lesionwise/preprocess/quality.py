@@ -396,7 +396,7 @@ def protocol_changes(
 
 
 def graded(problems: Sequence[tuple[bool, str]], measures: Mapping[str, float]) -> Quality:
-    """Poor if a problem is severe, fair if there is any, else good; problems are (severe, reason)."""
+    """Poor if a problem (severe, reason) is severe, fair if there is any, else good."""
     severe = [reason for is_severe, reason in problems if is_severe]
     light = [reason for is_severe, reason in problems if not is_severe]
     grade: Grade = "poor" if severe else "fair" if light else "good"

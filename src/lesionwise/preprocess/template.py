@@ -21,7 +21,7 @@ from lesionwise.preprocess.registration import (
     register_visits,
     turned,
 )
-from lesionwise.preprocess.visits import once
+from lesionwise.preprocess.visits import cached_loader
 from lesionwise.types import BoolArray, Grid, InputError, Matrix, Study, Volume
 
 LEVELS_MM = (8.0, 4.0, 2.0)
@@ -49,7 +49,7 @@ class TemplateMaps:
     ventricles: Volume
 
 
-@once
+@cached_loader
 def template_maps() -> TemplateMaps:
     """The maps, read once; do not write into their arrays."""
     from nilearn import datasets

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionwise.preprocess.ants_door import ants_alone, to_ants
+from lesionwise.preprocess._ants import ants_alone, to_ants
 from lesionwise.preprocess.geometry import resample_to
 from lesionwise.preprocess.template import template_maps, template_matrix
 from lesionwise.preprocess.visits import each_visit
@@ -115,20 +115,20 @@ def mixture(
     low, high = np.percentile(values, [0.5, 99.5])
     values = np.clip(values, low, high)
     log_prior = np.log(priors[:, inside].astype(np.float64))
-    means, deviations = _first_guess(values, np.exp(log_prior))
+    means, stds = _first_guess(values, np.exp(log_prior))
     for _ in range(iterations):
-        likelihood = _log_likelihood(values, means, deviations)
+        likelihood = _log_likelihood(values, means, stds)
         posterior = _normalized(likelihood + log_prior)
         # what is bright beyond gray matter may be lesion and must not widen a tissue
-        counted = posterior * (values <= _top(means, deviations))
+        counted = posterior * (values <= _top(means, stds))
         weight = counted.sum(axis=1) + 1e-9
         means = counted @ values / weight
         spread = (counted * (values - means[:, None]) ** 2).sum(axis=1) / weight
-        deviations = np.sqrt(np.maximum(spread, (1e-2 * (high - low)) ** 2))
+        stds = np.sqrt(np.maximum(spread, (1e-2 * (high - low)) ** 2))
         # mixed voxels widen the fluid's Gaussian until it takes in what is mostly tissue
         gap = max(float(means[1:].min() - means[0]), 1e-2 * (high - low))
-        deviations[0] = min(deviations[0], FLUID_SD * gap)
-    likelihood = _log_likelihood(values, means, deviations)
+        stds[0] = min(stds[0], FLUID_SD * gap)
+    likelihood = _log_likelihood(values, means, stds)
     posterior = _normalized(likelihood + log_prior)
     full = np.zeros((3, *inside.shape), dtype=np.float32)
     for _ in range(3 if smoothness else 0):
@@ -152,24 +152,24 @@ def _first_guess(
     gap = min(m for m, _ in tissues) - fluid
     means = np.array([fluid, *(m for m, _ in tissues)])
     least = 1e-2 * float(np.ptp(values))
-    deviations = np.array([FLUID_SD * gap, *(max(d, least) for _, d in tissues)])
-    return means, deviations
+    stds = np.array([FLUID_SD * gap, *(max(d, least) for _, d in tissues)])
+    return means, stds
 
 
-def _top(means: NDArray[np.float64], deviations: NDArray[np.float64]) -> float:
+def _top(means: NDArray[np.float64], stds: NDArray[np.float64]) -> float:
     gray, white = GRAY - 1, WHITE - 1
-    return float(max(means[gray] + BRIGHT_SD * deviations[gray], means[white]))
+    return float(max(means[gray] + BRIGHT_SD * stds[gray], means[white]))
 
 
 def _log_likelihood(
-    values: NDArray[np.float64], means: NDArray[np.float64], deviations: NDArray[np.float64]
+    values: NDArray[np.float64], means: NDArray[np.float64], stds: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """(3, n); what is brighter than gray by 1.5 SD speaks for gray as for white."""
     out = np.stack(
-        [-0.5 * ((values - m) / d) ** 2 - np.log(d) for m, d in zip(means, deviations, strict=True)]
+        [-0.5 * ((values - m) / d) ** 2 - np.log(d) for m, d in zip(means, stds, strict=True)]
     )
     gray, white = GRAY - 1, WHITE - 1
-    bright = values > _top(means, deviations)
+    bright = values > _top(means, stds)
     best = out[[gray, white]][:, bright].max(axis=0)
     out[gray, bright] = best
     out[white, bright] = best

@@ -62,7 +62,7 @@ def own_threads() -> int:
     return os.cpu_count() or 1
 
 
-def once(load: Callable[[], T]) -> Callable[[], T]:
+def cached_loader(load: Callable[[], T]) -> Callable[[], T]:
     """A function that calls ``load`` the first time and keeps what it gave.
 
     Threads that ask at one time wait for the first; a call that fails is tried again.

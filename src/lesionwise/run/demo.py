@@ -20,10 +20,10 @@ from lesionwise.report.page import QualityNote
 from lesionwise.run.compare import compare
 from lesionwise.run.find import FindOptions
 from lesionwise.run.simulate import simulate
-from lesionwise.simulate.artifacts import spoiled
+from lesionwise.simulate.artifacts import degraded
 from lesionwise.types import InputError, Instances, Progress, silent
 
-SPOILT = "a spoilt copy of the first scan, made to be noticed"
+DEGRADED = "a spoilt copy of the first scan, made to be noticed"
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ def demo(
         truth.append(Instances(labels.array.astype(np.int32, copy=False), labels.grid))
     options = FindOptions(also=("offsets", "acls", "cc"))
     progress("grade a spoilt scan", 0, 1)
-    spoilt = _spoilt_note(scans[0], truth_root.parent / "spoilt", seed)
+    degraded = _degraded_note(scans[0], truth_root.parent / "spoilt", seed)
     found = compare(
         scans,
         output,
@@ -77,7 +77,7 @@ def demo(
         options=options,
         device=device,
         truth=truth,
-        also_judged=(spoilt,),
+        also_judged=(degraded,),
         progress=progress,
     )
     write_json(
@@ -95,16 +95,16 @@ def demo(
     return Demo(tables, found.page, found.quality)
 
 
-def _spoilt_note(scan: Path, folder: Path, seed: int) -> QualityNote:
+def _degraded_note(scan: Path, folder: Path, seed: int) -> QualityNote:
     """What the check of the input says of a spoilt copy of a scan, which is kept."""
     entities = parse_name(scan)
     assert entities is not None
-    bad = spoiled(read_volume(scan), seed, ghost=0.15, noise=0.12, keep=0.7)
+    bad = degraded(read_volume(scan), seed, ghost=0.15, noise=0.12, keep=0.7)
     path = derivative_path(folder, entities, "FLAIR", space="", desc="spoilt")
     write_volume(path, bad)
     try:
         brain = brain_mask(bad, name=path.name)
     except InputError as error:
-        return QualityNote(SPOILT, "poor", (str(error),))
+        return QualityNote(DEGRADED, "poor", (str(error),))
     found = scan_quality(bad, brain)
-    return QualityNote(SPOILT, found.grade, found.reasons, found.measures)
+    return QualityNote(DEGRADED, found.grade, found.reasons, found.measures)

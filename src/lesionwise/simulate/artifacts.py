@@ -8,7 +8,7 @@ import numpy as np
 from lesionwise.types import BoolArray, Grid, Volume
 
 
-def spoiled(
+def degraded(
     scan: Volume, seed: int, *, ghost: float = 0.0, noise: float = 0.0, keep: float = 1.0
 ) -> Volume:
     """A scan as it would be had the patient moved, the signal been weak or slices been left out.
@@ -32,8 +32,8 @@ def spoiled(
     head = float(values[values > values.mean()].mean()) if np.ptp(values) > 0 else 1.0
     rng = np.random.default_rng(seed)
     one, two = rng.standard_normal((2, *values.shape), dtype=np.float32) * np.float32(noise * head)
-    spoilt = np.sqrt((values + one) ** 2 + two**2)
-    return Volume(spoilt.astype(np.float32), Grid(spoilt.shape, scan.grid.affine))
+    degraded = np.sqrt((values + one) ** 2 + two**2)
+    return Volume(degraded.astype(np.float32), Grid(degraded.shape, scan.grid.affine))
 
 
 def without_face(scan: Volume, brain: BoolArray, margin_mm: float) -> Volume:

@@ -193,8 +193,8 @@ class NnunetPredictor:
         resampled = settings.resampling_fn_probabilities(logits, shape, current, spacing)
         resampled = torch.as_tensor(np.asarray(resampled))
         segments = labels.num_segmentation_heads
-        chances = labels.apply_inference_nonlin(resampled[:segments].float()).numpy()
-        maps = [self._lesion(chances, labels)]
+        probabilities = labels.apply_inference_nonlin(resampled[:segments].float()).numpy()
+        maps = [self._lesion(probabilities, labels)]
         if self.heads:
             maps.append(resampled[segments].numpy())
             offsets: dict[int, Any] = {}
@@ -210,15 +210,15 @@ class NnunetPredictor:
         back = [1 + axis for axis in manager.transpose_backward]
         return np.ascontiguousarray(whole.transpose(0, *back).transpose(0, 3, 2, 1))
 
-    def _lesion(self, chances: NDArray[Any], labels: Any) -> NDArray[Any]:
+    def _lesion(self, probabilities: NDArray[Any], labels: Any) -> NDArray[Any]:
         """Probability of any of the lesion labels."""
         if labels.has_regions:
             found = []
             for place, region in enumerate(labels.foreground_regions):
                 values = region if isinstance(region, tuple | list) else (region,)
                 if set(values) & set(self.lesion_labels):
-                    found.append(chances[place])
+                    found.append(probabilities[place])
             return np.asarray(np.max(found, axis=0))
         values = list(labels.all_labels)
-        wanted = [chances[values.index(v)] for v in self.lesion_labels]
+        wanted = [probabilities[values.index(v)] for v in self.lesion_labels]
         return np.asarray(np.sum(wanted, axis=0))

@@ -243,9 +243,9 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
             output = self.network(data)
             loss = self.loss(output, target)
         found = output[0][:, :SEGMENTATION].argmax(1, keepdim=True)
-        hot = torch.cat([found == 0, found == 1], dim=1).float()
-        axes = [0, *range(2, hot.ndim)]
-        tp, fp, fn, _ = get_tp_fp_fn_tn(hot, target[0].long(), axes=axes)
+        one_hot = torch.cat([found == 0, found == 1], dim=1).float()
+        axes = [0, *range(2, one_hot.ndim)]
+        tp, fp, fn, _ = get_tp_fp_fn_tn(one_hot, target[0].long(), axes=axes)
         counts = {"tp_hard": tp, "fp_hard": fp, "fn_hard": fn}
         return {
             "loss": loss.cpu().numpy(),
