@@ -108,14 +108,16 @@ def real(data: Path) -> Iterator[tuple[str, str, Volume, Volume]]:
 def simulated(patients: int) -> Iterator[tuple[str, str, Volume, Volume]]:
     """The same of simulated scans with ghosts and noise of known strength, and as T1-weighted."""
     from lesionwise.simulate.anatomy import compose, make_head
-    from lesionwise.simulate.lesions import LesionSettings, paint, plant
+    from lesionwise.simulate.lesions import LesionSettings, paint, place_lesions
     from lesionwise.simulate.scanner import acquire, contrast_image, draw_contrast, draw_protocol
 
     for seed in range(900, 900 + patients):
         streams = np.random.SeedSequence(seed).spawn(4)
         body, growth, machine, _ = (np.random.default_rng(stream) for stream in streams)
         anatomy = compose(make_head(body))
-        lesions = paint(plant(growth, anatomy, 1, LesionSettings()), 0, anatomy.white.shape, 0.6)
+        lesions = paint(
+            place_lesions(growth, anatomy, 1, LesionSettings()), 0, anatomy.white.shape, 0.6
+        )
         contrast = draw_contrast(machine, "realistic")
         protocol = replace(draw_protocol(machine, "realistic"), ghost=0.0)
         t1w = replace(contrast, gray=0.72, deep_gray=0.85, fluid=0.25, lesion=0.75, flow=0.0)

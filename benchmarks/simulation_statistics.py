@@ -19,7 +19,7 @@ import pandas as pd
 from scipy import ndimage
 
 from lesionwise.simulate.anatomy import compose, make_head
-from lesionwise.simulate.lesions import paint, plant
+from lesionwise.simulate.lesions import paint, place_lesions
 from lesionwise.simulate.masks import split_at_maxima
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -77,7 +77,7 @@ def main() -> None:
     for number in range(a.patients):
         anatomy = heads[number % a.heads]
         growth = np.random.default_rng(1000 + number)
-        labels = paint(plant(growth, anatomy), 0, anatomy.white.shape).labels
+        labels = paint(place_lesions(growth, anatomy), 0, anatomy.white.shape).labels
         found.append(measure(labels, number))
         distances.append(touching_center_distances(labels))
     simulated = pd.concat(found)

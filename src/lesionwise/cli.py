@@ -443,7 +443,7 @@ def simulate(
     ] = None,
     lesion_masks: Annotated[
         Path | None,
-        typer.Option(help="Real masks on the MNI152 grid, planted instead of drawn ones."),
+        typer.Option(help="Real masks on the MNI152 grid instead of drawn lesions."),
     ] = None,
     workers: Workers = 1,
 ) -> None:

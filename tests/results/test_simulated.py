@@ -13,7 +13,7 @@ def test_the_table_of_true_lesions_comes_back_in_present_words(tmp_path):
             "index": index, "volume_mm3": 12.0 * index, "location": "juxtacortical",
             "confluent_group": 0, "units_in_group": 1, "change": change,
         }
-        for index, change in ((1, "growing"), (4, "new"))
+        for index, change in ((1, "enlarging"), (4, "new"))
     ]  # fmt: skip
     visit.write_lesions(rows, (2,))
     again = visit.read_lesions()
@@ -25,9 +25,9 @@ def test_the_table_of_true_lesions_comes_back_in_present_words(tmp_path):
 def test_all_files_of_a_visit_have_names_of_their_own(tmp_path):
     visit = SimulatedVisit(tmp_path, "sim0001", "02")
     files = [visit.scan, visit.mask, visit.brain, visit.tissue, visit.instances]
-    files += [visit.change(state) for state in ("new", "gone", "growing", "shrinking")]
+    files += [visit.change(state) for state in ("new", "disappeared", "enlarging", "shrinking")]
     assert len({path.name for path in files}) == 9
-    assert "desc-disappeared_mask" in visit.change("gone").name
+    assert "desc-disappeared_mask" in visit.change("disappeared").name
     assert record_of(tmp_path, "sim0001").is_relative_to(tmp_path / "derivatives" / "truth")
 
 

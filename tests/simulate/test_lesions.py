@@ -2,7 +2,14 @@ import cc3d
 import numpy as np
 import pytest
 
-from lesionwise.simulate.lesions import LesionSettings, Unit, describe, draw_fates, paint, plant
+from lesionwise.simulate.lesions import (
+    LesionSettings,
+    Unit,
+    describe,
+    draw_fates,
+    paint,
+    place_lesions,
+)
 
 
 def _unit(label, center, radius_vox, volumes, shape=(24, 24, 24)):
@@ -61,7 +68,9 @@ def test_a_unit_cut_in_two_keeps_one_piece():
 def planted(toy):
     units = []
     for seed in range(8):  # until one has a confluent group
-        units = plant(np.random.default_rng(seed), toy, 2, LesionSettings(max_components=25))
+        units = place_lesions(
+            np.random.default_rng(seed), toy, 2, LesionSettings(max_components=25)
+        )
         groups = [u.group for u in units]
         if len(groups) > len(set(groups)):
             break
@@ -69,7 +78,7 @@ def planted(toy):
 
 
 def test_planting_is_repeatable(toy):
-    a, b = (plant(np.random.default_rng(2), toy, 2) for _ in range(2))
+    a, b = (place_lesions(np.random.default_rng(2), toy, 2) for _ in range(2))
     assert [u.volumes_mm3 for u in a] == [u.volumes_mm3 for u in b]
     np.testing.assert_array_equal(
         paint(a, 1, toy.white.shape).labels, paint(b, 1, toy.white.shape).labels

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lesionwise.simulate.lesions import LesionSettings, paint
-from lesionwise.simulate.masks import find_masks, plant_mask, read_lesion_mask, split_at_maxima
+from lesionwise.simulate.masks import find_masks, place_mask, read_lesion_mask, split_at_maxima
 from lesionwise.types import Grid, InputError, Volume
 
 NO_CHANGE = LesionSettings(new_rate=0, gone_rate=0, changing_rate=0)
@@ -49,7 +49,7 @@ def test_unchanged_lesions_are_painted_as_they_were(toy):
     mask = _balls(shape, ((50, 36, 36), 5), ((60, 36, 36), 4), ((50, 55, 40), 3))
     affine = np.eye(4)
     affine[:3, 3] = toy.template_mm[:, 0, 0, 0]  # so that the mask's grid is the head's
-    units = plant_mask(np.random.default_rng(0), toy, Volume(mask, Grid(shape, affine)), 1)
+    units = place_mask(np.random.default_rng(0), toy, Volume(mask, Grid(shape, affine)), 1)
     labels = paint(units, 0, shape).labels
     soft_edge = 0.03  # the mask is read by interpolation, which rounds corners
     assert ((labels > 0) ^ mask).sum() < soft_edge * mask.sum() + 12
@@ -63,7 +63,7 @@ def test_fluid_is_cut_off(toy):
     affine[:3, 3] = toy.template_mm[:, 0, 0, 0]
     mask = _balls(shape, ((36, 36, 36), 8))
     assert (toy.fluid[mask] > 0).any()
-    units = plant_mask(
+    units = place_mask(
         np.random.default_rng(0), toy, Volume(mask, Grid(shape, affine)), 2, NO_CHANGE
     )
     for visit in (0, 1):

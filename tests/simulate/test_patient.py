@@ -47,25 +47,25 @@ def test_new_and_gone_lesions_are_in_one_visit_only(patient):
     changes = {row["index"]: row["change"] for row in patient.lesions[1]}
     new = {label for label, change in changes.items() if change == "new"}
     assert not new & set(np.unique(before))
-    assert not set(patient.gone[1]) & set(np.unique(after))
+    assert not set(patient.disappeared[1]) & set(np.unique(after))
     np.testing.assert_array_equal(patient.study.changes["new"].array > 0, np.isin(after, list(new)))
 
 
 def test_something_changes_and_most_is_stable(patient):
     states = [row["change"] for row in patient.lesions[1]]
-    assert {"growing", "shrinking"} & set(states)
+    assert {"enlarging", "shrinking"} & set(states)
     assert states.count("stable") > len(states) / 2
 
 
 def test_nothing_changed_before_the_first_visit(patient):
     assert {row["change"] for row in patient.lesions[0]} == {""}
-    assert patient.gone[0] == ()
+    assert patient.disappeared[0] == ()
 
 
 def test_change_maps_lie_on_the_last_visit(patient):
     for volume in patient.study.changes.values():
         assert volume.grid.matches(patient.study.followup.scans["flair"].grid)
-    growing = patient.study.changes["growing"].array > 0
+    growing = patient.study.changes["enlarging"].array > 0
     assert (patient.study.followup.labels["lesions"].array[growing] == 1).all()
 
 
@@ -87,8 +87,8 @@ def test_the_patient_lies_differently_at_each_visit(patient):
 @pytest.mark.parametrize(
     ("before", "after", "expected"),
     [
-        (0, 0, ""), (0, 5, "new"), (5, 0, "gone"), (100, 109, "stable"), (100, 92, "stable"),
-        (100, 120, "growing"), (100, 80, "shrinking"),
+        (0, 0, ""), (0, 5, "new"), (5, 0, "disappeared"), (100, 109, "stable"), (100, 92, "stable"),
+        (100, 120, "enlarging"), (100, 80, "shrinking"),
     ],
 )  # fmt: skip
 def test_states(before, after, expected):

@@ -79,7 +79,7 @@ def scan_quality(scan: Volume, brain: Volume | None, *, flair: bool = True) -> Q
             gray matter no darker than white matter.
 
     Thresholds are this project's own, set so that the real scans at hand (0.57 x 0.57 x 3.3 to
-    0.72 x 0.72 x 4 mm, and two of 1 mm) are good and obviously spoilt copies of them are not.
+    0.72 x 0.72 x 4 mm, and two of 1 mm) are good and obviously degraded copies of them are not.
     """
     values = scan.array
     if not np.isfinite(values).all():

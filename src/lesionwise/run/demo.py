@@ -23,7 +23,7 @@ from lesionwise.run.simulate import simulate
 from lesionwise.simulate.artifacts import degraded
 from lesionwise.types import InputError, Instances, Progress, silent
 
-DEGRADED = "a spoilt copy of the first scan, made to be noticed"
+DEGRADED = "a degraded copy of the first scan, made to be noticed"
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Demo:
     Attributes:
         tables: short tables by title.
         page: the page to open.
-        quality: how fit each scan is, and what is wrong with the spoilt one.
+        quality: how fit each scan is, and what is wrong with the degraded one.
     """
 
     tables: Mapping[str, pd.DataFrame]
@@ -55,7 +55,7 @@ def demo(
     that was not among them: so this shows that the parts work together, and says nothing about
     how good the model is on a real scan. That stands in ``docs/results.md``.
 
-    A spoilt copy of the first scan, with ghosts, noise and its top cut off, is graded too: it
+    A degraded copy of the first scan, with ghosts, noise and its top cut off, is graded too: it
     shows what the check of the input says, and nothing is searched in it.
     """
     patient = simulate(output / "patient", 1, 2, seed, progress=progress)
@@ -68,8 +68,8 @@ def demo(
         labels = read_labels(path)
         truth.append(Instances(labels.array.astype(np.int32, copy=False), labels.grid))
     options = FindOptions(also=("offsets", "acls", "cc"))
-    progress("grade a spoilt scan", 0, 1)
-    degraded = _degraded_note(scans[0], truth_root.parent / "spoilt", seed)
+    progress("grade a degraded scan", 0, 1)
+    degraded = _degraded_note(scans[0], truth_root.parent / "degraded", seed)
     found = compare(
         scans,
         output,
@@ -96,11 +96,11 @@ def demo(
 
 
 def _degraded_note(scan: Path, folder: Path, seed: int) -> QualityNote:
-    """What the check of the input says of a spoilt copy of a scan, which is kept."""
+    """What the check of the input says of a degraded copy of a scan, which is kept."""
     entities = parse_name(scan)
     assert entities is not None
     bad = degraded(read_volume(scan), seed, ghost=0.15, noise=0.12, keep=0.7)
-    path = derivative_path(folder, entities, "FLAIR", space="", desc="spoilt")
+    path = derivative_path(folder, entities, "FLAIR", space="", desc="degraded")
     write_volume(path, bad)
     try:
         brain = brain_mask(bad, name=path.name)

@@ -161,7 +161,7 @@ def _write_frame(output: Path, orders: list[_Order], real_lesions: bool) -> None
     check_simulated_output(output, stated.get("Name", "") if isinstance(stated, dict) else stated)
     license_text = "CC0"
     if real_lesions:
-        license_text = "that of the lesion masks whose shapes were planted; credit their authors"
+        license_text = "that of the lesion masks whose shapes were used; credit their authors"
     write_dataset_description(
         output,
         NAME,
@@ -208,7 +208,7 @@ def _write_patient(output: Path, order: _Order) -> None:
         write_json(beside(files.scan, ".json"), _scan_sidecar(order))
         write_volume(files.mask, _stored(visit.labels["lesions"], flip))
         write_volume(files.instances, _stored(visit.labels["instances"], flip))
-        files.write_lesions(patient.lesions[number], patient.gone[number])
+        files.write_lesions(patient.lesions[number], patient.disappeared[number])
         if visit.brain is not None:
             write_volume(files.brain, _stored(visit.brain, flip))
         write_volume(files.tissue, _stored(visit.labels["tissue"], flip))

@@ -23,7 +23,13 @@ from lesionwise.simulate.statistics import lesion_statistics
 from lesionwise.types import BoolArray
 
 Box = tuple[slice, slice, slice]
-STABLE, GROWING, SHRINKING, NEW, GONE = "stable", "growing", "shrinking", "new", "gone"
+STABLE, ENLARGING, SHRINKING, NEW, DISAPPEARED = (
+    "stable",
+    "enlarging",
+    "shrinking",
+    "new",
+    "disappeared",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +38,8 @@ class Unit:
 
     Attributes:
         label: its number in every instance map.
-        group: units planted to touch each other share it.
-        place: one of `PLACES`, as planted.
+        group: units placed to touch each other share it.
+        place: one of `PLACES`, as placed.
         box: where ``score`` lies on the head grid.
         score: (i, j, k) float32, larger is nearer to the center; -inf where it may not grow.
         volumes_mm3: intended volume at each visit, 0 where it is absent.
@@ -88,7 +94,7 @@ class LesionSettings:
         max_components: upper bound of a patient's components.
         new_rate, gone_rate: share of components that appear or vanish from visit to visit.
         changing_rate: share of units that grow or shrink, each, from visit to visit.
-        group_units: range of the units planted in one confluent group.
+        group_units: range of the units placed in one confluent group.
     """
 
     load: float = 1.0
@@ -105,7 +111,7 @@ def draw(rng: np.random.Generator, levels: Sequence[float], quantiles: Sequence[
     return float(np.exp(np.interp(u, levels, np.log(quantiles))))
 
 
-def plant(
+def place_lesions(
     rng: np.random.Generator,
     anatomy: Anatomy,
     visits: int = 1,
@@ -113,16 +119,16 @@ def plant(
 ) -> list[Unit]:
     """Draw a patient's lesions and their fate over the visits.
 
-    Confluent groups are planted first, largest first, then single lesions, each kept two
-    voxels away from everything planted before. Where a place is full, lesions are left out.
+    Confluent groups are placed first, largest first, then single lesions, each kept two
+    voxels away from everything placed before. Where a place is full, lesions are left out.
     """
     settings = settings or LesionSettings()
-    garden = _Garden(rng, anatomy)
+    placer = _LesionPlacer(rng, anatomy)
     units: list[Unit] = []
     for group, (place, volumes) in enumerate(_plan(rng, settings), start=1):
         fates = draw_fates(rng, len(volumes), visits, settings)
         brightness = float(np.clip(rng.normal(1.0, 0.22), 0.45, 1.6))
-        found = garden.grow(place, volumes, fates)
+        found = placer.place_component(place, volumes, fates)
         for box, score, sizes in found:
             own = float(np.clip(brightness + rng.normal(0, 0.1), 0.4, 1.7))
             units.append(Unit(len(units) + 1, group, place, box, score, sizes, own))
@@ -187,8 +193,8 @@ def draw_fates(
     return factors
 
 
-class _Garden:
-    """What is free to grow lesions in; planting changes it."""
+class _LesionPlacer:
+    """Where lesions may still be placed; each placed lesion takes its room."""
 
     def __init__(self, rng: np.random.Generator, anatomy: Anatomy) -> None:
         self.rng = rng
@@ -218,7 +224,7 @@ class _Garden:
             name: np.argwhere(zone)[:: 1 + zone.sum() // 60000] for name, zone in zones.items()
         }
 
-    def grow(
+    def place_component(
         self, place: str, volumes: list[float], fates: NDArray[np.float64]
     ) -> list[tuple[Box, Float, tuple[float, ...]]]:
         """Units of one component, or nothing where no room was found in 20 attempts."""

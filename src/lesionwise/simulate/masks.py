@@ -82,7 +82,7 @@ def split_at_maxima(mask: BoolArray, height_mm: float = 1.0) -> NDArray[np.int32
     return out
 
 
-def plant_mask(
+def place_mask(
     rng: np.random.Generator,
     anatomy: Anatomy,
     mask: Volume,
@@ -142,12 +142,12 @@ def plant_mask(
 
 
 def read_lesion_mask(path: Path) -> Volume:
-    """A mask to plant.
+    """A lesion mask to place in a head.
 
     Raises:
         InputError: If it cannot be read, or holds no lesion.
     """
     mask = read_mask(path)
     if not mask.array.any():
-        raise InputError(f"{path}: the mask is empty, so it has no lesions to plant")
+        raise InputError(f"{path}: the mask is empty, so it has no lesions to place")
     return mask

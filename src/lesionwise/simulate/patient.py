@@ -10,8 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionwise.simulate.anatomy import Anatomy, HeadSettings, Zones, compose, make_head, place_of
-from lesionwise.simulate.lesions import LesionLayer, LesionSettings, Unit, describe, paint, plant
-from lesionwise.simulate.masks import plant_mask
+from lesionwise.simulate.lesions import (
+    LesionLayer,
+    LesionSettings,
+    Unit,
+    describe,
+    paint,
+    place_lesions,
+)
+from lesionwise.simulate.masks import place_mask
 from lesionwise.simulate.scanner import (
     Scan,
     Style,
@@ -24,7 +31,7 @@ from lesionwise.simulate.scanner import (
 from lesionwise.simulate.shells import CLINICAL_SHELLS
 from lesionwise.types import Study, Visit, Volume
 
-STATES = ("new", "growing", "shrinking", "gone")
+STATES = ("new", "enlarging", "shrinking", "disappeared")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +43,9 @@ class Patient:
             (uint8, exactly where instances > 0), ``instances`` (int32, a lesion keeps its label
             through all visits) and ``tissue`` (uint8: 0 outside, 1 fluid, 2 gray, 3 white matter,
             4 lesion), all on the visit's own grid. With two or more visits, ``changes`` between
-            the first and the last on the last one's grid, uint8: ``new`` and ``gone`` hold
+            the first and the last on the last one's grid, uint8: ``new`` and ``disappeared`` hold
             whole lesions, ``growing`` and ``shrinking`` the voxels won or lost by lesions that
-            are in both; ``gone`` and ``shrinking`` lie where the lesion was.
+            are in both; ``disappeared`` and ``shrinking`` lie where the lesion was.
         lesions: per visit, one row per lesion that has voxels in that visit's scan: index,
             volume_mm3 (on the scan's grid), location, confluent_group (0 for a lesion that
             touches no other), units_in_group, change (since the visit before; "" at the first).
@@ -47,7 +54,7 @@ class Patient:
 
     study: Study
     lesions: tuple[tuple[Mapping[str, Any], ...], ...]
-    gone: tuple[tuple[int, ...], ...]
+    disappeared: tuple[tuple[int, ...], ...]
 
 
 def simulate_patient(
@@ -82,7 +89,7 @@ def simulate_patient(
             visits; 0 is a stable patient.
         new_scanner: every visit has a contrast of its own, and unless ``registered`` a
             protocol (voxels, blur, coil, noise) of its own.
-        lesion_mask: real lesions to plant instead of drawn ones, on an MNI152 grid of about
+        lesion_mask: real lesions to place instead of drawn ones, on an MNI152 grid of about
             1 mm; ``lesion_load`` is then without effect, and the instances are derived from
             the mask's shape (`split_at_maxima`).
         subject: its name; by default made from the seed.
@@ -104,9 +111,9 @@ def simulate_patient(
         changing_rate=usual.changing_rate * lesion_change,
     )
     if lesion_mask is None:
-        units = plant(growth, first, visits, settings)
+        units = place_lesions(growth, first, visits, settings)
     else:
-        units = plant_mask(growth, first, lesion_mask, visits, settings)
+        units = place_mask(growth, first, lesion_mask, visits, settings)
     contrast = draw_contrast(machine, style)
     protocol = draw_protocol(machine, style, spacing_mm)
     texture_seed = int(machine.integers(2**31))
@@ -146,7 +153,7 @@ def _assemble(
     anatomies: list[Anatomy],
     units: list[Unit],
 ) -> Patient:
-    visits, tables, gone = [], [], []
+    visits, tables, disappeared = [], [], []
     top = max((unit.label for unit in units), default=0)
     # volumes on the 1 mm head grid decide what changed: scans of thick slices round them
     volumes = [np.bincount(p.labels.ravel(), minlength=top + 1) for p in painted]
@@ -175,9 +182,11 @@ def _assemble(
             else [""] * (top + 1)
         )
         tables.append(_rows(scan, painted[number], zones, units, states))
-        gone.append(tuple(label for label in range(1, top + 1) if states[label] == "gone"))
+        disappeared.append(
+            tuple(label for label in range(1, top + 1) if states[label] == "disappeared")
+        )
     changes = _changes(scans, painted, volumes) if len(scans) > 1 else {}
-    return Patient(Study(subject, tuple(visits), changes), tuple(tables), tuple(gone))
+    return Patient(Study(subject, tuple(visits), changes), tuple(tables), tuple(disappeared))
 
 
 def state(before_mm3: float, after_mm3: float) -> str:
@@ -186,9 +195,9 @@ def state(before_mm3: float, after_mm3: float) -> str:
     Growing and shrinking mean that its volume changed by more than a tenth.
     """
     if before_mm3 == 0 or after_mm3 == 0:
-        return "" if before_mm3 == after_mm3 else ("new" if before_mm3 == 0 else "gone")
+        return "" if before_mm3 == after_mm3 else ("new" if before_mm3 == 0 else "disappeared")
     if after_mm3 > 1.1 * before_mm3:
-        return "growing"
+        return "enlarging"
     return "shrinking" if after_mm3 < before_mm3 / 1.1 else "stable"
 
 
@@ -233,8 +242,8 @@ def _changes(
     old, new = fate[before], fate[after]
     maps = {
         "new": new == 1,
-        "growing": (new == 2) & (before != after),
+        "enlarging": (new == 2) & (before != after),
         "shrinking": (old == 3) & (before != after),
-        "gone": old == 4,
+        "disappeared": old == 4,
     }
     return {name: Volume(m.astype(np.uint8), last.grid) for name, m in maps.items()}
