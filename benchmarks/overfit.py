@@ -34,9 +34,9 @@ from lesionwise.io.bids import read_dataset
 from lesionwise.io.prepared import read_prepared, write_prepared
 from lesionwise.methods.composite import SegmentThenCompare
 from lesionwise.recipe import Recipe
-from lesionwise.run.find import find_lesions
-from lesionwise.run.predict import LoadedModel
-from lesionwise.run.steps import fit_steps, load_steps, shared_steps
+from lesionwise.run.find_lesions import find_lesions
+from lesionwise.run.learned_steps import fit_steps, load_steps, shared_steps
+from lesionwise.run.models import LoadedModel
 from lesionwise.types import (
     Grid,
     LesionMaps,

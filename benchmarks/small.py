@@ -31,8 +31,8 @@ from lesionwise.methods.network import NetworkMethod
 from lesionwise.methods.nnunet import Augmentation, AugmentedCopies, NnunetMethod
 from lesionwise.recipe import Recipe
 from lesionwise.reduction import change_methods, replace_methods
+from lesionwise.run.learned_steps import shared_steps
 from lesionwise.run.recipes import find_recipe, recipe_names
-from lesionwise.run.steps import shared_steps
 from lesionwise.types import InputError, Method, Step, all_methods
 
 BATCHES_PER_EPOCH = 20

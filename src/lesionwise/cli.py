@@ -155,7 +155,7 @@ def _turned(table: pd.DataFrame) -> Table:
 
 def show_quality(notes: Sequence[QualityNote]) -> None:
     """Print how fit the inputs are, before what was found in them."""
-    from lesionwise.run.gate import lines
+    from lesionwise.run.quality_checks import lines
 
     for line in lines(notes):
         results.print(printable(line), markup=False, soft_wrap=True)
@@ -237,7 +237,7 @@ def _loaded(model: Any, device: str, trust_recipe: bool) -> Any:
     """The model itself, loaded where its recipe file may execute."""
     if model is None or not trust_recipe:
         return model
-    from lesionwise.run.predict import load_model
+    from lesionwise.run.models import load_model
 
     return load_model(model, device, trust_recipe=True)
 
@@ -300,7 +300,7 @@ def segment(
 ) -> None:
     """Find and separate the lesions of one or many FLAIR scans."""
     from lesionwise.io.scans import select_scans
-    from lesionwise.run.find import FindOptions
+    from lesionwise.run.find_lesions import FindOptions
     from lesionwise.run.segment import segment as run
 
     options = FindOptions(
@@ -361,7 +361,7 @@ def compare(
 ) -> None:
     """Find what is new, enlarging, shrinking, merged, split or disappeared between visits."""
     from lesionwise.run.compare import compare as run
-    from lesionwise.run.find import FindOptions
+    from lesionwise.run.find_lesions import FindOptions
 
     options = FindOptions(
         instances=instances,
@@ -617,7 +617,7 @@ def train(
     auxiliary: Auxiliary = None,
 ) -> None:
     """Train a recipe; the same command goes on after an interruption."""
-    from lesionwise.run.predict import read_run
+    from lesionwise.run.models import read_run
     from lesionwise.run.train import train as run
 
     with progress_shown() as progress:
@@ -758,9 +758,9 @@ def predict(
 ) -> None:
     """Apply a trained run with the recipe's own settings: to each scan, or to each pair of visits
     where the recipe takes two."""
-    from lesionwise.run.find import FindOptions
-    from lesionwise.run.pairs import predict_pairs
-    from lesionwise.run.predict import load_model
+    from lesionwise.run.find_lesions import FindOptions
+    from lesionwise.run.models import load_model
+    from lesionwise.run.predict_pairs import predict_pairs
     from lesionwise.run.segment import segment as apply
 
     model = load_model(run, device, trust_recipe=trust_recipe)

@@ -103,7 +103,7 @@ def test_the_real_model_on_two_workers_one_of_them_killed(tmp_path):
     assert not (output / ".cohort" / "making").exists()
 
     name = "sub-sim0001/ses-01/anat/sub-sim0001_ses-01_space-orig_label-L_probseg.nii.gz"
-    from lesionwise.run.find import FindOptions
+    from lesionwise.run.find_lesions import FindOptions
 
     scan = next((root / "sub-sim0001").rglob("*_FLAIR.nii.gz"))
     options = FindOptions(also=("offsets", "acls", "cc"), extract_brain=False)

@@ -14,8 +14,8 @@ import pytest
 from bids import begin, save_visit
 
 from lesionwise.run.evaluate import evaluate
-from lesionwise.run.pairs import predict_pairs
-from lesionwise.run.predict import load_model
+from lesionwise.run.models import load_model
+from lesionwise.run.predict_pairs import predict_pairs
 from lesionwise.run.recipes import recipe_names
 from lesionwise.run.train import train
 from lesionwise.types import InputError

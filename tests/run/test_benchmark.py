@@ -11,7 +11,7 @@ from bids import begin, save_visit
 from lesionwise.io.files import read_json, read_table
 from lesionwise.metrics.case import KEYS
 from lesionwise.run.benchmark import benchmark
-from lesionwise.run.entries import find_entries
+from lesionwise.run.benchmark_recipes import find_entries
 from lesionwise.types import InputError
 
 SIDE = 16

@@ -12,7 +12,7 @@ from lesionwise.preprocess.alignment import Alignment
 from lesionwise.preprocess.registration import RegisterToFirst
 from lesionwise.report.folder import rebuild_pages
 from lesionwise.run.compare import compare
-from lesionwise.run.gate import alignment_notes
+from lesionwise.run.quality_checks import alignment_notes
 from lesionwise.types import InputError, Instances
 
 

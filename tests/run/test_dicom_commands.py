@@ -15,7 +15,7 @@ from series import write_series  # noqa: E402
 from lesionwise.io.dicom_seg import read_segmentation  # noqa: E402
 from lesionwise.io.nifti import read_labels, read_mask  # noqa: E402
 from lesionwise.run.compare import compare  # noqa: E402
-from lesionwise.run.find import FindOptions  # noqa: E402
+from lesionwise.run.find_lesions import FindOptions  # noqa: E402
 from lesionwise.run.segment import segment  # noqa: E402
 from lesionwise.types import InputError  # noqa: E402
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from heads import head, save
 
-from lesionwise.run.find import FindOptions
+from lesionwise.run.find_lesions import FindOptions
 from lesionwise.run.segment import segment
 from lesionwise.types import InputError
 

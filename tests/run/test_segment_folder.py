@@ -10,7 +10,7 @@ from heads import bright_model, save
 from lesionwise.instances.components import ConnectedComponents
 from lesionwise.results.quality import QualityNote
 from lesionwise.run import segment as module
-from lesionwise.run.find import FindOptions, VisitResult
+from lesionwise.run.find_lesions import FindOptions, VisitResult
 from lesionwise.run.segment import segment
 from lesionwise.types import InputError, LesionMaps, Volume
 

@@ -48,7 +48,7 @@ from lesionwise.types import InputError, Progress, silent
 if TYPE_CHECKING:
     from distributed import Client
 
-    from lesionwise.run.find import Separation
+    from lesionwise.run.find_lesions import Separation
 
 WAIT_S = 0.05
 """How often it is seen whether a subject has ended or the work is to stop."""
@@ -111,7 +111,7 @@ def participant(
             in ``failures.tsv`` instead, and the others go on.
         Stopped: After Ctrl-C or SIGTERM, when no worker is left; what is done stays.
     """
-    from lesionwise.run.predict import load_model
+    from lesionwise.run.models import load_model
 
     dataset, output = dataset.absolute(), output.absolute()
     subjects = find_subjects(dataset, participants, sessions)

@@ -34,8 +34,8 @@ from lesionwise.io.files import write_json
 from lesionwise.types import InputError
 
 if TYPE_CHECKING:
-    from lesionwise.run.find import FindOptions
-    from lesionwise.run.predict import LoadedModel
+    from lesionwise.run.find_lesions import FindOptions
+    from lesionwise.run.models import LoadedModel
 
 Job: TypeAlias = Callable[[CohortSubject, Path, Mapping[str, Any]], Mapping[str, str]]
 """Writes a subject's results into a folder, as ``segment`` or ``compare`` does, given all settings.
@@ -133,7 +133,7 @@ def segment_or_compare(
         InputError: If not one of the subject's scans gave results.
     """
     from lesionwise.run.compare import compare
-    from lesionwise.run.find import FindOptions
+    from lesionwise.run.find_lesions import FindOptions
     from lesionwise.run.segment import segment
 
     model = _loaded(settings["model"], device)
@@ -180,7 +180,7 @@ def _segmented_too(
 @cache
 def _loaded(model: str, device: str) -> LoadedModel:
     """The weights are read once a process, not once a subject."""
-    from lesionwise.run.predict import load_model
+    from lesionwise.run.models import load_model
 
     return load_model(model, device=device)
 

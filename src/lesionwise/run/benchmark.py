@@ -19,6 +19,9 @@ from lesionwise.io.nifti import write_volume
 from lesionwise.metrics.case import Options
 from lesionwise.metrics.evaluation import Evaluation
 from lesionwise.recipe import Recipe
+from lesionwise.run.benchmark_job import Outcome, run_here, run_isolated
+from lesionwise.run.benchmark_recipes import Entry, find_entries, groups, scans_of
+from lesionwise.run.benchmark_tables import write_benchmark_tables
 from lesionwise.run.crossvalidate import (
     FoldJob,
     PrepareJob,
@@ -27,14 +30,11 @@ from lesionwise.run.crossvalidate import (
     prepare_data,
     run_fold,
 )
-from lesionwise.run.entries import Entry, find_entries, groups, scans_of
 from lesionwise.run.evaluate import evaluate
-from lesionwise.run.isolated import Outcome, run_here, run_isolated
+from lesionwise.run.learned_steps import shared_steps
 from lesionwise.run.prepare import fingerprint_of, parts_of
 from lesionwise.run.recipes import auxiliary_sets, settings
 from lesionwise.run.run_format import settings_of
-from lesionwise.run.standings import write_standings
-from lesionwise.run.steps import shared_steps
 from lesionwise.types import InputError, Progress, Volume, silent
 
 BENCHMARK = "benchmark.json"
@@ -163,7 +163,9 @@ def benchmark(
     noted = _first_file(output / "references", ERRORS, ERRORS_BEFORE)
     unusable = {} if noted is None else read_json(noted)
     failures |= {f"sub-{subject}": error for subject, error in unusable.items()}
-    table, page = write_standings(entries, done, evaluations, failures, made, dataset, output)
+    table, page = write_benchmark_tables(
+        entries, done, evaluations, failures, made, dataset, output
+    )
     return BenchmarkResult(table, failures, page)
 
 

@@ -37,9 +37,11 @@ from lesionwise.results.folder import (
 from lesionwise.results.names import COMPARISON, ScanFiles, beside
 from lesionwise.results.quality import QualityNote
 from lesionwise.results.scan import ScanRecord, read_lesion_table, scan_row
-from lesionwise.run.find import FindOptions, VisitResult, find_lesions
+from lesionwise.run.find_lesions import FindOptions, VisitResult, find_lesions
 from lesionwise.run.follow import VisitInput, follow
-from lesionwise.run.gate import (
+from lesionwise.run.models import LoadedModel, load_model
+from lesionwise.run.predict_pairs import ScanPair, predict_pair
+from lesionwise.run.quality_checks import (
     alignment_notes,
     change_notes,
     check_one_patient,
@@ -47,8 +49,6 @@ from lesionwise.run.gate import (
     named_as_typed,
     scan_note,
 )
-from lesionwise.run.pairs import ScanPair, predict_pair
-from lesionwise.run.predict import LoadedModel, load_model
 from lesionwise.run.segment import (
     model_settings,
     open_scan,
@@ -133,7 +133,7 @@ def compare(
         visits: FLAIR scans in time order, two or more.
         rules: when a lesion counts as the same, new, enlarging …
         new_lesions: a model that looks at two visits at once; its new lesions between every two
-            visits are written in the place of those that following found (``run.pairs``).
+            visits are written in the place of those that following found (``run.predict_pairs``).
         truth: known lesions of each visit on its scan's grid; scored and shown.
         series: part of the description of the DICOM series that is meant.
         dicom_seg: write DICOM segmentations of visits that came from DICOM.

@@ -17,8 +17,8 @@ from lesionwise.inference.weights import WEIGHTS
 from lesionwise.io.bids import read_dataset
 from lesionwise.io.files import read_json
 from lesionwise.io.nifti import write_volume
-from lesionwise.run.find import FindOptions, find_lesions
-from lesionwise.run.predict import load_model
+from lesionwise.run.find_lesions import FindOptions, find_lesions
+from lesionwise.run.models import load_model
 from lesionwise.run.prepare import (
     AUXILIARY,
     SETTINGS_FILE,

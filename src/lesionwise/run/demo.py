@@ -18,7 +18,7 @@ from lesionwise.preprocess.brain import brain_mask
 from lesionwise.preprocess.quality import scan_quality
 from lesionwise.report.page import QualityNote
 from lesionwise.run.compare import compare
-from lesionwise.run.find import FindOptions
+from lesionwise.run.find_lesions import FindOptions
 from lesionwise.run.simulate import simulate
 from lesionwise.simulate.artifacts import degraded
 from lesionwise.types import InputError, Instances, Progress, silent

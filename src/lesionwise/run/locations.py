@@ -8,7 +8,7 @@ from dataclasses import replace
 import pandas as pd
 
 from lesionwise.preprocess.location import Landmarks, find_landmarks, locate_lesions
-from lesionwise.run.find import Stopwatch, VisitResult
+from lesionwise.run.find_lesions import Stopwatch, VisitResult
 from lesionwise.types import InputError, Instances
 
 LEAST_BRAIN_ML = 500.0

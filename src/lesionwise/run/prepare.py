@@ -17,8 +17,8 @@ import numpy as np
 from lesionwise.instances.reference import reference_of
 from lesionwise.io.prepared import PreparedStudies, write_prepared
 from lesionwise.recipe import Recipe
+from lesionwise.run.learned_steps import shared_steps
 from lesionwise.run.recipes import auxiliary_sets, find_recipe, settings
-from lesionwise.run.steps import shared_steps
 from lesionwise.types import Auxiliary, InputError, Progress, Study, Volume, silent
 
 SETTINGS_FILE = "prepared.json"
@@ -79,7 +79,7 @@ def prepare(
     on. A recipe for one visit gets every visit as a study of its own; a recipe for two gets
     every pair of visits that follow each other. A study that does not say what is to be found, or
     whose preparation fails on an error of its files, is left out and listed. Only the steps before
-    the first that learns are taken; the others belong to a fold (``run.steps``).
+    the first that learns are taken; the others belong to a fold (``run.learned_steps``).
 
     Args:
         recipe: name or file.

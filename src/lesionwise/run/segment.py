@@ -30,10 +30,10 @@ from lesionwise.results.names import TRUTH, ScanFiles, beside, scan_title
 from lesionwise.results.quality import QualityNote
 from lesionwise.results.scan import LesionSet, ScanRecord, ScanResult, damaged
 from lesionwise.run.contrasts import NONE, further_scans, with_scans
-from lesionwise.run.find import FindOptions, VisitResult, find_lesions
-from lesionwise.run.gate import named_as_typed, scan_note
+from lesionwise.run.find_lesions import FindOptions, VisitResult, find_lesions
 from lesionwise.run.locations import add_locations
-from lesionwise.run.predict import LoadedModel, load_model
+from lesionwise.run.models import LoadedModel, load_model
+from lesionwise.run.quality_checks import named_as_typed, scan_note
 from lesionwise.types import InputError, Instances, Progress, Study, Visit, Volume, silent
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ import lesionwise
 from lesionwise.inference.weights import INITIAL, WEIGHTS
 from lesionwise.io.record import sha256 as sha256_of
 from lesionwise.recipe import Recipe
-from lesionwise.run.predict import RUN_FILE, read_run
+from lesionwise.run.learned_steps import FITTED, fit_steps
+from lesionwise.run.models import RUN_FILE, read_run
 from lesionwise.run.prepare import (
     AUXILIARY,
     Prepared,
@@ -28,7 +29,6 @@ from lesionwise.run.prepare import (
 )
 from lesionwise.run.recipes import REDUCED, find_recipe, settings
 from lesionwise.run.run_format import FORMAT, format_of, settings_of
-from lesionwise.run.steps import FITTED, fit_steps
 from lesionwise.types import InputError, Progress, RunContext, TrainingData, silent
 
 

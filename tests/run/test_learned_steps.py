@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from lesionwise.run.steps import fit_steps, load_steps, shared_steps
+from lesionwise.run.learned_steps import fit_steps, load_steps, shared_steps
 from lesionwise.types import Grid, RunContext, Study, TrainingData, Visit, Volume
 
 

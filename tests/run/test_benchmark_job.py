@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from works import doubles, ends, fails, fills_memory, is_at_fault, is_killed
 
-from lesionwise.run.isolated import run_here, run_isolated
+from lesionwise.run.benchmark_job import run_here, run_isolated
 from lesionwise.types import silent
 
 

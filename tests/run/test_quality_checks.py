@@ -12,9 +12,9 @@ from heads import head, pair_model, save
 from lesionwise.io.bids import find_scans
 from lesionwise.report.page import QualityNote
 from lesionwise.run.compare import compare
-from lesionwise.run.find import FindOptions
-from lesionwise.run.gate import check_order, lines, named_as_typed, shared_fraction
-from lesionwise.run.pairs import predict_pairs
+from lesionwise.run.find_lesions import FindOptions
+from lesionwise.run.predict_pairs import predict_pairs
+from lesionwise.run.quality_checks import check_order, lines, named_as_typed, shared_fraction
 from lesionwise.run.segment import segment
 from lesionwise.types import Grid, InputError, Volume
 

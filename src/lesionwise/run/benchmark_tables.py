@@ -13,11 +13,11 @@ from lesionwise.io.files import write_table
 from lesionwise.metrics.evaluation import SHORT, Evaluation
 from lesionwise.metrics.statistics import RankComparison
 from lesionwise.report.leaderboard import Leaderboard, write_leaderboard
-from lesionwise.run.entries import Entry
+from lesionwise.run.benchmark_recipes import Entry
 from lesionwise.run.train import versions
 
 
-def write_standings(
+def write_benchmark_tables(
     entries: Sequence[Entry],
     done: Mapping[str, Sequence[Mapping[str, Any]]],
     evaluations: Mapping[str, Evaluation],

@@ -17,9 +17,9 @@ from lesionwise.io.record import sha256 as sha256_of
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.preprocess.brain_network import WEIGHTS as BRAIN_WEIGHTS
 from lesionwise.recipe import Citation, Recipe
+from lesionwise.run.learned_steps import load_steps, shared_steps
 from lesionwise.run.recipes import REDUCED, find_recipe
 from lesionwise.run.run_format import overrides_of
-from lesionwise.run.steps import load_steps, shared_steps
 from lesionwise.types import InputError, LesionMaps, Predictor, RunContext, Step, Study, Task
 
 RUN_FILE = "run.json"

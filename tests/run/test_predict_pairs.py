@@ -10,8 +10,8 @@ from lesionwise.preprocess.geometry import Resample
 from lesionwise.preprocess.registration import RegisterToFirst
 from lesionwise.recipe import Output
 from lesionwise.report.folder import rebuild_pages
-from lesionwise.run.find import find_lesions
-from lesionwise.run.pairs import find_pairs, predict_pairs, read_pair
+from lesionwise.run.find_lesions import find_lesions
+from lesionwise.run.predict_pairs import find_pairs, predict_pairs, read_pair
 from lesionwise.types import InputError
 
 SHIFT = (0, 2, 0)
@@ -94,7 +94,7 @@ def test_new_lesions_are_located(tmp_path, pair, monkeypatch):
             name: table.assign(location="infratentorial") for name, table in tables.items()
         }
 
-    monkeypatch.setattr("lesionwise.run.pairs.add_locations", located)
+    monkeypatch.setattr("lesionwise.run.predict_pairs.add_locations", located)
     predict_pairs(pair, tmp_path / "out", model=pair_model(RegisterToFirst()))
     table = pd.read_csv(tmp_path / "out" / "new_lesions.tsv", sep="\t")
     assert table["location"].tolist() == ["infratentorial"]

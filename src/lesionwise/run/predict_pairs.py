@@ -21,10 +21,10 @@ from lesionwise.results.names import COMPARISON, PairFiles, finished_pairs, pair
 from lesionwise.results.pair import PairRecord, PairResult
 from lesionwise.results.scan import LesionSet, damaged
 from lesionwise.run.contrasts import further_scans
-from lesionwise.run.find import FindOptions, VisitResult, find_lesions
-from lesionwise.run.gate import check_order
+from lesionwise.run.find_lesions import FindOptions, VisitResult, find_lesions
 from lesionwise.run.locations import add_locations
-from lesionwise.run.predict import LoadedModel, load_model
+from lesionwise.run.models import LoadedModel, load_model
+from lesionwise.run.quality_checks import check_order
 from lesionwise.run.segment import as_nifti
 from lesionwise.types import InputError, Progress, Study, Visit, silent
 
