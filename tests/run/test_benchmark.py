@@ -11,7 +11,7 @@ from bids import begin, save_visit
 from lesionwise.io.files import read_json, read_table
 from lesionwise.metrics.case import KEYS
 from lesionwise.run.benchmark import benchmark
-from lesionwise.run.benchmark_recipes import find_entries
+from lesionwise.run.benchmark_recipes import find_benchmark_recipes
 from lesionwise.types import InputError
 
 SIDE = 16
@@ -320,7 +320,7 @@ def test_a_process_of_its_own_tells_its_peak_memory(dataset, files, tmp_path):
 
 def test_values_are_set_where_they_exist(files):
     values = ["method.decide.max_trees=2", "difference:method.propose.min_vox=3"]
-    first, second = find_entries([files["difference"], files["trees"]], values)
+    first, second = find_benchmark_recipes([files["difference"], files["trees"]], values)
     assert first.overrides == ("method.propose.min_vox=3",)
     assert second.overrides == ("method.decide.max_trees=2",)
     assert second.found.method.decide.max_trees == 2

@@ -20,7 +20,12 @@ from lesionwise.metrics.case import Options
 from lesionwise.metrics.evaluation import Evaluation
 from lesionwise.recipe import Recipe
 from lesionwise.run.benchmark_job import Outcome, run_here, run_isolated
-from lesionwise.run.benchmark_recipes import Entry, find_entries, groups, scans_of
+from lesionwise.run.benchmark_recipes import (
+    BenchmarkRecipe,
+    find_benchmark_recipes,
+    groups,
+    scans_of,
+)
 from lesionwise.run.benchmark_tables import write_benchmark_tables
 from lesionwise.run.crossvalidate import (
     FoldJob,
@@ -113,7 +118,7 @@ def benchmark(
             fails later is listed and the others go on.
     """
     dataset, output = Path(dataset), Path(output)
-    entries = find_entries(recipes, overrides)
+    entries = find_benchmark_recipes(recipes, overrides)
     failures = _without_scans(entries, dataset)
     usable = [entry for entry in entries if entry.name not in failures]
     if not usable:
@@ -169,7 +174,7 @@ def benchmark(
     return BenchmarkResult(table, failures, page)
 
 
-def _without_scans(entries: Sequence[Entry], dataset: Path) -> dict[str, str]:
+def _without_scans(entries: Sequence[BenchmarkRecipe], dataset: Path) -> dict[str, str]:
     """Recipes for whose scans the data set has no patient, and the reason."""
     errors = {}
     for entry in entries:
@@ -181,7 +186,7 @@ def _without_scans(entries: Sequence[Entry], dataset: Path) -> dict[str, str]:
 
 
 def _auxiliary(
-    given: Mapping[str, str | Path], entries: Sequence[Entry], dataset: Path
+    given: Mapping[str, str | Path], entries: Sequence[BenchmarkRecipe], dataset: Path
 ) -> dict[str, Path]:
     """The further data sets by name, each asked for by a recipe and apart from the data set."""
     found = {name: Path(data) for name, data in given.items()}
@@ -197,7 +202,7 @@ def _auxiliary(
 
 def _references(
     studies: BidsStudies,
-    entries: Sequence[Entry],
+    entries: Sequence[BenchmarkRecipe],
     output: Path,
     dataset: Path,
     progress: Progress,
@@ -247,7 +252,7 @@ def _balance(counts: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
     return {subject: first.get(subject, 0) for subject in subjects}
 
 
-def _begin(output: Path, made: Mapping[str, Any], entries: Sequence[Entry]) -> None:
+def _begin(output: Path, made: Mapping[str, Any], entries: Sequence[BenchmarkRecipe]) -> None:
     path = output / BENCHMARK
     before: dict[str, Any] = read_json(path) if path.is_file() else {**made, "recipes": {}}
     recipes = {
@@ -279,7 +284,7 @@ def _begin(output: Path, made: Mapping[str, Any], entries: Sequence[Entry]) -> N
 
 
 def _cross_validated(
-    entry: Entry,
+    entry: BenchmarkRecipe,
     dataset: Path,
     output: Path,
     split: Sequence[tuple[tuple[str, ...], tuple[str, ...]]],
@@ -389,7 +394,7 @@ def _in_present_names(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _evaluated(
-    entries: Sequence[Entry],
+    entries: Sequence[BenchmarkRecipe],
     done: Mapping[str, Sequence[Mapping[str, Any]]],
     output: Path,
     options: Options | None,

@@ -12,7 +12,7 @@ from lesionwise.types import InputError, Task
 
 
 @dataclass(frozen=True)
-class Entry:
+class BenchmarkRecipe:
     """One recipe of a benchmark.
 
     Attributes:
@@ -33,7 +33,9 @@ class Entry:
         return f"{self.found.task}-{self.found.visits}"
 
 
-def find_entries(recipes: Sequence[str], overrides: Sequence[str]) -> list[Entry]:
+def find_benchmark_recipes(
+    recipes: Sequence[str], overrides: Sequence[str]
+) -> list[BenchmarkRecipe]:
     """The recipes by name or file, with ``overrides`` as ``benchmark`` takes them.
 
     Raises:
@@ -63,7 +65,7 @@ def find_entries(recipes: Sequence[str], overrides: Sequence[str]) -> list[Entry
         if len(errors) == (1 if addressed else len(names)):
             raise InputError(errors[0])
     return [
-        Entry(name, recipe, tuple(texts), found)
+        BenchmarkRecipe(name, recipe, tuple(texts), found)
         for name, recipe, texts, found in zip(names, recipes, chosen, plain, strict=True)
     ]
 
@@ -75,12 +77,12 @@ def _name_of(recipe: str) -> str:
     return stem + recipe.removeprefix(name).replace(":", "-")
 
 
-def scans_of(entries: Sequence[Entry]) -> tuple[str, ...]:
+def scans_of(entries: Sequence[BenchmarkRecipe]) -> tuple[str, ...]:
     """Every scan that any of them needs, each once."""
     return tuple(dict.fromkeys(scan for entry in entries for scan in entry.found.scans))
 
 
-def groups(entries: Sequence[Entry]) -> Iterator[tuple[str, Task, Recipe]]:
+def groups(entries: Sequence[BenchmarkRecipe]) -> Iterator[tuple[str, Task, Recipe]]:
     """Each group once: its name, what is found, and one of its recipes."""
     seen: set[str] = set()
     for entry in entries:

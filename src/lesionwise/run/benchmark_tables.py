@@ -13,12 +13,12 @@ from lesionwise.io.files import write_table
 from lesionwise.metrics.evaluation import SHORT, Evaluation
 from lesionwise.metrics.statistics import RankComparison
 from lesionwise.report.leaderboard import Leaderboard, write_leaderboard
-from lesionwise.run.benchmark_recipes import Entry
+from lesionwise.run.benchmark_recipes import BenchmarkRecipe
 from lesionwise.run.train import versions
 
 
 def write_benchmark_tables(
-    entries: Sequence[Entry],
+    entries: Sequence[BenchmarkRecipe],
     done: Mapping[str, Sequence[Mapping[str, Any]]],
     evaluations: Mapping[str, Evaluation],
     failures: Mapping[str, str],
@@ -115,7 +115,9 @@ def _costs(name: str, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _failure_rows(entries: Sequence[Entry], failures: Mapping[str, str]) -> list[dict[str, str]]:
+def _failure_rows(
+    entries: Sequence[BenchmarkRecipe], failures: Mapping[str, str]
+) -> list[dict[str, str]]:
     names = {entry.name for entry in entries}
     rows = []
     for key, error in failures.items():
