@@ -12,7 +12,7 @@ from typing import TypeGuard
 from lesionwise.io.prepared import PreparedStudies, write_prepared
 from lesionwise.types import LazyStudies, LearnedStep, RunContext, Step, Study, TrainingData
 
-FITTED = "steps"
+STEPS = "steps"
 """Folder of a run in which each learned step has a folder of its own."""
 STUDIES = "fold-studies"
 """Folder of a run with its studies after the learned steps."""
@@ -98,7 +98,7 @@ def _stepped(data: TrainingData, steps: tuple[Step, ...]) -> TrainingData:
 
 
 def _own(run: RunContext, number: int) -> RunContext:
-    return replace(run, folder=run.folder / FITTED / str(number))
+    return replace(run, folder=run.folder / STEPS / str(number))
 
 
 def _keep(studies: Sequence[Study], folder: Path, run: RunContext) -> PreparedStudies:

@@ -16,7 +16,7 @@ import lesionwise
 from lesionwise.inference.weights import INITIAL, WEIGHTS
 from lesionwise.io.record import sha256 as sha256_of
 from lesionwise.recipe import Recipe
-from lesionwise.run.learned_steps import FITTED, fit_steps
+from lesionwise.run.learned_steps import STEPS, fit_steps
 from lesionwise.run.models import RUN_FILE, read_run
 from lesionwise.run.prepare import (
     AUXILIARY,
@@ -283,8 +283,8 @@ def _reused(run: Path, recipe: Recipe, folder: Path) -> dict[str, Any]:
     shutil.copyfile(run / WEIGHTS, folder / WEIGHTS)
     if (run / "training.json").is_file():
         shutil.copyfile(run / "training.json", folder / "training.json")
-    if (run / FITTED).is_dir():
-        shutil.copytree(run / FITTED, folder / FITTED, dirs_exist_ok=True)
+    if (run / STEPS).is_dir():
+        shutil.copytree(run / STEPS, folder / STEPS, dirs_exist_ok=True)
     return {"reused": str(run)}
 
 
