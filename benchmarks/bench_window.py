@@ -32,7 +32,7 @@ from lesionwise.learning.losses import InstanceLoss
 from lesionwise.learning.targets import CentersAndOffsets, Targets
 from lesionwise.networks.blocks import start_from
 from lesionwise.networks.unet import UNet
-from lesionwise.run.models import load_model
+from lesionwise.run.load_model import load_model
 
 CPU = torch.device("cpu")
 

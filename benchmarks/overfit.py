@@ -36,7 +36,7 @@ from lesionwise.methods.composite import SegmentThenCompare
 from lesionwise.recipe import Recipe
 from lesionwise.run.find_lesions import find_lesions
 from lesionwise.run.learned_steps import fit_steps, load_steps, shared_steps
-from lesionwise.run.models import LoadedModel
+from lesionwise.run.load_model import LoadedModel
 from lesionwise.types import (
     Grid,
     LesionMaps,

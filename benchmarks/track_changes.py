@@ -42,7 +42,7 @@ from lesionwise.preprocess.geometry import resample_to
 from lesionwise.preprocess.registration import rigid
 from lesionwise.run.compare import compare
 from lesionwise.run.follow import VisitInput, follow, labels_on
-from lesionwise.run.models import LoadedModel, load_model
+from lesionwise.run.load_model import LoadedModel, load_model
 from lesionwise.types import Grid, Instances, Study
 
 CLASSES = ("new", "disappeared", "enlarging", "shrinking", "stable")

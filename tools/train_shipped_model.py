@@ -28,7 +28,7 @@ from lesionwise.io.bids import write_dataset_description
 from lesionwise.io.files import write_json
 from lesionwise.io.nifti import read_mask, read_volume, write_volume
 from lesionwise.preprocess.geometry import resample_to, respaced
-from lesionwise.run.models import read_run
+from lesionwise.run.load_model import read_run
 from lesionwise.run.prepare import prepare
 from lesionwise.run.simulate import simulate
 from lesionwise.simulate.masks import split_at_maxima

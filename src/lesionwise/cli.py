@@ -237,7 +237,7 @@ def _loaded(model: Any, device: str, trust_recipe: bool) -> Any:
     """The model itself, loaded where its recipe file may execute."""
     if model is None or not trust_recipe:
         return model
-    from lesionwise.run.models import load_model
+    from lesionwise.run.load_model import load_model
 
     return load_model(model, device, trust_recipe=True)
 
@@ -617,7 +617,7 @@ def train(
     auxiliary: Auxiliary = None,
 ) -> None:
     """Train a recipe; the same command goes on after an interruption."""
-    from lesionwise.run.models import read_run
+    from lesionwise.run.load_model import read_run
     from lesionwise.run.train import train as run
 
     with progress_shown() as progress:
@@ -759,7 +759,7 @@ def predict(
     """Apply a trained run with the recipe's own settings: to each scan, or to each pair of visits
     where the recipe takes two."""
     from lesionwise.run.find_lesions import FindOptions
-    from lesionwise.run.models import load_model
+    from lesionwise.run.load_model import load_model
     from lesionwise.run.predict_pairs import predict_pairs
     from lesionwise.run.segment import segment as apply
 

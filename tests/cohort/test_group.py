@@ -32,7 +32,7 @@ def cohort(tmp_path_factory, client_in_this_process):
     def nowhere(*arguments):
         raise InputError("no template in this test")
 
-    patch.setattr("lesionwise.run.models.load_model", load)
+    patch.setattr("lesionwise.run.load_model.load_model", load)
     patch.setattr("lesionwise.run.locations.find_landmarks", nowhere)
     for command in ("segment", "compare"):
         patch.setattr(f"lesionwise.run.{command}.load_model", lambda model, **k: model)
@@ -148,7 +148,7 @@ def test_two_scans_of_a_session_stay_apart_and_the_fitting_ones_are_compared(
         raise InputError("no template in this test")
 
     model = bright_model()
-    monkeypatch.setattr("lesionwise.run.models.load_model", lambda *a, **k: model)
+    monkeypatch.setattr("lesionwise.run.load_model.load_model", lambda *a, **k: model)
     monkeypatch.setattr("lesionwise.run.locations.find_landmarks", nowhere)
     for command in ("segment", "compare"):
         monkeypatch.setattr(f"lesionwise.run.{command}.load_model", lambda model, **k: model)

@@ -14,7 +14,7 @@ import pytest
 from bids import begin, save_visit
 
 from lesionwise.run.evaluate import evaluate
-from lesionwise.run.models import load_model
+from lesionwise.run.load_model import load_model
 from lesionwise.run.predict_pairs import predict_pairs
 from lesionwise.run.recipes import recipe_names
 from lesionwise.run.train import train

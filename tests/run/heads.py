@@ -13,7 +13,7 @@ from lesionwise.preprocess.brain import ExtractBrain
 from lesionwise.preprocess.geometry import Resample
 from lesionwise.preprocess.intensity import ZScore
 from lesionwise.recipe import Citation, Recipe
-from lesionwise.run.models import LoadedModel
+from lesionwise.run.load_model import LoadedModel
 from lesionwise.types import LesionMaps
 
 SHAPE = (80, 96, 72)

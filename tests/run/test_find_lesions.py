@@ -91,7 +91,7 @@ def test_the_threshold_makes_the_mask():
 def test_the_union_of_two_brains_bounds_the_mask_where_the_recipe_masks_by_it():
     # 002:1588-1589 and 002:1858-1860: both scans are masked by the union of their brains
     from lesionwise.preprocess.brain_masks import MaskToBrain, SharedBrain
-    from lesionwise.run.models import LoadedModel
+    from lesionwise.run.load_model import LoadedModel
     from lesionwise.run.recipes import find_recipe
 
     grid = Grid((12, 12, 12), np.eye(4))

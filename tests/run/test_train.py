@@ -8,7 +8,7 @@ from bids import begin, save_visit
 from safetensors.numpy import load_file
 
 import lesionwise.run.train as train_module
-from lesionwise.run.models import load_model, model_names
+from lesionwise.run.load_model import load_model, model_names
 from lesionwise.run.prepare import Prepared, prepare
 from lesionwise.run.train import split_subjects, train
 from lesionwise.types import InputError

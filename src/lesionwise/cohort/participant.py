@@ -111,7 +111,7 @@ def participant(
             in ``failures.tsv`` instead, and the others go on.
         Stopped: After Ctrl-C or SIGTERM, when no worker is left; what is done stays.
     """
-    from lesionwise.run.models import load_model
+    from lesionwise.run.load_model import load_model
 
     dataset, output = dataset.absolute(), output.absolute()
     subjects = find_subjects(dataset, participants, sessions)

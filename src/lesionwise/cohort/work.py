@@ -35,7 +35,7 @@ from lesionwise.types import InputError
 
 if TYPE_CHECKING:
     from lesionwise.run.find_lesions import FindOptions
-    from lesionwise.run.models import LoadedModel
+    from lesionwise.run.load_model import LoadedModel
 
 Job: TypeAlias = Callable[[CohortSubject, Path, Mapping[str, Any]], Mapping[str, str]]
 """Writes a subject's results into a folder, as ``segment`` or ``compare`` does, given all settings.
@@ -180,7 +180,7 @@ def _segmented_too(
 @cache
 def _loaded(model: str, device: str) -> LoadedModel:
     """The weights are read once a process, not once a subject."""
-    from lesionwise.run.models import load_model
+    from lesionwise.run.load_model import load_model
 
     return load_model(model, device=device)
 

@@ -39,7 +39,7 @@ from lesionwise.results.quality import QualityNote
 from lesionwise.results.scan import ScanRecord, read_lesion_table, scan_row
 from lesionwise.run.find_lesions import FindOptions, VisitResult, find_lesions
 from lesionwise.run.follow import VisitInput, follow
-from lesionwise.run.models import LoadedModel, load_model
+from lesionwise.run.load_model import LoadedModel, load_model
 from lesionwise.run.predict_pairs import ScanPair, predict_pair
 from lesionwise.run.quality_checks import (
     alignment_notes,

@@ -18,7 +18,7 @@ from lesionwise.io.bids import read_dataset
 from lesionwise.io.files import read_json
 from lesionwise.io.nifti import write_volume
 from lesionwise.run.find_lesions import FindOptions, find_lesions
-from lesionwise.run.models import load_model
+from lesionwise.run.load_model import load_model
 from lesionwise.run.prepare import (
     AUXILIARY,
     SETTINGS_FILE,

@@ -18,7 +18,7 @@ from lesionwise.instances.offsets import OffsetVoting
 from lesionwise.preprocess.brain import not_background
 from lesionwise.preprocess.geometry import instances_to_grid, resample_to
 from lesionwise.report.stages import Stage, Stages
-from lesionwise.run.models import LoadedModel
+from lesionwise.run.load_model import LoadedModel
 from lesionwise.types import (
     Grid,
     InputError,

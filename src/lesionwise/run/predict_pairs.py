@@ -22,8 +22,8 @@ from lesionwise.results.pair import PairRecord, PairResult
 from lesionwise.results.scan import LesionSet, damaged
 from lesionwise.run.contrasts import further_scans
 from lesionwise.run.find_lesions import FindOptions, VisitResult, find_lesions
+from lesionwise.run.load_model import LoadedModel, load_model
 from lesionwise.run.locations import add_locations
-from lesionwise.run.models import LoadedModel, load_model
 from lesionwise.run.quality_checks import check_order
 from lesionwise.run.segment import as_nifti
 from lesionwise.types import InputError, Progress, Study, Visit, silent

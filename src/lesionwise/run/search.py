@@ -14,7 +14,7 @@ import pandas as pd
 from lesionwise.io.files import check_writable, write_json, write_table
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.methods.selection import Selection
-from lesionwise.run.models import load_model, read_run
+from lesionwise.run.load_model import load_model, read_run
 from lesionwise.run.prepare import prepare
 from lesionwise.run.recipes import find_recipe
 from lesionwise.run.train import train

@@ -31,8 +31,8 @@ from lesionwise.results.quality import QualityNote
 from lesionwise.results.scan import LesionSet, ScanRecord, ScanResult, damaged
 from lesionwise.run.contrasts import NONE, further_scans, with_scans
 from lesionwise.run.find_lesions import FindOptions, VisitResult, find_lesions
+from lesionwise.run.load_model import LoadedModel, load_model
 from lesionwise.run.locations import add_locations
-from lesionwise.run.models import LoadedModel, load_model
 from lesionwise.run.quality_checks import named_as_typed, scan_note
 from lesionwise.types import InputError, Instances, Progress, Study, Visit, Volume, silent
 

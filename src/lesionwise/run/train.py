@@ -17,7 +17,7 @@ from lesionwise.inference.weights import INITIAL, WEIGHTS
 from lesionwise.io.record import sha256 as sha256_of
 from lesionwise.recipe import Recipe
 from lesionwise.run.learned_steps import STEPS, fit_steps
-from lesionwise.run.models import RUN_FILE, read_run
+from lesionwise.run.load_model import RUN_FILE, read_run
 from lesionwise.run.prepare import (
     AUXILIARY,
     Prepared,

@@ -186,7 +186,7 @@ def test_missing_parts_are_named(model, missing):
 
 def test_commands_take_the_folder_as_a_model(trained):
     from lesionwise.run.find_lesions import find_lesions
-    from lesionwise.run.models import load_model
+    from lesionwise.run.load_model import load_model
 
     loaded = load_model(f"nnunet:{trained[2]}", "cpu")
     assert len(loaded.sha256) == 64

@@ -13,7 +13,7 @@ from boxes import study
 from lesionwise.preprocess.brain_masks import MaskToBrain
 from lesionwise.preprocess.intensity import Rescale01
 from lesionwise.run.find_lesions import find_lesions
-from lesionwise.run.models import LoadedModel
+from lesionwise.run.load_model import LoadedModel
 from lesionwise.run.recipes import find_recipe
 from lesionwise.types import RunContext, TrainingData
 

@@ -1,0 +1,54 @@
+"""Runs and models of earlier versions, read by today's names."""
+
+import numpy as np
+import pytest
+
+from lesionwise.run.load_model import load_model
+from lesionwise.run.recipes import find_recipe, settings
+from lesionwise.run.run_format import overrides_of, settings_of
+from lesionwise.types import Grid, Study, Visit, Volume
+
+
+def test_fields_that_were_renamed_are_set_by_their_present_names() -> None:
+    run = {
+        "format": 2,
+        "recipe": "conflunet",
+        "overrides": ["method.finds='new'", "to_instances.crumb_mm3=3.0"],
+    }
+    assert overrides_of(run) == ["method.task='new'", "to_instances.fragment_mm3=3.0"]
+
+
+def test_a_value_is_never_taken_for_a_name() -> None:
+    run = {"format": 2, "recipe": "conflunet", "overrides": ["output.grid=finds"]}
+    assert overrides_of(run) == ["output.grid=finds"]
+
+
+def test_settings_of_before_compare_with_those_of_today() -> None:
+    recipe = find_recipe("conflunet")
+    before = {
+        name.replace("fragment_mm3", "crumb_mm3"): value for name, value in settings(recipe).items()
+    }
+    before |= {"source": "001, section 3", "departures": ["one"], "reported.dsc": 0.5}
+    assert settings_of({"settings": before}) == settings(recipe)
+
+
+@pytest.mark.parametrize(
+    ("name", "sha256", "mean", "in_lesion"),
+    [
+        ("conflunet", "2da0cfa9", 0.0041644, 0.8726448),
+        ("unet-cc", "ada60dfc", 0.0042709, 0.8992923),
+    ],
+)
+def test_models_of_before_give_the_maps_they_gave(name, sha256, mean, in_lesion) -> None:
+    """Means over a made-up scan, as the version before the renames computed them."""
+    model = load_model(name, "cpu")
+    if not model.sha256.startswith(sha256):
+        pytest.skip("other weights are shipped now")
+    grid = Grid((40, 36, 32), np.eye(4))
+    image = np.random.default_rng(4).normal(size=grid.shape).astype(np.float32)
+    lesion = np.s_[10:16, 12:18, 8:14]
+    image[lesion] += 3
+    brain = Volume(np.ones(grid.shape, dtype=bool), grid)
+    maps = model.predict(Study("a", (Visit({"flair": Volume(image, grid)}, brain=brain),)))
+    assert maps.probability.mean() == pytest.approx(mean, rel=0.02)
+    assert maps.probability[lesion].mean() == pytest.approx(in_lesion, rel=0.005)
