@@ -58,7 +58,7 @@ class LoadedModel:
 
 def model_names() -> list[str]:
     """Names of the shipped models, sorted."""
-    return sorted(p.stem for p in _shipped().glob("*.safetensors") if p.name != BRAIN_WEIGHTS)
+    return sorted(p.stem for p in shipped_models().glob("*.safetensors") if p.name != BRAIN_WEIGHTS)
 
 
 def load_model(
@@ -88,9 +88,30 @@ def load_model(
     text = str(model)
     if text.startswith("nnunet:"):
         return _nnunet_model(text, device)
-    weights = _shipped() / f"{text}.safetensors"
-    if isinstance(model, str) and text in model_names():
-        return _shipped_model(text, weights, device)
+    described, recipe = read_model(model, trust_recipe=trust_recipe)
+    if _is_shipped(model):
+        return _shipped_model(text, described, recipe, device)
+    folder = Path(model)
+    run = RunContext(folder, device=device)
+    recipe = replace(recipe, preprocess=load_steps(recipe.preprocess, run))
+    predictor = recipe.method.load(run)
+    sha256 = _checked_hash(folder / WEIGHTS, described)
+    return LoadedModel(recipe, predictor, text, sha256, described)
+
+
+def read_model(model: str | Path, *, trust_recipe: bool = False) -> tuple[dict[str, Any], Recipe]:
+    """What was written down when a model was trained, and its recipe; no weights are read.
+
+    Args:
+        model, trust_recipe: as for ``load_model``.
+
+    Raises:
+        InputError: As ``load_model``, but for the weights.
+    """
+    if _is_shipped(model):
+        path = shipped_models() / f"{model}.json"
+        described = read_checked(path, dict[str, Any])
+        return described, _recipe_of(described, path.parent)
     folder = Path(model)
     if not folder.is_dir():
         names = ", ".join(model_names()) or "none"
@@ -98,12 +119,11 @@ def load_model(
     described = read_run(folder)
     if described.get("status") != "done":
         raise InputError(f"{folder}: its training has not ended")
-    recipe = _recipe_of(described, folder, trust_recipe)
-    run = RunContext(folder, device=device)
-    recipe = replace(recipe, preprocess=load_steps(recipe.preprocess, run))
-    predictor = recipe.method.load(run)
-    sha256 = _checked_hash(folder / WEIGHTS, described)
-    return LoadedModel(recipe, predictor, text, sha256, described)
+    return described, _recipe_of(described, folder, trust_recipe)
+
+
+def _is_shipped(model: str | Path) -> bool:
+    return isinstance(model, str) and model in model_names()
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -139,16 +159,17 @@ def _check_size(text: str, path: Path) -> None:
         raise InputError(f"{path}: {name.strip()} is too large")
 
 
-def _shipped() -> Path:
+def shipped_models() -> Path:
+    """The folder of the models that come with the package."""
     return Path(str(importlib.resources.files("lesionwise") / "models"))
 
 
-def _shipped_model(name: str, weights: Path, device: str) -> LoadedModel:
-    path = weights.with_suffix(".json")
-    described = read_checked(path, dict[str, Any])
-    recipe = _recipe_of(described, weights.parent)
+def _shipped_model(
+    name: str, described: Mapping[str, Any], recipe: Recipe, device: str
+) -> LoadedModel:
+    weights = shipped_models() / f"{name}.safetensors"
     if not isinstance(recipe.method, NetworkMethod):
-        raise InputError(f"{path}: {described['recipe']} is not a single network")
+        raise InputError(f"{weights}: {described['recipe']} is not a single network")
     sha256 = _checked_hash(weights, described)
     predictor = recipe.method.with_weights(weights, device)
     return LoadedModel(recipe, predictor, name, sha256, described)
