@@ -6,50 +6,46 @@ Each command imports its function when it runs, so that ``lesionwise --help`` an
 
 from __future__ import annotations
 
-import io
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
-from rich.table import Table
 
 import lesionwise
-from lesionwise import types
-from lesionwise.io.checked import printable
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from lesionwise.report.page import QualityNote
+from lesionwise import defaults, types
+from lesionwise.defaults import Separation
+from lesionwise.printing import (
+    escape_unknown_characters,
+    progress_shown,
+    results,
+    show,
+    show_failures,
+    show_json,
+    show_line,
+    show_model,
+    show_models,
+    show_note,
+    show_page,
+    show_quality,
+    show_recipe,
+    show_recipes,
+)
 
 app = typer.Typer(
-    help="Task, separates, measures and follows multiple-sclerosis lesions on brain MRI.",
+    help="Finds, separates, measures and follows multiple-sclerosis lesions on brain MRI.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-console = Console(stderr=True, highlight=False)
-results = Console(highlight=False)
-Separation = Literal["offsets", "acls", "cc"]
 INTERRUPTED = (130, 143)
 """Exit status after Ctrl-C, as Typer makes it, and after SIGTERM."""
 
 
 def main() -> None:
     """Run the command line; an error in what the user gave is one line and exit status 2."""
-    _write_whatever_the_stream_takes()
+    escape_unknown_characters()
     arguments = sys.argv[1:]
     if arguments[:1] == ["cohort"]:
         from lesionwise.cohort.arguments import one_label_an_option
@@ -58,122 +54,12 @@ def main() -> None:
     try:
         app(arguments)
     except types.InputError as error:
-        console.print(f"lesionwise: {printable(error)}", markup=False, soft_wrap=True)
+        show_note(f"lesionwise: {error}")
         sys.exit(2)
     except SystemExit as end:
         if end.code in INTERRUPTED:
-            console.print(
-                "lesionwise: interrupted; the same command goes on from here", markup=False
-            )
+            show_note("lesionwise: interrupted; the same command goes on from here")
         raise
-
-
-def _write_whatever_the_stream_takes() -> None:
-    """Let signs that a stream's encoding lacks be written as escapes, where they were an error."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
-@contextmanager
-def progress_shown() -> Iterator[types.Progress]:
-    """A progress line per stage on standard error: bars on a terminal, plain lines elsewhere."""
-    if not console.is_terminal:
-        last = ""
-
-        def plain_progress(stage: str, done: int, total: int) -> None:
-            nonlocal last
-            if stage != last:
-                last = stage
-                count = f" ({done}/{total})" if total > 1 else ""
-                console.print(f"{printable(stage)}{count}", markup=False, soft_wrap=True)
-
-        yield plain_progress
-        return
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bars:
-        task = bars.add_task("", total=None)
-
-        def on_progress(stage: str, done: int, total: int) -> None:
-            bars.update(task, description=printable(stage), completed=done, total=total or None)
-
-        yield on_progress
-
-
-def show(table: pd.DataFrame, title: str = "") -> None:
-    """Print a small table on standard output; of a wide one no column that is 0 throughout.
-
-    Where it is wider than the terminal and has few rows, each row becomes a column.
-    """
-    if len(table.columns) > 8:
-        table = table.loc[:, [bool((table[name] != 0).any()) for name in table.columns]]
-    if title:
-        results.print(f"\n{title}", markup=False, soft_wrap=True)
-    printed = _upright(table)
-    if not _fits(printed) and len(table) < len(table.columns):
-        turned = _turned(table)
-        printed = turned if _fits(turned) else printed
-    results.print(printed)
-
-
-def _fits(table: Table) -> bool:
-    room = results.options.update(max_width=100 * results.width)
-    return results.measure(table, options=room).maximum <= results.width
-
-
-def _upright(table: pd.DataFrame) -> Table:
-    upright = Table(header_style="bold")
-    for name in table.columns:
-        upright.add_column(
-            str(name).replace("_", " "),
-            justify="right" if table[name].dtype.kind in "if" else "left",
-            no_wrap=name == table.columns[0],  # what a row is about stays whole
-            overflow="fold",
-        )
-    for row in table.itertuples(index=False):
-        upright.add_row(*[_cell(value) for value in row])
-    return upright
-
-
-def _turned(table: pd.DataFrame) -> Table:
-    """The names of the columns stand in front, and the first column on top."""
-    first, *others = table.columns
-    turned = Table(header_style="bold")
-    turned.add_column(str(first), style="bold")
-    for value in table[first]:
-        turned.add_column(_cell(value), justify="right")
-    for name in others:
-        turned.add_row(str(name).replace("_", " "), *[_cell(value) for value in table[name]])
-    return turned
-
-
-def show_quality(notes: Sequence[QualityNote]) -> None:
-    """Print how fit the inputs are, before what was found in them."""
-    from lesionwise.run.quality_checks import lines
-
-    for line in lines(notes):
-        results.print(printable(line), markup=False, soft_wrap=True)
-
-
-def show_page(page: Path) -> None:
-    """Say where the page lies."""
-    results.print(f"\nThe page: {printable(page)}", markup=False, soft_wrap=True)
-
-
-def _cell(value: object) -> str:
-    if value is None or value != value:
-        return "–" if results.encoding.startswith("utf") else "-"  # noqa: RUF001
-    return (
-        f"{value:.3g}"
-        if isinstance(value, float) and abs(value) < 100
-        else (f"{value:.0f}" if isinstance(value, float) else printable(value))
-    )
 
 
 def _version(wanted: bool) -> None:
@@ -205,25 +91,30 @@ TrustRecipe = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 SeriesName = Annotated[
-    str | None, typer.Option(help="Part of the description of the DICOM series that is meant.")
+    str | None, typer.Option(help="Which DICOM series to read, by a part of its description.")
 ]
-Workers = Annotated[int, typer.Option(help="Processes.", min=1)]
-LoaderWorkers = Annotated[int, typer.Option("--workers", help="Processes.", min=0)]
+Workers = Annotated[int, typer.Option(help="Number of processes.", min=1)]
+LoaderWorkers = Annotated[
+    int,
+    typer.Option(
+        "--workers", help="Processes that prepare scans and load batches; 0 uses none.", min=0
+    ),
+]
 Scans = Annotated[list[Path], typer.Argument(help="NIfTI files, folders or BIDS data sets.")]
 Instances = Annotated[
     Separation | None,
-    typer.Option(help="How lesions are told apart; the model's own way if not given."),
+    typer.Option(help="Instance separation method; the model's own if not given."),
 ]
 BrainExtraction = Annotated[bool, typer.Option(help="Off for scans that hold nothing but brain.")]
 Connectivity = Annotated[
     int | None,
     typer.Option(
-        help="6, 18 or 26 neighbors make voxels a lesion; the project's default if not given."
+        help="How many neighbors of a voxel belong to its lesion: 6, 18 or 26; 26 if not given."
     ),
 ]
 MaxMinutes = Annotated[
     float | None,
-    typer.Option(help="Wall time of each training; the schedule is fitted into it."),
+    typer.Option(help="Wall time of each training in minutes; the learning rate falls within it."),
 ]
 Auxiliary = Annotated[
     list[str] | None,
@@ -245,9 +136,9 @@ def _loaded(model: Any, device: str, trust_recipe: bool) -> Any:
 @app.command()
 def demo(
     output: Output = Path("out/demo"),
-    seed: Seed = 2,
+    seed: Seed = defaults.DEMO_SEED,
     device: Device = "auto",
-    model: Model = "conflunet",
+    model: Model = defaults.MODEL,
 ) -> None:
     """Simulate a patient with two visits, find the lesions and what is new, score, show."""
     from lesionwise.run.demo import demo as run
@@ -264,7 +155,7 @@ def demo(
 def segment(
     scans: Scans,
     output: Output,
-    model: Model = "conflunet",
+    model: Model = defaults.MODEL,
     trust_recipe: TrustRecipe = False,
     instances: Instances = None,
     scan: Annotated[
@@ -288,7 +179,7 @@ def segment(
         float | None, typer.Option(help="Drop lesions shorter on any voxel axis (mm).", min=0)
     ] = None,
     device: Device = "auto",
-    overwrite: Annotated[bool, typer.Option(help="Do scans again that are done.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Repeat scans that are done.")] = False,
     series: SeriesName = None,
     dicom_seg: Annotated[
         bool | None,
@@ -305,7 +196,7 @@ def segment(
 
     options = FindOptions(
         instances=instances,
-        also=("offsets", "acls", "cc"),
+        also=defaults.SEPARATIONS,
         threshold=threshold,
         min_volume_mm3=min_volume,
         min_extent_mm=min_extent,
@@ -313,7 +204,7 @@ def segment(
     )
     if any(path.is_dir() for path in scans):
         for line in select_scans(scans, pattern=pattern).lines():
-            console.print(printable(line), markup=False, soft_wrap=True)
+            show_note(line)
     with progress_shown() as progress:
         done = run(
             scans,
@@ -341,7 +232,7 @@ def compare(
         list[Path], typer.Argument(help="FLAIR of the baseline, then each follow-up.")
     ],
     output: Output,
-    model: Model = "conflunet",
+    model: Model = defaults.MODEL,
     trust_recipe: TrustRecipe = False,
     instances: Instances = None,
     brain_extraction: BrainExtraction = True,
@@ -365,7 +256,7 @@ def compare(
 
     options = FindOptions(
         instances=instances,
-        also=("offsets", "acls", "cc"),
+        also=defaults.SEPARATIONS,
         extract_brain=brain_extraction,
     )
     with progress_shown() as progress:
@@ -390,13 +281,19 @@ def compare(
 def split(
     maps: Annotated[list[Path], typer.Argument(help="Masks or probability maps of any tool.")],
     output: Output,
-    method: Annotated[Separation, typer.Option(help="acls or cc.")] = "acls",
-    threshold: Annotated[float, typer.Option(help="For probability maps.", min=0, max=1)] = 0.5,
+    method: Annotated[Separation, typer.Option(help="acls or cc.")] = defaults.SPLIT_METHOD,
+    threshold: Annotated[
+        float, typer.Option(help="For probability maps.", min=0, max=1)
+    ] = defaults.THRESHOLD,
     connectivity: Connectivity = None,
-    min_volume: Annotated[float, typer.Option(help="Drop lesions below (mm³).", min=0)] = 14.0,
-    min_extent: Annotated[float, typer.Option(help="Drop lesions shorter (mm).", min=0)] = 3.0,
+    min_volume: Annotated[
+        float, typer.Option(help="Drop lesions below (mm³).", min=0)
+    ] = defaults.MIN_VOLUME_MM3,
+    min_extent: Annotated[
+        float, typer.Option(help="Drop lesions shorter (mm).", min=0)
+    ] = defaults.MIN_EXTENT_MM,
 ) -> None:
-    """Tell the lesions of another tool's mask or probability map apart."""
+    """Separate the lesions of another tool's mask or probability map."""
     from lesionwise.run.split import split as run
 
     with progress_shown() as progress:
@@ -447,7 +344,7 @@ def simulate(
     ] = None,
     workers: Workers = 1,
 ) -> None:
-    """Make patients whose lesions are known to the voxel, as a BIDS data set."""
+    """Simulate patients whose lesions are known to the voxel, as a BIDS data set."""
     from lesionwise.run.simulate import simulate as run
 
     with progress_shown() as progress:
@@ -467,7 +364,7 @@ def simulate(
             workers=workers,
             progress=progress,
         )
-    results.print(f"{patients} patients in {output}", soft_wrap=True)
+    show_line(f"{patients} patients in {output}")
 
 
 @app.command()
@@ -490,11 +387,11 @@ def evaluate(
     ] = None,
     matching: Annotated[
         Literal["greedy", "greedy_pairs", "optimal"],
-        typer.Option(help="Which lesions belong together."),
-    ] = "greedy",
+        typer.Option(help="How predicted lesions are matched to reference lesions."),
+    ] = defaults.MATCHING,
     iou_threshold: Annotated[
-        float, typer.Option(help="A pair above it is a hit.", min=0, max=1)
-    ] = 0.1,
+        float, typer.Option(help="A pair with an IoU above it counts as found.", min=0, max=1)
+    ] = defaults.IOU_THRESHOLD,
     connectivity: Connectivity = None,
     min_volume: Annotated[
         float, typer.Option(help="Lesions below (mm³) do not count, on either side.", min=0)
@@ -505,15 +402,15 @@ def evaluate(
     empty: Annotated[
         Literal["agreement", "undefined"],
         typer.Option(help="Whether two empty sides agree, or are undefined."),
-    ] = "agreement",
+    ] = defaults.EMPTY_SIDES,
     hd95: Annotated[
         Literal["larger_directed", "pooled", "area_weighted"],
         typer.Option(help="Definition of hd95_mm; see docs/metrics.md."),
-    ] = "larger_directed",
+    ] = defaults.HD95,
     assd: Annotated[
         Literal["pooled", "mean_of_directed", "larger_directed", "area_weighted"],
         typer.Option(help="Definition of assd_mm; see docs/metrics.md."),
-    ] = "pooled",
+    ] = defaults.ASSD,
     kind: Annotated[
         Literal["auto", "mask", "instances"],
         typer.Option(help="What the files hold: masks, or one label per lesion."),
@@ -523,8 +420,9 @@ def evaluate(
         typer.Option(help="N, reference=N or prediction=N: the label that marks lesions."),
     ] = None,
     consensus: Annotated[
-        Literal["majority", "staple"], typer.Option(help="Of several raters.")
-    ] = "majority",
+        Literal["majority", "staple"],
+        typer.Option(help="How the references of several raters become one."),
+    ] = defaults.CONSENSUS,
     slices: Annotated[bool, typer.Option(help="Score slices too.")] = False,
     images: Annotated[
         Path | None,
@@ -580,7 +478,7 @@ def evaluate(
     for title, table in done.tables().items():
         show(table, title)
     for note in done.notes:
-        console.print(note, markup=False, soft_wrap=True)
+        show_note(note)
     if done.page is not None:
         show_page(done.page)
     _exit_on_failures(done.failures)
@@ -597,7 +495,7 @@ def train(
         list[str] | None, typer.Option("--set", help="Change a value: method.epochs=5")
     ] = None,
     fold: Annotated[int | None, typer.Option(help="Which part of the split validates.")] = None,
-    folds: Annotated[int, typer.Option(help="Parts of the split.", min=2)] = 5,
+    folds: Annotated[int, typer.Option(help="Parts of the split.", min=2)] = defaults.FOLDS,
     validation: Annotated[
         list[str] | None, typer.Option(help="A subject that validates, instead of a fold.")
     ] = None,
@@ -640,8 +538,8 @@ def train(
             progress=progress,
         )
     for name, error in read_run(done).get("left_out", {}).items():
-        console.print(f"left out: {name}: {error}", markup=False, soft_wrap=True)
-    results.print(f"The run: {done}", soft_wrap=True)
+        show_note(f"left out: {name}: {error}")
+    show_line(f"The run: {done}")
 
 
 @app.command()
@@ -653,7 +551,7 @@ def benchmark(
     ],
     folds: Annotated[
         int, typer.Option(help="Parts of the patients; as many as patients leaves one out.")
-    ] = 5,
+    ] = defaults.FOLDS,
     setting: Annotated[
         list[str] | None,
         typer.Option(
@@ -706,7 +604,7 @@ def search(
     ],
     compare: Annotated[
         int, typer.Option(help="Models of the highest Dice that all metrics compare.", min=1)
-    ] = 10,
+    ] = defaults.COMPARED_MODELS,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE for all trainings (several).")
     ] = None,
@@ -720,13 +618,12 @@ def search(
 ) -> None:
     """Train a recipe with every combination of settings, and compare the best by all metrics."""
     from lesionwise.run.search import search as run
-    from lesionwise.types import InputError
 
     values: dict[str, tuple[str, ...]] = {}
     for text in grid:
         name, sign, listed = text.partition("=")
         if not sign:
-            raise InputError(f"--grid {text}: write it as NAME=VALUE,VALUE")
+            raise types.InputError(f"--grid {text}: write it as NAME=VALUE,VALUE")
         values[name.strip()] = tuple(value.strip() for value in listed.split(",") if value.strip())
     with progress_shown() as progress:
         done = run(
@@ -744,7 +641,7 @@ def search(
             progress=progress,
         )
     show(done.table)
-    results.print(f"The best run: {done.best}", soft_wrap=True)
+    show_line(f"The best run: {done.best}")
     _exit_on_failures(dict(done.failures))
 
 
@@ -758,23 +655,14 @@ def predict(
 ) -> None:
     """Apply a trained run with the recipe's own settings: to each scan, or to each pair of visits
     where the recipe takes two."""
-    from lesionwise.run.find_lesions import FindOptions
-    from lesionwise.run.load_model import load_model
-    from lesionwise.run.predict_pairs import predict_pairs
-    from lesionwise.run.segment import segment as apply
+    from lesionwise.run.predict import predict as command
 
-    model = load_model(run, device, trust_recipe=trust_recipe)
     with progress_shown() as progress:
-        if model.recipe.visits == 2:
-            pairs = predict_pairs(scans, output, model=model, progress=progress)
-            summary, failures = pairs.summary, pairs.failures
-        else:
-            done = apply(
-                scans, output, model=model, options=FindOptions(), device=device, progress=progress
-            )
-            summary, failures = done.summary, done.failures
-    show(summary)
-    _exit_on_failures(failures)
+        done = command(
+            run, scans, output, device=device, trust_recipe=trust_recipe, progress=progress
+        )
+    show(done.summary)
+    _exit_on_failures(done.failures)
 
 
 @app.command()
@@ -795,7 +683,7 @@ def cohort(
         list[str] | None,
         typer.Option("--session-label", "--session_label", help="Only these visits (several)."),
     ] = None,
-    model: Model = "conflunet",
+    model: Model = defaults.MODEL,
     instances: Instances = None,
     longitudinal: Annotated[
         bool, typer.Option(help="Off segments each visit and compares none.")
@@ -837,32 +725,15 @@ def cohort(
 ) -> None:
     """Find the lesions of a whole BIDS data set; the same command goes on after a kill."""
     del skip_bids_validation
-    if level == "group":
-        from lesionwise.cohort.group import group
-
-        with progress_shown() as progress:
-            gathered = group(output_dir, progress)
-        names = ("participant_id", "sessions", "lesions", "volume_ml", "new", "quality", "failures")
-        table = gathered.participants
-        show(table[[name for name in names if name in table]].head(20))
-        if len(table) > 20:
-            results.print(f"… {len(table)} patients in participants.tsv")
-        show_page(gathered.page)
-        _exit_on_failures({line: line for line in gathered.failed})
-        return
-    from lesionwise.cohort.cluster import Workers as Pool
-    from lesionwise.cohort.participant import participant
+    from lesionwise.cohort.cohort import cohort as run
     from lesionwise.cohort.stopping import Stopped
 
-    if dask and scheduler_file:
-        raise types.InputError("cohort: give --dask or --scheduler-file, not both")
-    if (dask or scheduler_file) and workers:
-        raise types.InputError("cohort: --workers are of this machine; a cluster has its own")
     try:
         with progress_shown() as progress:
-            done = participant(
+            done = run(
                 bids_dir,
                 output_dir,
+                level,
                 participants=participant_label or (),
                 sessions=session_label or (),
                 model=model,
@@ -870,20 +741,26 @@ def cohort(
                 brain_extraction=brain_extraction,
                 longitudinal=longitudinal,
                 device=device,
-                workers=Pool(workers, threads_per_worker, dask or "", scheduler_file, dashboard),
+                workers=workers,
+                threads_per_worker=threads_per_worker,
+                dask=dask or "",
+                scheduler_file=scheduler_file,
+                dashboard=dashboard,
                 progress=progress,
             )
     except Stopped as stop:
         raise typer.Exit(stop.status) from stop
     for note in done.notes:
-        console.print(note, markup=False, soft_wrap=True)
-    results.print(
-        f"subjects done: {len(done.done)} in {done.seconds:.0f} s; done before: "
-        f"{len(done.kept)}; errors: {len(done.failed)}; results in {output_dir}",
-        markup=False,
-        soft_wrap=True,
-    )
-    _exit_on_failures({line: line for line in done.failed})
+        show_note(note)
+    if done.message:
+        show_line(done.message)
+    if done.participants is not None:
+        show(done.participants.head(20))
+        if len(done.participants) > 20:
+            show_line(f"… {len(done.participants)} patients in participants.tsv")
+    if done.page is not None:
+        show_page(done.page)
+    _exit_on_failures({line: line for line in done.failures})
 
 
 @app.command()
@@ -915,7 +792,7 @@ def export(
             progress=progress,
         )
     counts = f"{len(done.training)} training and {len(done.test)} test cases"
-    results.print(f"{counts} in {done.folder}", markup=False, soft_wrap=True)
+    show_line(f"{counts} in {done.folder}")
     _exit_on_failures(done.failures)
 
 
@@ -926,42 +803,49 @@ def report(
         typer.Argument(help="A folder that segment, compare, predict, evaluate or cohort wrote."),
     ],
 ) -> None:
-    """Make the pages of a results folder again from its files."""
-    from lesionwise.cohort.group import is_cohort, rebuild
-    from lesionwise.report.folder import rebuild_pages
-    from lesionwise.run.evaluate import ASKED, evaluate_again
+    """Write the pages of a results folder again, from its files."""
+    from lesionwise.cohort.report import report as run
 
-    if (output / ASKED).is_file():
-        with progress_shown() as progress:
-            again = evaluate_again(output, progress)
-        results.print(str(again.page), soft_wrap=True)
-        _exit_on_failures(again.failures)
-        return
     with progress_shown() as progress:
-        done = (rebuild if is_cohort(output) else rebuild_pages)(output, progress)
+        done = run(output, progress)
     for page in done.pages:
-        results.print(str(page), soft_wrap=True)
-    _exit_on_failures(dict(done.failures))
+        show_line(page)
+    _exit_on_failures(done.failures)
 
 
 @app.command()
 def recipes(
     name: Annotated[str | None, typer.Argument(help="One recipe, in full.")] = None,
 ) -> None:
-    """List the recipes, or show one with its settings and departures."""
-    from lesionwise.run.recipes import describe, find_recipe, recipe_names, settings
+    """List the recipes, or show one with its citation, settings and departures."""
+    from lesionwise.run.recipes import recipes as run
 
+    found = run(name)
     if name is None:
-        for each in recipe_names():
-            results.print(f"{each:20} {describe(each)}", markup=False, soft_wrap=True)
-        return
-    recipe = find_recipe(name)
-    results.print(describe(name), markup=False, soft_wrap=True)
-    results.print(f"cite: {recipe.citation}", markup=False)
-    for key, value in settings(recipe).items():
-        results.print(f"{key} = {value}", markup=False, soft_wrap=True)
-    for departure in recipe.departures:
-        results.print(f"departure: {departure}", markup=False, soft_wrap=True)
+        show_recipes(found)
+    else:
+        show_recipe(found[0])
+
+
+@app.command()
+def models(
+    name: Annotated[
+        str | None, typer.Argument(help="A shipped model, or a run folder of `train`, in full.")
+    ] = None,
+    trust_recipe: TrustRecipe = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+) -> None:
+    """List the shipped models, or show what one really is: settings, training, scores, licence."""
+    from lesionwise.run.models import models as run
+
+    found = run(name, trust_recipe=trust_recipe)
+    if as_json:
+        facts = [each.as_json() for each in found]
+        show_json(facts if name is None else facts[0])
+    elif name is None:
+        show_models(found)
+    else:
+        show_model(found[0])
 
 
 def _listed(names: str) -> tuple[str, ...]:
@@ -971,13 +855,11 @@ def _listed(names: str) -> tuple[str, ...]:
 
 def _named_files(texts: Sequence[str]) -> dict[str, Path]:
     """``--scan NAME=FILE`` texts by name."""
-    from lesionwise.types import InputError
-
     found: dict[str, Path] = {}
     for text in texts:
         name, sign, path = text.partition("=")
         if not sign or not name or not path:
-            raise InputError(f"--scan {text}: write it as NAME=FILE")
+            raise types.InputError(f"--scan {text}: write it as NAME=FILE")
         found[name.strip().lower()] = Path(path)
     return found
 
@@ -995,10 +877,8 @@ def _data_sets(texts: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _exit_on_failures(failures: dict[str, str]) -> None:
-    for name, error in failures.items():
-        line = error if name in error else f"{name}: {error}"
-        console.print(f"lesionwise: {printable(line)}", markup=False, soft_wrap=True)
+def _exit_on_failures(failures: Mapping[str, str]) -> None:
+    show_failures(failures)
     if failures:
         raise typer.Exit(2)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lesionwise import defaults
 from lesionwise.types import EMPTY, LearnedStep, Method, Refine, Step, Task, ToInstances
 
 
@@ -106,7 +107,7 @@ class Recipe:
     preprocess: tuple[Step | LearnedStep, ...]
     method: Method
     to_instances: ToInstances
-    threshold: float = 0.5
+    threshold: float = defaults.THRESHOLD
     min_peak: float = 0.0
     refine: tuple[Refine, ...] = ()
     visits: int = 1

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lesionwise
+from lesionwise import defaults
 from lesionwise.cohort.calls import announced
 from lesionwise.cohort.cluster import Workers, dask_client
 from lesionwise.cohort.records import (
@@ -48,7 +49,7 @@ from lesionwise.types import InputError, Progress, silent
 if TYPE_CHECKING:
     from distributed import Client
 
-    from lesionwise.run.find_lesions import Separation
+    from lesionwise.defaults import Separation
 
 WAIT_S = 0.05
 """How often it is seen whether a subject has ended or the work is to stop."""
@@ -85,7 +86,7 @@ def participant(
     *,
     participants: Sequence[str] = (),
     sessions: Sequence[str] = (),
-    model: str | Path = "conflunet",
+    model: str | Path = defaults.MODEL,
     instances: Separation | None = None,
     brain_extraction: bool = True,
     longitudinal: bool = True,

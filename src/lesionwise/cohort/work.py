@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import lesionwise
+from lesionwise import defaults
 from lesionwise.cohort.records import (
     RECORD,
     STATE,
@@ -139,7 +140,7 @@ def segment_or_compare(
     model = _loaded(settings["model"], device)
     options = FindOptions(
         instances=settings["instances"],
-        also=("offsets", "acls", "cc"),
+        also=defaults.SEPARATIONS,
         extract_brain=settings["brain_extraction"],
     )
     compared = subject.comparable if settings["longitudinal"] else ()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionwise import defaults
 from lesionwise.instances.limits import check_limits
 from lesionwise.instances.table import lesion_table
 from lesionwise.instances.voxels import Indices, label_voxels, list_voxels, neighbor_pairs
@@ -42,8 +43,8 @@ class DropSmall:
     voxels, even one that would pass; here each lesion is judged alone.
     """
 
-    min_volume_mm3: float = 14.0
-    min_extent_mm: float = 3.0
+    min_volume_mm3: float = defaults.MIN_VOLUME_MM3
+    min_extent_mm: float = defaults.MIN_EXTENT_MM
     drop_at_min_volume: bool = False
     relabel: bool = True
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionwise import defaults
 from lesionwise.instances.components import DEFAULT_CONNECTIVITY
 from lesionwise.instances.filters import SIZE_ROUNDING, join_small_pieces
 from lesionwise.instances.limits import check_limits
@@ -160,7 +161,7 @@ class OffsetVoting:
     calibrate: bool = False
     connectivity: int | None = DEFAULT_CONNECTIVITY
     reach_vox: float | None = 3.0
-    fragment_mm3: float = 14.0
+    fragment_mm3: float = defaults.MIN_VOLUME_MM3
 
     def __post_init__(self) -> None:
         check_limits(

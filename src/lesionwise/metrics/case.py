@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionwise import defaults
 from lesionwise.instances.components import DEFAULT_CONNECTIVITY, confluent_units
 from lesionwise.instances.filters import DropSmall
 from lesionwise.instances.limits import check_limits
@@ -61,15 +62,15 @@ class Options:
         challenge: thresholds of the official evaluator.
     """
 
-    matching: Rule = "greedy"
-    iou_threshold: float = 0.1
+    matching: Rule = defaults.MATCHING
+    iou_threshold: float = defaults.IOU_THRESHOLD
     comparison: Comparison = ">"
     connectivity: int = DEFAULT_CONNECTIVITY
     min_volume_mm3: float = 0.0
     min_extent_mm: float = 0.0
-    hd95: surface.HausdorffDefinition = "larger_directed"
-    assd: surface.AverageDefinition = "pooled"
-    empty: EmptyPolicy = "agreement"
+    hd95: surface.HausdorffDefinition = defaults.HD95
+    assd: surface.AverageDefinition = defaults.ASSD
+    empty: EmptyPolicy = defaults.EMPTY_SIDES
     clu_connectivity: int = 6
     challenge: ChallengeRules = field(default_factory=ChallengeRules)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from lesionwise import defaults
 from lesionwise.instances.reference import reference_of
 from lesionwise.io.bids import BidsStudies, read_dataset
 from lesionwise.io.files import check_writable, read_json, write_json, write_text
@@ -69,7 +70,7 @@ def benchmark(
     recipes: Sequence[str],
     output: str | Path,
     *,
-    folds: int = 5,
+    folds: int = defaults.FOLDS,
     overrides: Sequence[str] = (),
     max_minutes: float | None = None,
     seed: int = 0,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from lesionwise import defaults
 from lesionwise.change.rules import STATES, TrackingRules
 from lesionwise.change.tracking import Tracks, change_map
 from lesionwise.instances.filters import DropSmall
@@ -102,8 +103,8 @@ def compare(
     visits: Sequence[Path],
     output: Path,
     *,
-    model: str | Path | LoadedModel = "conflunet",
-    options: FindOptions = FindOptions(also=("offsets", "acls", "cc")),  # noqa: B008  (frozen)
+    model: str | Path | LoadedModel = defaults.MODEL,
+    options: FindOptions = FindOptions(also=defaults.SEPARATIONS),  # noqa: B008  (frozen)
     rules: TrackingRules = TrackingRules(),  # noqa: B008  (frozen)
     new_lesions: str | Path | LoadedModel | None = None,
     device: str = "auto",

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 import lesionwise
+from lesionwise import defaults
 from lesionwise.io.bids import Entities, derivative_path
 from lesionwise.io.files import write_json
 from lesionwise.io.names import parse_name
@@ -44,9 +45,9 @@ class Demo:
 def demo(
     output: Path,
     *,
-    seed: int = 2,
+    seed: int = defaults.DEMO_SEED,
     device: str = "auto",
-    model: str | Path = "conflunet",
+    model: str | Path = defaults.MODEL,
     progress: Progress = silent,
 ) -> Demo:
     """Simulate a patient with two visits, find lesions and what is new, score, and show.
@@ -67,7 +68,7 @@ def demo(
         path = derivative_path(truth_root, Entities(sub=subject, ses=session), "dseg", seg="truth")
         labels = read_labels(path)
         truth.append(Instances(labels.array.astype(np.int32, copy=False), labels.grid))
-    options = FindOptions(also=("offsets", "acls", "cc"))
+    options = FindOptions(also=defaults.SEPARATIONS)
     progress("grade a degraded scan", 0, 1)
     degraded = _degraded_note(scans[0], truth_root.parent / "degraded", seed)
     found = compare(

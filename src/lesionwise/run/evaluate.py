@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from lesionwise import defaults
 from lesionwise.instances.components import connected_components
 from lesionwise.io.checked import printable, read_checked, read_rows
 from lesionwise.io.files import check_writable, write_json
@@ -89,7 +90,7 @@ class _Task:
     options: Options = field(default_factory=Options)
     kind: Kind = "auto"
     labels: Mapping[Side, int | None] = field(default_factory=dict)
-    consensus: Consensus = "majority"
+    consensus: Consensus = defaults.CONSENSUS
     slices: SliceOptions | None = None
     consensus_folder: Path | None = None
     kinds: Mapping[str, Kind] = field(default_factory=dict)
@@ -116,7 +117,7 @@ def evaluate(
     options: Options | None = None,
     kind: Kind = "auto",
     label: int | Mapping[Side, int | None] | None = None,
-    consensus: Consensus = "majority",
+    consensus: Consensus = defaults.CONSENSUS,
     slices: SliceOptions | None = None,
     names: Sequence[str] = (),
     images: Path | None = None,

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from lesionwise import defaults
 from lesionwise.io.bids import read_dataset
 from lesionwise.io.files import check_writable
 from lesionwise.io.nnunet import DATASET_NAME, describe_nnunet, write_nnunet
@@ -115,7 +116,9 @@ def export(
     return ExportResult(output, tuple(names["Tr"]), tuple(names["Ts"]), failures)
 
 
-def splits_of(patients: Mapping[str, str], folds: int = 5) -> list[dict[str, list[str]]]:
+def splits_of(
+    patients: Mapping[str, str], folds: int = defaults.FOLDS
+) -> list[dict[str, list[str]]]:
     """Splits in the form of nnU-Net's ``splits_final.json``: no patient trains and validates.
 
     Patients are dealt at random by a fixed seed into ``folds`` parts, or one each where there are

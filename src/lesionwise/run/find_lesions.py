@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from lesionwise.defaults import Separation
 from lesionwise.instances.components import ConnectedComponents
 from lesionwise.instances.confluent import Acls
 from lesionwise.instances.filters import DropSmall
@@ -30,8 +31,6 @@ from lesionwise.types import (
     Visit,
     Volume,
 )
-
-Separation = Literal["offsets", "acls", "cc"]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import importlib.util
 import pkgutil
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,6 +29,45 @@ DESCRIPTION = ("citation", "passage", "source", "reported", "departures")
 """Fields of a recipe that describe it and change no result; ``source`` in earlier versions."""
 
 
+@dataclass(frozen=True)
+class RecipeFacts:
+    """A recipe as the command ``recipes`` shows it.
+
+    Attributes:
+        name: as ``train`` takes it.
+        description: one line.
+        recipe: the recipe itself.
+    """
+
+    name: str
+    description: str
+    recipe: Recipe
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Every value by its dotted path, as ``--set`` takes it."""
+        return settings(self.recipe)
+
+
+def recipes(name: str | None = None) -> tuple[RecipeFacts, ...]:
+    """All shipped recipes, or one.
+
+    Args:
+        name: as for ``find_recipe``; None takes all that are shipped.
+
+    Raises:
+        InputError: If there is no such recipe.
+
+    Example:
+        >>> [facts.recipe.visits for facts in recipes("pre-unet")]
+        [2]
+    """
+    return tuple(
+        RecipeFacts(each, describe(each), find_recipe(each))
+        for each in (recipe_names() if name is None else [name])
+    )
+
+
 def recipe_names() -> list[str]:
     """Names of the shipped recipes, sorted: a file ``unet_cc.py`` is ``unet-cc``."""
     found = pkgutil.iter_modules(lesionwise.recipes.__path__)
@@ -35,15 +75,12 @@ def recipe_names() -> list[str]:
 
 
 def describe(recipe: str) -> str:
-    """The first line of a shipped recipe's docstring.
+    """The first line of the docstring of a recipe's file.
 
     Raises:
         InputError: If there is no such recipe.
     """
-    if recipe not in recipe_names():
-        raise InputError(f"{recipe}: no such recipe (shipped: {', '.join(recipe_names())})")
-    module = importlib.import_module(f"lesionwise.recipes.{recipe.replace('-', '_')}")
-    return (module.__doc__ or "").strip().split("\n")[0]
+    return (_module_of(recipe).__doc__ or "").strip().split("\n")[0]
 
 
 def find_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -60,13 +97,7 @@ def find_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         InputError: If there is no such recipe, or a value cannot be set.
     """
     name = str(recipe).removesuffix(REDUCED)
-    if name.endswith(".py"):
-        module = _module_of_file(Path(name))
-    else:
-        names = recipe_names()
-        if name not in names:
-            raise InputError(f"{recipe}: no such recipe; there are {', '.join(names)}")
-        module = importlib.import_module(f"lesionwise.recipes.{name.replace('-', '_')}")
+    module = _module_of(recipe)
     attribute = "REDUCED" if str(recipe).endswith(REDUCED) else "RECIPE"
     found = getattr(module, attribute, None)
     if not isinstance(found, Recipe):
@@ -74,6 +105,16 @@ def find_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     for text in overrides:
         found = override(found, text)
     return found
+
+
+def _module_of(recipe: str | Path) -> ModuleType:
+    name = str(recipe).removesuffix(REDUCED)
+    if name.endswith(".py"):
+        return _module_of_file(Path(name))
+    names = recipe_names()
+    if name not in names:
+        raise InputError(f"{recipe}: no such recipe; there are {', '.join(names)}")
+    return importlib.import_module(f"lesionwise.recipes.{name.replace('-', '_')}")
 
 
 def _module_of_file(path: Path) -> ModuleType:

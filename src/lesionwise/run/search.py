@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from lesionwise import defaults
 from lesionwise.io.files import check_writable, write_json, write_table
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.methods.selection import Selection
@@ -46,7 +47,7 @@ def search(
     output: str | Path,
     grid: Mapping[str, Sequence[str]],
     *,
-    compare: int = 10,
+    compare: int = defaults.COMPARED_MODELS,
     overrides: Sequence[str] = (),
     validation_subjects: Sequence[str] | None = None,
     seed: int = 0,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 import lesionwise
+from lesionwise import defaults
 from lesionwise.instances.describe import describe_lesions
 from lesionwise.io.bids import FoundScan, find_scans
 from lesionwise.io.files import write_json
@@ -67,8 +68,8 @@ def segment(
     output: Path,
     *,
     pattern: str = "",
-    model: str | Path | LoadedModel = "conflunet",
-    options: FindOptions = FindOptions(also=("offsets", "acls", "cc")),  # noqa: B008  (frozen)
+    model: str | Path | LoadedModel = defaults.MODEL,
+    options: FindOptions = FindOptions(also=defaults.SEPARATIONS),  # noqa: B008  (frozen)
     brain_mask: Path | None = None,
     device: str = "auto",
     overwrite: bool = False,

@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 import lesionwise
+from lesionwise import defaults
+from lesionwise.defaults import Separation
 from lesionwise.instances.components import DEFAULT_CONNECTIVITY, ConnectedComponents
 from lesionwise.instances.confluent import Acls
 from lesionwise.instances.describe import describe_lesions
@@ -53,11 +54,11 @@ def split(
     maps: Sequence[Path],
     output: Path,
     *,
-    method: Literal["acls", "cc", "offsets"] = "acls",
-    threshold: float = 0.5,
+    method: Separation = defaults.SPLIT_METHOD,
+    threshold: float = defaults.THRESHOLD,
     connectivity: int | None = None,
-    min_volume_mm3: float = 14.0,
-    min_extent_mm: float = 3.0,
+    min_volume_mm3: float = defaults.MIN_VOLUME_MM3,
+    min_extent_mm: float = defaults.MIN_EXTENT_MM,
     progress: Progress = silent,
 ) -> SplitResult:
     """Separate the lesions of masks or probability maps and write instance maps.

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import lesionwise
+from lesionwise import defaults
 from lesionwise.inference.weights import INITIAL, WEIGHTS
 from lesionwise.io.record import sha256 as sha256_of
 from lesionwise.recipe import Recipe
@@ -39,7 +40,7 @@ def train(
     *,
     overrides: Sequence[str] = (),
     fold: int | None = None,
-    folds: int = 5,
+    folds: int = defaults.FOLDS,
     validation_subjects: Sequence[str] | None = None,
     seed: int = 0,
     device: str = "auto",
