@@ -283,14 +283,17 @@ def split(
     output: Output,
     method: Annotated[Separation, typer.Option(help="acls or cc.")] = defaults.SPLIT_METHOD,
     threshold: Annotated[
-        float, typer.Option(help="For probability maps.", min=0, max=1)
+        float,
+        typer.Option(
+            help="The mask of a probability map is probability > threshold.", min=0, max=1
+        ),
     ] = defaults.THRESHOLD,
     connectivity: Connectivity = None,
     min_volume: Annotated[
-        float, typer.Option(help="Drop lesions below (mm³).", min=0)
+        float, typer.Option(help="Drop lesions below this volume (mm³).", min=0)
     ] = defaults.MIN_VOLUME_MM3,
     min_extent: Annotated[
-        float, typer.Option(help="Drop lesions shorter (mm).", min=0)
+        float, typer.Option(help="Drop lesions shorter on any voxel axis (mm).", min=0)
     ] = defaults.MIN_EXTENT_MM,
 ) -> None:
     """Separate the lesions of another tool's mask or probability map."""
@@ -421,7 +424,7 @@ def evaluate(
     ] = None,
     consensus: Annotated[
         Literal["majority", "staple"],
-        typer.Option(help="How the references of several raters become one."),
+        typer.Option(help="How several raters become one reference."),
     ] = defaults.CONSENSUS,
     slices: Annotated[bool, typer.Option(help="Score slices too.")] = False,
     images: Annotated[

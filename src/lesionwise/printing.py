@@ -161,7 +161,7 @@ def show_failures(failures: Mapping[str, str]) -> None:
 def show_recipes(facts: Sequence[RecipeFacts]) -> None:
     """Print a list of recipes, each with its short citation."""
     for each in facts:
-        show_line(f"{each.name:20} {each.description} ({each.recipe.citation.short})")
+        show_line(f"{each.name:22}{each.description} ({each.recipe.citation.short})")
 
 
 def show_recipe(facts: RecipeFacts) -> None:

@@ -41,7 +41,7 @@ class Citation:
 
     @property
     def short(self) -> str:
-        """Authors and year, as in running text; the title where no authors are printed.
+        """Authors and year, as in running text; without authors, the publication or the title.
 
         Example:
             >>> Citation("Ada Byron, Luigi Menabrea", "Notes", 1843).short
@@ -50,7 +50,8 @@ class Citation:
             'Byron et al. 1843'
         """
         if not self.authors:
-            return " ".join(text for text in (self.title, str(self.year or "")) if text)
+            where = self.published.split(",")[0] or self.title
+            return f"{where}, {self.year}" if self.year else where
         names = [name.strip() for name in self.authors.removesuffix(" et al.").split(",")]
         families = [name if "Team" in name else name.split()[-1] for name in names]
         if len(names) > 2 or self.authors.endswith(" et al."):

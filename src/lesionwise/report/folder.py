@@ -348,12 +348,19 @@ def _citation(text: str) -> dict[str, str]:
     return {} if not text or re.match(r"\d{3}(, |$)", text) else {"citation": text}
 
 
+def _trained_with(model: Mapping[str, Any]) -> dict[str, Any]:
+    """In which settings a model differs from its recipe; nothing in folders written before."""
+    changed = model.get("Changed")
+    return {"settings that differ from the recipe": changed} if isinstance(changed, dict) else {}
+
+
 def _provenance(record: ScanRecord | PairRecord) -> dict[str, Any]:
     return {
         "recipe": record.recipe,
         **_citation(record.source),
         "model": record.model_hash[:12],
         "versions": {"lesionwise": record.generated_by["Version"], **record.versions},
+        **_trained_with(record.model),
         "departures": list(record.departures),
         "options": {
             name: value

@@ -49,6 +49,7 @@ class PairRecord:
     source: str = ""
     model_hash: str = ""
     departures: tuple[str, ...] = ()
+    model: dict[str, Any] = field(default_factory=dict)
     type: str = "Lesion"
     threshold: float | None = None
     mask_volume_ml: float | None = None

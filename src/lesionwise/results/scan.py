@@ -50,6 +50,7 @@ class ScanRecord:
         sources: the image that was read.
         input: what the user named: the same file, or the folder of a DICOM series.
         recipe, source, model_hash, departures: what found the lesions; source is the citation.
+        model: what that model is: its recipe, the settings that differ from it, its training.
         threshold: the mask is probability > threshold.
         methods: instance separation methods, the main one first.
         mask_volume_ml: of the mask; None in folders written before.
@@ -71,6 +72,7 @@ class ScanRecord:
     source: str = ""
     model_hash: str = ""
     departures: tuple[str, ...] = ()
+    model: dict[str, Any] = field(default_factory=dict)
     type: str = "Lesion"
     threshold: float | None = None
     mask_volume_ml: float | None = None

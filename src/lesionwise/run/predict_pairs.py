@@ -24,6 +24,7 @@ from lesionwise.run.contrasts import further_scans
 from lesionwise.run.find_lesions import FindOptions, VisitResult, find_lesions
 from lesionwise.run.load_model import LoadedModel, load_model
 from lesionwise.run.locations import add_locations
+from lesionwise.run.models import facts_of
 from lesionwise.run.quality_checks import check_order
 from lesionwise.run.segment import as_nifti
 from lesionwise.types import InputError, Progress, Study, Visit, silent
@@ -289,6 +290,7 @@ def _write(
         source=str(model.recipe.citation),
         model_hash=model.sha256,
         departures=tuple(model.recipe.departures),
+        model=facts_of(model).summary(),
         threshold=found.threshold,
         warnings=found.warnings,
         seconds={stage: round(time, 2) for stage, time in found.seconds.items()},

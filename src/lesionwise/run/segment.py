@@ -34,6 +34,7 @@ from lesionwise.run.contrasts import NONE, further_scans, with_scans
 from lesionwise.run.find_lesions import FindOptions, VisitResult, find_lesions
 from lesionwise.run.load_model import LoadedModel, load_model
 from lesionwise.run.locations import add_locations
+from lesionwise.run.models import facts_of
 from lesionwise.run.quality_checks import named_as_typed, scan_note
 from lesionwise.types import InputError, Instances, Progress, Study, Visit, Volume, silent
 
@@ -334,6 +335,7 @@ def write_found(
         source=str(model.recipe.citation),
         model_hash=model.sha256,
         departures=tuple(model.recipe.departures),
+        model=facts_of(model).summary(),
         threshold=found.threshold,
         quality=(note.written(),),
         warnings=found.warnings,
