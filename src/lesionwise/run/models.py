@@ -27,6 +27,7 @@ APPLIED = (
     "method.inference",
     "to_instances",
     "threshold",
+    "min_peak",
     "refine",
     "output",
 )
