@@ -1,12 +1,10 @@
 """What a person sees: one line for a fault, exit status 2, tables, help."""
 
-import io
 import subprocess
 import sys
 
 import nibabel as nib
 import numpy as np
-import pandas as pd
 import pytest
 
 import lesionwise
@@ -133,35 +131,3 @@ def test_bad_input_leaves_no_folder_behind(call, tmp_path, monkeypatch, argument
     assert status == 2
     assert "bad.nii.gz" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.nii.gz", "worse.nii.gz"]
-
-
-@pytest.mark.parametrize(
-    ("width", "first"), [(50, ["visit", "01", "02"]), (200, ["visit", *"abcdefg"])]
-)
-def test_a_table_of_few_rows_is_turned_where_it_does_not_fit(monkeypatch, width, first):
-    from rich.console import Console
-
-    from lesionwise import cli
-
-    written = io.StringIO()
-    monkeypatch.setattr(cli, "results", Console(file=written, width=width, highlight=False))
-    values = {name * (1 if width > 100 else 9): [1, 2] for name in "abcdefg"}
-    cli.show(pd.DataFrame({"visit": ["01", "02"], **values}))
-    lines = written.getvalue().splitlines()
-    assert lines[1].strip("┃ ").replace("┃", " ").split() == first
-    assert all(len(line) <= width for line in lines)
-    assert "…" not in written.getvalue()
-
-
-def test_a_stream_without_utf8_takes_whatever_is_printed(monkeypatch):
-    from lesionwise import cli
-
-    stream = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
-    monkeypatch.setattr(sys, "stdout", stream)
-    cli._write_whatever_the_stream_takes()
-    cli.show(pd.DataFrame({"name": ["病人", "pati\udce9nt", "a\x1b[2J"], "volume": [None, 1.5, 2]}))
-    stream.flush()
-    shown = stream.buffer.getvalue()
-    assert rb"\u75c5\u4eba" in shown
-    assert rb"pati\xe9nt" in shown
-    assert b"\x1b[2J" not in shown
