@@ -366,8 +366,8 @@ def _told_apart(scans: Sequence[FoundScan]) -> list[FoundScan]:
     subjects = {}
     for group in alike.values():
         if len(group) > 1:
-            labels = what_tells_apart([Path(os.path.abspath(scan.path)) for scan in group])
-            for scan, label in zip(group, labels, strict=True):
+            distinctions = what_tells_apart([Path(os.path.abspath(scan.path)) for scan in group])
+            for scan, label in zip(group, distinctions, strict=True):
                 subjects[scan.path] = f"{scan.subject}+{label}"
     return [
         replace(scan, entities=replace(scan.entities, sub=subjects[scan.path]))
