@@ -508,11 +508,11 @@ def evaluate(
     ] = "agreement",
     hd95: Annotated[
         Literal["larger_directed", "pooled", "area_weighted"],
-        typer.Option(help="Definition of hd95_mm; see docs/metrics.md."),
+        typer.Option(help="Definition of hd95_mm; see docs/guide/metrics.md."),
     ] = "larger_directed",
     assd: Annotated[
         Literal["pooled", "mean_of_directed", "larger_directed", "area_weighted"],
-        typer.Option(help="Definition of assd_mm; see docs/metrics.md."),
+        typer.Option(help="Definition of assd_mm; see docs/guide/metrics.md."),
     ] = "pooled",
     kind: Annotated[
         Literal["auto", "mask", "instances"],

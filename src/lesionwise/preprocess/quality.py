@@ -28,11 +28,13 @@ CUT_SHARE, TOO_CUT_SHARE = 0.05, 0.4
 USUAL_ML, POSSIBLE_ML = (900, 1850), (700, 2100)
 """Volume of a whole brain; 1154 to 1761 ml in the real masks at hand."""
 OPEN, TOO_OPEN = 0.2, 0.3
-"""Of ``BrainBorder.open``, the widest side but the bottom; measured in docs/quality.md."""
+"""Of ``BrainBorder.open``, the widest side but the bottom.
+
+The limits here are measured in docs/measurements/quality.md."""
 FAT, TOO_FAT = 0.03, 0.08
 SKULL, TOO_SKULL = 0.04, 0.1
 DARK_RIM, TOO_DARK_RIM = 0.16, 0.25
-"""Of ``BrainBorder``, in FLAIR; measured in docs/quality.md."""
+"""Of ``BrainBorder``, in FLAIR; measured in docs/measurements/quality.md."""
 ON_ITS_SIDE, BACKWARD_MM = 0.03, 8.0
 """By how much a brain is more symmetric along another axis, and its cerebellum lies in front."""
 NOT_UPRIGHT = -3.0
@@ -43,9 +45,9 @@ BRIGHT_TAIL = 0.58
 GRAY_ABOVE_WHITE = -0.085
 """Of ``tissue_order``: -0.04 to 0.15 in FLAIR, -0.32 to -0.13 in T1w."""
 GHOSTED, TOO_GHOSTED = 0.004, 0.04
-"""Of ``ghost_share``: at most 0.0014 in the real scans; measured in docs/quality.md."""
+"""Of ``ghost_share``: at most 0.0014 in the real scans."""
 SHIFTED_MM, TOO_SHIFTED_MM = 0.3, 1.0
-"""Of ``slice_shift_mm``; measured in docs/quality.md."""
+"""Of ``slice_shift_mm``; measured in docs/measurements/quality.md."""
 SATURATED_SHARE = 0.02
 CHANGED_SPACING = 1.25
 CHANGED_NOISE = 2.0
