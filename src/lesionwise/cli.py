@@ -408,11 +408,11 @@ def evaluate(
     ] = defaults.EMPTY_SIDES,
     hd95: Annotated[
         Literal["larger_directed", "pooled", "area_weighted"],
-        typer.Option(help="Definition of hd95_mm; see docs/metrics.md."),
+        typer.Option(help="Definition of hd95_mm; see docs/guide/metrics.md."),
     ] = defaults.HD95,
     assd: Annotated[
         Literal["pooled", "mean_of_directed", "larger_directed", "area_weighted"],
-        typer.Option(help="Definition of assd_mm; see docs/metrics.md."),
+        typer.Option(help="Definition of assd_mm; see docs/guide/metrics.md."),
     ] = defaults.ASSD,
     kind: Annotated[
         Literal["auto", "mask", "instances"],

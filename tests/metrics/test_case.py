@@ -389,7 +389,8 @@ def test_metrics_of_the_conflunet_authors_after_their_size_filter(peer_case, agr
     peer = peer_case.peer("conflunet").get("cli_small_reference_removed")
     if peer is None or "metrics" not in peer:
         return
-    # Their command filters the reference alone, which Options cannot ask for; see docs/metrics.md.
+    # Their command filters the reference alone, which Options cannot ask for: see
+    # docs/guide/lesion-metrics.md.
     drop = DropSmall(14.0, 3.0, drop_at_min_volume=True, relabel=False)
     check_conflunet(drop(peer_case.reference), peer_case.prediction, peer["metrics"], agree)
 

@@ -1,6 +1,6 @@
 """Whether two visits fit on each other once they are registered, and if not, why.
 
-The limits were chosen from scans of one person and of two, see ``docs/following.md``.
+The limits were chosen from scans of one person and of two, see ``docs/measurements/alignment.md``.
 """
 
 from __future__ import annotations

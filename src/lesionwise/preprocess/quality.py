@@ -20,36 +20,41 @@ from lesionwise.types import BoolArray, FloatArray, Visit, Volume
 
 Grade = Literal["good", "fair", "poor"]
 
-THICK_MM, TOO_THICK_MM = 4.0, 6.5
+THICK_MM, TOO_THICK_MM = 4.0, 8.5
+"""Clinical 2D scans reach 8.1 mm, gap included, and lesions are found in them."""
 NOISY, TOO_NOISY = 15.0, 6.0
 CUT_FRACTION, TOO_CUT_FRACTION = 0.05, 0.4
 """A brain cut where its section is 0.4 of the largest lacks about 3 % of its volume."""
 USUAL_ML, POSSIBLE_ML = (900, 1850), (700, 2100)
 """Volume of a whole brain; 1154 to 1761 ml in the real masks at hand."""
 OPEN, TOO_OPEN = 0.2, 0.3
-"""Of ``BrainBorder.open``, the widest side but the bottom; measured in docs/quality.md."""
+"""Of ``BrainBorder.open``, the widest side but the bottom.
+
+The limits here are measured in docs/measurements/quality.md."""
 FAT, TOO_FAT = 0.03, 0.08
 SKULL, TOO_SKULL = 0.04, 0.1
 DARK_RIM, TOO_DARK_RIM = 0.16, 0.25
-"""Of ``BrainBorder``, in FLAIR; measured in docs/quality.md."""
+"""Of ``BrainBorder``, in FLAIR; measured in docs/measurements/quality.md."""
 ON_ITS_SIDE, BACKWARD_MM = 0.03, 8.0
 """By how much a brain is more symmetric along another axis, and its cerebellum lies in front."""
 NOT_UPRIGHT = -3.0
 """Of ``BrainPose.upright``: 5 and more in the masks at hand, the negative of that upside down."""
 FLAT = 0.08
-BRIGHT_TAIL = 0.5
-"""Above the median, share of the range: 0.26 to 0.36 in FLAIR, 0.64 to 0.73 in T2w."""
+BRIGHT_TAIL = 0.58
+"""Above the median, share of the range: 0.26 to 0.53 in FLAIR, 0.64 to 0.73 in T2w."""
 GRAY_ABOVE_WHITE = -0.085
 """Of ``tissue_order``: -0.04 to 0.15 in FLAIR, -0.32 to -0.13 in T1w."""
 GHOSTED, TOO_GHOSTED = 0.004, 0.04
-"""Of ``ghost_fraction``: at most 0.0014 in the real scans; measured in docs/quality.md."""
+"""Of ``ghost_fraction``: at most 0.0014 in the real scans."""
 SHIFTED_MM, TOO_SHIFTED_MM = 0.3, 1.0
-"""Of ``slice_shift_mm``; measured in docs/quality.md."""
+"""Of ``slice_shift_mm``; measured in docs/measurements/quality.md."""
 SATURATED_FRACTION = 0.02
 CHANGED_SPACING = 1.25
 CHANGED_NOISE = 2.0
 CHANGED_TAIL = 0.2
 LEAST_AIR_VOX = 200
+LEAST_EVEN = 1.75
+"""Of ``evenness``: at most 1.58 in the air of fifteen scans without ghosts, 1.92 with."""
 RICIAN_MEAN = 1.2533
 """Mean of the magnitude of noise alone, over its SD in each of the two channels."""
 
@@ -290,7 +295,11 @@ def air_levels(
     Air lies 8 mm and more outside the head, which is the connected part of what is a quarter as
     bright as the brain. Beside along i means: the head lies further along i, nothing of it along
     j; at the corners neither. Slices whose brain section is below 0.4 of the largest are left
-    out. All are 0 in a scan whose air was set to 0.
+    out, and so are areas of zeros only, which no scanner measured: blanked margins, or a face
+    that was removed. Where that leaves nothing of the corners, their level is the mean that the
+    noise within the brain would have in air. Air beside the head that varies from voxel to voxel
+    more than copies of a head do is noise: its level is that of the corners, which scanners
+    often darken. All are 0 in a scan whose air was set to 0.
     """
     sections = inside.sum(axis=(0, 1))
     middle = float(np.median(values[inside]))
@@ -311,7 +320,40 @@ def air_levels(
     found = (beside_i & ~beside_j, beside_j & ~beside_i, ~head & ~beside_i & ~beside_j)
     if min(int(region.sum()) for region in found) < LEAST_AIR_VOX:
         return None
-    return AirLevels(*(float(air_and_head[region].mean()) / middle for region in found))
+    measured = ndimage.maximum_filter(air_and_head != 0, (5, 5, 1))
+    seen = [region & measured for region in found]
+    known = [int(region.sum()) >= LEAST_AIR_VOX for region in seen]
+    corners = 0.0
+    if known[2]:
+        corners = float(air_and_head[seen[2]].mean()) / middle
+    elif any(known):
+        corners = RICIAN_MEAN * noise_level(values, inside) / middle
+    beside = [
+        float(air_and_head[region].mean()) / middle
+        if enough and evenness(air_and_head, region) >= LEAST_EVEN
+        else corners
+        for region, enough in zip(seen[:2], known[:2], strict=True)
+    ]
+    return AirLevels(beside[0], beside[1], corners)
+
+
+def evenness(values: FloatArray, region: BoolArray) -> float:
+    """Median over a region of the mean within 5 x 5 voxels over the standard deviation there.
+
+    1.91 for the noise of a magnitude image (Rayleigh), about 1.4 where a filter sharpened it,
+    and 1.9 to 2.3 for copies of a head; 0 where no neighborhood lies within the region.
+    """
+    part = ndimage.uniform_filter(region.astype(np.float32), (5, 5, 1))
+    share = np.maximum(part, 1e-3)
+    within = np.where(region, values, 0).astype(np.float32)
+    mean = ndimage.uniform_filter(within, (5, 5, 1)) / share
+    variance = ndimage.uniform_filter(within**2, (5, 5, 1)) / share - mean**2
+    whole = region & (part > 0.8)
+    if not whole.any():
+        return 0.0
+    # 25/24: the variance of 25 voxels about their own mean is that much too small
+    std = np.sqrt(np.maximum(variance[whole] * 25 / 24, 1e-12))
+    return float(np.median(mean[whole] / std))
 
 
 def ghost_fraction(air: AirLevels) -> float:

@@ -33,7 +33,7 @@ def similarity(
 
     Both are read at 3 mm and cut at their 2nd and 97th percentile, and what is smoother than 8 mm
     is subtracted; the rest is correlated over the brain that both show. Near 1 for two scans of
-    one head, which ``docs/following.md`` gives numbers for; negative for contrasts that are
+    one head (numbers: ``docs/measurements/alignment.md``); negative for contrasts that are
     opposite, such as T1w and T2w; 0 where the brains share too little.
 
     Args:

@@ -54,7 +54,7 @@ def demo(
 
     The patient is made by the same simulator as part of the model's training data, from a seed
     that was not among them: so this shows that the parts work together, and says nothing about
-    how good the model is on a real scan. That stands in ``docs/results.md``.
+    how good the model is on a real scan. That stands in ``docs/measurements/real-scans.md``.
 
     A degraded copy of the first scan, with ghosts, noise and its top cut off, is graded too: it
     shows what the check of the input says, and nothing is searched in it.
