@@ -44,7 +44,7 @@ NETWORKS = ("conflunet", "unet-cc", "unet-acls")
 """Recipes whose network had three levels, each widened by its first convolution."""
 
 
-def format_of(described: dict[str, Any]) -> int:
+def format_of(described: Mapping[str, Any]) -> int:
     """The format of what a ``run.json`` says."""
     found = described.get("format", 1)
     return found if isinstance(found, int) and not isinstance(found, bool) else 0
