@@ -148,6 +148,7 @@ def demo(
     show_quality(done.quality)
     for title, table in done.tables.items():
         show(table, title)
+    show_page(done.clinical_page)
     show_page(done.page)
 
 
