@@ -37,6 +37,9 @@ LEAST_BACKGROUND = 0.2
 """Share of a scan's voxels that hold the value of its first one where that is background."""
 LARGEST_STRIPPED = 1.35
 """Volume of a scan without skull over that of the brain found in it."""
+BRAIN_PROBABILITY = 0.4
+"""Above it a voxel is brain. On source masks 0.25 has the highest Dice, on silver masks, which
+are tighter, 0.5 (docs/measurements/brain.md)."""
 SMALLEST_LITERS, DOUBTED_LITERS = 0.1, 0.5
 """Less is no brain; less than the second is looked at again, by the template."""
 
@@ -114,7 +117,7 @@ def find_brain(scan: Volume, *, name: str = "scan", network: Network | None = No
     """The brain in a scan of any contrast, with or without skull, of any slices.
 
     A network sees the whole field of view at 2.5 mm (``brain_network``); what it holds for brain
-    with a probability above 0.5, interpolated to the scan's voxels, is brain: the largest
+    with a probability above 0.4, interpolated to the scan's voxels, is brain: the largest
     face-connected region, filled.
 
     A scan whose skull was removed before is recognized (``stripped_region``); its non-zero
@@ -143,7 +146,7 @@ def find_brain(scan: Volume, *, name: str = "scan", network: Network | None = No
         except InputError as error:
             return _by_template(scan, name, f"the brain is the template's: {error}")
     probability = brain_probability(scan, network)
-    found = Volume(largest_filled(probability.array > 0.5), scan.grid)
+    found = Volume(largest_filled(probability.array > BRAIN_PROBABILITY), scan.grid)
     region = stripped_region(scan, _liters(found))
     if region is not None:
         return FoundBrain(Volume(region, scan.grid), "stripped")
