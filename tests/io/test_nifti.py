@@ -247,7 +247,8 @@ def test_reading_a_file_without_orientation_is_logged_once(tmp_path, caplog):
     lost = save(tmp_path / "lost.nii.gz", sform=0, qform=0)
     read_volume(save(tmp_path / "good.nii.gz"))
     read_volume(lost)
-    read_map(lost)
+    read_grid(lost)
+    read_volume(lost)
     assert caplog.messages == [f"{lost}: {NO_ORIENTATION}"]
 
 
