@@ -111,8 +111,8 @@ def select_pairs(paths: Sequence[Path]) -> PairSelection:
     left_out = dict(selection.left_out)
     by_subject: dict[str, list[FoundScan]] = {}
     for scan in scans:
-        if scan.fault:
-            left_out[str(scan.path)] = scan.fault.removeprefix(f"{scan.path}: ")
+        if scan.error:
+            left_out[str(scan.path)] = scan.error.removeprefix(f"{scan.path}: ")
         else:
             by_subject.setdefault(scan.subject, []).append(scan)
     pairs: list[ScanPair] = []
