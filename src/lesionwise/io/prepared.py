@@ -135,7 +135,7 @@ def is_prepared(folder: Path) -> bool:
 def _mapped(folder: Path, name: str, affine: list[list[float]]) -> Volume:
     path = inside(folder, name)
     try:
-        array = np.lib.format.open_memmap(path, mode="r")
+        array = np.lib.format.open_memmap(path, mode="r")  # type: ignore[no-untyped-call]
     except Exception as error:  # NumPy has no common ancestor for what damaged files raise
         raise InputError(f"{path}: no array ({printable(error)[:120]})") from error
     if array.ndim != 3 or array.dtype.kind not in "biuf":

@@ -271,7 +271,8 @@ def _prepare_subject(
     subject = studies.subjects[index]
     left_out: dict[str, str] = {}
     kept: list[_KeptStudy] = []
-    name_in_data, scans = subject, ()
+    name_in_data = subject
+    scans: tuple[str, ...] = ()
     parts: list[tuple[str, Study]] = []
     try:
         whole = studies[index]
