@@ -115,11 +115,8 @@ def test_help_needs_no_torch():
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("segment", "bad.nii.gz"),
-        ("predict", "conflunet", "bad.nii.gz"),
         ("compare", "bad.nii.gz", "worse.nii.gz"),
         ("evaluate", "bad.nii.gz", "worse.nii.gz"),
-        ("split", "bad.nii.gz"),
     ],
     ids=lambda arguments: arguments[0],
 )
@@ -131,3 +128,30 @@ def test_bad_input_leaves_no_folder_behind(call, tmp_path, monkeypatch, argument
     assert status == 2
     assert "bad.nii.gz" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.nii.gz", "worse.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [("segment",), ("predict", "conflunet"), ("split",)], ids=lambda each: each[0]
+)
+def test_the_first_scan_of_a_folder_is_listed_where_it_fails(
+    call, tmp_path, monkeypatch, arguments
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.nii.gz").write_bytes(b"no image")
+    status, _, said = call(*arguments, "bad.nii.gz", "-o", "results")
+    assert status == 2
+    assert "bad.nii.gz" in said
+    listed = (tmp_path / "results" / "failures.tsv").read_text().splitlines()
+    assert listed[0] == "file\terror"
+    assert listed[1].startswith("bad.nii.gz\tbad.nii.gz: ")
+
+
+@pytest.mark.parametrize("spacing", ["--spacing 1,1,3", "--spacing=1,1,3", "--spacing 1 1 3"])
+def test_voxel_sizes_are_given_with_commas_or_blanks(call, tmp_path, monkeypatch, spacing):
+    taken = []
+    monkeypatch.setattr(
+        "lesionwise.run.simulate.simulate", lambda *arguments, **named: taken.append(named)
+    )
+    status, _, said = call("simulate", *spacing.split(), "-o", str(tmp_path / "out"))
+    assert status == 0, said
+    assert taken[0]["spacing_mm"] == (1, 1, 3)

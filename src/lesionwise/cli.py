@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -46,7 +46,7 @@ INTERRUPTED = (130, 143)
 def main() -> None:
     """Run the command line; an error in what the user gave is one line and exit status 2."""
     escape_unknown_characters()
-    arguments = sys.argv[1:]
+    arguments = _numbers_apart(sys.argv[1:])
     if arguments[:1] == ["cohort"]:
         from lesionwise.cohort.arguments import one_label_an_option
 
@@ -54,12 +54,37 @@ def main() -> None:
     try:
         app(arguments)
     except types.InputError as error:
-        show_note(f"lesionwise: {error}")
-        sys.exit(2)
+        _end_with(error)
+    except OSError as error:
+        from lesionwise.io.files import fault_of_the_place
+
+        fault = fault_of_the_place(error, "the output folder")
+        if fault is None:
+            raise
+        _end_with(fault)
     except SystemExit as end:
         if end.code in INTERRUPTED:
             show_note("lesionwise: interrupted; the same command goes on from here")
         raise
+
+
+def _numbers_apart(arguments: Sequence[str]) -> list[str]:
+    """``--spacing 2,2,2`` and ``--spacing=2,2,2`` as ``--spacing 2 2 2``."""
+    apart: list[str] = []
+    for argument in arguments:
+        name, sign, value = argument.partition("=")
+        if name == "--spacing" and sign:
+            apart += [name, *value.split(",")]
+        elif apart[-1:] == ["--spacing"]:
+            apart += argument.split(",")
+        else:
+            apart.append(argument)
+    return apart
+
+
+def _end_with(error: types.InputError) -> NoReturn:
+    show_note(f"lesionwise: {error}")
+    sys.exit(2)
 
 
 def _version(wanted: bool) -> None:
@@ -340,7 +365,7 @@ def simulate(
     ] = False,
     spacing: Annotated[
         tuple[float, float, float] | None,
-        typer.Option(help="Voxel size in mm; drawn for each patient if not given."),
+        typer.Option(help="Voxel size in mm, such as 1,1,3; drawn for each patient if not given."),
     ] = None,
     lesion_masks: Annotated[
         Path | None,

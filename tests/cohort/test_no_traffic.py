@@ -42,6 +42,82 @@ place = Path(sys.argv[2])
 segment([save(place / "a.nii.gz", head("a"))], place / "out", model=bright_model())
 """
 
+EVERY = """
+import sys
+from pathlib import Path
+sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent / "helpers")]
+import numpy as np
+from bids import begin, save_visit
+from heads import bright_model, head, save
+import lesionwise.run.locations as locations
+import lesionwise.run.load_model as predict
+from lesionwise.cli import app
+from lesionwise.types import InputError
+
+def run():
+    def nowhere(*arguments):
+        raise InputError("no template in this test")
+
+    locations.find_landmarks = nowhere
+    load_model = predict.load_model
+    predict.load_model = (
+        lambda model, *more, **named: bright_model() if model == "bright"
+        else load_model(model, *more, **named)
+    )
+    place = Path(sys.argv[2])
+    root = begin(place / "bids")
+    for subject in "ab":
+        for number, session in enumerate("12"):
+            lesions = np.zeros((24, 24, 24), bool)
+            lesions[7:11, 7:11, 7 : 11 + number] = True
+            where = np.indices(lesions.shape) - 11.5
+            brain = (where ** 2).sum(axis=0) < 10**2
+            noise = np.random.default_rng(number).standard_normal(brain.shape)
+            image = (brain * (100 + 10 * noise) + 90 * lesions).astype(np.float32)
+            volumes = {"FLAIR": image, "desc-brain_mask": brain, "label-L_mask": lesions}
+            save_visit(root, subject, session, volumes)
+    visits = [save(place / f"v{n}.nii.gz", head("ab"[: n])) for n in (1, 2)]
+    masks = sorted(root.rglob("*_label-L_mask.nii.gz"))
+    scan = next(root.rglob("*_FLAIR.nii.gz"))
+    small = ["method.network.features=[4,8,8]", "method.samples.size_vox=[16,16,16]",
+             "method.samples.batch_size=2", "method.samples.per_epoch=2",
+             "method.optimization.epochs=1", "method.selection.every=1"]
+    small = [word for text in small for word in ("--set", text)]
+    calls = [
+        ["segment", visits[0], "-o", place / "segment", "--model", "bright"],
+        ["compare", *visits, "-o", place / "compare", "--model", "bright"],
+        ["report", place / "segment"],
+        ["split", masks[0], "-o", place / "split"],
+        ["evaluate", masks[0], masks[1], "-o", place / "evaluate"],
+        ["export", root, place / "Dataset001_X"],
+        ["simulate", "-o", place / "simulate", "--visits", "1", "--spacing", "4", "4", "4"],
+        ["train", "unet-cc", root, "-o", place / "run", "--device", "cpu", *small,
+         "--workers", "1"],
+        ["predict", place / "run", scan, "-o", place / "predict", "--device", "cpu"],
+        ["benchmark", root, "-o", place / "benchmark", "--folds", "2", "--device", "cpu",
+         "--recipes", "unet-cc", *small],
+        ["search", "unet-cc", root, "-o", place / "search", "--device", "cpu", *small,
+         "--grid", "method.optimization.epochs=1,2"],
+        ["recipes"],
+        ["models"],
+        ["cohort", root, place / "cohort", "participant", "--workers", "1"],
+    ]
+    # a demo is simulate, compare and evaluate in turn
+    known = {command.name or command.callback.__name__ for command in app.registered_commands}
+    assert known == {call[0] for call in calls} | {"demo"}, known
+    for call in calls:
+        print(call[0], flush=True)
+        try:
+            app([str(word) for word in call], standalone_mode=False)
+        except InputError as error:
+            print("one line:", error, flush=True)
+        except SystemExit as end:
+            print("status", end.code, flush=True)
+
+if __name__ == "__main__":
+    run()
+"""
+
 COHORT = """
 import sys
 from pathlib import Path
@@ -71,9 +147,13 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("script", [SEGMENT, COHORT], ids=["segment", "cohort"])
+@pytest.mark.parametrize(
+    "script",
+    [SEGMENT, COHORT, pytest.param(EVERY, marks=pytest.mark.slow)],
+    ids=["segment", "cohort", "every command"],
+)
 def test_every_socket_stays_on_this_machine(tmp_path, script):
-    if script == COHORT:
+    if script != SEGMENT:
         pytest.importorskip("distributed")
     (tmp_path / "sitecustomize.py").write_text(WATCH)
     (tmp_path / "call.py").write_text(script)
@@ -91,11 +171,12 @@ def test_every_socket_stays_on_this_machine(tmp_path, script):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1200,
     )
     assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
     here = {"127.0.0.1", "localhost", "::1", ""}
     seen = [line.split(" ", 1) for line in log.read_text().splitlines()]
     assert [line for line in seen if line[1] not in here] == []
-    if script == COHORT:
+    if script != SEGMENT:
         assert seen  # the watch sees what there is to see

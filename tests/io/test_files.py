@@ -10,8 +10,10 @@ import pytest
 
 from lesionwise.io import files
 from lesionwise.io.files import (
+    atomic_folder,
     atomic_path,
     check_writable,
+    faults_of_the_place,
     read_json,
     read_table,
     write_json,
@@ -235,3 +237,78 @@ def test_a_row_that_is_longer_than_the_header_is_refused(tmp_path):
     (tmp_path / "a.tsv").write_text("a\tb\n1\t2\t3\n")
     with pytest.raises(InputError, match="not a tab-separated table"):
         read_table(tmp_path / "a.tsv")
+
+
+def test_a_folder_appears_whole_and_replaces_what_lay_there(tmp_path):
+    place = tmp_path / "new" / "a"
+    with atomic_folder(place) as temporary:
+        (temporary / "one").write_text("1")
+        assert not place.exists()
+    with atomic_folder(place) as temporary:
+        (temporary / "two").write_text("2")
+    assert [path.name for path in place.iterdir()] == ["two"]
+    assert [path.name for path in place.parent.iterdir()] == ["a"]
+
+
+def test_a_folder_that_fails_leaves_the_one_before(tmp_path):
+    with atomic_folder(tmp_path / "a") as temporary:
+        (temporary / "one").write_text("1")
+
+    def fail():
+        with atomic_folder(tmp_path / "a") as temporary:
+            (temporary / "two").write_text("2")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["one"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_folder_that_came_meanwhile_stays_where_it_is_to_be_kept(tmp_path):
+    with atomic_folder(tmp_path / "a", keep=lambda there: (there / "done").exists()) as temporary:
+        (temporary / "done").write_text("second")
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "done").write_text("first")
+    assert (tmp_path / "a" / "done").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_link_at_the_place_of_a_folder_is_replaced_not_followed(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "kept").write_text("kept")
+    (tmp_path / "a").symlink_to(tmp_path / "elsewhere")
+    with atomic_folder(tmp_path / "a") as temporary:
+        (temporary / "one").write_text("1")
+    assert not (tmp_path / "a").is_symlink()
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["kept"]
+
+
+def test_a_fault_in_a_folder_names_it_as_it_will_be_called(tmp_path):
+    def fail():
+        with atomic_folder(tmp_path / "a") as temporary, atomic_path(temporary / "b"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(InputError) as caught:
+        fail()
+    fault = f"{tmp_path / 'a' / 'b'}: cannot be written (No space left on device)"
+    assert str(caught.value) == fault
+
+
+@pytest.mark.parametrize(
+    ("number", "fault"),
+    [
+        (errno.ENOSPC, "run: cannot be written (No space left on device)"),
+        (errno.EFBIG, "run: cannot be written (File too large)"),
+        (errno.EACCES, "run: cannot be read or written (Permission denied)"),
+    ],
+)
+def test_what_the_disk_does_not_take_is_one_line(number, fault):
+    with pytest.raises(InputError) as caught, faults_of_the_place("run"):
+        raise OSError(number, os.strerror(number))
+    assert str(caught.value) == fault
+
+
+def test_other_errors_of_the_system_pass_unchanged():
+    with pytest.raises(BrokenPipeError), faults_of_the_place("run"):
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))

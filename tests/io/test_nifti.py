@@ -243,6 +243,15 @@ def test_a_header_without_orientation_is_told(file):
     assert header_notes(save(file, sform=0, qform=0)) == (NO_ORIENTATION,)
 
 
+def test_reading_a_file_without_orientation_is_logged_once(tmp_path, caplog):
+    lost = save(tmp_path / "lost.nii.gz", sform=0, qform=0)
+    read_volume(save(tmp_path / "good.nii.gz"))
+    read_volume(lost)
+    read_grid(lost)
+    read_volume(lost)
+    assert caplog.messages == [f"{lost}: {NO_ORIENTATION}"]
+
+
 def test_gzip_cut_inside_the_header(tmp_path):
     path = save(tmp_path / "a.nii.gz")
     path.write_bytes(path.read_bytes()[:15])

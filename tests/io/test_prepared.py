@@ -65,6 +65,31 @@ def test_an_incomplete_folder_is_named(tmp_path):
         read_prepared(tmp_path / "a")
 
 
+@pytest.mark.parametrize("name", ["visit-0_scan-flair.npy", "visit-0_brain.npy", "study.json"])
+def test_a_file_that_is_cut_off_is_named(tmp_path, name):
+    write_prepared(_study(), tmp_path / "a")
+    path = tmp_path / "a" / name
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match=f"not a prepared study .*{name}"):
+        read_prepared(tmp_path / "a")
+
+
+@pytest.mark.parametrize("array", ["../elsewhere", "/etc/passwd", "x/../../y"])
+def test_arrays_outside_of_the_folder_are_refused(tmp_path, array):
+    write_prepared(_study(), tmp_path / "a")
+    path = tmp_path / "a" / "study.json"
+    path.write_text(path.read_text().replace("label-instances", f"x/{array}"))
+    with pytest.raises(InputError, match="not a prepared study"):
+        read_prepared(tmp_path / "a")
+
+
+def test_objects_in_an_array_are_not_read(tmp_path):
+    write_prepared(_study(), tmp_path / "a")
+    np.save(tmp_path / "a" / "visit-0_brain.npy", np.full((20, 18, 16), {}), allow_pickle=True)
+    with pytest.raises(InputError, match=r"visit-0_brain\.npy: no array"):
+        read_prepared(tmp_path / "a")
+
+
 def test_prepared_studies_are_read_one_by_one(tmp_path):
     write_prepared(_study(), tmp_path / "a")
     studies = PreparedStudies((tmp_path / "a", tmp_path / "missing"))

@@ -109,6 +109,27 @@ def test_what_was_fitted_is_not_fitted_again_on_resuming(tmp_path):
     assert method.fitted == 2
 
 
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_weights_that_are_not_whole_are_fitted_again(tmp_path, damage):
+    class Writes(Counts):
+        def fit(self, data, run):
+            super().fit(data, run)
+            (run.folder / "model.safetensors").write_bytes(b"0123456789")
+
+    method = Writes()
+    weights = tmp_path / "model.safetensors"
+    for _ in range(2):
+        fit_once(method, TrainingData([]), RunContext(tmp_path, resume=True))
+    assert method.fitted == 1
+    if damage == "cut":
+        weights.write_bytes(b"01234")
+    else:
+        weights.unlink()
+    fit_once(method, TrainingData([]), RunContext(tmp_path, resume=True))
+    assert method.fitted == 2
+    assert weights.read_bytes() == b"0123456789"
+
+
 def test_what_failed_is_fitted_again(tmp_path):
     with pytest.raises(InputError):
         fit_once(Counts(fails=True), TrainingData([]), RunContext(tmp_path, resume=True))

@@ -121,6 +121,22 @@ def test_two_scans_of_one_session_are_never_a_pair(tmp_path):
         find_pairs(paths[:2])
 
 
+@pytest.mark.parametrize("what", ["cut mask", "lost instances", "emptied table"])
+def test_a_pair_whose_results_are_not_whole_is_done_again(tmp_path, pair, what):
+    model, out = pair_model(RegisterToFirst()), tmp_path / "out"
+    predict_pairs(pair, out, model=model)
+    pattern = {"cut mask": "*_mask.nii.gz", "lost instances": "*_dseg.nii.gz"}
+    path = next(out.rglob(f"*desc-new{pattern.get(what, '*_dseg.tsv')}"))
+    whole = path.read_bytes()
+    if what == "lost instances":
+        path.unlink()
+    else:
+        path.write_bytes(whole[:300] if what == "cut mask" else b"")
+    done = predict_pairs(pair, out, model=model)
+    assert done.summary["lesions"].tolist() == [1]
+    assert path.read_bytes() == whole
+
+
 def test_results_of_other_visits_are_not_overwritten(tmp_path, pair):
     model = pair_model(RegisterToFirst())
     predict_pairs(pair, tmp_path / "out", model=model)
@@ -148,11 +164,28 @@ def test_one_bad_pair_does_not_stop_the_others(tmp_path, pair):
     assert (tmp_path / "out" / "failures.tsv").exists()
 
 
-def test_a_bad_pair_alone_leaves_no_folder(tmp_path):
+def test_a_bad_pair_alone_is_listed_too(tmp_path):
     bad = [save(tmp_path / f"sub-2_ses-{n}_FLAIR.nii.gz", head() * 0) for n in "12"]
     with pytest.raises(InputError):
         predict_pairs(bad, tmp_path / "out", model=pair_model(RegisterToFirst()))
-    assert not (tmp_path / "out").exists()
+    assert "sub-2 ses-1 to ses-2" in (tmp_path / "out" / "failures.tsv").read_text()
+
+
+def test_what_is_in_no_pair_is_listed_with_the_reason(tmp_path, pair):
+    data = tmp_path / "data"
+    for path in pair:
+        session = path.name.split("_")[1]
+        save(data / "sub-1" / session / "anat" / path.name, head("a"))
+    alone = save(data / "sub-2" / "ses-1" / "anat" / "sub-2_ses-1_FLAIR.nii.gz", head())
+    (data / "sub-3" / "anat").mkdir(parents=True)
+    wrong = save(data / "sub-4" / "ses-1" / "anat" / "sub-5_ses-1_FLAIR.nii.gz", head())
+    done = predict_pairs([data], tmp_path / "out", model=pair_model(RegisterToFirst()))
+    assert not done.failures
+    listed = pd.read_csv(tmp_path / "out" / "failures.tsv", sep="\t").set_index("file")["error"]
+    assert listed[str(alone)] == "left out: no second visit to pair it with"
+    assert listed[str(data / "sub-3")] == "left out: no FLAIR scan in it"
+    assert listed[str(wrong)] == "left out: the name and the folder name different visits"
+    assert len(listed) == 3
 
 
 def test_a_model_for_two_visits_refuses_one_and_the_other_way_round(pair):

@@ -152,3 +152,17 @@ def test_other_settings_are_refused_unless_all_is_done_again(tmp_path, quick):
     second = save(tmp_path / "b.nii.gz", image("a"))
     with pytest.raises(InputError, match=r"was begun with threshold 0\.9, now it is not set"):
         segment([second], tmp_path / "out", overwrite=True)
+
+
+def test_what_is_left_out_of_a_folder_is_listed_with_the_reason(tmp_path, quick):
+    lab = tmp_path / "lab"
+    save(lab / "p1" / "FLAIR.nii.gz", image("a"))
+    t1 = save(lab / "p1" / "T1.nii.gz", image(""))
+    done = segment([lab], tmp_path / "out")
+    assert not done.failures
+    failures = pd.read_csv(tmp_path / "out" / "failures.tsv", sep="\t")
+    assert failures["file"].tolist() == [str(t1)]
+    assert failures["error"].tolist() == ["left out: its name says t1, not FLAIR"]
+    t1.unlink()
+    segment([lab], tmp_path / "out")
+    assert not (tmp_path / "out" / "failures.tsv").exists()

@@ -1,6 +1,7 @@
 """From a BIDS folder to a run, and from a run to a model."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -108,6 +109,30 @@ def test_the_same_call_again_trains_nothing(trained, dataset, arrays, monkeypatc
     )
     assert again == trained
     assert (trained / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_weights_that_were_cut_off_are_made_again(trained, dataset, arrays, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    weights = run / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:300])
+    train("unet-cc", dataset, run, overrides=SMALL, validation_subjects=["c"], prepared=arrays)
+    assert weights.read_bytes() == whole
+
+
+def test_a_prepared_subject_of_which_something_is_cut_off_is_prepared_again(dataset, tmp_path):
+    prepare("unet-cc", dataset, tmp_path)
+    path = tmp_path / "sub-b" / "visit" / "visit-0_scan-flair.npy"
+    other = tmp_path / "sub-c" / "done.json"
+    whole, kept = path.read_bytes(), other.stat().st_mtime_ns
+    path.write_bytes(whole[:300])
+    prepared = prepare("unet-cc", dataset, tmp_path)
+    assert prepared.subjects == ("a", "a", "b", "c")
+    assert path.read_bytes() == whole
+    assert other.stat().st_mtime_ns == kept
+    assert sorted(place.name for place in tmp_path.iterdir()) == [
+        "prepared.json", "sub-a", "sub-b", "sub-c",
+    ]  # fmt: skip
 
 
 def test_a_run_does_not_go_on_with_other_settings(trained, dataset, arrays):
@@ -370,3 +395,12 @@ def test_deep_json_in_a_run_is_one_line(tmp_path):
     with pytest.raises(InputError, match=r"run\.json") as error:
         load_model(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_a_run_never_lies_in_its_data_set_or_over_other_files(dataset, arrays, tmp_path):
+    with pytest.raises(InputError, match="would lie among what is read"):
+        train("unet-cc", dataset, dataset, overrides=SMALL)
+    (tmp_path / "model.safetensors").write_text("mine")
+    with pytest.raises(InputError, match=r"model\.safetensors: is there already"):
+        train("unet-cc", arrays, tmp_path, overrides=SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]

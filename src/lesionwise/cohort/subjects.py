@@ -9,7 +9,7 @@ from pathlib import Path
 from lesionwise.io.bids import FoundScan
 from lesionwise.io.names import Entities, natural
 from lesionwise.io.scans import subject_scans
-from lesionwise.io.visit_order import order_visits, visit_times
+from lesionwise.io.visit_order import in_time_order
 from lesionwise.types import InputError
 
 
@@ -106,25 +106,13 @@ def find_subjects(
     return subjects
 
 
-def in_time_order(dataset: Path, label: str, scans: list[FoundScan]) -> list[FoundScan]:
-    """The scans by the time of their sessions (``io.visit_order``), which keeps those of one.
-
-    Raises:
-        InputError: If a table of times cannot be read or a time in it is none.
-    """
-    sessions = [scan.session for scan in scans]
-    if len(set(sessions)) < 2:
-        return scans
-    order = order_visits(sessions, visit_times(dataset, label, sessions))
-    return sorted(scans, key=lambda scan: order.index(scan.session))
-
-
 def _subject(dataset: Path, label: str, sessions: set[str]) -> CohortSubject:
     try:
-        found = in_time_order(dataset, label, subject_scans(dataset, label))
+        every = subject_scans(dataset, label)
+        chosen = [scan for scan in every if not sessions or scan.session in sessions]
+        scans = tuple(in_time_order(dataset, label, chosen))
     except InputError as error:
         return CohortSubject(label, (), str(error))
-    scans = tuple(scan for scan in found if not sessions or scan.session in sessions)
     if not scans:
         where = f" in session {', '.join(sorted(sessions, key=natural))}" if sessions else ""
         return CohortSubject(label, (), f"sub-{label}: no FLAIR scan{where}")

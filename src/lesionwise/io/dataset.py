@@ -197,8 +197,7 @@ def _visits(
     """The complete visits of a subject in the order of time, and what the others lack."""
     visits, skipped = [], []
     sessions = {file.entities.ses for file in files if not _is_map(file)}
-    times = visit_times(root, subject, sessions) if len(sessions) > 1 else {}
-    for session in order_visits(sessions, times):
+    for session in sorted(sessions, key=natural):
         label = f"sub-{subject}" + (f"_ses-{session}" if session else "")
         here = [file for file in files if file.entities.ses == session]
         chosen = {name: _choose(label, name, here, only) for name in scans}
@@ -208,7 +207,9 @@ def _visits(
         else:
             lacking = [name for name in chosen if name not in complete]
             skipped.append(f"{label}: no {', '.join(lacking)} scan")
-    return visits, skipped
+    names = {visit.session for visit in visits}
+    order = order_visits(names, visit_times(root, subject, names) if len(names) > 1 else {})
+    return sorted(visits, key=lambda visit: order.index(visit.session)), skipped
 
 
 def open_dataset(

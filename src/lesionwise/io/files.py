@@ -9,9 +9,10 @@ import json
 import math
 import os
 import secrets
+import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ if TYPE_CHECKING:  # a machine that trains on prepared arrays needs no pandas
 _FAULTS_OF_THE_PLACE = {
     errno.EACCES,
     errno.EDQUOT,
+    errno.EFBIG,
     errno.EIO,
     errno.EISDIR,
     errno.ENAMETOOLONG,
@@ -57,7 +59,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         InputError: If the folder or the disk does not take the file.
     """
     path = Path(path)
-    temporary = path.with_name(f".{secrets.token_hex(16)}-{path.name[-_SHOWN_OF_A_NAME:]}")
+    temporary = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.open("xb").close()  # fails where anything is, a link too
@@ -74,6 +76,103 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         if temporary.is_file():
             temporary.unlink()
+
+
+@contextmanager
+def atomic_folder(
+    path: str | Path, keep: Callable[[Path], bool] = lambda there: False
+) -> Iterator[Path]:
+    """An empty folder to write to, which becomes ``path`` when the block ends without error.
+
+    As for ``atomic_path``: the temporary folder lies beside it, under a name that starts with a dot
+    and cannot be guessed, and is removed after an error. What lies at ``path`` is replaced.
+
+    Args:
+        keep: whether what lies at ``path`` by then, maybe from another process, stays as it is;
+            the new folder is removed then.
+
+    Raises:
+        InputError: If the folder above or the disk does not take it.
+    """
+    path = Path(path)
+    temporary = _beside(path)
+    try:
+        with faults_of_the_place(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.mkdir()
+            yield temporary
+            while not _renamed(temporary, path) and not keep(path):
+                _remove(path)
+    except InputError as fault:  # of a file in it
+        text = str(fault)
+        if str(temporary) not in text:
+            raise
+        raise type(fault)(text.replace(str(temporary), str(path))) from fault
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    """A name in the same folder that cannot be guessed."""
+    return path.with_name(f".{secrets.token_hex(16)}-{path.name[-_SHOWN_OF_A_NAME:]}")
+
+
+def _renamed(folder: Path, path: Path) -> bool:
+    """Rename a folder; False where something has the name."""
+    if path.is_symlink() or path.is_file():
+        return False
+    try:
+        folder.rename(path)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR) and path.exists():
+            return False
+        raise
+    return True
+
+
+def _remove(path: Path) -> None:
+    """Free a name at once, whatever has it."""
+    aside = _beside(path)
+    with suppress(FileNotFoundError):  # another process was faster
+        path.rename(aside)
+        if aside.is_symlink() or aside.is_file():
+            aside.unlink()
+        else:
+            shutil.rmtree(aside)
+
+
+@contextmanager
+def faults_of_the_place(place: str | Path) -> Iterator[None]:
+    """Within the block, a disk that is full, read-only or takes no files is one line.
+
+    Args:
+        place: named where the system does not say which file it was.
+
+    Raises:
+        InputError: In the place of the system's error; other errors pass as they are.
+    """
+    try:
+        yield
+    except OSError as error:
+        fault = fault_of_the_place(error, place)
+        if fault is None:
+            raise
+        raise fault from error
+
+
+def fault_of_the_place(error: OSError, place: str | Path = "") -> InputError | None:
+    """One line about an error of the file system; None where it says something else.
+
+    Args:
+        place: named where the error does not name a file.
+    """
+    if error.errno is not None and error.errno not in _FAULTS_OF_THE_PLACE:
+        return None
+    name = place if error.filename is None else error.filename
+    what = error.strerror or printable(error) or "no reason is known"  # NumPy gives no errno
+    only_writing = error.errno in (errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EROFS)
+    done = "written" if only_writing else "read or written"
+    return InputError(f"{printable(name)}: cannot be {done} ({what})")
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import logging
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +13,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import DTypeLike, NDArray
 
+from lesionwise.io.checked import printable
 from lesionwise.io.files import atomic_path
 from lesionwise.io.nifti_header import (
     file_content,
@@ -229,6 +232,8 @@ def _read(path: str | Path, *, whole: bool = False) -> tuple[NDArray[Any], Grid]
     """
     path = Path(path)
     header = parse_header(path, file_start(path))
+    if not states_orientation(header):
+        _tell_once(printable(path))
     shape = stated_shape(path, header)
     affine = stated_affine(path, header)
     stored = stored_type(path, header)
@@ -260,6 +265,12 @@ def _read(path: str | Path, *, whole: bool = False) -> tuple[NDArray[Any], Grid]
                 "set scl_slope to 1"
             )
     return canonical(array, Grid(shape, affine))
+
+
+@cache
+def _tell_once(path: str) -> None:
+    """Say on standard error, once a process, that a file that is read states no orientation."""
+    logging.getLogger("lesionwise").warning("%s: %s", path, NO_ORIENTATION)
 
 
 def _whole(array: NDArray[Any]) -> NDArray[Any] | None:

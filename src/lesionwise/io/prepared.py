@@ -1,23 +1,43 @@
 """Prepared studies as plain arrays on disk.
 
-A prepared study is a folder of ``.npy`` files with a ``study.json``: reading one needs NumPy
-alone, so that a machine with nothing but torch, Lightning and SciPy can train.
+A prepared study is a folder of ``.npy`` files with a ``study.json``: reading one needs no imaging
+library, so that a machine with nothing but torch, Lightning and SciPy can train.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
+import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 
-from lesionwise.types import IDENTITY, Grid, InputError, Study, Visit, Volume
+from lesionwise.io.checked import inside, printable, read_checked
+from lesionwise.io.files import atomic_folder, write_json
+from lesionwise.types import IDENTITY, Grid, InputError, Matrix, Study, Visit, Volume
 
+DESCRIPTION = "study.json"
 LARGEST_FLOAT16 = 65504.0
+
+
+@dataclass(frozen=True)
+class _VisitText:
+    """A visit as ``study.json`` holds it."""
+
+    session: str
+    affines: dict[str, list[list[float]]]
+    as_read: list[list[float]] | None = None
+
+
+@dataclass(frozen=True)
+class _StudyText:
+    """What ``study.json`` holds."""
+
+    subject: str
+    visits: tuple[_VisitText, ...]
+    changes: dict[str, list[list[float]]] = field(default_factory=dict)
 
 
 def write_prepared(study: Study, folder: Path) -> None:
@@ -25,32 +45,37 @@ def write_prepared(study: Study, folder: Path) -> None:
     range), masks as bool, labels as the smallest unsigned integers that hold them.
 
     The folder appears complete or not at all.
+
+    Raises:
+        InputError: If the disk does not take it.
     """
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    visits = []
-    for number, visit in enumerate(study.visits):
-        volumes = {f"scan-{name}": v for name, v in visit.scans.items()}
-        volumes |= {f"label-{name}": v for name, v in visit.labels.items()}
-        if visit.brain is not None:
-            volumes["brain"] = visit.brain
-        grids = {}
-        for name, volume in volumes.items():
-            np.save(
-                partial / f"visit-{number}_{name}.npy", volume.array.astype(_kept_as(name, volume))
-            )
-            grids[name] = volume.grid.affine.tolist()
-        described = {"session": visit.session, "affines": grids, "as_read": visit.as_read.tolist()}
-        visits.append(described)
-    changes = {}
-    for name, volume in study.changes.items():
-        np.save(partial / f"change-{name}.npy", volume.array.astype(_kept_as(name, volume)))
-        changes[name] = volume.grid.affine.tolist()
-    description = {"subject": study.subject, "visits": visits, "changes": changes}
-    (partial / "study.json").write_text(json.dumps(description), encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    with atomic_folder(folder) as partial:
+        visits = []
+        for number, visit in enumerate(study.visits):
+            volumes = {f"scan-{name}": v for name, v in visit.scans.items()}
+            volumes |= {f"label-{name}": v for name, v in visit.labels.items()}
+            if visit.brain is not None:
+                volumes["brain"] = visit.brain
+            affines = {
+                name: _save(partial / f"visit-{number}_{name}.npy", name, volume)
+                for name, volume in volumes.items()
+            }
+            visits.append(_VisitText(visit.session, affines, visit.as_read.tolist()))
+        changes = {
+            name: _save(partial / f"change-{name}.npy", name, volume)
+            for name, volume in study.changes.items()
+        }
+        about = _StudyText(study.subject, tuple(visits), changes)
+        write_json(partial / DESCRIPTION, asdict(about))
+
+
+def _save(path: Path, name: str, volume: Volume) -> list[list[float]]:
+    """Write an array; its affine."""
+    packed = io.BytesIO()  # NumPy does not say why a file was not taken
+    np.save(packed, volume.array.astype(_kept_as(name, volume)))
+    path.write_bytes(packed.getbuffer())
+    affine: list[list[float]] = volume.grid.affine.tolist()
+    return affine
 
 
 def _kept_as(name: str, volume: Volume) -> np.dtype[Any]:
@@ -71,34 +96,60 @@ def read_prepared(folder: Path) -> Study:
         InputError: If the folder holds no prepared study, or an incomplete one.
     """
     try:
-        description = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+        about = read_checked(folder / DESCRIPTION, _StudyText)
+        if not about.visits:
+            raise InputError(f"{folder / DESCRIPTION}: no visits")
         visits = []
-        for number, described in enumerate(description["visits"]):
+        for number, visit in enumerate(about.visits):
             volumes = {
-                name: _mapped(folder / f"visit-{number}_{name}.npy", affine)
-                for name, affine in described["affines"].items()
+                name: _mapped(folder, f"visit-{number}_{name}.npy", affine)
+                for name, affine in visit.affines.items()
             }
             visits.append(
                 Visit(
                     scans=_named(volumes, "scan-"),
                     labels=_named(volumes, "label-"),
                     brain=volumes.get("brain"),
-                    session=described["session"],
-                    as_read=np.asarray(described.get("as_read", IDENTITY)),
+                    session=visit.session,
+                    as_read=IDENTITY if visit.as_read is None else _matrix(folder, visit.as_read),
                 )
             )
         changes = {
-            name: _mapped(folder / f"change-{name}.npy", affine)
-            for name, affine in description.get("changes", {}).items()
+            name: _mapped(folder, f"change-{name}.npy", affine)
+            for name, affine in about.changes.items()
         }
-    except (OSError, KeyError, ValueError) as error:
+    except InputError as error:
         raise InputError(f"{folder}: not a prepared study ({error})") from error
-    return Study(subject=description["subject"], visits=tuple(visits), changes=changes)
+    return Study(subject=about.subject, visits=tuple(visits), changes=changes)
 
 
-def _mapped(path: Path, affine: list[list[float]]) -> Volume:
-    array = np.load(path, mmap_mode="r")
-    return Volume(array, Grid(array.shape, np.asarray(affine)))
+def is_prepared(folder: Path) -> bool:
+    """Whether a folder holds a prepared study of which nothing is missing or cut off."""
+    try:
+        read_prepared(folder)
+    except InputError:
+        return False
+    return True
+
+
+def _mapped(folder: Path, name: str, affine: list[list[float]]) -> Volume:
+    path = inside(folder, name)
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")  # type: ignore[no-untyped-call]
+    except Exception as error:  # NumPy has no common ancestor for what damaged files raise
+        raise InputError(f"{path}: no array ({printable(error)[:120]})") from error
+    if array.ndim != 3 or array.dtype.kind not in "biuf":
+        raise InputError(f"{path}: expected numbers along three axes, got {array.dtype}")
+    return Volume(array, Grid(array.shape, _matrix(path, affine)))
+
+
+def _matrix(path: Path, rows: list[list[float]]) -> Matrix:
+    if len(rows) != 4 or any(len(row) != 4 for row in rows):
+        raise InputError(f"{path}: expected 4 x 4 numbers")
+    matrix = np.asarray(rows, dtype=np.float64)
+    if not abs(np.linalg.det(matrix[:3, :3])) > 0:
+        raise InputError(f"{path}: its axes do not span a space")
+    return matrix
 
 
 def _named(volumes: dict[str, Volume], prefix: str) -> dict[str, Volume]:

@@ -100,6 +100,16 @@ class ScanSelection:
         return ["found: " + ", ".join([counted, *also]), *shown]
 
 
+def left_out_rows(left_out: Mapping[str, str]) -> dict[str, str]:
+    """What was left out, as ``failures.tsv`` has it.
+
+    Example:
+        >>> left_out_rows({"a/T1.nii.gz": "its name says t1, not FLAIR"})
+        {'a/T1.nii.gz': 'left out: its name says t1, not FLAIR'}
+    """
+    return {path: f"left out: {why}" for path, why in left_out.items()}
+
+
 def find_scans(
     paths: Iterable[str | Path], suffix: str = "FLAIR", pattern: str = ""
 ) -> list[FoundScan]:

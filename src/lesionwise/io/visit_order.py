@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from lesionwise.io.checked import printable
 from lesionwise.io.files import read_table
@@ -26,6 +27,56 @@ def order_visits(sessions: Iterable[str], times: Mapping[str, datetime]) -> list
     if not all(session in times for session in named):
         return named
     return sorted(named, key=lambda session: times[session])
+
+
+class OfSession(Protocol):
+    """A scan, where it lies, and the session that its name states."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def session(self) -> str: ...
+
+
+S = TypeVar("S", bound=OfSession)
+
+
+def in_time_order(dataset: Path, subject: str, scans: Sequence[S]) -> list[S]:
+    """Scans of one subject of a BIDS data set by the time of their sessions.
+
+    As ``order_visits`` has it, of the sessions that the scans are of; scans of one session keep
+    their order.
+
+    Args:
+        subject: without ``sub-``, as its folder is called.
+
+    Raises:
+        InputError: If a table of times cannot be read or a time in it is none.
+    """
+    sessions = {scan.session for scan in scans}
+    if len(sessions) < 2:
+        return list(scans)
+    order = order_visits(sessions, visit_times(dataset, subject, sessions))
+    return sorted(scans, key=lambda scan: order.index(scan.session))
+
+
+def order_unless_named(scans: Sequence[S], named: Iterable[Path]) -> list[S]:
+    """Scans of one subject in time order, unless the user named one of them.
+
+    Those that are named one by one stay in the order given, and so do those that lie in no folder
+    ``sub-…``.
+
+    Args:
+        named: files and folders as the user named them.
+
+    Raises:
+        InputError: As for ``in_time_order``.
+    """
+    folder = _folder_of_subject(scans[0].path) if scans else None
+    if folder is None or {scan.path for scan in scans} & set(named):
+        return list(scans)
+    return in_time_order(folder.parent, folder.name.removeprefix("sub-"), scans)
 
 
 def visit_times(dataset: Path, subject: str, sessions: Iterable[str]) -> dict[str, datetime]:
@@ -90,6 +141,11 @@ def check_visit_order(
                 f"{printable(paths[two])}: {wrong} before {printable(paths[one])}; "
                 "visits are named in time order, baseline first"
             )
+
+
+def _folder_of_subject(path: Path) -> Path | None:
+    """The folder ``sub-…`` that a file lies in; None where it lies in none."""
+    return next((folder for folder in path.parents if folder.name.startswith("sub-")), None)
 
 
 def _counts_down(before: str, after: str) -> bool:

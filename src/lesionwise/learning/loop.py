@@ -6,6 +6,7 @@ Imports Lightning, so nothing but a training imports this module.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
 import time
@@ -24,6 +25,7 @@ with warnings.catch_warnings():
     from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lesionwise.inference.weights import save_weights
+from lesionwise.io.files import write_text
 from lesionwise.learning.checkpoints import LAST, AtomicCheckpoints, checkpoint_to_resume
 from lesionwise.learning.objective import Objective
 from lesionwise.learning.optimization import Optimization
@@ -141,7 +143,7 @@ def fit(
         raise KeyboardInterrupt
     if not alone:  # what the processes counted is in their checkpoint alone
         callback.load_state_dict(_state_of_callback(checkpoints / LAST))
-    write_log_table(folder)
+    write_log_table(folder, callback.history)
     return Outcome(len(callback.history), callback.steps, callback.minutes, callback.candidates)
 
 
@@ -300,8 +302,8 @@ class TrainingCallback(L.Callback):
         if self._is_over():
             trainer.should_stop = True
         if trainer.is_global_zero:
-            with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            lines = (json.dumps(row) for row in self.history)
+            write_text(self.folder / "log.jsonl", "".join(f"{line}\n" for line in lines))
             for logger in trainer.loggers:
                 logger.log_metrics({name: row[name] for name in row if name != "epoch"}, epoch)
             self.on_progress("training", epoch, self.plan.optimization.epochs)
@@ -357,18 +359,14 @@ def _state_of_callback(checkpoint: Path) -> dict[str, Any]:
     return dict(next(value for key, value in state.items() if key.startswith(name)))
 
 
-def write_log_table(folder: Path) -> None:
-    """``log.jsonl``, one line per epoch, as the table ``log.csv``.
-
-    Where a resumed run repeated an epoch the later line counts.
-    """
-    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = {row["epoch"]: row for row in map(json.loads, lines)}
-    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
-    with (folder / "log.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows[epoch] for epoch in sorted(rows))
+def write_log_table(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """The rows of all epochs as the table ``log.csv``."""
+    columns = list(dict.fromkeys(name for row in history for name in row))
+    table = io.StringIO()
+    writer = csv.DictWriter(table, columns)
+    writer.writeheader()
+    writer.writerows(history)
+    write_text(folder / "log.csv", table.getvalue())
 
 
 def _logger(folder: Path) -> Any:

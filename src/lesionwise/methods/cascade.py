@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lesionwise.io.checked import read_checked
+from lesionwise.io.files import write_json
 from lesionwise.methods.members import (
     chosen,
     deal,
@@ -77,8 +78,7 @@ class AddMaps:
         source = replace(data, training=elsewhere) if len(elsewhere) else data
         part_of = {} if len(elsewhere) else deal(data.training, self.folds, run.seed)
         parts = len(set(part_of.values()))
-        run.folder.mkdir(parents=True, exist_ok=True)
-        (run.folder / PARTS).write_text(json.dumps(part_of), encoding="utf-8")
+        write_json(run.folder / PARTS, part_of)
         for number in range(max(1, parts)):
             seen = source
             if parts:
@@ -107,10 +107,7 @@ class AddMaps:
             InputError: If the run's folder does not hold one.
         """
         path = run.folder / PARTS
-        try:
-            part_of = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: missing or malformed ({error})") from error
+        part_of = read_checked(path, dict[str, int])
         parts = max(1, len(set(part_of.values())))
         predictors = tuple(self.method.load(member_run(run, n, parts)) for n in range(parts))
         return MapsAdded(self.name, predictors, part_of, self.per_visit)

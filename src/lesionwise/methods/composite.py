@@ -17,6 +17,7 @@ from lesionwise.inference.weights import INITIAL, WEIGHTS, copy_matching
 from lesionwise.instances.components import DEFAULT_CONNECTIVITY, connected_components
 from lesionwise.instances.filters import SIZE_ROUNDING
 from lesionwise.instances.reference import reference_of
+from lesionwise.io.files import write_text
 from lesionwise.methods.members import (
     chosen,
     deal,
@@ -257,7 +258,7 @@ class Pretrained:
         else:
             before.folder.mkdir(parents=True, exist_ok=True)
             reason = f"no auxiliary set {self.auxiliary} was given: nothing was learned first"
-            (before.folder / "skipped.txt").write_text(reason + "\n", encoding="utf-8")
+            write_text(before.folder / "skipped.txt", reason + "\n")
             run.progress(reason, 0, 0)
         self.then.fit(data, run)
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
+from lesionwise.io.files import write_text
+from lesionwise.io.record import sha256
 from lesionwise.types import (
     FloatArray,
     InputError,
@@ -21,7 +24,7 @@ from lesionwise.types import (
 )
 
 FITTED = "fitted"
-"""An empty file in the folder of a part that has been learned."""
+"""A file in the folder of a part that has been learned, with the SHA-256 of its weights."""
 
 
 def chosen(studies: Sequence[Study], numbers: Iterable[int]) -> LazyStudies:
@@ -109,14 +112,32 @@ def member_run(run: RunContext, number: int, members: int) -> RunContext:
 
 
 def fit_once(method: Method, data: TrainingData, run: RunContext) -> None:
-    """Fit the method, unless the run goes on and it has been fitted in this folder."""
+    """Fit the method, unless the run goes on and it has been fitted in this folder.
+
+    It is fitted again where its weights are no longer those that were learned.
+    """
     ended = run.folder / FITTED
-    if run.resume and ended.is_file():
+    if run.resume and ended.is_file() and _is_whole(run.folder):
         return
     ended.unlink(missing_ok=True)
     run.folder.mkdir(parents=True, exist_ok=True)
     method.fit(data, run)
-    ended.touch()
+    write_text(ended, _hash_of_weights(run.folder))
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        known = (folder / FITTED).read_text(encoding="utf-8").strip()
+        return not known or known == _hash_of_weights(folder)
+    except (OSError, ValueError, InputError):
+        return False
+
+
+def _hash_of_weights(folder: Path) -> str:
+    """Empty where a method leaves no weights."""
+    from lesionwise.inference.weights import WEIGHTS  # needs torch, dealing subjects does not
+
+    return sha256(folder / WEIGHTS) if (folder / WEIGHTS).is_file() else ""
 
 
 def mean_maps(each: Iterable[LesionMaps]) -> LesionMaps:

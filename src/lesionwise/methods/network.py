@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from lesionwise.inference.weights import (
     save_weights,
 )
 from lesionwise.inference.window import SlidingWindow, call_network, sliding_window_inference
+from lesionwise.io.files import write_json
 from lesionwise.learning.channels import channels
 from lesionwise.learning.normalization import Normalizer
 from lesionwise.learning.objective import Objective
@@ -201,7 +201,7 @@ class NetworkMethod:
             "parameters": sum(p.numel() for p in network.parameters()),
             "chosen": chosen,
         }
-        (run.folder / "training.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
+        write_json(run.folder / "training.json", summary)
 
     def _train_parts_first(self, data: TrainingData, run: RunContext) -> RunContext:
         """Train what is trained first, each in a folder of its name; the time limit is shared."""

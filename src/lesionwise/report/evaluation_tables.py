@@ -15,6 +15,12 @@ from lesionwise.metrics.names import NAMES
 from lesionwise.metrics.slices import balance, pixel_scores, threshold_curves
 from lesionwise.report.evaluation_methods import methods_text
 
+EVALUATION_FILES = (
+    "metrics.json", "methods.txt", "cases.tsv", "lesions.tsv", "relations.tsv", "comparison.tsv",
+    "raters.tsv", "slices.tsv", "slice_scores.tsv", "failures.tsv", "evaluation.html",
+)  # fmt: skip
+"""What an evaluation writes into its folder, beside what was asked for."""
+
 
 def write_evaluation_tables(evaluation: Evaluation, folder: Path) -> None:
     """Write metrics.json, methods.txt and the tables; a table without rows is left out or removed.

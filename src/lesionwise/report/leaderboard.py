@@ -18,7 +18,7 @@ from lesionwise.metrics.statistics import RankComparison
 from lesionwise.report import figures
 from lesionwise.report.contents import Cell, free_table, heading
 from lesionwise.report.render import number, safe_link, shown, write_page
-from lesionwise.types import EMPTY
+from lesionwise.types import EMPTY, InputError
 
 LEADERBOARD = "leaderboard.json"
 """In the folder of a benchmark: what the tables beside it do not say."""
@@ -128,7 +128,7 @@ def read_leaderboard(folder: str | Path) -> Leaderboard:
         path = folder / f"{name}.tsv"
         table = read_table(path) if path.exists() else pd.DataFrame()
         tables[name] = _with_numbers(name, table, metrics)
-    return Leaderboard(
+    board = Leaderboard(
         title=about.Title,
         metrics=metrics,
         ranks=about.Ranks,
@@ -137,6 +137,11 @@ def read_leaderboard(folder: str | Path) -> Leaderboard:
         warnings=about.Warnings,
         **tables,
     )
+    try:
+        _check(board)
+    except ValueError as error:
+        raise InputError(f"{folder}: not a leaderboard that can be read ({error})") from error
+    return board
 
 
 def write_leaderboard_page(board: Leaderboard, path: str | Path) -> Path:
@@ -202,6 +207,15 @@ def _check(board: Leaderboard) -> None:
         table = getattr(board, name)
         if len(table) and "recipe" not in table:
             raise ValueError(f"{name} need a column recipe, they have {list(table)}")
+        if len(table) and table["recipe"].isna().any():
+            raise ValueError(f"a row of {name} has no recipe")
+    if {"recipe", "case"} & set(board.metrics):
+        raise ValueError("recipe and case are no metrics")
+    if board.ranks is not None:
+        listed = [name for group in board.ranks.groups for name in group]
+        unknown = [name for name in listed if name not in board.ranks.mean_ranks]
+        if unknown or not board.ranks.mean_ranks:
+            raise ValueError(f"no mean rank of {unknown or 'any recipe'}")
     missing = [name for name in board.metrics if len(board.scores) and name not in board.scores]
     if missing:
         raise ValueError(f"scores lack the columns {missing}")

@@ -324,8 +324,8 @@ def dictionary(columns: Sequence[Column]) -> dict[str, dict[str, Any]]:
 def read_typed(path: Path) -> pd.DataFrame:
     """A table that this package wrote, also before: numbers as numbers, names and states as now.
 
-    Numbers that cannot be read are NaN. Subjects and sessions come with ``sub-`` and ``ses-``,
-    states by their present names, and columns too.
+    Numbers that cannot be read, and infinite ones, are NaN. Subjects and sessions come with
+    ``sub-`` and ``ses-``, states by their present names, and columns too.
 
     Raises:
         InputError: If the file is missing or is no table.
@@ -343,5 +343,6 @@ def read_typed(path: Path) -> pd.DataFrame:
         elif name in ("ambiguous", "edge"):
             table[name] = values.str.lower().map(_TRUTH)
         elif name not in _TEXT:
-            table[name] = pd.to_numeric(values, errors="coerce")
+            numbers = pd.to_numeric(values, errors="coerce")
+            table[name] = numbers.where(numbers.abs() < np.inf)
     return table

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from lesionwise.io.bids import write_dataset_description
-from lesionwise.io.checked import read_checked
+from lesionwise.io.checked import encodable, read_checked
 from lesionwise.io.files import check_writable
 from lesionwise.io.names import Entities
 from lesionwise.io.record import (
@@ -119,6 +119,37 @@ def check_output(
     return output
 
 
+def check_own_folder(
+    output: Path, inputs: Iterable[Path] = (), *, mark: str = "", files: Sequence[str] = ()
+) -> Path:
+    """The folder, if a command that keeps a folder to itself may write there.
+
+    Args:
+        inputs: folders that the call reads.
+        mark: a file that the command leaves in its folder: where it is, the folder is its own.
+        files: further names that it writes.
+
+    Raises:
+        InputError: If it is one of the inputs, holds files of these names that the command did not
+            write, or takes no files.
+    """
+    check_writable(output)
+    for given in inputs:
+        if given.is_dir() and given.resolve() == output.resolve():
+            raise InputError(
+                f"{output}: results would lie among what is read; choose another output folder"
+            )
+    if not mark or (output / mark).exists():
+        return output
+    for name in files:
+        if (output / name).exists():
+            raise InputError(
+                f"{output / name}: is there already and was not written by this command; "
+                "choose another output folder"
+            )
+    return output
+
+
 def is_ours(folder: Path) -> bool:
     """Whether a command of this package wrote its results into the folder before."""
     try:
@@ -140,8 +171,8 @@ def claim(output: Path, command: str) -> None:
 
 
 def source_of(path: Path) -> str:
-    """A path as results name it: absolute, links kept as they are."""
-    return Path(os.path.abspath(path)).as_posix()
+    """A path as results name it: absolute, links kept, bytes that are no text as escapes."""
+    return encodable(Path(os.path.abspath(path)).as_posix())
 
 
 def check_input(files: ScanFiles, source: str, digest: str = "") -> None:
@@ -331,6 +362,9 @@ def _write_pair_tables(root: Path) -> tuple[pd.DataFrame, Mapping[str, str]]:
         files = PairFiles(root, scan)
         try:
             record = PairRecord.read(files)
+            reason = damaged(root, record, read=False)
+            if reason:
+                raise InputError(reason)
             table = new_lesions(files, record)
             rows.append(pair_row(files, record, table))
         except InputError as error:

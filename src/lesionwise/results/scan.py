@@ -277,10 +277,13 @@ def read_lesion_table(files: ScanFiles | PairFiles, method: str) -> pd.DataFrame
     """
     path = beside(files.instances(method), ".tsv")
     table = read_typed(path).rename(columns={"index": "label"})
+    table = table.loc[:, ~table.columns.duplicated()]
     if "label" not in table or "volume_mm3" not in table:
         raise InputError(f"{path}: lacks the columns index and volume_mm3")
     if table[["label", "volume_mm3"]].isna().any(axis=None):
         raise InputError(f"{path}: a lesion has no label or no volume")
+    if not table["label"].between(1, 2**31 - 1).all():
+        raise InputError(f"{path}: a label is no number of a lesion")
     table["label"] = table["label"].astype(np.int64)
     return table.drop(columns=["name", "abbreviation", "color", "mapping"], errors="ignore")
 

@@ -15,11 +15,12 @@ import pandas as pd
 from lesionwise import defaults
 from lesionwise.instances.reference import reference_of
 from lesionwise.io.bids import BidsStudies, read_dataset
-from lesionwise.io.files import check_writable, read_json, write_json, write_text
+from lesionwise.io.files import read_json, write_json, write_text
 from lesionwise.io.nifti import write_volume
 from lesionwise.metrics.case import Options
 from lesionwise.metrics.evaluation import Evaluation
 from lesionwise.recipe import Recipe
+from lesionwise.results.folder import check_own_folder
 from lesionwise.run.benchmark_job import Outcome, run_here, run_isolated
 from lesionwise.run.benchmark_recipes import (
     BenchmarkRecipe,
@@ -125,7 +126,7 @@ def benchmark(
     if not usable:
         raise InputError(next(iter(failures.values())))
     studies = read_dataset(dataset, scans=scans_of(usable))
-    check_writable(output)
+    check_own_folder(output, (dataset,))
     counts = _references(studies, usable, output, dataset, progress)
     split = folds_of(_balance(counts), folds, seed, dataset)
     made = {
@@ -255,7 +256,13 @@ def _balance(counts: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
 
 def _begin(output: Path, made: Mapping[str, Any], entries: Sequence[BenchmarkRecipe]) -> None:
     path = output / BENCHMARK
-    before: dict[str, Any] = read_json(path) if path.is_file() else {**made, "recipes": {}}
+    before: Any = read_json(path) if path.is_file() else {**made, "recipes": {}}
+    known = before.get("recipes") if isinstance(before, dict) else None
+    if not isinstance(known, dict) or not all(
+        isinstance(entry, dict) and isinstance(entry.get("settings"), dict)
+        for entry in known.values()
+    ):
+        raise InputError(f"{path}: malformed (recipes)")
     recipes = {
         entry.name: {"overrides": list(entry.overrides), "settings": settings(entry.found)}
         for entry in entries

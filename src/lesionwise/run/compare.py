@@ -15,9 +15,11 @@ from lesionwise import defaults
 from lesionwise.change.rules import STATES, TrackingRules
 from lesionwise.change.tracking import Tracks, change_map
 from lesionwise.instances.filters import DropSmall
-from lesionwise.io.bids import FoundScan, find_scans
+from lesionwise.io.bids import FoundScan, find_scans, select_scans
 from lesionwise.io.names import parse_name
 from lesionwise.io.nifti import read_grid
+from lesionwise.io.scans import left_out_rows
+from lesionwise.io.visit_order import order_unless_named
 from lesionwise.metrics.case import Options, evaluate_case
 from lesionwise.preprocess.alignment import Alignment, alignment_of
 from lesionwise.preprocess.registration import rigid
@@ -166,14 +168,14 @@ def compare(
     _check_folder(output, named, scans, loaded, options)
     total = len(scans)
     found, maps, rows = [], [], []
-    for done, scan in enumerate(scans):
+    for done, (given, scan) in enumerate(zip(named, scans, strict=True)):
 
         def on_progress(stage: str, done: int = done, name: str = scan.session) -> None:
             progress(f"visit {name}: {stage}", done, total)
 
         on_progress("read")
         study = read_scan(scan.path, scan.subject, scan.session, loaded.recipe.scans[0])
-        with named_as_typed(scan, loaded.recipe.scans[0]):
+        with named_as_typed(given, loaded.recipe.scans[0]):
             found.append(find_lesions(study, loaded, options, on_progress))
     to_common: list[Matrix] = [np.eye(4)]
     alignments: list[Alignment] = []
@@ -273,7 +275,9 @@ def compare(
         scores,
     )
     result.write(output, maps)
-    write_folder(output, "lesionwise compare", [scan.path for scan in named])
+    left_out = left_out_rows(select_scans(visits).left_out)
+    inputs = [*(scan.path for scan in named), *map(Path, left_out)]
+    write_folder(output, "lesionwise compare", inputs, left_out)
     page = write_comparison_page(output)
     quality = (*notes, *changed_notes, *also_judged)
     hidden = [name for name in summary if str(name).startswith("previous_")]
@@ -338,7 +342,7 @@ def score_visits(found: Sequence[VisitResult], truth: Sequence[Instances]) -> pd
 
 
 def _scans(paths: Sequence[Path]) -> list[FoundScan]:
-    scans = find_scans(paths)
+    scans = order_unless_named(find_scans(paths), paths)
     if len(paths) > len(scans) == 1:
         raise InputError(f"{scans[0].path}: named twice, but visits need a scan each")
     if len(scans) < 2:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from safetensors import safe_open
 
 from lesionwise.inference.weights import WEIGHTS
 from lesionwise.io.bids import read_dataset
+from lesionwise.io.checked import read_checked
 from lesionwise.io.files import read_json
 from lesionwise.io.nifti import write_volume
 from lesionwise.run.find_lesions import FindOptions, find_lesions
@@ -163,6 +163,13 @@ def run_fold(job: FoldJob, progress: Progress) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class _Summary:
+    """What ``training.json`` says of a network's size."""
+
+    parameters: int | None = None
+
+
 def trained_before_s(run: Path) -> float:
     """Seconds that the networks of a run were trained, over all its starts; 0 without one."""
     trainings = [read_json(path) for path in sorted(run.rglob("training.json"))]
@@ -204,8 +211,7 @@ def count_parameters(run: Path) -> int | None:
     summary = run / "training.json"
     if not summary.is_file():
         return 0
-    found = json.loads(summary.read_text(encoding="utf-8")).get("parameters")
-    return None if found is None else int(found)
+    return read_checked(summary, _Summary).parameters
 
 
 def _method(job: FoldJob) -> Method:

@@ -17,14 +17,15 @@ import numpy as np
 from lesionwise import defaults
 from lesionwise.instances.components import connected_components
 from lesionwise.io.checked import printable, read_checked, read_rows
-from lesionwise.io.files import check_writable, write_json
+from lesionwise.io.files import write_json
 from lesionwise.io.nifti import read_grid, read_labels, read_volume, write_volume
 from lesionwise.io.space import on_grid, same_space
 from lesionwise.metrics.case import Options, evaluate_case
 from lesionwise.metrics.evaluation import Evaluation, ScoredCase
 from lesionwise.metrics.raters import cohen_kappa, fleiss_kappa, majority, staple
 from lesionwise.metrics.slices import Overlap, Plane, SliceTable, slice_table
-from lesionwise.report.evaluation_tables import write_evaluation_tables
+from lesionwise.report.evaluation_tables import EVALUATION_FILES, write_evaluation_tables
+from lesionwise.results.folder import check_own_folder
 from lesionwise.run.images import find_images
 from lesionwise.run.label_maps import LabelledLesions, Side, labels_by_side, lesions_of
 from lesionwise.run.pairing import Kind, method_names, pair_files
@@ -181,7 +182,7 @@ def evaluate(
     methods = _named(given, names)
     whose = _patients(patients) if patients is not None else {}
     if output is not None:
-        check_writable(output)
+        check_own_folder(output, (*references, *given), mark=ASKED, files=EVALUATION_FILES)
     labels = labels_by_side(label)
     if kind == "instances" and any(labels.values()):
         raise InputError("label: a label marks a mask, so it does not go with kind instances")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeGuard
 
-from lesionwise.io.prepared import PreparedStudies, write_prepared
+from lesionwise.io.files import write_json
+from lesionwise.io.prepared import PreparedStudies, is_prepared, write_prepared
 from lesionwise.types import LazyStudies, LearnedStep, RunContext, Step, Study, TrainingData
 
 STEPS = "steps"
@@ -73,7 +73,7 @@ def fit_steps(
                 continue
             own.folder.mkdir(parents=True, exist_ok=True)
             done.append(step.fit(_stepped(data, tuple(done)), own))
-            marker.write_text(json.dumps({"step": type(step).__name__}), encoding="utf-8")
+            write_json(marker, {"step": type(step).__name__})
         else:
             done.append(step)  # type: ignore[arg-type]
     stepped = _stepped(data, tuple(done))
@@ -106,7 +106,7 @@ def _keep(studies: Sequence[Study], folder: Path, run: RunContext) -> PreparedSt
     folders = []
     for number in range(len(studies)):
         target = folder / f"{number:05d}"
-        if not (target / "study.json").is_file():
+        if not is_prepared(target):
             write_prepared(studies[number], target)
         folders.append(target)
         run.progress("learned steps", number + 1, len(studies))

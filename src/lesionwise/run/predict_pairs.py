@@ -12,11 +12,13 @@ import pandas as pd
 
 import lesionwise
 from lesionwise.instances.describe import describe_lesions
-from lesionwise.io.bids import Entities, FoundScan, find_scans
+from lesionwise.io.bids import Entities, FoundScan, select_scans
 from lesionwise.io.nifti import read_grid, read_volume
 from lesionwise.io.record import check_settings, sha256, versions
+from lesionwise.io.scans import left_out_rows
+from lesionwise.io.visit_order import order_unless_named
 from lesionwise.report.folder import write_pair_page
-from lesionwise.results.folder import REMEDY, check_output, claim, is_ours, source_of, write_pairs
+from lesionwise.results.folder import REMEDY, check_output, claim, source_of, write_pairs
 from lesionwise.results.names import COMPARISON, PairFiles, finished_pairs, pair_page, scan_name
 from lesionwise.results.pair import PairRecord, PairResult
 from lesionwise.results.scan import LesionSet, damaged
@@ -25,7 +27,7 @@ from lesionwise.run.find_lesions import FindOptions, VisitResult, find_lesions
 from lesionwise.run.load_model import LoadedModel, load_model
 from lesionwise.run.locations import add_locations
 from lesionwise.run.models import facts_of
-from lesionwise.run.quality_checks import check_order
+from lesionwise.run.quality_checks import check_order, named_as_typed
 from lesionwise.run.segment import as_nifti
 from lesionwise.types import InputError, Progress, Study, Visit, silent
 
@@ -64,36 +66,73 @@ class PredictedPairs:
     pages: tuple[Path, ...]
 
 
+@dataclass(frozen=True)
+class PairSelection:
+    """What was found in the files and folders that a user named.
+
+    Attributes:
+        pairs: of visits that follow each other.
+        left_out: scans and folders that are in no pair, and why, one phrase each.
+    """
+
+    pairs: tuple[ScanPair, ...]
+    left_out: Mapping[str, str]
+
+
 def find_pairs(paths: Sequence[Path]) -> list[ScanPair]:
+    """The pairs of ``select_pairs``, without what was left out.
+
+    Raises:
+        InputError: As for ``select_pairs``.
+    """
+    return list(select_pairs(paths).pairs)
+
+
+def select_pairs(paths: Sequence[Path]) -> PairSelection:
     """Every two visits of a patient that follow each other.
 
-    Scans are grouped by the subject their names state. Where a session has several scans, those
-    with the same further entities (``acq-3D``) are paired, never two of one session. Two files
-    whose names do not state a session are one patient's baseline and follow-up, in the order
-    given.
+    Scans are grouped by the subject their names state. Visits that are found in a BIDS data set
+    come in time order (``io.visit_order``); those that are named one by one stay as they are.
+    Where a session has several scans, those with the same further entities (``acq-3D``) are paired,
+    never two of one session. Two files whose names do not state a session are one patient's
+    baseline and follow-up, in the order given.
 
     Raises:
         InputError: If no patient has two visits.
     """
-    scans = find_scans(paths)
+    selection = select_scans(paths)
+    scans = selection.scans
     if len(scans) == 2 and not all(scan.session for scan in scans):
         first, last = (
             replace(scan, entities=replace(scan.entities, sub=scans[0].subject, ses=f"{n:02d}"))
             for n, scan in enumerate(scans, start=1)
         )
-        return [ScanPair(first, last)]
+        return PairSelection((ScanPair(first, last),), selection.left_out)
+    left_out = dict(selection.left_out)
     by_subject: dict[str, list[FoundScan]] = {}
     for scan in scans:
-        by_subject.setdefault(scan.subject, []).append(scan)
-    pairs = [
-        ScanPair(before, after)
-        for visits in by_subject.values()
-        for alike in _alike(visits)
-        for before, after in pairwise(alike)
-    ]
+        if scan.error:
+            left_out[str(scan.path)] = scan.error.removeprefix(f"{scan.path}: ")
+        else:
+            by_subject.setdefault(scan.subject, []).append(scan)
+    pairs: list[ScanPair] = []
+    for visits in by_subject.values():
+        try:
+            ordered = order_unless_named(visits, paths)
+        except InputError as error:
+            left_out |= {str(scan.path): str(error) for scan in visits}
+            continue
+        found = [ScanPair(*two) for alike in _alike(ordered) for two in pairwise(alike)]
+        paired = {scan.path for pair in found for scan in (pair.baseline, pair.followup)}
+        alone = [scan.path for scan in visits if scan.path not in paired]
+        left_out |= {str(path): "no second visit to pair it with" for path in alone}
+        pairs += found
     if not pairs:
-        raise InputError(f"{paths[0]}: no patient with two visits; this model compares two")
-    return pairs
+        reasons = "; ".join(f"{path}: {why}" for path, why in list(left_out.items())[:2])
+        raise InputError(
+            f"{paths[0]}: no patient with two visits; this model compares two ({reasons})"
+        )
+    return PairSelection(tuple(pairs), left_out)
 
 
 def _alike(scans: Sequence[FoundScan]) -> list[list[FoundScan]]:
@@ -123,15 +162,16 @@ def predict_pairs(
     Writes under the follow-up's name (the baseline's where the recipe returns results on its
     grid): ``desc-new`` probability, mask and instances with their table, each with a sidecar, and
     a page. ``new_lesions.tsv`` holds every new lesion, ``pairs.tsv`` a row per pair,
-    ``failures.tsv`` the pairs that gave nothing; later calls add to them. Skips pairs whose
-    results are there, whole, and of the same files, model and settings.
+    ``failures.tsv`` the pairs that gave nothing and the scans that were left out; later calls add
+    to them. Skips pairs whose results are there, whole, and of the same files, model and settings.
 
     Raises:
         InputError: If the folder is not one for results, was begun with other settings, or holds
             a comparison, if no patient has two visits, and for an error in a single pair; among
             several the error is listed and the others go on.
     """
-    pairs = find_pairs(scans)
+    selection = select_pairs(scans)
+    pairs = selection.pairs
     check_output(output, scans)
     if (output / COMPARISON).exists():
         raise InputError(f"{output}: holds a comparison; choose another output folder")
@@ -151,12 +191,11 @@ def predict_pairs(
             failures[pair.title] = str(error)
             if len(pairs) > 1:
                 continue
-            if is_ours(output):
-                _write_tables(output, pairs, failures)
+            _write_tables(output, selection, failures)
             raise
         done.append(pair_page(files.scan, record.baseline, record.followup))
     progress("write", len(pairs), len(pairs))
-    table = _write_tables(output, pairs, failures)
+    table = _write_tables(output, selection, failures)
     summary = table[table["page"].isin(done)].reset_index(drop=True)
     pages = tuple(output / page for page in done)
     shown = summary.drop(columns=["scan", "source", "page"], errors="ignore")
@@ -164,10 +203,12 @@ def predict_pairs(
 
 
 def _write_tables(
-    output: Path, pairs: Sequence[ScanPair], failures: Mapping[str, str]
+    output: Path, selection: PairSelection, failures: Mapping[str, str]
 ) -> pd.DataFrame:
-    inputs = [pair.followup.path for pair in pairs]
-    return write_pairs(output, "lesionwise predict", inputs, failures)[0]
+    """The tables of the folder; what was left out stands with the failures."""
+    left_out = left_out_rows(selection.left_out)
+    inputs = [*(pair.followup.path for pair in selection.pairs), *map(Path, left_out)]
+    return write_pairs(output, "lesionwise predict", inputs, {**left_out, **failures})[0]
 
 
 def _check_folder_settings(
@@ -206,6 +247,7 @@ def predict_pair(
     before = _before(files)
     if before is not None and pair.followup.kind == "dicom":
         _check_inputs(files, before, inputs, ())
+    given = pair
     pair = ScanPair(as_nifti(pair.baseline, output), as_nifti(pair.followup, output))
     paths = (pair.baseline.path, pair.followup.path)
     settings = _settings(paths, model, options)
@@ -216,7 +258,9 @@ def predict_pair(
                 write_pair_page(output, files.scan)
             return files, before
     on_progress("read")
-    found = find_lesions(read_pair(pair, model), model, options, on_progress)
+    channel = model.recipe.scans[0]
+    with named_as_typed(given.baseline, channel), named_as_typed(given.followup, channel):
+        found = find_lesions(read_pair(pair, model), model, options, on_progress)
     on_progress("write")
     record = _write(found, pair, files, output, model, settings, inputs)
     write_pair_page(output, files.scan)

@@ -5,23 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lesionwise.instances.reference import reference_of
-from lesionwise.io.prepared import PreparedStudies, write_prepared
+from lesionwise.io.checked import inside, printable, read_checked
+from lesionwise.io.files import atomic_folder, write_json
+from lesionwise.io.prepared import PreparedStudies, is_prepared, write_prepared
 from lesionwise.recipe import Recipe
 from lesionwise.run.learned_steps import shared_steps
 from lesionwise.run.recipes import auxiliary_sets, find_recipe, settings
 from lesionwise.types import Auxiliary, InputError, Progress, Study, Volume, silent
 
 SETTINGS_FILE = "prepared.json"
+DONE = "done.json"
+"""The record of a subject that came to its end, in its folder."""
 UNLABELLED = "unlabelled"
 """In place of what is to be found, for auxiliary sets without labels."""
 AUXILIARY = "auxiliary"
@@ -63,6 +66,37 @@ class Prepared:
         )
 
 
+@dataclass(frozen=True)
+class _KeptStudy:
+    name: str
+    lesions: int
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What a subject's record says.
+
+    Attributes:
+        subject: its name; empty where nothing was read.
+        studies: those kept, by their folder below that of all, and their numbers of lesions.
+        left_out: what could not be used, and why.
+        scans: SHA-256 of the voxels of each scan.
+    """
+
+    subject: str = ""
+    studies: tuple[_KeptStudy, ...] = ()
+    left_out: dict[str, str] = field(default_factory=dict)
+    scans: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What the settings file of a folder says."""
+
+    settings: dict[str, Any]
+    data: str | None
+
+
 def prepare(
     recipe: str | Path,
     dataset: Path,
@@ -75,11 +109,12 @@ def prepare(
 ) -> Prepared:
     """Put a BIDS data set through a recipe's steps and keep the results in ``folder``.
 
-    Subjects that are prepared already are not prepared again, so an interrupted call goes
-    on. A recipe for one visit gets every visit as a study of its own; a recipe for two gets
-    every pair of visits that follow each other. A study that does not say what is to be found, or
-    whose preparation fails on an error of its files, is left out and listed. Only the steps before
-    the first that learns are taken; the others belong to a fold (``run.learned_steps``).
+    Subjects that are prepared already, and whole, are not prepared again, so an interrupted call
+    goes on. Calls may share a folder at the same time: of a subject that two prepare, the first
+    result is kept. A recipe for one visit gets every visit as a study of its own; a recipe for two
+    gets every pair of visits that follow each other. A study that does not say what is to be found,
+    or whose preparation fails on an error of its files, is left out and listed. Only the steps
+    before the first that learns are taken; the others belong to a fold (``run.learned_steps``).
 
     Args:
         recipe: name or file.
@@ -112,16 +147,12 @@ def prepare(
 
     studies = open_dataset(dataset, found.scans, found.visits)
     fingerprint = fingerprint_of(dataset)
-    folder.mkdir(parents=True, exist_ok=True)
     _check_settings(folder, how, fingerprint)
     for subject, error in studies.errors.items():
-        target = folder / f"sub-{subject}"
-        target.mkdir(exist_ok=True)
-        _record(target, {"studies": [], "left_out": {f"sub-{subject}": error}})
+        record = _Record(subject, left_out={f"sub-{subject}": error})
+        write_json(folder / f"sub-{subject}" / DONE, asdict(record))
     subjects = studies.subjects
-    waiting = [
-        n for n, s in enumerate(subjects) if not (folder / f"sub-{s}" / "done.json").is_file()
-    ]
+    waiting = [n for n, s in enumerate(subjects) if not _is_whole(folder / f"sub-{s}")]
     done = len(subjects) - len(waiting)
     progress("prepare", done, len(subjects))
     how_read = (str(recipe), tuple(overrides), auxiliary, str(dataset))
@@ -238,37 +269,61 @@ def _prepare_subject(
     found = _recipe(recipe, overrides, auxiliary)
     studies = open_dataset(Path(dataset), found.scans, found.visits)
     subject = studies.subjects[index]
-    target = Path(folder) / f"sub-{subject}"
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir()
-    record: dict[str, Any] = {"studies": [], "left_out": {}}
+    left_out: dict[str, str] = {}
+    kept: list[_KeptStudy] = []
+    name_in_data = subject
+    scans: tuple[str, ...] = ()
+    parts: list[tuple[str, Study]] = []
     try:
         whole = studies[index]
-        record["subject"] = whole.subject  # a case of nnU-Net's has its patient's name here
-        record["scans"] = [_hash_of(v) for visit in whole.visits for v in visit.scans.values()]
+        name_in_data = whole.subject  # a case of nnU-Net's has its patient's name here
+        scans = tuple(_hash_of(v) for visit in whole.visits for v in visit.scans.values())
         parts = list(parts_of(whole, found))
         if not parts:
-            record["left_out"][f"sub-{subject}"] = f"fewer than {found.visits} visits"
+            left_out[f"sub-{subject}"] = f"fewer than {found.visits} visits"
     except InputError as error:
-        parts = []
-        record["left_out"][f"sub-{subject}"] = str(error)
-    for name, study in parts:
-        try:
-            if found.task != UNLABELLED:
-                reference_of(study, found.task)
-            for step in shared_steps(found.preprocess):
-                study = step(study)
-            lesions = np.empty(0, dtype=np.int64)
-            if found.task != UNLABELLED:
-                lesions = np.unique(reference_of(study, found.task))
-        except InputError as error:
-            record["left_out"][name] = str(error)
-            continue
-        write_prepared(study, target / name)
-        record["studies"].append(
-            {"name": f"sub-{subject}/{name}", "lesions": int((lesions > 0).sum())}
-        )
-    _record(target, record)
+        left_out[f"sub-{subject}"] = str(error)
+    target = Path(folder) / f"sub-{subject}"
+    with atomic_folder(target, keep=_is_whole) as partial:
+        for name, study in parts:
+            try:
+                if found.task != UNLABELLED:
+                    reference_of(study, found.task)
+                for step in shared_steps(found.preprocess):
+                    study = step(study)
+                lesions = np.empty(0, dtype=np.int64)
+                if found.task != UNLABELLED:
+                    lesions = np.unique(reference_of(study, found.task))
+            except InputError as error:
+                left_out[name] = str(error)
+                continue
+            write_prepared(study, partial / name)
+            kept.append(_KeptStudy(f"sub-{subject}/{name}", int((lesions > 0).sum())))
+        record = _Record(name_in_data, tuple(kept), left_out, scans)
+        write_json(partial / DONE, asdict(record))
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a subject came to its end and all that its record names is there."""
+    try:
+        studies = list(_studies_of(folder / DONE, read_checked(folder / DONE, _Record)))
+    except InputError:
+        return False
+    return all(is_prepared(folder.parent / name) for name, _ in studies)
+
+
+def _studies_of(path: Path, record: _Record) -> Iterator[tuple[str, int]]:
+    """Name and number of lesions of each study of a record.
+
+    Raises:
+        InputError: If a name leads out of the subject's folder.
+    """
+    own = path.parent
+    for study in record.studies:
+        if not study.name.startswith(f"{own.name}/"):
+            raise InputError(f"{path}: {printable(study.name)} lies in another folder")
+        inside(own.resolve(), study.name.removeprefix(f"{own.name}/"))
+        yield study.name, study.lesions
 
 
 def _hash_of(volume: Volume) -> str:
@@ -295,14 +350,6 @@ def refuse_shared_scans(name: str, prepared: Prepared, auxiliary: Prepared) -> N
         )
 
 
-def _record(target: Path, record: Mapping[str, Any]) -> None:
-    """Write down that a subject came to its end, and how."""
-    partial = target / ".done.json"
-    whole = {"subject": target.name.removeprefix("sub-"), **record}
-    partial.write_text(json.dumps(whole), encoding="utf-8")
-    partial.replace(target / "done.json")
-
-
 def parts_of(study: Study, recipe: Recipe) -> Iterator[tuple[str, Study]]:
     """The visits a recipe takes at a time: name and study of each run of visits that follow."""
     return visits_of(study, recipe.visits)
@@ -327,38 +374,34 @@ def visits_of(study: Study, count: int) -> Iterator[tuple[str, Study]]:
 def _check_settings(folder: Path, how: Mapping[str, Any], fingerprint: str | None) -> str:
     path = folder / SETTINGS_FILE
     if not path.is_file():
-        path.write_text(json.dumps({"settings": how, "data": fingerprint}), encoding="utf-8")
-        return str(fingerprint)
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-        settings_before, data_before = before["settings"], str(before["data"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: malformed ({error})") from error
-    for name in sorted({*settings_before, *how}):
-        if settings_before.get(name) != how.get(name):
+        write_json(path, {"settings": how, "data": fingerprint})
+    before = read_checked(path, _Settings)
+    now = json.loads(json.dumps(dict(how)))
+    for name in sorted({*before.settings, *now}):
+        if before.settings.get(name) != now.get(name):
             raise InputError(
-                f"{folder}: prepared with {name} = {settings_before.get(name)}, "
-                f"now {how.get(name)}; choose another folder"
+                f"{folder}: prepared with {name} = {before.settings.get(name)}, "
+                f"now {now.get(name)}; choose another folder"
             )
-    if fingerprint is not None and data_before != fingerprint:
+    if fingerprint is not None and before.data != fingerprint:
         raise InputError(f"{folder}: prepared from other files; choose another folder")
-    return data_before
+    return str(before.data)
 
 
 def _read(folder: Path, fingerprint: str) -> Prepared:
     names, subjects, lesions = [], [], []
     left_out: dict[str, str] = {}
     scans: dict[str, frozenset[str]] = {}
-    for path in sorted(folder.glob("sub-*/done.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        left_out |= record["left_out"]
-        if "subject" in record:
-            before = scans.get(record["subject"], frozenset())
-            scans[record["subject"]] = before | frozenset(record.get("scans", ()))
-        for study in record["studies"]:
-            names.append(study["name"])
-            subjects.append(record["subject"])
-            lesions.append(study["lesions"])
+    for path in sorted(folder.glob(f"sub-*/{DONE}")):
+        record = read_checked(path, _Record)
+        left_out |= record.left_out
+        if record.subject:
+            before = scans.get(record.subject, frozenset())
+            scans[record.subject] = before | frozenset(record.scans)
+        for name, count in _studies_of(path, record):
+            names.append(name)
+            subjects.append(record.subject)
+            lesions.append(count)
     return Prepared(
         folder, tuple(names), tuple(subjects), tuple(lesions), left_out, fingerprint, scans
     )

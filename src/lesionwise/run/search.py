@@ -12,9 +12,10 @@ from typing import Any
 import pandas as pd
 
 from lesionwise import defaults
-from lesionwise.io.files import check_writable, write_json, write_table
+from lesionwise.io.files import write_json, write_table
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.methods.selection import Selection
+from lesionwise.results.folder import check_own_folder
 from lesionwise.run.load_model import load_model, read_run
 from lesionwise.run.prepare import prepare
 from lesionwise.run.recipes import find_recipe
@@ -93,7 +94,7 @@ def search(
         found = find_recipe(recipe, [*overrides, *combination])
     if not isinstance(found.method, NetworkMethod):
         raise InputError(f"search: {recipe} is not a single network")
-    output = check_writable(Path(output))
+    output = check_own_folder(Path(output), (Path(dataset),))
     prepared = output / "prepared"
     prepare(recipe, Path(dataset), prepared, overrides=overrides, workers=workers)
     rows: list[dict[str, Any]] = []

@@ -12,10 +12,11 @@ import pandas as pd
 import lesionwise
 from lesionwise import defaults
 from lesionwise.instances.describe import describe_lesions
-from lesionwise.io.bids import FoundScan, find_scans
+from lesionwise.io.bids import FoundScan, select_scans
 from lesionwise.io.files import write_json
 from lesionwise.io.nifti import read_grid, read_mask, read_volume
 from lesionwise.io.record import sha256, versions
+from lesionwise.io.scans import ScanSelection, left_out_rows
 from lesionwise.io.space import on_grid
 from lesionwise.report.folder import write_index, write_scan_page
 from lesionwise.results.folder import (
@@ -23,7 +24,6 @@ from lesionwise.results.folder import (
     check_input,
     check_output,
     claim,
-    is_ours,
     source_of,
     write_folder,
 )
@@ -85,9 +85,9 @@ def segment(
     instance map with its table for each separation method, and the brain mask; each image with a
     sidecar that says what made it. ``lesions.tsv`` holds every lesion of every scan in the folder
     by the main method (``lesions_seg-….tsv`` by the others), ``scans.tsv`` a row per scan with
-    its grade and the reasons, ``failures.tsv`` what gave nothing. All columns are described in a
-    JSON file beside each table. A scan from DICOM files also gets mask and instances as DICOM
-    segmentations.
+    its grade and the reasons, ``failures.tsv`` what gave nothing or was left out, and why. All
+    columns are described in a JSON file beside each table. A scan from DICOM files also gets mask
+    and instances as DICOM segmentations.
 
     Later calls, also at the same time in other processes, add to the same tables. Skips scans
     whose results are there, whole, and of the same file, model and settings.
@@ -108,7 +108,8 @@ def segment(
             begun with other settings, for settings that cannot hold, and for an error in a
             single scan; among several scans the error is listed and the others go on.
     """
-    found = find_scans(scans, pattern=pattern)
+    selection = select_scans(scans, pattern=pattern)
+    found = selection.scans
     if further and len(found) > 1:
         raise InputError(f"--scan goes with one scan, but {len(found)} are given")
     if brain_mask is not None and len(found) > 1:
@@ -148,13 +149,12 @@ def segment(
             failures[str(scan.path)] = str(error)
             if len(found) > 1:
                 continue
-            if is_ours(output):
-                _write_tables(output, found, failures)
+            _write_tables(output, selection, failures)
             raise
         done.append(names[number])
         notes += record.notes
     progress("page", len(found), len(found))
-    tables = _write_tables(output, found, failures)
+    tables = _write_tables(output, selection, failures)
     summary = tables[tables["scan"].isin(done)].reset_index(drop=True)
     page = output / "index.html"
     if len(found) == len(summary) == 1:
@@ -181,13 +181,15 @@ def shown_summary(scans: pd.DataFrame) -> pd.DataFrame:
 
 
 def _write_tables(
-    output: Path, found: Sequence[FoundScan], failures: Mapping[str, str]
+    output: Path, selection: ScanSelection, failures: Mapping[str, str]
 ) -> pd.DataFrame:
+    """The tables of the folder; what was left out stands with the failures."""
+    left_out = left_out_rows(selection.left_out)
     tables = write_folder(
         output,
         "lesionwise segment",
-        [scan.path for scan in found],
-        failures,
+        [*(scan.path for scan in selection.scans), *map(Path, left_out)],
+        {**left_out, **failures},
         lambda tables: write_index(output, tables),
     )
     return tables.scans
@@ -272,7 +274,7 @@ def _one(
     study = with_scans(study, others)
     if brain_mask is not None:
         study = _with_brain(study, brain_mask, channel)
-    with named_as_typed(opened, channel):
+    with named_as_typed(scan, channel):
         found = find_lesions(study, model, options, on_progress)
     on_progress("quality")
     note = scan_note(opened, found.visit, found.brain, channel)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,6 @@ from lesionwise.instances.filters import DropSmall
 from lesionwise.io.nifti import read_grid, read_map
 from lesionwise.io.record import sha256
 from lesionwise.results.folder import source_of
-from lesionwise.results.names import FAILURES
 from lesionwise.results.scan import LesionSet
 from lesionwise.results.split import (
     ENDINGS,
@@ -28,7 +28,6 @@ from lesionwise.results.split import (
     MapRecord,
     check_map_input,
     check_split_output,
-    map_records,
     write_map,
     write_map_tables,
 )
@@ -133,8 +132,7 @@ def split(
             failures[str(path)] = str(error)
             if len(maps) > 1:
                 continue
-            if (output / FAILURES).exists() or map_records(output):
-                write_map_tables(output, maps, failures)
+            write_map_tables(output, maps, failures)
             raise
         written.append(files.instances)
         summary.append(
@@ -177,7 +175,8 @@ def map_names(paths: Sequence[Path]) -> list[str]:
     """
     names = [map_name(path) for path in paths]
     stems = [_stem(path) for path in paths]
-    folders = [[path.absolute().parent.name, stem] for path, stem in zip(paths, stems, strict=True)]
+    parents = [_plain(path.absolute().parent.name) for path in paths]
+    folders = [[parent, stem] for parent, stem in zip(parents, stems, strict=True)]
     for better in (stems, ["_".join(filter(None, both)) for both in folders]):
         counts = Counter(names)
         names = [new if counts[old] > 1 else old for old, new in zip(names, better, strict=True)]
@@ -189,4 +188,13 @@ def _stem(path: Path) -> str:
     for ending in (".gz", ".nii"):
         if name.lower().endswith(ending) and len(name) > len(ending):
             name = name[: -len(ending)]
-    return name
+    return _plain(name)
+
+
+def _plain(name: str) -> str:
+    """A name that a record can hold: signs that no file of another system has become ``%e9``."""
+    return "".join(f"%{ord(sign) & 0xFF:02x}" if _is_odd(sign) else sign for sign in name)
+
+
+def _is_odd(sign: str) -> bool:
+    return sign in "\\:" or unicodedata.category(sign) in ("Cc", "Cs")

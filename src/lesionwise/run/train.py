@@ -15,8 +15,11 @@ import numpy as np
 import lesionwise
 from lesionwise import defaults
 from lesionwise.inference.weights import INITIAL, WEIGHTS
+from lesionwise.io.checked import read_checked
+from lesionwise.io.files import atomic_path, faults_of_the_place, write_json
 from lesionwise.io.record import sha256 as sha256_of
 from lesionwise.recipe import Recipe
+from lesionwise.results.folder import check_own_folder
 from lesionwise.run.learned_steps import STEPS, fit_steps
 from lesionwise.run.load_model import RUN_FILE, read_run
 from lesionwise.run.prepare import (
@@ -95,6 +98,9 @@ def train(
         if other.resolve() == dataset.resolve():
             raise InputError(f"--auxiliary {name}: {other} is the data set itself")
     check_auxiliary(recipe, further, overrides)
+    check_own_folder(
+        output, (dataset, *further.values()), mark=RUN_FILE, files=(WEIGHTS, "log.csv")
+    )
     arrays = prepare(
         recipe,
         dataset,
@@ -144,7 +150,7 @@ def train(
     if resume == "done":
         return folder
     if initial is not None:
-        shutil.copyfile(start, folder / INITIAL)
+        _copy(start, folder / INITIAL)
     if reuse is not None:
         begun |= _reused(Path(reuse), found, folder)
     else:
@@ -155,9 +161,10 @@ def train(
             {name: found_set.studies(found_set.subjects) for name, found_set in sets.items()},
         )
         try:
-            found.method.fit(fit_steps(found.preprocess, data, run), run)
+            with faults_of_the_place(folder):
+                found.method.fit(fit_steps(found.preprocess, data, run), run)
         except InputError:
-            if resume == "new":
+            if resume == "new" and not any(folder.rglob("*.ckpt")):
                 (folder / RUN_FILE).unlink()  # nothing has begun that could go on
             raise
     weights = folder / WEIGHTS
@@ -166,7 +173,7 @@ def train(
         **begun,
         "status": "done",
         "sha256": sha256_of(weights) if weights.is_file() else "",
-        "summary": json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else {},
+        "summary": read_checked(summary, dict[str, Any]) if summary.is_file() else {},
     }
     _write(folder, ended)
     return folder
@@ -236,8 +243,14 @@ def _keep_recipe(recipe: str | Path, folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / "recipe.py"
     if Path(path).resolve() != target.resolve():
-        shutil.copyfile(path, target)
+        if target.exists() and not (folder / RUN_FILE).exists() and _differ(Path(path), target):
+            raise InputError(f"{target}: another recipe is there; choose another output folder")
+        _copy(Path(path), target)
     return target.name + text.removeprefix(path)
+
+
+def _differ(one: Path, two: Path) -> bool:
+    return sha256_of(one) != sha256_of(two)
 
 
 def _begin(folder: Path, begun: Mapping[str, Any]) -> str:
@@ -257,11 +270,17 @@ def _begin(folder: Path, begun: Mapping[str, Any]) -> str:
                     f"{folder}: was begun with {name} = {was.get(name)}, now "
                     f"{now.get(name)}; choose another output folder"
                 )
-        if before["status"] == "done":
+        if before.get("status") == "done" and _has_its_weights(folder, before):
             return "done"
     state = "training" if (folder / RUN_FILE).is_file() else "new"
     _write(folder, begun)
     return state
+
+
+def _has_its_weights(folder: Path, described: Mapping[str, Any]) -> bool:
+    """Whether the weights of a run that ended are those it wrote down."""
+    weights, known = folder / WEIGHTS, described.get("sha256")
+    return not known or (weights.is_file() and sha256_of(weights) == known)
 
 
 def _compared(described: Mapping[str, Any]) -> dict[str, Any]:
@@ -281,9 +300,9 @@ def _reused(run: Path, recipe: Recipe, folder: Path) -> dict[str, Any]:
             raise InputError(
                 f"{run}: trained with {name} = {was.get(name)}, the recipe has {now.get(name)}"
             )
-    shutil.copyfile(run / WEIGHTS, folder / WEIGHTS)
+    _copy(run / WEIGHTS, folder / WEIGHTS)
     if (run / "training.json").is_file():
-        shutil.copyfile(run / "training.json", folder / "training.json")
+        _copy(run / "training.json", folder / "training.json")
     if (run / STEPS).is_dir():
         shutil.copytree(run / STEPS, folder / STEPS, dirs_exist_ok=True)
     return {"reused": str(run)}
@@ -294,6 +313,10 @@ def _shapes_the_network(name: str) -> bool:
 
 
 def _write(folder: Path, described: Mapping[str, Any]) -> None:
-    partial = folder / f".{RUN_FILE}.partial"
-    partial.write_text(json.dumps(described, indent=2, default=str), encoding="utf-8")
-    partial.replace(folder / RUN_FILE)
+    write_json(folder / RUN_FILE, json.loads(json.dumps(described, default=str)))
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file, whole or not at all."""
+    with faults_of_the_place(target), atomic_path(target) as partial:
+        shutil.copyfile(source, partial)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 pytest.importorskip("nnunetv2", reason="nnunetv2 is not installed (the extra nnunet)")
 
 from boxes import GRID, SHORT, method, study
+from garbage import only_input_errors
 
 from lesionwise.methods.nnunet.checkpoints import read_checkpoint
 from lesionwise.methods.nnunet.imported import load_nnunet_model
@@ -203,3 +205,29 @@ def test_mirrored_axes_that_no_patch_has_are_refused(trained, tmp_path, axes):
     edit(tmp_path / "nnunet.json", lambda held: held.update(mirror_axes=axes))
     with pytest.raises(InputError, match=r"nnunet\.json: "):
         made.load(RunContext(tmp_path, device="cpu"))
+
+
+FILES = ("plans.json", "dataset.json", "fold_0/checkpoint_final.pth")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_only_input_errors_come_out_of_garbage(model, name):
+    only_input_errors(model / name, lambda: load_nnunet_model(model, "cpu"), 40)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FILES)
+def test_only_input_errors_come_out_of_much_garbage(model, name):
+    only_input_errors(model / name, lambda: load_nnunet_model(model, "cpu"), 1000, repeatable=False)
+
+
+@pytest.mark.parametrize("name", ["nnunet.json", "model.safetensors"])
+def test_only_input_errors_come_out_of_garbage_in_a_run(trained, tmp_path, name):
+    made, folder, _ = trained
+    run = tmp_path / "run"
+    run.mkdir()
+    for path in folder.iterdir():
+        if path.is_file():
+            shutil.copyfile(path, run / path.name)
+    read = partial(made.load, RunContext(run, device="cpu"))
+    only_input_errors(run / name, read, 40)

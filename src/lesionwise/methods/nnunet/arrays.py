@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionwise.io.checked import read_checked
+from lesionwise.io.files import atomic_path
 from lesionwise.methods.nnunet.plan import PLANS_NAME, case_names, image_files
 from lesionwise.methods.nnunet.workspace import Workspace
 from lesionwise.types import InputError, LabelArray, Progress
@@ -30,10 +31,8 @@ def preprocess(
     Args:
         instances: keep the labels of instances in place of 1.
     """
-    plans: dict[str, Any] = json.loads(
-        (space.preprocessed / f"{PLANS_NAME}.json").read_text(encoding="utf-8")
-    )
-    description = json.loads((space.raw / "dataset.json").read_text(encoding="utf-8"))
+    plans = read_checked(space.preprocessed / f"{PLANS_NAME}.json", dict[str, Any])
+    description = read_checked(space.raw / "dataset.json", dict[str, Any])
     manager = PlansManager(plans)
     if configuration not in manager.available_configurations:
         raise InputError(f"nnU-Net plans no {configuration} configuration for these scans")
@@ -62,11 +61,10 @@ def preprocess(
             labels[0] = carry_instances(cropped, labels[0])
         found = next(iter(properties["class_locations"].values()))
         where = np.asarray(found, dtype=np.int32).reshape(-1, 4)
-        np.save(folder / f"{name}.npy", np.asarray(data, dtype=np.float32))
-        np.save(folder / f"{name}_where.npy", where)
-        partial = folder / f".{name}_seg.npy"
-        np.save(partial, labels)
-        partial.rename(folder / f"{name}_seg.npy")
+        kept = {name: np.asarray(data, dtype=np.float32), f"{name}_where": where}
+        for file, array in {**kept, f"{name}_seg": labels}.items():  # the last says that all are
+            with atomic_path(folder / f"{file}.npy") as partial:
+                np.save(partial, array)
     return plans
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -216,7 +215,7 @@ class NnunetMethod:
         )
         from lesionwise.methods.nnunet.trainer import LesionTrainer
 
-        described = json.loads((space.raw / "dataset.json").read_text(encoding="utf-8"))
+        described = read_checked(space.raw / "dataset.json", dict[str, Any])
         channels = len(described["channel_names"])
         shutil.copyfile(space.raw / "splits_final.json", space.preprocessed / "splits_final.json")
         device = device_of(run.device)

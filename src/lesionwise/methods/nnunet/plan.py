@@ -26,6 +26,7 @@ from nnunetv2.experiment_planning.experiment_planners.network_topology import (
 from nnunetv2.imageio.nibabel_reader_writer import NibabelIO
 from numpy.typing import NDArray
 
+from lesionwise.io.checked import read_checked
 from lesionwise.methods.nnunet.cases import AXES, Case
 from lesionwise.methods.nnunet.networks import MAX_POOL_UNET
 from lesionwise.methods.nnunet.settings import Plans
@@ -108,8 +109,8 @@ def _write_case(raw: Path, name: str, case: Case) -> None:
 
 def case_names(space: Workspace) -> dict[str, list[str]]:
     """Names of the cases under ``train`` and ``val``."""
-    splits = json.loads((space.raw / "splits_final.json").read_text(encoding="utf-8"))
-    return {part: list(names) for part, names in splits[0].items()}
+    splits = read_checked(space.raw / "splits_final.json", list[dict[str, list[str]]])
+    return splits[0]
 
 
 def make_plans(space: Workspace, plans: Plans, configuration: str, progress: Progress) -> None:
@@ -120,7 +121,7 @@ def make_plans(space: Workspace, plans: Plans, configuration: str, progress: Pro
     """
     space.preprocessed.mkdir(parents=True, exist_ok=True)
     names = case_names(space)["train"]
-    description = json.loads((space.raw / "dataset.json").read_text(encoding="utf-8"))
+    description = read_checked(space.raw / "dataset.json", dict[str, Any])
     samples = max(1, INTENSITY_SAMPLES // len(names))
     found = []
     for done, name in enumerate(names):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -295,8 +296,10 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
             "minutes": self.minutes,
         }
         path = Path(filename)
+        buffer = io.BytesIO()  # torch names no reason when the disk does not take a file
+        torch.save(checkpoint, buffer)
         with atomic_path(path) as temporary:
-            torch.save(checkpoint, temporary)
+            temporary.write_bytes(buffer.getbuffer())
         if path.name == "checkpoint_latest.pth":
             self.saved = time.monotonic()
 
