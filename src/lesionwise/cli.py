@@ -79,7 +79,11 @@ def _options(
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")]
 Model = Annotated[
-    str, typer.Option(help="A shipped model, a run folder of `train`, or the name of a recipe run.")
+    str,
+    typer.Option(
+        help="A shipped model, a run folder of `train`, or nnunet:DIR for a model folder of "
+        "nnU-Net's own, such as nnunet:nnUNetTrainer__nnUNetPlans__3d_fullres."
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
 TrustRecipe = Annotated[
@@ -241,6 +245,13 @@ def compare(
         str | None,
         typer.Option(help="A trained two-visit run that says what is new, such as pre-unet's."),
     ] = None,
+    lesions: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A mask or probability map of another tool, one for each visit in their order, "
+            "instead of a model: --lesions M1.nii.gz --lesions M2.nii.gz."
+        ),
+    ] = None,
     device: Device = "auto",
     series: SeriesName = None,
     dicom_seg: Annotated[
@@ -267,6 +278,7 @@ def compare(
             model=_loaded(model, device, trust_recipe),
             options=options,
             new_lesions=_loaded(new_lesions, device, trust_recipe),
+            lesions=lesions or (),
             device=device,
             series=series,
             dicom_seg=dicom_seg,
@@ -296,10 +308,31 @@ def split(
     min_extent: Annotated[
         float, typer.Option(help="Drop lesions shorter on any voxel axis (mm).", min=0)
     ] = defaults.MIN_EXTENT_MM,
+    scan: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="The FLAIR scan of a map, one for each map in their order, or the folders of "
+            "both: gives a page, locations and intensities too (several)."
+        ),
+    ] = None,
+    brain_extraction: BrainExtraction = True,
 ) -> None:
     """Separate the lesions of another tool's mask or probability map."""
     from lesionwise.run.split import split as run
 
+    if scan:
+        _split_on_scans(
+            maps,
+            scan,
+            output,
+            method=method,
+            threshold=threshold,
+            connectivity=connectivity,
+            min_volume_mm3=min_volume,
+            min_extent_mm=min_extent,
+            extract_brain=brain_extraction,
+        )
+        return
     with progress_shown() as progress:
         done = run(
             maps,
@@ -850,6 +883,22 @@ def models(
         show_models(found)
     else:
         show_model(found[0])
+
+
+def _split_on_scans(
+    maps: Sequence[Path], scans: Sequence[Path], output: Path, **options: Any
+) -> None:
+    """Lesions of other tools' maps on their scans, with pages."""
+    from lesionwise.run.given import split_on_scans
+
+    if options["method"] == "offsets":
+        raise types.InputError("--method offsets: needs the offsets of a network; use acls or cc")
+    with progress_shown() as progress:
+        done = split_on_scans(maps, scans, output, progress=progress, **options)
+    show_quality(done.quality)
+    show(done.summary)
+    show_page(done.page)
+    _exit_on_failures(done.failures)
 
 
 def _listed(names: str) -> tuple[str, ...]:

@@ -127,6 +127,54 @@ def tiles(visits: Sequence[pd.DataFrame]) -> list[tuple[str, str]]:
     ]
 
 
+def answer(counts: Sequence[Mapping[str, Any]]) -> str:
+    """What is new, in a sentence; empty where nothing was followed.
+
+    Example:
+        >>> answer([{"state": "new", "count": 2, "before": 0}])
+        '2 new lesions; none enlarging, shrinking or disappeared'
+    """
+    if not counts:
+        return ""
+    by_state = {entry["state"]: entry["count"] for entry in counts}
+    asked = ("new", "enlarging", "shrinking", "disappeared")
+    there = [(by_state.get(state, 0), state) for state in asked if by_state.get(state, 0)]
+    none = [state for state in asked if not by_state.get(state, 0)]
+    if not there:
+        text = f"No {_enumerated(none, 'or')} lesion"
+    else:
+        first, *others = [f"{number(count)} {state}" for count, state in there]
+        noun = "lesion" if there[0][0] == 1 else "lesions"
+        text = ", ".join([f"{first} {noun}", *others])
+        if none:
+            text += f"; none {_enumerated(none, 'or')}"
+    doubtful = sum(
+        entry["count"] + entry["before"] for entry in counts if entry["state"] == "equivocal"
+    )
+    return f"{text}; {doubtful} equivocal" if doubtful else text
+
+
+def interval_rows(intervals: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """Counts of each state between every two visits; empty where there is one interval or none."""
+    if intervals is None or len(intervals) < 2:
+        return []
+    return [
+        {
+            "before": str(row["before"]),
+            "after": str(row["after"]),
+            "counts": [
+                {"state": state, "count": int(_finite(row.get(state)) or 0)} for state in COMPARED
+            ],
+        }
+        for row in intervals.to_dict("records")
+    ]
+
+
+def _enumerated(words: Sequence[str], last: str) -> str:
+    """Words with commas, and ``last`` before the last one."""
+    return f" {last} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
 def mask_volumes(visits: Sequence[VisitView], lesions: pd.DataFrame) -> str:
     """The volume of each visit's mask in ml, in order; empty where none differs from its lesions.
 
@@ -146,7 +194,9 @@ def mask_volumes(visits: Sequence[VisitView], lesions: pd.DataFrame) -> str:
 def change_tiles(lesions: pd.DataFrame, changes: pd.DataFrame | None) -> list[dict[str, Any]]:
     """Number and difference in volume of each kind of change; empty where nothing was followed.
 
-    Rows that share their baseline lesions, as the parts of a split one do, count those once.
+    Rows that share their baseline lesions, as the parts of a split one do, count those once. As in
+    ``visits.tsv``, what counts are the lesions of the later visit, and under disappeared those of
+    the visit before; ``before`` counts the others of the visit before, such as equivocal ones.
     """
     table = changes if changes is not None and "state" in changes else lesions
     if "state" not in table or not table["state"].isin(COMPARED).any():
@@ -154,6 +204,9 @@ def change_tiles(lesions: pd.DataFrame, changes: pd.DataFrame | None) -> list[di
     found = []
     for state in COMPARED:
         rows = table[table["state"] == state]
+        earlier = 0
+        if "followup" in rows and state != "disappeared":
+            earlier = int((rows["followup"] == "").sum())
         difference = None
         if {"baseline_mm3", "followup_mm3", "baseline"} <= set(rows):
             before = rows.drop_duplicates("baseline")["baseline_mm3"].sum()
@@ -162,7 +215,8 @@ def change_tiles(lesions: pd.DataFrame, changes: pd.DataFrame | None) -> list[di
             {
                 "state": state,
                 "look": CHANGES[state],
-                "count": len(rows),
+                "count": len(rows) - earlier,
+                "before": earlier,
                 "difference_mm3": difference,
             }
         )
@@ -202,7 +256,12 @@ def change_rows(changes: pd.DataFrame, before: str, after: str) -> list[dict[str
             if target is None and label.isdigit():
                 target = {"session": session, "label": int(label)}
         rows.append(
-            {"cells": cells, "target": target, "look": change_look(_text(entry.get("state")))}
+            {
+                "cells": cells,
+                "target": target,
+                "state": _text(entry.get("state")),
+                "look": change_look(_text(entry.get("state"))),
+            }
         )
     return rows
 
@@ -230,6 +289,7 @@ def lesion_rows(
                 "state": state,
                 "change": change_look(state) if state else None,
                 "location": _text(entry.get("location")).replace("_", " "),
+                "edge": _text(entry.get("edge")) == "True",
                 "volume": _finite(entry.get("volume_mm3")),
                 "extent": max((x for x in map(_finite, extent) if x is not None), default=None),
                 "confidence": _finite(entry.get("confidence")),
@@ -291,12 +351,35 @@ def location_chart(lesions: pd.DataFrame, session: str, methods: Sequence[str]) 
     return stacked_bars(table[table.sum(axis=1) > 0], label="lesions")
 
 
-def regions(lesions: pd.DataFrame) -> list[tuple[str, int]]:
-    """Lesions in each brain region of the criteria; empty where no location is known."""
+@dataclass(frozen=True)
+class Region:
+    """A brain region of the criteria.
+
+    Attributes:
+        name: of the region.
+        count: lesions in it that decide.
+        flagged: further ones, in edge slices or at the border of the brainstem, which do not.
+    """
+
+    name: str
+    count: int
+    flagged: int
+
+
+def regions(lesions: pd.DataFrame) -> list[Region]:
+    """Lesions in each brain region of the criteria; empty where no location is known.
+
+    Lesions whose ``edge`` is true do not decide: pulsating fluid and the ends of a scan look alike.
+    """
     if not _places(lesions):
         return []
     location = _location(lesions)
-    return [(region, int(location.str.startswith(region).sum())) for region in IN_CRITERIA]
+    edge = lesions["edge"].eq(True) if "edge" in lesions else pd.Series(False, index=lesions.index)
+    found = []
+    for name in IN_CRITERIA:
+        there = location.str.startswith(name)
+        found.append(Region(name, int((there & ~edge).sum()), int((there & edge).sum())))
+    return found
 
 
 def free_table(table: pd.DataFrame, links: Sequence[str] | None = None) -> dict[str, Any]:

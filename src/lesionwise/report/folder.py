@@ -49,6 +49,7 @@ from lesionwise.results.scan import (
     read_lesions,
     read_picture,
 )
+from lesionwise.results.words import STATES
 from lesionwise.types import InputError, Instances, Progress, Volume, silent
 
 NO_OPTIONS = {"scan", "scans", "model", "recipe", "version"}
@@ -276,6 +277,9 @@ def changes_of(
             "confidence": _column(rows, "confidence"),
         }
     )
+    for name in ("form", "change_mm3", "edge"):
+        if name in rows and not rows[name].astype(str).isin(["", "nan", "False"]).all():
+            table[name] = rows[name].to_numpy()
     if not places:
         table = table.drop(columns="location")
     gain = next((name for name in ("contrast_gain", "appeared") if name in rows), "")
@@ -289,6 +293,20 @@ def changes_of(
     ranked = table.assign(rank=table["state"].map(order).fillna(len(order)), largest=-largest)
     ranked = ranked.sort_values(["rank", "largest"], kind="stable", ignore_index=True)
     return ranked.drop(columns=["rank", "largest"])
+
+
+def intervals_of(visits: pd.DataFrame, sessions: Sequence[str]) -> pd.DataFrame | None:
+    """Lesions of each state at each visit after the first; None where the table lacks a visit.
+
+    Args:
+        visits: rows as in ``visits.tsv``, in time order.
+        sessions: names of the visits, in time order.
+    """
+    states = [state for state in STATES if state in visits and state != "baseline"]
+    if not states or len(visits) != len(sessions):
+        return None
+    named = pd.DataFrame({"before": sessions[:-1], "after": sessions[1:]})
+    return named.join(visits[states].iloc[1:].reset_index(drop=True))
 
 
 def _view(
@@ -397,6 +415,7 @@ def _comparison(output: Path, place: Path) -> StudyPage:
         changes=changes_of(
             tracks, visits[-2].session, visits[-1].session, _places(lesions, method)
         ),
+        intervals=intervals_of(compared.visits, [visit.session for visit in visits]),
         scores=compared.scores,
         quality=(*(note for record in records for note in record.notes), *compared.record.notes),
         provenance={

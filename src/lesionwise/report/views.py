@@ -82,6 +82,8 @@ class StudyPage:
         changes: what became of each lesion between the last two visits, a row a lesion: state,
             and as far as known baseline and followup (labels, comma-separated), baseline_mm3,
             followup_mm3. Lesions of the visit before the last take their state from here.
+        intervals: how many lesions of each state at each visit after the first, as in
+            ``visits.tsv``: before, after, and a column a state.
         scores: metric values against a known truth, a free table.
         quality: how fit the inputs are, a note for each scan and for what changed between visits.
         provenance: what made the page: recipe, model, versions, departures, options.
@@ -95,6 +97,7 @@ class StudyPage:
     lesions: pd.DataFrame
     method: str = ""
     changes: pd.DataFrame | None = None
+    intervals: pd.DataFrame | None = None
     scores: pd.DataFrame | None = None
     quality: tuple[QualityNote, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=lambda: EMPTY)

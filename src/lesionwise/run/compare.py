@@ -18,6 +18,7 @@ from lesionwise.instances.filters import DropSmall
 from lesionwise.io.bids import FoundScan, find_scans
 from lesionwise.io.names import parse_name
 from lesionwise.io.nifti import read_grid
+from lesionwise.io.record import sha256
 from lesionwise.metrics.case import Options, evaluate_case
 from lesionwise.preprocess.alignment import Alignment, alignment_of
 from lesionwise.preprocess.registration import rigid
@@ -40,6 +41,7 @@ from lesionwise.results.quality import QualityNote
 from lesionwise.results.scan import ScanRecord, read_lesion_table, scan_row
 from lesionwise.run.find_lesions import FindOptions, VisitResult, find_lesions
 from lesionwise.run.follow import VisitInput, follow
+from lesionwise.run.given import given_models
 from lesionwise.run.load_model import LoadedModel, load_model
 from lesionwise.run.predict_pairs import ScanPair, predict_pair
 from lesionwise.run.quality_checks import (
@@ -107,6 +109,7 @@ def compare(
     options: FindOptions = FindOptions(also=defaults.SEPARATIONS),  # noqa: B008  (frozen)
     rules: TrackingRules = TrackingRules(),  # noqa: B008  (frozen)
     new_lesions: str | Path | LoadedModel | None = None,
+    lesions: Sequence[Path] = (),
     device: str = "auto",
     truth: Sequence[Instances] = (),
     series: str | None = None,
@@ -135,6 +138,8 @@ def compare(
         rules: when a lesion counts as the same, new, enlarging …
         new_lesions: a model that looks at two visits at once; its new lesions between every two
             visits are written in the place of those that following found (``run.predict_pairs``).
+        lesions: masks or probability maps of another tool, one for each visit and on the voxels of
+            its scan; they are followed, and no model finds any.
         truth: known lesions of each visit on its scan's grid; scored and shown.
         series: part of the description of the DICOM series that is meant.
         dicom_seg: write DICOM segmentations of visits that came from DICOM.
@@ -159,7 +164,10 @@ def compare(
     if not same_patient:
         check_one_patient(named, [one for _, one in opened])
     check_order(scans)
-    loaded = load_model(model, device=device)
+    given = given_models(lesions, len(scans)) if lesions else []
+    loaded = given[0] if given else load_model(model, device=device)
+    if given:
+        options = replace(options, also=tuple(way for way in options.also if way != "offsets"))
     pair_model = None if new_lesions is None else load_model(new_lesions, device=device)
     if pair_model is not None and pair_model.recipe.visits != 2:
         raise InputError(f"{pair_model.name}: this model looks at one visit, not at two")
@@ -174,7 +182,8 @@ def compare(
         on_progress("read")
         study = read_scan(scan.path, scan.subject, scan.session, loaded.recipe.scans[0])
         with named_as_typed(scan, loaded.recipe.scans[0]):
-            found.append(find_lesions(study, loaded, options, on_progress))
+            finder = given[done] if given else loaded
+            found.append(find_lesions(study, finder, options, on_progress))
     to_common: list[Matrix] = [np.eye(4)]
     alignments: list[Alignment] = []
     first = _image(found[0])
@@ -224,6 +233,8 @@ def compare(
         settings = settings_of(scan.path, loaded, options, None)
         origin = opened[number][1] if dicom_seg else None
         settings["dicom_seg"] = origin is not None
+        if given:
+            settings["lesions"] = sha256(lesions[number])
         record = write_found(
             visit,
             output,
