@@ -17,6 +17,7 @@ import lesionwise
 from lesionwise import defaults, types
 from lesionwise.defaults import Separation
 from lesionwise.printing import (
+    add_output_options,
     escape_unknown_characters,
     progress_shown,
     results,
@@ -935,6 +936,8 @@ def _exit_on_failures(failures: Mapping[str, str]) -> None:
     if failures:
         raise typer.Exit(2)
 
+
+add_output_options(app)
 
 if __name__ == "__main__":
     main()
