@@ -15,6 +15,7 @@ from lesionwise.report.figures import stacked_bars
 from lesionwise.report.palette import CHANGES, COMPARED, change_look
 from lesionwise.report.render import number, shown
 from lesionwise.report.views import VisitView
+from lesionwise.results.scan import lesion_load_percent
 from lesionwise.types import Grid, LabelArray
 
 PLACES = ("periventricular", "juxtacortical", "infratentorial", "deep white matter")
@@ -100,17 +101,27 @@ class Cell:
     share: float | None = None
 
 
-def tiles(visits: Sequence[pd.DataFrame]) -> list[tuple[str, str]]:
+def tiles(
+    visits: Sequence[pd.DataFrame], brains_ml: Sequence[float | None] = ()
+) -> list[tuple[str, str]]:
     """(value, what it is) for the top of the page, from the lesions of each visit in time order.
 
     Several visits share a tile: their values stand in order with arrows between them.
+
+    Args:
+        brains_ml: volume of each visit's brain; lesion load is a tile where all are known.
     """
 
-    def of(lesions: pd.DataFrame) -> list[tuple[str, str]]:
+    def of(lesions: pd.DataFrame, brain_ml: float | None) -> list[tuple[str, str]]:
         volume = lesions["volume_mm3"]
         found = [
             (number(len(lesions)), "lesions"),
             (number(volume.sum() / 1000, 2), "ml lesion volume"),
+            *(
+                [(number(lesion_load_percent(volume.sum() / 1000, brain_ml), 2), "% of the brain")]
+                if known
+                else []
+            ),
             (number(volume.median()), "mm³ median lesion"),
             (number(volume.max()), "mm³ largest lesion"),
         ]
@@ -120,7 +131,9 @@ def tiles(visits: Sequence[pd.DataFrame]) -> list[tuple[str, str]]:
             found.append((number(len(groups)), "lesions in them"))
         return found
 
-    by_visit = [of(lesions) for lesions in visits]
+    known = len(brains_ml) == len(visits) and all(brains_ml)
+    brains = brains_ml if known else [None] * len(visits)
+    by_visit = [of(lesions, brain) for lesions, brain in zip(visits, brains, strict=True)]
     return [
         (" \N{RIGHTWARDS ARROW} ".join(value for value, _ in column), column[0][1])
         for column in zip(*by_visit, strict=True)
@@ -421,10 +434,10 @@ def outliers(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """Values further than 1.5 interquartile ranges outside the middle half (Tukey's fences).
 
     Returns:
-        One row each: the first column of the table, quantity, value, middle half, and the page
-        where the table has one; none where fewer than eight values are known.
+        One row each: the first column of the table, its session, quantity, value, middle half, and
+        the page, where the table has them; none where fewer than eight values are known.
     """
-    first = table.columns[0] if len(table.columns) else ""
+    named = [*table.columns[:1], *(column for column in ("session",) if column in table)]
     rows = []
     for name in columns:
         if name not in table:
@@ -437,14 +450,14 @@ def outliers(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
         for place in np.flatnonzero((values < low - reach) | (values > high + reach)):
             rows.append(
                 {
-                    str(first): table[first].iloc[place],
+                    **{str(column): table[column].iloc[place] for column in named},
                     "quantity": heading(name),
                     "value": shown(float(values.iloc[place])),
                     "middle half": f"{shown(float(low))} to {shown(float(high))}",
                     **({"page": table["page"].iloc[place]} if "page" in table else {}),
                 }
             )
-    columns = [str(first), "quantity", "value", "middle half"]
+    columns = [*map(str, named), "quantity", "value", "middle half"]
     return pd.DataFrame(rows, columns=[*columns, *(["page"] if "page" in table else [])])
 
 

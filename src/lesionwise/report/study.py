@@ -104,7 +104,10 @@ def write_study_page(page: StudyPage, path: str | Path) -> Path:
         page=page,
         sessions=sessions,
         methods=methods,
-        tiles=tiles([main[main["session"] == session] for session in sessions]),
+        tiles=tiles(
+            [main[main["session"] == session] for session in sessions],
+            [_brain_ml(visit) for visit in page.visits],
+        ),
         masks=mask_volumes(page.visits, main),
         change_tiles=change_tiles(main, page.changes),
         before=before,
@@ -233,6 +236,13 @@ def _first(
         return None
     largest = max(own, key=lambda row: row["volume"])
     return {"session": session, "label": largest["label"], "method": method}
+
+
+def _brain_ml(visit: VisitView) -> float | None:
+    """Volume of the brain mask; None without one."""
+    if visit.brain is None:
+        return None
+    return float((visit.brain.array != 0).sum() * visit.brain.grid.voxel_volume_mm3 / 1000)
 
 
 def _stages(visit: VisitView) -> dict[str, Any]:

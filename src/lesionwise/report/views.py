@@ -116,6 +116,7 @@ class CohortPage:
             own page.
         failures: one row per scan that failed, with the reason.
         distributions: columns of ``scans`` to draw as histograms.
+        groups: a row a group of patients; None where there are none.
         provenance, warnings: as for a study.
     """
 
@@ -123,6 +124,7 @@ class CohortPage:
     scans: pd.DataFrame
     failures: pd.DataFrame = field(default_factory=pd.DataFrame)
     distributions: tuple[str, ...] = ()
+    groups: pd.DataFrame | None = None
     provenance: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
     warnings: tuple[str, ...] = ()
 

@@ -433,7 +433,10 @@ def _visit_row(
     """The row of ``visits.tsv``."""
     tables = {method: read_lesion_table(files, method) for method in record.methods}
     row = scan_row(files, record, tables)
-    kept = ("subject", "session", "scan", "quality", "lesions", "volume_ml", "mask_volume_ml")
+    kept = (
+        *("subject", "session", "scan", "quality", "lesions", "volume_ml", "mask_volume_ml"),
+        *("brain_volume_ml", "lesion_load_percent"),
+    )
     counts, before = tracks.counts(), tracks.counts_before()
     states = [state for state in STATES if state != "baseline"]
     return {

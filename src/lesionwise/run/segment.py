@@ -41,7 +41,7 @@ from lesionwise.types import InputError, Instances, Progress, Study, Visit, Volu
 if TYPE_CHECKING:
     from lesionwise.io.dicom_series import Series
 
-HIDDEN = ("quality_reasons", "source", "page")
+HIDDEN = ("quality_reasons", "source", "page", "brain_volume_ml")
 """Columns of ``scans.tsv`` that are too wide for a terminal."""
 
 
