@@ -262,6 +262,13 @@ def compare(
         bool,
         typer.Option("--same-patient", help="One patient, although headers say otherwise."),
     ] = False,
+    registered: Annotated[
+        bool,
+        typer.Option(
+            "--registered",
+            help="Also write each registered follow-up, its subtraction and its transform.",
+        ),
+    ] = False,
 ) -> None:
     """Find what is new, enlarging, shrinking, merged, split or disappeared between visits."""
     from lesionwise.run.compare import compare as run
@@ -284,6 +291,7 @@ def compare(
             series=series,
             dicom_seg=dicom_seg,
             same_patient=same_patient,
+            registered=registered,
             progress=progress,
         )
     show_quality(done.quality)
@@ -555,6 +563,7 @@ def train(
     """Train a recipe; the same command goes on after an interruption."""
     from lesionwise.run.load_model import read_run
     from lesionwise.run.train import train as run
+    from lesionwise.run.train import training_warning
 
     with progress_shown() as progress:
         done = run(
@@ -577,6 +586,8 @@ def train(
         )
     for name, error in read_run(done).get("left_out", {}).items():
         show_note(f"left out: {name}: {error}")
+    if warning := training_warning(done):
+        show_note(f"warning: {warning}")
     show_line(f"The run: {done}")
 
 

@@ -186,7 +186,7 @@ class StageLog:
     def _left(self, now: float, done: int, total: int) -> str:
         assert self._start is not None
         began, first, _ = self._start
-        if total < 2 or done <= first or done >= total:
+        if total < 2 or done <= first or done >= total or self._last.endswith(" left"):
             return ""
         return f", about {duration((now - began) / (done - first) * (total - done))} left"
 
@@ -313,14 +313,23 @@ def show_failures(failures: Mapping[str, str]) -> None:
 
 def show_recipes(facts: Sequence[RecipeFacts]) -> None:
     """Print a list of recipes, each with its short citation."""
+    if options.as_json:
+        options.said["recipes"] = [
+            {"name": each.name, "description": each.description, "models": list(each.models)}
+            for each in facts
+        ]
+        return
     for each in facts:
-        show_line(f"{each.name:22}{each.description} ({each.recipe.citation.short})")
+        weights = f"; shipped weights: {', '.join(each.models)}" if each.models else ""
+        show_line(f"{each.name:22}{each.description} ({each.recipe.citation.short}){weights}")
+    show_line("Recipes without shipped weights are trained first: lesionwise train RECIPE DATASET.")
 
 
 def show_recipe(facts: RecipeFacts) -> None:
     """Print a recipe: citation, settings, the source's own scores, departures from the source."""
     show_line(f"{facts.name}: {facts.description}")
     show_line(f"cite: {facts.recipe.citation}")
+    show_line(f"shipped weights: {', '.join(facts.models) or 'none; train it first'}")
     for name, value in facts.settings.items():
         show_line(f"{name} = {value}")
     for name, value in facts.recipe.reported.items():

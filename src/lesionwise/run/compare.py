@@ -52,6 +52,7 @@ from lesionwise.run.quality_checks import (
     named_as_typed,
     scan_note,
 )
+from lesionwise.run.registered import write_registered
 from lesionwise.run.segment import (
     model_settings,
     open_scan,
@@ -116,6 +117,7 @@ def compare(
     dicom_seg: bool = True,
     also_judged: Sequence[QualityNote] = (),
     same_patient: bool = False,
+    registered: bool = False,
     progress: Progress = silent,
 ) -> Comparison:
     """Find the lesions of each visit and follow them from the first visit to the last.
@@ -144,6 +146,8 @@ def compare(
         series: part of the description of the DICOM series that is meant.
         dicom_seg: write DICOM segmentations of visits that came from DICOM.
         also_judged: further notes for the page.
+        registered: also write each follow-up on the baseline's voxels, its subtraction and its
+            transform (``run.registered``).
         same_patient: the visits are of one patient although their headers say otherwise.
 
     Raises:
@@ -228,7 +232,10 @@ def compare(
         _with_lesions(visit, lesions)
         for visit, lesions in zip(found, followed.lesions, strict=True)
     ]
-    progress("write", total, total)
+    if registered:
+        progress("write registered scans", total, total)
+        images, brains = [_image(visit) for visit in found], [visit.brain for visit in found]
+        maps += write_registered(output, scans, images, brains, to_common)
     for number, (scan, visit) in enumerate(zip(scans, found, strict=True)):
         settings = settings_of(scan.path, loaded, options, None)
         origin = opened[number][1] if dicom_seg else None
@@ -246,6 +253,9 @@ def compare(
             note=notes[number],
             series=origin,
             known=truth[number] if truth else None,
+            on_progress=lambda stage, name=scan.session: progress(  # type: ignore[misc]
+                f"visit {name}: {stage}", total, total
+            ),
         )
         rows.append(_visit_row(ScanFiles(output, scan.entities), record, tracks, number))
         if number:
@@ -285,6 +295,7 @@ def compare(
     )
     result.write(output, maps)
     write_folder(output, "lesionwise compare", [scan.path for scan in named])
+    progress("page", total, total)
     page = write_comparison_page(output)
     quality = (*notes, *changed_notes, *also_judged)
     hidden = [name for name in summary if str(name).startswith("previous_")]

@@ -156,9 +156,16 @@ def split_on_scans(
                 result = find_lesions(study, model, options, on_progress)
             on_progress("quality")
             note = scan_note(opened, result.visit, result.brain, "flair")
-            on_progress("write")
             record = write_found(
-                result, output, opened, model, settings, source=source, note=note, series=series
+                result,
+                output,
+                opened,
+                model,
+                settings,
+                source=source,
+                note=note,
+                series=series,
+                on_progress=on_progress,
             )
         except InputError as error:
             failures[str(path)] = str(error)
