@@ -395,8 +395,16 @@ def regions(lesions: pd.DataFrame) -> list[Region]:
     return found
 
 
-def free_table(table: pd.DataFrame, links: Sequence[str] | None = None) -> dict[str, Any]:
-    """Any table as columns and cells; a column ``page`` is left out, since it becomes a link."""
+def free_table(
+    table: pd.DataFrame, links: Sequence[str] | None = None, *, by: str = ""
+) -> dict[str, Any]:
+    """Any table as columns and cells; a column ``page`` is left out, since it becomes a link.
+
+    Args:
+        links: where the first cell of each row leads.
+        by: a column, such as the metric: numbers have the decimals of the rows that share its
+            value, so that a volume in mm³ does not take the decimals of a Dice coefficient.
+    """
     names = [name for name in table.columns if name != "page"]
     columns = [
         {
@@ -405,14 +413,20 @@ def free_table(table: pd.DataFrame, links: Sequence[str] | None = None) -> dict[
         }
         for name in names
     ]
-    digits = {name: _digits(str(name), table[name]) for name in names}
+    groups = table[by].astype(str) if by in table else pd.Series("", index=table.index)
+    digits = {
+        (name, group): _digits(str(name), table.loc[groups == group, name])
+        for name in names
+        for group in groups.unique()
+    }
     of_p = {name for name in names if {"p", "p-value"} & set(str(name).split("_"))}
     rows = []
-    for place, values in enumerate(table[names].itertuples(index=False)):
+    rows_of = zip(table[names].itertuples(index=False), groups, strict=True)
+    for place, (values, group) in enumerate(rows_of):
         rows.append(
             [
                 Cell(
-                    p_value(value) if name in of_p else _read(_plain(value), digits[name]),
+                    p_value(value) if name in of_p else _read(_plain(value), digits[name, group]),
                     "" if _missing(value) else str(_plain(value)),
                     links[place] if links and name == names[0] else "",
                 )
