@@ -851,12 +851,18 @@ def report(
         Path,
         typer.Argument(help="A folder that segment, compare, predict, evaluate or cohort wrote."),
     ],
+    hide_face: Annotated[
+        bool,
+        typer.Option(
+            "--hide-face", help="Show nothing but the brain, also of scans whose mask holds a face."
+        ),
+    ] = False,
 ) -> None:
     """Write the pages of a results folder again, from its files."""
     from lesionwise.cohort.report import report as run
 
     with progress_shown() as progress:
-        done = run(output, progress)
+        done = run(output, progress, hide_face=hide_face)
     for page in done.pages:
         show_line(page)
     _exit_on_failures(done.failures)

@@ -202,8 +202,11 @@ def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return (pd.concat(filled, ignore_index=True) if filled else tables[0]).reindex(columns=columns)
 
 
-def rebuild(output: Path, progress: Progress = silent) -> PageResult:
+def rebuild(output: Path, progress: Progress = silent, *, hide_face: bool = False) -> PageResult:
     """Make the pages of all subjects and of the group again, from the files alone.
+
+    Args:
+        hide_face: as for ``rebuild_pages``.
 
     Raises:
         InputError: If no subject is done there.
@@ -214,7 +217,8 @@ def rebuild(output: Path, progress: Progress = silent) -> PageResult:
     for number, folder in enumerate(folders):
         progress(f"page of {folder.name}", number, len(folders))
         try:
-            made = rebuild_pages(output, subject=folder.name.removeprefix("sub-"))
+            label = folder.name.removeprefix("sub-")
+            made = rebuild_pages(output, subject=label, hide_face=hide_face)
         except InputError as error:
             failures[folder.name] = str(error)
             continue

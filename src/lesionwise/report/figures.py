@@ -432,7 +432,8 @@ def _whole_edges(array: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
     """Edges half-way between whole numbers, so that each bin holds equally many of them."""
     low, high = int(array.min()), int(array.max())
     width = -(-(high - low + 1) // bins)
-    return np.arange(low, high + width + 1, width) - 0.5
+    edges: NDArray[np.float64] = np.arange(low, high + width + 1, width, dtype=np.float64) - 0.5
+    return edges
 
 
 @in_our_look

@@ -91,7 +91,8 @@ def find_findings(changes: pd.DataFrame, before: Shown, after: Shown) -> list[Fi
     draw = CloseUps(before, after)
     rank = {state: place for place, state in enumerate(SHOWN)}
     found = []
-    for row in changes.to_dict("records"):
+    for entry in changes.to_dict("records"):
+        row = {str(name): value for name, value in entry.items()}
         state = str(row["state"])
         if state not in rank:
             continue

@@ -239,9 +239,9 @@ def _first(
 
 
 def _brain_ml(visit: VisitView) -> float | None:
-    """Volume of the brain mask; None without one."""
-    if visit.brain is None:
-        return None
+    """Volume of the brain; None where it is unknown."""
+    if visit.brain_ml is not None or visit.brain is None:
+        return visit.brain_ml
     return float((visit.brain.array != 0).sum() * visit.brain.grid.voxel_volume_mm3 / 1000)
 
 

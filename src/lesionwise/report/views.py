@@ -53,6 +53,7 @@ class VisitView:
         source: name of the scan that was read.
         stages: how it was prepared, step by step.
         mask_ml: volume of the mask, with what the size filters dropped; None where unknown.
+        brain_ml: volume of the brain; None takes that of ``brain``.
     """
 
     session: str
@@ -65,6 +66,7 @@ class VisitView:
     source: str = ""
     stages: tuple[StageView, ...] = ()
     mask_ml: float | None = None
+    brain_ml: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
