@@ -24,6 +24,7 @@ from lesionwise.results.folder import (
     write_folder,
 )
 from lesionwise.results.names import ScanFiles, scan_title
+from lesionwise.results.quality import QualityNote
 from lesionwise.run.find_lesions import FindOptions, find_lesions
 from lesionwise.run.load_model import LoadedModel
 from lesionwise.run.quality_checks import named_as_typed, scan_note
@@ -130,7 +131,7 @@ def split_on_scans(
     check_output(output, [*scans, *maps])
     failures: dict[str, str] = {}
     done: list[str] = []
-    notes = []
+    notes: list[QualityNote] = []
     for number, (path, scan) in enumerate(zip(maps, found, strict=True)):
 
         def on_progress(stage: str, number: int = number, scan: FoundScan = scan) -> None:
