@@ -1,13 +1,17 @@
 """What commands print."""
 
 import io
+import json
 import sys
 
 import pandas as pd
 import pytest
+import typer
 from rich.console import Console
+from typer.testing import CliRunner
 
 from lesionwise import printing
+from lesionwise.printing import StageLog, add_output_options, duration, options, show
 from lesionwise.run.models import models
 
 
@@ -56,3 +60,95 @@ def test_a_failure_is_one_line_with_the_name_once(capsys):
     printing.show_failures({"a.nii": "a.nii: no such file", "b.nii": "is empty"})
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["lesionwise: a.nii: no such file", "lesionwise: b.nii: is empty"]
+
+
+@pytest.fixture(autouse=True)
+def _as_at_the_start():
+    yield
+    options.quiet = options.verbose = options.as_json = False
+    options.said = {}
+
+
+def _log(**kwargs):
+    lines, clock = [], iter([0.0, 10.0, 30.0, 30.0, 31.0])
+    log = StageLog(
+        lines.append, clock=lambda: next(clock), time_of_day=lambda: "12:00:00", **kwargs
+    )
+    return log, lines
+
+
+def test_lines_carry_the_time_and_about_what_is_left():
+    log, lines = _log()
+    log("a", 0, 3)
+    log("b", 1, 3)
+    assert lines == ["12:00:00 a (0/3)", "12:00:00 b (1/3), about 20 s left"]
+
+
+def test_a_stage_that_goes_on_is_said_once():
+    log, lines = _log()
+    log("a", 0, 1)
+    log("a", 0, 1)
+    assert lines == ["12:00:00 a"]
+
+
+def test_verbose_says_how_long_each_stage_took():
+    lines, clock = [], iter([0.0, 5.0, 5.0, 9.0])
+    log = StageLog(
+        lines.append, verbose=True, clock=lambda: next(clock), time_of_day=lambda: "12:00:00"
+    )
+    log("read", 0, 1)
+    log("write", 0, 1)
+    log.end()
+    assert lines[1::2] == ["12:00:00 read took 5 s", "12:00:00 write took 4 s"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (90, "2 min"), (7200, "2 h 0 min")]
+)
+def test_times_are_said_as_a_person_does(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_columns_of_zeros_stay_and_no_lesion_is_said(capsys, monkeypatch):
+    monkeypatch.setattr(printing, "results", printing.Console(highlight=False, width=200))
+    show(pd.DataFrame({**{f"c{n}": [n] for n in range(9)}, "new": [0], "lesions": [0]}))
+    said = capsys.readouterr().out
+    assert "new" in said
+    assert "No lesion was found." in said
+
+
+def _app():
+    app = typer.Typer()
+
+    @app.command()
+    def count(n: int = 2) -> None:
+        show(pd.DataFrame({"lesions": [n], "note": [None]}), "found")
+
+    @app.command()
+    def other() -> None:
+        pass
+
+    add_output_options(app)
+    return app
+
+
+def test_every_command_can_print_json_alone():
+    done = CliRunner().invoke(_app(), ["count", "--n", "3", "--json", "--quiet"])
+    assert done.exit_code == 0
+    assert json.loads(done.stdout) == {
+        "tables": [{"title": "found", "rows": [{"lesions": 3, "note": None}]}]
+    }
+
+
+def test_a_call_without_options_is_as_before():
+    app = _app()
+    assert CliRunner().invoke(app, ["count", "--json"]).exit_code == 0
+    assert "lesions" in CliRunner().invoke(app, ["count"]).stdout
+
+
+def test_every_command_of_the_program_has_the_options():
+    from lesionwise.cli import app
+
+    for info in app.registered_commands:
+        done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [info.callback.__name__, "--help"])
+        assert all(word in done.stdout for word in ("--quiet", "--verbose", "--json")), info

@@ -17,6 +17,7 @@ import lesionwise
 from lesionwise import defaults, types
 from lesionwise.defaults import Separation
 from lesionwise.printing import (
+    add_output_options,
     escape_unknown_characters,
     progress_shown,
     results,
@@ -104,7 +105,11 @@ def _options(
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")]
 Model = Annotated[
-    str, typer.Option(help="A shipped model, a run folder of `train`, or the name of a recipe run.")
+    str,
+    typer.Option(
+        help="A shipped model, a run folder of `train`, or nnunet:DIR for a model folder of "
+        "nnU-Net's own, such as nnunet:nnUNetTrainer__nnUNetPlans__3d_fullres."
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
 TrustRecipe = Annotated[
@@ -266,6 +271,13 @@ def compare(
         str | None,
         typer.Option(help="A trained two-visit run that says what is new, such as pre-unet's."),
     ] = None,
+    lesions: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A mask or probability map of another tool, one for each visit in their order, "
+            "instead of a model: --lesions M1.nii.gz --lesions M2.nii.gz."
+        ),
+    ] = None,
     device: Device = "auto",
     series: SeriesName = None,
     dicom_seg: Annotated[
@@ -274,6 +286,13 @@ def compare(
     same_patient: Annotated[
         bool,
         typer.Option("--same-patient", help="One patient, although headers say otherwise."),
+    ] = False,
+    registered: Annotated[
+        bool,
+        typer.Option(
+            "--registered",
+            help="Also write each registered follow-up, its subtraction and its transform.",
+        ),
     ] = False,
 ) -> None:
     """Find what is new, enlarging, shrinking, merged, split or disappeared between visits."""
@@ -292,10 +311,12 @@ def compare(
             model=_loaded(model, device, trust_recipe),
             options=options,
             new_lesions=_loaded(new_lesions, device, trust_recipe),
+            lesions=lesions or (),
             device=device,
             series=series,
             dicom_seg=dicom_seg,
             same_patient=same_patient,
+            registered=registered,
             progress=progress,
         )
     show_quality(done.quality)
@@ -321,10 +342,31 @@ def split(
     min_extent: Annotated[
         float, typer.Option(help="Drop lesions shorter on any voxel axis (mm).", min=0)
     ] = defaults.MIN_EXTENT_MM,
+    scan: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="The FLAIR scan of a map, one for each map in their order, or the folders of "
+            "both: gives a page, locations and intensities too (several)."
+        ),
+    ] = None,
+    brain_extraction: BrainExtraction = True,
 ) -> None:
     """Separate the lesions of another tool's mask or probability map."""
     from lesionwise.run.split import split as run
 
+    if scan:
+        _split_on_scans(
+            maps,
+            scan,
+            output,
+            method=method,
+            threshold=threshold,
+            connectivity=connectivity,
+            min_volume_mm3=min_volume,
+            min_extent_mm=min_extent,
+            extract_brain=brain_extraction,
+        )
+        return
     with progress_shown() as progress:
         done = run(
             maps,
@@ -546,6 +588,7 @@ def train(
     """Train a recipe; the same command goes on after an interruption."""
     from lesionwise.run.load_model import read_run
     from lesionwise.run.train import train as run
+    from lesionwise.run.train import training_warning
 
     with progress_shown() as progress:
         done = run(
@@ -568,6 +611,8 @@ def train(
         )
     for name, error in read_run(done).get("left_out", {}).items():
         show_note(f"left out: {name}: {error}")
+    if warning := training_warning(done):
+        show_note(f"warning: {warning}")
     show_line(f"The run: {done}")
 
 
@@ -831,12 +876,18 @@ def report(
         Path,
         typer.Argument(help="A folder that segment, compare, predict, evaluate or cohort wrote."),
     ],
+    hide_face: Annotated[
+        bool,
+        typer.Option(
+            "--hide-face", help="Show nothing but the brain, also of scans whose mask holds a face."
+        ),
+    ] = False,
 ) -> None:
     """Write the pages of a results folder again, from its files."""
     from lesionwise.cohort.report import report as run
 
     with progress_shown() as progress:
-        done = run(output, progress)
+        done = run(output, progress, hide_face=hide_face)
     for page in done.pages:
         show_line(page)
     _exit_on_failures(done.failures)
@@ -877,6 +928,22 @@ def models(
         show_model(found[0])
 
 
+def _split_on_scans(
+    maps: Sequence[Path], scans: Sequence[Path], output: Path, **options: Any
+) -> None:
+    """Lesions of other tools' maps on their scans, with pages."""
+    from lesionwise.run.given import split_on_scans
+
+    if options["method"] == "offsets":
+        raise types.InputError("--method offsets: needs the offsets of a network; use acls or cc")
+    with progress_shown() as progress:
+        done = split_on_scans(maps, scans, output, progress=progress, **options)
+    show_quality(done.quality)
+    show(done.summary)
+    show_page(done.page)
+    _exit_on_failures(done.failures)
+
+
 def _listed(names: str) -> tuple[str, ...]:
     """What stands between commas."""
     return tuple(name.strip() for name in names.split(",") if name.strip())
@@ -911,6 +978,8 @@ def _exit_on_failures(failures: Mapping[str, str]) -> None:
     if failures:
         raise typer.Exit(2)
 
+
+add_output_options(app)
 
 if __name__ == "__main__":
     main()

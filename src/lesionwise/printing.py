@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import io
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -18,6 +23,7 @@ from rich.progress import (
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 from rich.table import Table
 
@@ -35,6 +41,72 @@ console = Console(stderr=True, highlight=False)
 results = Console(highlight=False)
 
 
+@dataclass
+class OutputOptions:
+    """How much the command prints, and what it has to say at its end.
+
+    Attributes:
+        quiet: no progress and no notes; errors and results stay.
+        verbose: every stage stays on the screen with the time it took.
+        as_json: results are one JSON object on standard output in the place of text.
+        said: tables, lines and pages of a command that prints JSON.
+    """
+
+    quiet: bool = False
+    verbose: bool = False
+    as_json: bool = False
+    said: dict[str, Any] = field(default_factory=dict)
+
+
+options = OutputOptions()
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Every stage with the time it took.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Results as JSON on standard output.")]
+
+
+def with_output_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with ``--quiet``, ``--verbose`` and ``--json``, those that it has not itself.
+
+    Example:
+        >>> def greet(name: str) -> None: ...
+        >>> list(inspect.signature(with_output_options(greet)).parameters)
+        ['name', 'quiet', 'verbose', 'as_json']
+    """
+    signature = inspect.signature(command, eval_str=True)
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
+        for name, kind in (("quiet", Quiet), ("verbose", Verbose), ("as_json", AsJson))
+        if name not in signature.parameters
+    ]
+    names = [each.name for each in added]
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        chosen = {name: kwargs.pop(name, False) for name in names}
+        options.quiet = chosen.get("quiet", False)
+        options.verbose = chosen.get("verbose", False)
+        options.as_json = chosen.get("as_json", False)
+        options.said = {}
+        try:
+            command(*args, **kwargs)
+        finally:
+            if options.as_json and options.said:
+                print_json(options.said)
+
+    all_parameters = [*signature.parameters.values(), *added]
+    run.__signature__ = signature.replace(parameters=all_parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in all_parameters}
+    return run
+
+
+def add_output_options(app: typer.Typer) -> None:
+    """Give every command of the program ``--quiet``, ``--verbose`` and ``--json``."""
+    for info in app.registered_commands:
+        if info.callback is not None:
+            info.callback = with_output_options(info.callback)
+
+
 def escape_unknown_characters() -> None:
     """Write characters that a stream's encoding lacks as escapes instead of raising an error."""
     for stream in (sys.stdout, sys.stderr):
@@ -44,6 +116,9 @@ def escape_unknown_characters() -> None:
 
 def show_line(text: object) -> None:
     """Print one line on standard output, as it is."""
+    if options.as_json:
+        options.said.setdefault("lines", []).append(str(text).strip())
+        return
     results.print(printable(text), markup=False, soft_wrap=True)
 
 
@@ -52,20 +127,83 @@ def show_note(text: object) -> None:
     console.print(printable(text), markup=False, soft_wrap=True)
 
 
+def duration(seconds: float) -> str:
+    """A time as a person says it.
+
+    Example:
+        >>> duration(7.2), duration(95), duration(8000)
+        ('7 s', '2 min', '2 h 13 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+class StageLog:
+    """Lines of a log: the time of day, the stage, how far, and about how long it still takes.
+
+    Args:
+        write: takes each line.
+        verbose: say of each stage how long it took.
+        clock: seconds, for what is left.
+        time_of_day: for the start of a line.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[str], None],
+        *,
+        verbose: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        time_of_day: Callable[[], str] = lambda: time.strftime("%H:%M:%S"),
+    ) -> None:
+        self._write, self._verbose = write, verbose
+        self._clock, self._time_of_day = clock, time_of_day
+        self._last, self._since = "", 0.0
+        self._start: tuple[float, int, int] | None = None
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Told of progress; a line is written where the stage is another one."""
+        now = self._clock()
+        if self._start is None or self._start[2] != total or done < self._start[1]:
+            self._start = now, done, total
+        if stage == self._last:
+            return
+        self.end()
+        self._last, self._since = stage, now
+        count = f" ({done}/{total})" if total > 1 else ""
+        left = self._left(now, done, total)
+        self._write(f"{self._time_of_day()} {printable(stage)}{count}{left}")
+
+    def end(self) -> None:
+        """Told that the last stage is over."""
+        if self._verbose and self._last:
+            took = self._clock() - self._since
+            self._write(f"{self._time_of_day()} {printable(self._last)} took {duration(took)}")
+        self._last = ""
+
+    def _left(self, now: float, done: int, total: int) -> str:
+        assert self._start is not None
+        began, first, _ = self._start
+        if total < 2 or done <= first or done >= total or self._last.endswith(" left"):
+            return ""
+        return f", about {duration((now - began) / (done - first) * (total - done))} left"
+
+
 @contextmanager
 def progress_shown() -> Iterator[types.Progress]:
-    """A progress line per stage on standard error: bars on a terminal, plain lines elsewhere."""
-    if not console.is_terminal:
-        last = ""
+    """Progress on standard error: a bar on a terminal, a line a stage with the time elsewhere.
 
-        def plain_progress(stage: str, done: int, total: int) -> None:
-            nonlocal last
-            if stage != last:
-                last = stage
-                count = f" ({done}/{total})" if total > 1 else ""
-                show_note(f"{printable(stage)}{count}")
-
-        yield plain_progress
+    Nothing with ``--quiet``; with ``--verbose`` the lines stay on a terminal too.
+    """
+    if options.quiet:
+        yield types.silent
+        return
+    if not console.is_terminal or options.verbose:
+        log = StageLog(show_note, verbose=options.verbose)
+        yield log
+        log.end()
         return
     columns = (
         SpinnerColumn(),
@@ -73,6 +211,8 @@ def progress_shown() -> Iterator[types.Progress]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bars:
         task = bars.add_task("", total=None)
@@ -84,12 +224,15 @@ def progress_shown() -> Iterator[types.Progress]:
 
 
 def show(table: pd.DataFrame, title: str = "") -> None:
-    """Print a small table on standard output; of a wide one no column that is 0 throughout.
+    """Print a small table on standard output, every column of it.
 
-    Where it is wider than the terminal and has few rows, each row becomes a column.
+    Where it is wider than the terminal and has few rows, each row becomes a column. Where its
+    column ``lesions`` is 0 throughout, a line says that no lesion was found.
     """
-    if len(table.columns) > 8:
-        table = table.loc[:, [bool((table[name] != 0).any()) for name in table.columns]]
+    if options.as_json:
+        rows = json.loads(table.to_json(orient="records"))
+        options.said.setdefault("tables", []).append({"title": title, "rows": rows})
+        return
     if title:
         show_line(f"\n{title}")
     printed = _row_per_record(table)
@@ -97,6 +240,8 @@ def show(table: pd.DataFrame, title: str = "") -> None:
         transposed = _transposed(table)
         printed = transposed if _fits(transposed) else printed
     results.print(printed)
+    if "lesions" in table and len(table) and (table["lesions"] == 0).all():
+        show_line("No lesion was found.")
 
 
 def _fits(table: Table) -> bool:
@@ -143,31 +288,48 @@ def show_quality(notes: Sequence[QualityNote]) -> None:
     """Print how fit the inputs are, before what was found in them."""
     from lesionwise.run.quality_checks import lines
 
+    if options.as_json:
+        options.said["quality"] = [note.written() for note in notes]
+        return
     for line in lines(notes):
         show_line(line)
 
 
 def show_page(page: Path) -> None:
     """Print where the page is."""
+    if options.as_json:
+        options.said["page"] = str(page)
+        return
     show_line(f"\nThe page: {printable(page)}")
 
 
 def show_failures(failures: Mapping[str, str]) -> None:
     """Print, for each input that gave nothing, its name and the error."""
+    if options.as_json and failures:
+        options.said["failures"] = dict(failures)
     for name, error in failures.items():
         show_note(f"lesionwise: {error if name in error else f'{name}: {error}'}")
 
 
 def show_recipes(facts: Sequence[RecipeFacts]) -> None:
     """Print a list of recipes, each with its short citation."""
+    if options.as_json:
+        options.said["recipes"] = [
+            {"name": each.name, "description": each.description, "models": list(each.models)}
+            for each in facts
+        ]
+        return
     for each in facts:
-        show_line(f"{each.name:22}{each.description} ({each.recipe.citation.short})")
+        weights = f"; shipped weights: {', '.join(each.models)}" if each.models else ""
+        show_line(f"{each.name:22}{each.description} ({each.recipe.citation.short}){weights}")
+    show_line("Recipes without shipped weights are trained first: lesionwise train RECIPE DATASET.")
 
 
 def show_recipe(facts: RecipeFacts) -> None:
     """Print a recipe: citation, settings, the source's own scores, departures from the source."""
     show_line(f"{facts.name}: {facts.description}")
     show_line(f"cite: {facts.recipe.citation}")
+    show_line(f"shipped weights: {', '.join(facts.models) or 'none; train it first'}")
     for name, value in facts.settings.items():
         show_line(f"{name} = {value}")
     for name, value in facts.recipe.reported.items():
@@ -213,4 +375,10 @@ def show_model(facts: ModelFacts) -> None:
 
 def show_json(value: Any) -> None:
     """Print a value as JSON, as the only thing on standard output."""
+    options.said = {}
+    print_json(value)
+
+
+def print_json(value: Any) -> None:
+    """Write a value as JSON on standard output."""
     results.out(json.dumps(value, indent=2, ensure_ascii=False), highlight=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -60,6 +61,44 @@ def block_study(subject: str = "blocks", visits: int = 1) -> StudyPage:
     )
 
 
+def changed_study() -> StudyPage:
+    """Two visits of the small study: lesion 3 is new at the second, 7 has grown, 9 is stable."""
+    study = block_study(visits=2)
+    earlier, later = study.visits
+    labels = earlier.instances["offsets"].labels.copy()
+    image = earlier.image.array.copy()
+    for block in (BLOCKS[3], (slice(24, 26), *BLOCKS[7][1:])):
+        labels[block] = 0
+        image[block] = 100
+    grid = earlier.image.grid
+    earlier = replace(
+        earlier, image=Volume(image, grid), instances={"offsets": Instances(labels, grid)}
+    )
+    lesions = study.lesions[study.lesions["method"] == "offsets"].copy()
+    lesions = lesions[(lesions["session"] == "M12") | (lesions["label"] != 3)]
+    states = {3: "new", 7: "enlarging", 9: "stable"}
+    lesions["state"] = [
+        states[label] if session == "M12" else "baseline"
+        for session, label in zip(lesions["session"], lesions["label"], strict=True)
+    ]
+    lesions["track"] = lesions["label"]
+    changes = pd.DataFrame(
+        {
+            "state": ["new", "enlarging", "stable"],
+            "location": ["periventricular", "juxtacortical", "deep white matter"],
+            "baseline": ["", "7", "9"],
+            "followup": ["3", "7", "9"],
+            "baseline_mm3": [np.nan, 384.0, 576.0],
+            "followup_mm3": [480.0, 768.0, 576.0],
+            "brighter by (noise)": [12.3, 8.0, np.nan],
+            "contrast gained or lost (%)": [97.0, np.nan, np.nan],
+            "edge": [False, True, False],
+            "note": ["", "", ""],
+        }
+    )
+    return replace(study, visits=(earlier, later), lesions=lesions, changes=changes)
+
+
 def _table(labels: np.ndarray, session: str, method: str) -> pd.DataFrame:
     found, voxels = np.unique(labels[labels > 0], return_counts=True)
     places = {3: "periventricular", 7: "juxtacortical", 9: "deep white matter"}
@@ -87,6 +126,11 @@ def _shift(x: float, y: float, z: float) -> np.ndarray:
 @pytest.fixture(scope="session")
 def make_study() -> Callable[..., StudyPage]:
     return block_study
+
+
+@pytest.fixture(scope="session")
+def changed() -> StudyPage:
+    return changed_study()
 
 
 @pytest.fixture

@@ -4,9 +4,11 @@ import pytest
 
 from lesionwise.report.contents import (
     Look,
+    answer,
     change_rows,
     change_tiles,
     free_table,
+    interval_rows,
     lesion_rows,
     location_chart,
     method_table,
@@ -103,8 +105,48 @@ def test_methods_stand_side_by_side_by_place() -> None:
 
 
 def test_regions_count_only_those_of_the_criteria() -> None:
-    found = dict(regions(OFFSETS))
+    found = {region.name: region.count for region in regions(OFFSETS)}
     assert found == {"periventricular": 2, "juxtacortical": 0, "infratentorial": 0}
+
+
+def test_a_lesion_at_an_edge_is_flagged_and_does_not_decide_a_region() -> None:
+    found = regions(OFFSETS.assign(edge=[True, None, False]))[0]
+    assert (found.name, found.count, found.flagged) == ("periventricular", 1, 1)
+
+
+def test_the_answer_counts_what_changed_and_names_what_did_not() -> None:
+    def counts(**numbers: int) -> list[dict[str, object]]:
+        return [{"state": state, "count": n, "before": 0} for state, n in numbers.items()]
+
+    assert answer(counts(new=2, enlarging=1, stable=4)) == (
+        "2 new lesions, 1 enlarging; none shrinking or disappeared"
+    )
+    assert answer(counts(stable=4)) == "No new, enlarging, shrinking or disappeared lesion"
+    assert answer(counts(new=1, equivocal=3)).endswith("; 3 equivocal")
+    assert answer([]) == ""
+
+
+def test_a_tile_counts_lesions_of_the_later_visit_and_those_that_disappeared() -> None:
+    changes = pd.DataFrame(
+        {
+            "state": ["equivocal", "equivocal", "disappeared"],
+            "baseline": ["", "4", "5"],
+            "followup": ["1", "", ""],
+        }
+    )
+    found = {entry["state"]: entry for entry in change_tiles(OFFSETS, changes)}
+    assert (found["equivocal"]["count"], found["equivocal"]["before"]) == (1, 1)
+    assert (found["disappeared"]["count"], found["disappeared"]["before"]) == (1, 0)
+
+
+def test_one_interval_needs_no_table_of_intervals_and_two_have_a_row_each() -> None:
+    table = pd.DataFrame({"before": ["a", "b"], "after": ["b", "c"], "new": [2, 0]})
+    assert interval_rows(table.iloc[:1]) == []
+    rows = interval_rows(table)
+    assert [(row["before"], row["counts"][0]) for row in rows] == [
+        ("a", {"state": "new", "count": 2}),
+        ("b", {"state": "new", "count": 0}),
+    ]
 
 
 def test_without_locations_nothing_is_said_about_regions() -> None:
@@ -161,3 +203,9 @@ def test_few_scans_have_no_outliers(count: int) -> None:
         {"scan": range(count), "lesions": [1] * max(count - 1, 0) + [99] * (count > 0)}
     )
     assert len(outliers(table, ["lesions", "missing"])) == 0
+
+
+def test_each_metric_has_its_own_decimals() -> None:
+    table = pd.DataFrame({"metric": ["dsc", "dsc", "volume"], "difference": [0.0123, -0.2, 1234.5]})
+    cells = [row[1].text for row in free_table(table, by="metric")["rows"]]
+    assert cells == ["0.012", "\N{MINUS SIGN}0.200", "1\N{NARROW NO-BREAK SPACE}234"]

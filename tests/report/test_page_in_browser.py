@@ -8,9 +8,12 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from lesionwise.report.page import StudyPage, write_study_page
+from lesionwise.report.page import StudyPage, VisitView, write_study_page
+from lesionwise.types import Grid, Instances, Volume
 
 READY = "document.getElementById('bench').dataset.viewer === 'ready'"
 MARKED = (
@@ -174,6 +177,91 @@ def test_two_visits_move_together(
     after = browser.run(CROSSHAIR, 0)
     assert after[2] == pytest.approx(before[2] + 2, abs=0.1)
     assert browser.run(CROSSHAIR, 1) == pytest.approx(after, abs=0.1)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", [(1400, 900), (800, 900)])
+def test_what_is_new_stands_on_the_first_screen(
+    browser: Any, changed: StudyPage, tmp_path: Any, size: tuple[int, int], theme: str
+) -> None:
+    path = write_study_page(changed, tmp_path / "study.html")
+    browser.size(*size)
+    browser.open(path)
+    browser.run("localStorage.setItem('lesionwise-theme', arguments[0])", theme)
+    browser.open(path)
+    browser.wait(READY, 120)
+    seen = """
+        const box = document.querySelector(arguments[0]).getBoundingClientRect();
+        return [box.left >= 0, box.top >= 0, box.right <= innerWidth, box.bottom <= innerHeight];
+    """
+    for part in ("[data-only=new]", ".finding[data-state=new] img", ".finding .why"):
+        assert browser.run(seen, part) == [True] * 4, part
+    assert browser.run("return document.querySelector('[data-only=new] b').textContent") == "1"
+    assert browser.run("return document.documentElement.dataset.theme") == theme
+    assert browser.run(AT_CROSSHAIR, 1) == 3
+    assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
+    browser.run("localStorage.clear()")
+    browser.size(1400, 1000)
+
+
+def test_a_tile_filters_the_findings_and_both_tables(
+    browser: Any, changed: StudyPage, tmp_path: Any
+) -> None:
+    browser.open(write_study_page(changed, tmp_path / "study.html"))
+    browser.wait(READY, 120)
+    left = """
+        return [".finding", "#change-table tbody tr", "#lesion-table tbody tr"].map((rows) =>
+            [...document.querySelectorAll(rows)].filter((row) => !row.hidden)
+                .map((row) => row.dataset.state));
+    """
+    everything = browser.run(left)
+    browser.run("document.querySelector('[data-only=enlarging]').click()")
+    both_visits = ["enlarging"] * 2  # the table of lesions has a row for either visit
+    assert browser.run(left) == [["enlarging"], ["enlarging"], both_visits]
+    browser.run("document.querySelector('[data-only=enlarging]').click()")
+    assert browser.run(left) == everything
+
+
+def test_an_outline_leaves_the_lesion_visible_on_thick_slices(
+    browser: Any, changed: StudyPage, tmp_path: Any
+) -> None:
+    grid = Grid((20, 24, 6), np.diag([2.0, 2.0, 8.0, 1.0]))
+    labels = np.zeros(grid.shape, dtype=np.int32)
+    labels[8:12, 10:14, 3] = 5  # in one slice only
+    image = np.full(grid.shape, 100, dtype=np.float32)
+    image[labels > 0] = 180
+    visit = VisitView("", Volume(image, grid), {"cc": Instances(labels, grid)})
+    lesions = pd.DataFrame({"label": [5], "volume_mm3": [512.0]})
+    browser.open(write_study_page(StudyPage("t", "s", (visit,), lesions), tmp_path / "p.html"))
+    browser.wait(READY, 120)
+    color = browser.run("""
+        const { nv } = lesionwise.viewers[0];
+        nv.opts.crosshairWidth = 0;
+        nv.scene.crosshairPos = nv.mm2frac(lesionwise.rows[0].place);
+        nv.drawScene();
+        const [x, y] = nv.frac2canvasPos(nv.mm2frac(lesionwise.rows[0].place)).map((p) => p * 1);
+        const pixel = new Uint8Array(4);
+        nv.gl.readPixels(x, nv.gl.canvas.height - y, 1, 1, nv.gl.RGBA, nv.gl.UNSIGNED_BYTE, pixel);
+        return [...pixel];
+    """)
+    red, green, blue, _ = color
+    assert max(red, green, blue) - min(red, green, blue) <= 3  # the gray of the scan
+    assert red > 200
+
+
+def test_the_changes_are_printed_first_and_on_four_pages(
+    browser: Any, changed: StudyPage, tmp_path: Any
+) -> None:
+    browser.open(write_study_page(changed, tmp_path / "study.html"))
+    browser.wait(READY, 120)
+    pages = len(re.findall(rb"/Type\s*/Page\b", browser.pdf()))
+    assert 1 <= pages <= 4
+    order = browser.run("""
+        const parts = [".answer", "#findings", "#changes", ".slices"];
+        const all = [...document.querySelectorAll("*")];
+        return parts.map((part) => all.indexOf(document.querySelector(part)));
+    """)
+    assert order == sorted(order)
 
 
 def test_a_subject_called_script_is_text(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from lesionwise.cohort.people import PEOPLE_COLUMNS, by_group, with_people
 from lesionwise.cohort.records import (
     RECORD,
     Record,
@@ -36,7 +37,8 @@ from lesionwise.results.words import CHANGES
 from lesionwise.types import InputError, Progress, silent
 
 COUNTS = (
-    "lesions", "volume_ml", "mask_volume_ml", "lesions_cc", "lesions_acls", "lesions_offsets",
+    "lesions", "volume_ml", "mask_volume_ml", "brain_volume_ml", "lesion_load_percent",
+    "lesions_cc", "lesions_acls", "lesions_offsets",
 )  # fmt: skip
 
 
@@ -107,12 +109,14 @@ def group(output: Path, progress: Progress = silent) -> Group:
         name = LESIONS if method == main else lesions_by(method)
         write_described(output / name, _joined(parts), LESION_COLUMNS)
     found = (
-        _table(scans, SCAN_COLUMNS),
-        _table(people, PARTICIPANT_COLUMNS),
+        with_people(output, _table(scans, SCAN_COLUMNS), "subject"),
+        with_people(output, _table(people, PARTICIPANT_COLUMNS), "participant_id"),
         pd.DataFrame(failures, columns=["subject", "file", "error"]),
     )
-    write_described(output / SCANS, found[0], SCAN_COLUMNS)
-    write_described(output / PARTICIPANTS, found[1], PARTICIPANT_COLUMNS)
+    subject, *others = SCAN_COLUMNS
+    write_described(output / SCANS, found[0], (subject, *PEOPLE_COLUMNS, *others))
+    participant, *others = PARTICIPANT_COLUMNS
+    write_described(output / PARTICIPANTS, found[1], (participant, *PEOPLE_COLUMNS, *others))
     write_failures(output, failures)
     progress("page", len(records), len(records))
     page = write_cohort_page(output, found[0], found[2], records)
@@ -135,6 +139,7 @@ def write_cohort_page(
             scans=scans,
             failures=failures,
             distributions=("lesions", "volume_ml", *changed),
+            groups=by_group(scans, ("lesions", "volume_ml", *changed)),
             provenance={
                 "recipe": settings.get("model"),
                 "model": str(settings.get("weights", ""))[:12],
@@ -197,8 +202,11 @@ def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return (pd.concat(filled, ignore_index=True) if filled else tables[0]).reindex(columns=columns)
 
 
-def rebuild(output: Path, progress: Progress = silent) -> PageResult:
+def rebuild(output: Path, progress: Progress = silent, *, hide_face: bool = False) -> PageResult:
     """Make the pages of all subjects and of the group again, from the files alone.
+
+    Args:
+        hide_face: as for ``rebuild_pages``.
 
     Raises:
         InputError: If no subject is done there.
@@ -209,7 +217,8 @@ def rebuild(output: Path, progress: Progress = silent) -> PageResult:
     for number, folder in enumerate(folders):
         progress(f"page of {folder.name}", number, len(folders))
         try:
-            made = rebuild_pages(output, subject=folder.name.removeprefix("sub-"))
+            label = folder.name.removeprefix("sub-")
+            made = rebuild_pages(output, subject=label, hide_face=hide_face)
         except InputError as error:
             failures[folder.name] = str(error)
             continue

@@ -16,6 +16,7 @@ import lesionwise
 from lesionwise import defaults
 from lesionwise.cohort.calls import announced
 from lesionwise.cohort.cluster import Workers, dask_client
+from lesionwise.cohort.people import keep_people
 from lesionwise.cohort.records import (
     RECORD,
     STATE,
@@ -176,6 +177,7 @@ def run_subjects(
     with announced(output, order.run, labels) if waiting else nullcontext():
         write_json(output / RECORD, {"settings": dict(settings)})
         write_dataset_description(output, "lesionwise cohort")
+        keep_people(dataset, output)
         for subject in subjects:
             if subject.error:
                 write_error(output, subject.label, subject.error)

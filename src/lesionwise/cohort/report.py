@@ -10,12 +10,14 @@ from lesionwise.run.evaluate import ASKED, evaluate_again
 from lesionwise.types import Progress, silent
 
 
-def report(output: Path, progress: Progress = silent) -> PageResult:
+def report(output: Path, progress: Progress = silent, *, hide_face: bool = False) -> PageResult:
     """Write the pages of a folder of segment, compare, predict, evaluate, benchmark or cohort.
 
     Args:
         output: the folder.
         progress: called with each stage.
+        hide_face: pages of scans show nothing but the brain, also where results were made without
+            brain extraction; it is looked for in each scan.
 
     Raises:
         InputError: If nothing there has a page, or the files are damaged.
@@ -24,4 +26,5 @@ def report(output: Path, progress: Progress = silent) -> PageResult:
         again = evaluate_again(output, progress)
         pages = () if again.page is None else (again.page,)
         return PageResult(pages, dict(again.failures))
-    return (rebuild if is_cohort(output) else rebuild_pages)(output, progress)
+    again_of = rebuild if is_cohort(output) else rebuild_pages
+    return again_of(output, progress, hide_face=hide_face)

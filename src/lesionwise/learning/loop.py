@@ -199,6 +199,10 @@ def channels_last(batch: Mapping[str, Any]) -> dict[str, Any]:
     return changed
 
 
+TELL_EVERY_S = 5.0
+"""Seconds between words about a training of short epochs."""
+
+
 class TrainingCallback(L.Callback):
     """Sets the learning rate, keeps the time limit, validates, logs, keeps the best weights.
 
@@ -215,6 +219,7 @@ class TrainingCallback(L.Callback):
         self.max_minutes = max_minutes
         self.on_progress = on_progress
         self.minutes_before = 0.0
+        self.told = -TELL_EVERY_S
         self.started = time.monotonic()
         self.steps = 0
         self.candidates: list[dict[str, Any]] = []
@@ -306,7 +311,19 @@ class TrainingCallback(L.Callback):
             write_text(self.folder / "log.jsonl", "".join(f"{line}\n" for line in lines))
             for logger in trainer.loggers:
                 logger.log_metrics({name: row[name] for name in row if name != "epoch"}, epoch)
-            self.on_progress("training", epoch, self.plan.optimization.epochs)
+            self._tell(row, self.fraction(trainer), last)
+
+    def _tell(self, row: Mapping[str, Any], fraction: float, last: bool) -> None:
+        """Say where the training is: at most every few seconds, and always what was validated."""
+        now = time.monotonic()
+        scored = any(name.startswith("validation_") for name in row)
+        if now - self.told < TELL_EVERY_S and not scored and not last and row["epoch"] > 2:
+            return
+        self.told = now
+        epochs = self.plan.optimization.epochs
+        if self.max_minutes is not None and fraction > 0:
+            epochs = max(row["epoch"], min(epochs, round(row["epoch"] / fraction)))
+        self.on_progress(epoch_text(row, self.minutes, fraction), row["epoch"], epochs)
 
     def _validated(self, module: TrainingModule, scores: bool) -> dict[str, float]:
         """``validation_loss`` of every epoch, and the scores of those that are validated."""
@@ -340,6 +357,27 @@ class TrainingCallback(L.Callback):
         for path in folder.glob("epoch-*.safetensors"):
             if path.name not in kept:
                 path.unlink()
+
+
+def epoch_text(row: Mapping[str, Any], minutes: float, fraction: float) -> str:
+    """Where a training is, from a row of its log: epoch, steps, loss, Dice, minutes left.
+
+    Args:
+        minutes: spent so far.
+        fraction: of the training that is over.
+
+    Example:
+        >>> epoch_text({"epoch": 3, "steps": 60, "total": 0.5, "validation_dsc": 0.25}, 2.0, 0.5)
+        'training: epoch 3, step 60, loss 0.5, validation Dice 0.250, about 2 min left'
+    """
+    parts = [f"training: epoch {row['epoch']}", f"step {row['steps']}"]
+    if "total" in row:
+        parts.append(f"loss {row['total']:.4g}")
+    if "validation_dsc" in row:
+        parts.append(f"validation Dice {row['validation_dsc']:.3f}")
+    if 0 < fraction < 1:
+        parts.append(f"about {minutes * (1 - fraction) / fraction:.0f} min left")
+    return ", ".join(parts)
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from lesionwise.report.figures import stacked_bars
 from lesionwise.report.palette import CHANGES, COMPARED, change_look
 from lesionwise.report.render import number, shown
 from lesionwise.report.views import VisitView
+from lesionwise.results.scan import lesion_load_percent
 from lesionwise.types import Grid, LabelArray
 
 PLACES = ("periventricular", "juxtacortical", "infratentorial", "deep white matter")
@@ -100,17 +101,27 @@ class Cell:
     share: float | None = None
 
 
-def tiles(visits: Sequence[pd.DataFrame]) -> list[tuple[str, str]]:
+def tiles(
+    visits: Sequence[pd.DataFrame], brains_ml: Sequence[float | None] = ()
+) -> list[tuple[str, str]]:
     """(value, what it is) for the top of the page, from the lesions of each visit in time order.
 
     Several visits share a tile: their values stand in order with arrows between them.
+
+    Args:
+        brains_ml: volume of each visit's brain; lesion load is a tile where all are known.
     """
 
-    def of(lesions: pd.DataFrame) -> list[tuple[str, str]]:
+    def of(lesions: pd.DataFrame, brain_ml: float | None) -> list[tuple[str, str]]:
         volume = lesions["volume_mm3"]
         found = [
             (number(len(lesions)), "lesions"),
             (number(volume.sum() / 1000, 2), "ml lesion volume"),
+            *(
+                [(number(lesion_load_percent(volume.sum() / 1000, brain_ml), 2), "% of the brain")]
+                if known
+                else []
+            ),
             (number(volume.median()), "mm³ median lesion"),
             (number(volume.max()), "mm³ largest lesion"),
         ]
@@ -120,11 +131,61 @@ def tiles(visits: Sequence[pd.DataFrame]) -> list[tuple[str, str]]:
             found.append((number(len(groups)), "lesions in them"))
         return found
 
-    by_visit = [of(lesions) for lesions in visits]
+    known = len(brains_ml) == len(visits) and all(brains_ml)
+    brains = brains_ml if known else [None] * len(visits)
+    by_visit = [of(lesions, brain) for lesions, brain in zip(visits, brains, strict=True)]
     return [
         (" \N{RIGHTWARDS ARROW} ".join(value for value, _ in column), column[0][1])
         for column in zip(*by_visit, strict=True)
     ]
+
+
+def answer(counts: Sequence[Mapping[str, Any]]) -> str:
+    """What is new, in a sentence; empty where nothing was followed.
+
+    Example:
+        >>> answer([{"state": "new", "count": 2, "before": 0}])
+        '2 new lesions; none enlarging, shrinking or disappeared'
+    """
+    if not counts:
+        return ""
+    by_state = {entry["state"]: entry["count"] for entry in counts}
+    asked = ("new", "enlarging", "shrinking", "disappeared")
+    there = [(by_state.get(state, 0), state) for state in asked if by_state.get(state, 0)]
+    none = [state for state in asked if not by_state.get(state, 0)]
+    if not there:
+        text = f"No {_enumerated(none, 'or')} lesion"
+    else:
+        first, *others = [f"{number(count)} {state}" for count, state in there]
+        noun = "lesion" if there[0][0] == 1 else "lesions"
+        text = ", ".join([f"{first} {noun}", *others])
+        if none:
+            text += f"; none {_enumerated(none, 'or')}"
+    doubtful = sum(
+        entry["count"] + entry["before"] for entry in counts if entry["state"] == "equivocal"
+    )
+    return f"{text}; {doubtful} equivocal" if doubtful else text
+
+
+def interval_rows(intervals: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """Counts of each state between every two visits; empty where there is one interval or none."""
+    if intervals is None or len(intervals) < 2:
+        return []
+    return [
+        {
+            "before": str(row["before"]),
+            "after": str(row["after"]),
+            "counts": [
+                {"state": state, "count": int(_finite(row.get(state)) or 0)} for state in COMPARED
+            ],
+        }
+        for row in intervals.to_dict("records")
+    ]
+
+
+def _enumerated(words: Sequence[str], last: str) -> str:
+    """Words with commas, and ``last`` before the last one."""
+    return f" {last} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def mask_volumes(visits: Sequence[VisitView], lesions: pd.DataFrame) -> str:
@@ -146,7 +207,9 @@ def mask_volumes(visits: Sequence[VisitView], lesions: pd.DataFrame) -> str:
 def change_tiles(lesions: pd.DataFrame, changes: pd.DataFrame | None) -> list[dict[str, Any]]:
     """Number and difference in volume of each kind of change; empty where nothing was followed.
 
-    Rows that share their baseline lesions, as the parts of a split one do, count those once.
+    Rows that share their baseline lesions, as the parts of a split one do, count those once. As in
+    ``visits.tsv``, what counts are the lesions of the later visit, and under disappeared those of
+    the visit before; ``before`` counts the others of the visit before, such as equivocal ones.
     """
     table = changes if changes is not None and "state" in changes else lesions
     if "state" not in table or not table["state"].isin(COMPARED).any():
@@ -154,6 +217,9 @@ def change_tiles(lesions: pd.DataFrame, changes: pd.DataFrame | None) -> list[di
     found = []
     for state in COMPARED:
         rows = table[table["state"] == state]
+        earlier = 0
+        if "followup" in rows and state != "disappeared":
+            earlier = int((rows["followup"] == "").sum())
         difference = None
         if {"baseline_mm3", "followup_mm3", "baseline"} <= set(rows):
             before = rows.drop_duplicates("baseline")["baseline_mm3"].sum()
@@ -162,7 +228,8 @@ def change_tiles(lesions: pd.DataFrame, changes: pd.DataFrame | None) -> list[di
             {
                 "state": state,
                 "look": CHANGES[state],
-                "count": len(rows),
+                "count": len(rows) - earlier,
+                "before": earlier,
                 "difference_mm3": difference,
             }
         )
@@ -202,7 +269,12 @@ def change_rows(changes: pd.DataFrame, before: str, after: str) -> list[dict[str
             if target is None and label.isdigit():
                 target = {"session": session, "label": int(label)}
         rows.append(
-            {"cells": cells, "target": target, "look": change_look(_text(entry.get("state")))}
+            {
+                "cells": cells,
+                "target": target,
+                "state": _text(entry.get("state")),
+                "look": change_look(_text(entry.get("state"))),
+            }
         )
     return rows
 
@@ -230,6 +302,7 @@ def lesion_rows(
                 "state": state,
                 "change": change_look(state) if state else None,
                 "location": _text(entry.get("location")).replace("_", " "),
+                "edge": _text(entry.get("edge")) == "True",
                 "volume": _finite(entry.get("volume_mm3")),
                 "extent": max((x for x in map(_finite, extent) if x is not None), default=None),
                 "confidence": _finite(entry.get("confidence")),
@@ -291,16 +364,47 @@ def location_chart(lesions: pd.DataFrame, session: str, methods: Sequence[str]) 
     return stacked_bars(table[table.sum(axis=1) > 0], label="lesions")
 
 
-def regions(lesions: pd.DataFrame) -> list[tuple[str, int]]:
-    """Lesions in each brain region of the criteria; empty where no location is known."""
+@dataclass(frozen=True)
+class Region:
+    """A brain region of the criteria.
+
+    Attributes:
+        name: of the region.
+        count: lesions in it that decide.
+        flagged: further ones, in edge slices or at the border of the brainstem, which do not.
+    """
+
+    name: str
+    count: int
+    flagged: int
+
+
+def regions(lesions: pd.DataFrame) -> list[Region]:
+    """Lesions in each brain region of the criteria; empty where no location is known.
+
+    Lesions whose ``edge`` is true do not decide: pulsating fluid and the ends of a scan look alike.
+    """
     if not _places(lesions):
         return []
     location = _location(lesions)
-    return [(region, int(location.str.startswith(region).sum())) for region in IN_CRITERIA]
+    edge = lesions["edge"].eq(True) if "edge" in lesions else pd.Series(False, index=lesions.index)
+    found = []
+    for name in IN_CRITERIA:
+        there = location.str.startswith(name)
+        found.append(Region(name, int((there & ~edge).sum()), int((there & edge).sum())))
+    return found
 
 
-def free_table(table: pd.DataFrame, links: Sequence[str] | None = None) -> dict[str, Any]:
-    """Any table as columns and cells; a column ``page`` is left out, since it becomes a link."""
+def free_table(
+    table: pd.DataFrame, links: Sequence[str] | None = None, *, by: str = ""
+) -> dict[str, Any]:
+    """Any table as columns and cells; a column ``page`` is left out, since it becomes a link.
+
+    Args:
+        links: where the first cell of each row leads.
+        by: a column, such as the metric: numbers have the decimals of the rows that share its
+            value, so that a volume in mm³ does not take the decimals of a Dice coefficient.
+    """
     names = [name for name in table.columns if name != "page"]
     columns = [
         {
@@ -309,14 +413,20 @@ def free_table(table: pd.DataFrame, links: Sequence[str] | None = None) -> dict[
         }
         for name in names
     ]
-    digits = {name: _digits(str(name), table[name]) for name in names}
+    groups = table[by].astype(str) if by in table else pd.Series("", index=table.index)
+    digits = {
+        (name, group): _digits(str(name), table.loc[groups == group, name])
+        for name in names
+        for group in groups.unique()
+    }
     of_p = {name for name in names if {"p", "p-value"} & set(str(name).split("_"))}
     rows = []
-    for place, values in enumerate(table[names].itertuples(index=False)):
+    rows_of = zip(table[names].itertuples(index=False), groups, strict=True)
+    for place, (values, group) in enumerate(rows_of):
         rows.append(
             [
                 Cell(
-                    p_value(value) if name in of_p else _read(_plain(value), digits[name]),
+                    p_value(value) if name in of_p else _read(_plain(value), digits[name, group]),
                     "" if _missing(value) else str(_plain(value)),
                     links[place] if links and name == names[0] else "",
                 )
@@ -338,10 +448,10 @@ def outliers(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """Values further than 1.5 interquartile ranges outside the middle half (Tukey's fences).
 
     Returns:
-        One row each: the first column of the table, quantity, value, middle half, and the page
-        where the table has one; none where fewer than eight values are known.
+        One row each: the first column of the table, its session, quantity, value, middle half, and
+        the page, where the table has them; none where fewer than eight values are known.
     """
-    first = table.columns[0] if len(table.columns) else ""
+    named = [*table.columns[:1], *(column for column in ("session",) if column in table)]
     rows = []
     for name in columns:
         if name not in table:
@@ -354,14 +464,14 @@ def outliers(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
         for place in np.flatnonzero((values < low - reach) | (values > high + reach)):
             rows.append(
                 {
-                    str(first): table[first].iloc[place],
+                    **{str(column): table[column].iloc[place] for column in named},
                     "quantity": heading(name),
                     "value": shown(float(values.iloc[place])),
                     "middle half": f"{shown(float(low))} to {shown(float(high))}",
                     **({"page": table["page"].iloc[place]} if "page" in table else {}),
                 }
             )
-    columns = [str(first), "quantity", "value", "middle half"]
+    columns = [*map(str, named), "quantity", "value", "middle half"]
     return pd.DataFrame(rows, columns=[*columns, *(["page"] if "page" in table else [])])
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from lesionwise.metrics.agreement import bland_altman as measured_agreement
 from lesionwise.metrics.statistics import wilson
@@ -404,14 +404,16 @@ def histogram(
     """How often a value occurs over cases; values that are not finite are left out.
 
     Args:
-        bins: their number; None takes twice the cube root of the number of values, 5 to 30.
+        bins: their number; None takes twice the cube root of the number of values, 5 to 30. Whole
+            numbers get bins of a whole width, at most as many.
         logarithmic: bins of equal ratio; values of 0 and below are then left out too.
     """
     array = np.asarray(values, dtype=np.float64)
     array = array[np.isfinite(array)]
     figure, axes = chart(4.6, 2.9)
+    whole = len(array) > 0 and bool((array == np.round(array)).all()) and not logarithmic
     bins = bins or int(np.clip(np.ceil(2 * np.cbrt(len(array))), 5, 30))
-    edges: Any = bins
+    edges: Any = _whole_edges(array, bins) if whole else bins
     if logarithmic:
         array = array[array > 0]
         axes.set_xscale("log")
@@ -424,6 +426,14 @@ def histogram(
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y")
     return figure
+
+
+def _whole_edges(array: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
+    """Edges half-way between whole numbers, so that each bin holds equally many of them."""
+    low, high = int(array.min()), int(array.max())
+    width = -(-(high - low + 1) // bins)
+    edges: NDArray[np.float64] = np.arange(low, high + width + 1, width, dtype=np.float64) - 0.5
+    return edges
 
 
 @in_our_look

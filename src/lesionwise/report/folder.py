@@ -14,6 +14,7 @@ import pandas as pd
 from lesionwise.io.checked import inside
 from lesionwise.io.names import Entities
 from lesionwise.io.nifti import read_mask, read_volume
+from lesionwise.report.faces import brain_without_face
 from lesionwise.report.leaderboard import (
     LEADERBOARD,
     read_leaderboard,
@@ -49,6 +50,7 @@ from lesionwise.results.scan import (
     read_lesions,
     read_picture,
 )
+from lesionwise.results.words import STATES
 from lesionwise.types import InputError, Instances, Progress, Volume, silent
 
 NO_OPTIONS = {"scan", "scans", "model", "recipe", "version"}
@@ -69,7 +71,11 @@ class PageResult:
 
 
 def rebuild_pages(
-    output: str | Path, progress: Progress = silent, *, subject: str = ""
+    output: str | Path,
+    progress: Progress = silent,
+    *,
+    subject: str = "",
+    hide_face: bool = False,
 ) -> PageResult:
     """Write the pages of ``segment``, ``compare``, ``predict``, ``demo`` or ``benchmark`` again.
 
@@ -82,6 +88,8 @@ def rebuild_pages(
     Args:
         subject: of a cohort's folder, the one whose pages are made (without ``sub-``); they lie
             with its tables in its own folder.
+        hide_face: show nothing but the brain, which is then looked for in each scan
+            (``report.faces``).
 
     Raises:
         InputError: If the folder holds no results, or no page could be made.
@@ -101,7 +109,7 @@ def rebuild_pages(
     for number, scan in enumerate(pairs):
         progress(f"new lesions of {scan_title(scan)}", number, len(pairs))
         try:
-            pages.append(write_pair_page(output, scan, place))
+            pages.append(write_pair_page(output, scan, place, hide_face=hide_face))
         except InputError as error:
             failures[f"new lesions of {scan_title(scan)}"] = str(error)
     compared: list[Entities] = []
@@ -111,12 +119,13 @@ def rebuild_pages(
         name = ScanFiles(output, scan).name
         progress(name, number, len(scans))
         try:
-            pages.append(write_scan_page(output, scan, place))
+            pages.append(write_scan_page(output, scan, place, hide_face=hide_face))
         except InputError as error:
             failures[name] = str(error)
     if compared:
         progress("page", 0, 1)
-        return PageResult((*pages, write_comparison_page(output, place)), failures)
+        page = write_comparison_page(output, place, hide_face=hide_face)
+        return PageResult((*pages, page), failures)
     if not pages:
         raise InputError(next(iter(failures.values())))
     if scans:
@@ -150,7 +159,9 @@ def write_index(
     )
 
 
-def write_scan_page(output: Path, scan: Entities, place: Path | None = None) -> Path:
+def write_scan_page(
+    output: Path, scan: Entities, place: Path | None = None, *, hide_face: bool = False
+) -> Path:
     """Write the page of one scan from what ``segment`` wrote about it; returns its path.
 
     Args:
@@ -167,7 +178,7 @@ def write_scan_page(output: Path, scan: Entities, place: Path | None = None) -> 
         StudyPage(
             title=f"Lesions of {scan_title(scan)}",
             subject=scan.sub,
-            visits=(_view(files, record),),
+            visits=(_view(files, record, hide_face=hide_face),),
             lesions=_lesions(files, record.methods),
             method=record.methods[0],
             quality=record.notes,
@@ -177,7 +188,9 @@ def write_scan_page(output: Path, scan: Entities, place: Path | None = None) -> 
     )
 
 
-def write_pair_page(output: Path, scan: Entities, place: Path | None = None) -> Path:
+def write_pair_page(
+    output: Path, scan: Entities, place: Path | None = None, *, hide_face: bool = False
+) -> Path:
     """Write the page of two visits from what ``predict`` wrote about their new lesions.
 
     Args:
@@ -197,7 +210,7 @@ def write_pair_page(output: Path, scan: Entities, place: Path | None = None) -> 
         session=scan.ses,
         image=image,
         instances={record.method: found.instances},
-        brain=read_mask(files.brain),
+        brain=_shown_brain(files.brain, image, record.shown, hide_face),
         warnings=record.warnings,
         source=Path(record.shown).name,
         mask_ml=record.mask_volume_ml,
@@ -217,7 +230,9 @@ def write_pair_page(output: Path, scan: Entities, place: Path | None = None) -> 
     )
 
 
-def write_comparison_page(output: Path, place: Path | None = None) -> Path:
+def write_comparison_page(
+    output: Path, place: Path | None = None, *, hide_face: bool = False
+) -> Path:
     """Write ``index.html`` from what ``compare`` wrote; returns its path.
 
     Args:
@@ -228,7 +243,7 @@ def write_comparison_page(output: Path, place: Path | None = None) -> Path:
         InputError: If a file is missing or cannot be read.
     """
     place = place or output
-    page = _comparison(output, place)
+    page = _comparison(output, place, hide_face)
     return write_study_page(page, place / INDEX)
 
 
@@ -276,6 +291,9 @@ def changes_of(
             "confidence": _column(rows, "confidence"),
         }
     )
+    for name in ("form", "change_mm3", "edge"):
+        if name in rows and not rows[name].astype(str).isin(["", "nan", "False"]).all():
+            table[name] = rows[name].to_numpy()
     if not places:
         table = table.drop(columns="location")
     gain = next((name for name in ("contrast_gain", "appeared") if name in rows), "")
@@ -291,8 +309,27 @@ def changes_of(
     return ranked.drop(columns=["rank", "largest"])
 
 
+def intervals_of(visits: pd.DataFrame, sessions: Sequence[str]) -> pd.DataFrame | None:
+    """Lesions of each state at each visit after the first; None where the table lacks a visit.
+
+    Args:
+        visits: rows as in ``visits.tsv``, in time order.
+        sessions: names of the visits, in time order.
+    """
+    states = [state for state in STATES if state in visits and state != "baseline"]
+    if not states or len(visits) != len(sessions):
+        return None
+    named = pd.DataFrame({"before": sessions[:-1], "after": sessions[1:]})
+    return named.join(visits[states].iloc[1:].reset_index(drop=True))
+
+
 def _view(
-    files: ScanFiles, record: ScanRecord, *, known: bool = False, **further: Any
+    files: ScanFiles,
+    record: ScanRecord,
+    *,
+    known: bool = False,
+    hide_face: bool = False,
+    **further: Any,
 ) -> VisitView:
     source = record.sources[0]
     image = _read_source(files.root, source)
@@ -307,7 +344,8 @@ def _view(
         image=image,
         instances={method: lesions(method) for method in record.methods},
         truth=lesions(TRUTH) if known else None,
-        brain=read_mask(files.brain),
+        brain=_shown_brain(files.brain, image, source, hide_face),
+        brain_ml=record.brain_volume_ml,
         warnings=record.warnings,
         source=Path(source).name,
         stages=tuple(
@@ -323,6 +361,12 @@ def _view(
         mask_ml=record.mask_ml,
         **further,
     )
+
+
+def _shown_brain(mask: Path, image: Volume, source: str, hide_face: bool) -> Volume:
+    """The brain mask of a scan, without a face where that is asked for."""
+    brain = read_mask(mask)
+    return brain_without_face(image, brain, source) if hide_face else brain
 
 
 def _read_source(output: Path, name: str) -> Volume:
@@ -371,14 +415,14 @@ def _provenance(record: ScanRecord | PairRecord) -> dict[str, Any]:
     }
 
 
-def _comparison(output: Path, place: Path) -> StudyPage:
+def _comparison(output: Path, place: Path, hide_face: bool) -> StudyPage:
     scans = compared_scans(output, place)
     compared = ComparisonResult.read(place, scans)
     files = [ScanFiles(output, scan) for scan in scans]
     records = [ScanRecord.read(each) for each in files]
     known = compared.record.truth
     visits = [
-        _view(each, record, known=known, to_common=np.linalg.inv(matrix))
+        _view(each, record, known=known, hide_face=hide_face, to_common=np.linalg.inv(matrix))
         for each, record, matrix in zip(files, records, compared.record.matrices, strict=True)
     ]
     method = records[-1].methods[0]
@@ -397,6 +441,7 @@ def _comparison(output: Path, place: Path) -> StudyPage:
         changes=changes_of(
             tracks, visits[-2].session, visits[-1].session, _places(lesions, method)
         ),
+        intervals=intervals_of(compared.visits, [visit.session for visit in visits]),
         scores=compared.scores,
         quality=(*(note for record in records for note in record.notes), *compared.record.notes),
         provenance={

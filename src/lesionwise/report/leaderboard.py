@@ -193,7 +193,7 @@ def write_leaderboard_page(board: Leaderboard, path: str | Path) -> Path:
         main=heading(main),
         charts=charts,
         matrix=_matrix(board, order, main),
-        comparisons=free_table(board.comparisons) if len(board.comparisons) else None,
+        comparisons=free_table(board.comparisons, by="metric") if len(board.comparisons) else None,
         compared=_words(board.comparisons, "metric"),
         metric_at=list(board.comparisons).index("metric") if "metric" in board.comparisons else 0,
         failures=free_table(board.failures) if len(board.failures) else None,

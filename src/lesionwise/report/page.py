@@ -59,6 +59,7 @@ def write_index_page(page: CohortPage, path: str | Path) -> Path:
         page=page,
         scans=free_table(page.scans, links=_links(page.scans)),
         failures=free_table(page.failures),
+        groups=None if page.groups is None else free_table(page.groups),
         outliers=free_table(unusual, links=_links(unusual)),
         charts=[(Markup(svg), heading(name)) for svg, name in charts],
     )

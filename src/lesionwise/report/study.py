@@ -14,10 +14,12 @@ from markupsafe import Markup
 from lesionwise.instances.describe import describe_lesions
 from lesionwise.report.contents import (
     Look,
+    answer,
     change_rows,
     change_tiles,
     free_table,
     heading,
+    interval_rows,
     lesion_rows,
     location_chart,
     mask_volumes,
@@ -26,8 +28,10 @@ from lesionwise.report.contents import (
     tiles,
     with_fate,
 )
-from lesionwise.report.display import prepare
+from lesionwise.report.display import Display, prepare
+from lesionwise.report.edges import with_edges
 from lesionwise.report.figures import to_svg
+from lesionwise.report.findings import SHOWN, Finding, Shown, find_findings
 from lesionwise.report.palette import CHANGES, change_look, instance_colors
 from lesionwise.report.pictures import Picture, montage_of
 from lesionwise.report.render import data_uri, safe_link, write_page
@@ -56,6 +60,7 @@ _OPTIONAL = ("state", "location", "confidence", "confluent_group", "extent_i_mm"
 class _Shown:
     """One visit made ready: what the page embeds, and how its lesions look by method."""
 
+    display: Display
     looks: Mapping[str, Look]
     image: Embedded
     labels: Mapping[str, Embedded]
@@ -74,7 +79,7 @@ def write_study_page(page: StudyPage, path: str | Path) -> Path:
     if not sessions or len(set(sessions)) < len(sessions):
         raise ValueError(f"a study page needs visits with names of their own, got {sessions}")
     methods = _methods(page)
-    lesions = _complete(page, methods)
+    lesions = with_edges(_complete(page, methods), page.visits)
     before = sessions[-2] if len(sessions) > 1 else ""
     if page.changes is not None and {"state", "baseline"} <= set(page.changes):
         fate = with_fate(lesions[lesions["method"] == methods[0]], page.changes, before)
@@ -89,6 +94,7 @@ def write_study_page(page: StudyPage, path: str | Path) -> Path:
         for method, look in visit.looks.items()
     }
     rows = lesion_rows(lesions, looks)
+    findings = _findings(page, visits, methods[0])
     states = [state for state in CHANGES if state in _values(lesions, "state")]
     chart = location_chart(lesions, sessions[-1], methods)
     return write_page(
@@ -98,9 +104,23 @@ def write_study_page(page: StudyPage, path: str | Path) -> Path:
         page=page,
         sessions=sessions,
         methods=methods,
-        tiles=tiles([main[main["session"] == session] for session in sessions]),
+        tiles=tiles(
+            [main[main["session"] == session] for session in sessions],
+            [_brain_ml(visit) for visit in page.visits],
+        ),
         masks=mask_volumes(page.visits, main),
         change_tiles=change_tiles(main, page.changes),
+        before=before,
+        answer=answer(change_tiles(main, page.changes)),
+        findings=[
+            {
+                "finding": finding,
+                "uri": data_uri(finding.picture, "image/webp"),
+                "kind": SHOWN.index(finding.state),
+            }
+            for finding in findings
+        ],
+        intervals=interval_rows(page.intervals),
         rows=rows,
         has={name: _has(lesions, name) for name in _OPTIONAL},
         locations=_values(lesions, "location"),
@@ -153,7 +173,10 @@ def write_study_page(page: StudyPage, path: str | Path) -> Path:
         ],
         embedded=visits,
         niivue=niivue(),
-        data=_data(sessions, methods, visits, rows, bool(states)),
+        data={
+            **_data(sessions, methods, visits, rows, bool(states)),
+            "start": _first(findings, rows, sessions[-1], methods[0]),
+        },
     )
 
 
@@ -179,7 +202,47 @@ def _show(visit: VisitView, lesions: pd.DataFrame, method: str) -> _Shown:
             if str(state) in CHANGES
         },
     )
-    return _Shown(looks, embed_image(display, to_common), embed_labels(display, to_common), picture)
+    return _Shown(
+        display, looks, embed_image(display, to_common), embed_labels(display, to_common), picture
+    )
+
+
+def _findings(page: StudyPage, visits: Sequence[_Shown], method: str) -> list[Finding]:
+    """What changed between the last two visits, with close-ups."""
+    if page.changes is None or len(visits) < 2:
+        return []
+    pair = []
+    for view, visit in zip(page.visits[-2:], visits[-2:], strict=True):
+        labels = visit.display.labels.get(method)
+        if labels is None:
+            labels = np.zeros(visit.display.gray.shape, dtype=np.int32)
+        to_common = np.eye(4) if view.to_common is None else view.to_common
+        pair.append(Shown(view.session, visit.display, labels, to_common))
+    return find_findings(page.changes, pair[0], pair[1])
+
+
+def _first(
+    findings: Sequence[Finding], rows: Sequence[Mapping[str, Any]], session: str, method: str
+) -> dict[str, Any] | None:
+    """The lesion that the crosshair starts in: what changed most, or else the largest."""
+    if findings:
+        return {"session": findings[0].session, "label": findings[0].label, "method": method}
+    own = [
+        row
+        for row in rows
+        if row["session"] == session and row["method"] == method and row["volume"] is not None
+    ]
+    if not own:
+        return None
+    largest = max(own, key=lambda row: row["volume"])
+    return {"session": session, "label": largest["label"], "method": method}
+
+
+def _brain_ml(visit: VisitView) -> float | None:
+    """Volume of the brain; None where it is unknown."""
+    if visit.brain_ml is not None or visit.brain is None:
+        return visit.brain_ml
+    return float((visit.brain.array != 0).sum() * visit.brain.grid.voxel_volume_mm3 / 1000)
 
 
 def _stages(visit: VisitView) -> dict[str, Any]:
@@ -240,6 +303,12 @@ def _data(
         "visits": [
             {
                 "session": session,
+                "size_mm": [
+                    round(n * mm, 1)
+                    for n, mm in zip(
+                        visit.display.grid.shape, visit.display.grid.spacing_mm, strict=True
+                    )
+                ],
                 "labels": {
                     method: {"id": f"labels-{number}-{place}", "labels": volume.labels}
                     for place, (method, volume) in enumerate(visit.labels.items())

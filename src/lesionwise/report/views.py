@@ -53,6 +53,7 @@ class VisitView:
         source: name of the scan that was read.
         stages: how it was prepared, step by step.
         mask_ml: volume of the mask, with what the size filters dropped; None where unknown.
+        brain_ml: volume of the brain; None takes that of ``brain``.
     """
 
     session: str
@@ -65,6 +66,7 @@ class VisitView:
     source: str = ""
     stages: tuple[StageView, ...] = ()
     mask_ml: float | None = None
+    brain_ml: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +84,8 @@ class StudyPage:
         changes: what became of each lesion between the last two visits, a row a lesion: state,
             and as far as known baseline and followup (labels, comma-separated), baseline_mm3,
             followup_mm3. Lesions of the visit before the last take their state from here.
+        intervals: how many lesions of each state at each visit after the first, as in
+            ``visits.tsv``: before, after, and a column a state.
         scores: metric values against a known truth, a free table.
         quality: how fit the inputs are, a note for each scan and for what changed between visits.
         provenance: what made the page: recipe, model, versions, departures, options.
@@ -95,6 +99,7 @@ class StudyPage:
     lesions: pd.DataFrame
     method: str = ""
     changes: pd.DataFrame | None = None
+    intervals: pd.DataFrame | None = None
     scores: pd.DataFrame | None = None
     quality: tuple[QualityNote, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
@@ -113,6 +118,7 @@ class CohortPage:
             own page.
         failures: one row per scan that failed, with the reason.
         distributions: columns of ``scans`` to draw as histograms.
+        groups: a row a group of patients; None where there are none.
         provenance, warnings: as for a study.
     """
 
@@ -120,6 +126,7 @@ class CohortPage:
     scans: pd.DataFrame
     failures: pd.DataFrame = field(default_factory=pd.DataFrame)
     distributions: tuple[str, ...] = ()
+    groups: pd.DataFrame | None = None
     provenance: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
     warnings: tuple[str, ...] = ()
 

@@ -84,6 +84,10 @@ COUNTS = (
         3,
     ),
 )
+LOAD = (
+    Column("brain_volume_ml", "volume of the brain mask", "mL", 1),
+    Column("lesion_load_percent", "volume of the lesions, of the volume of the brain", "%", 3),
+)
 METHOD_COUNTS = tuple(
     Column(f"lesions_{method}", f"lesions by the separation method {method}, same size filters")
     for method in ("cc", "acls", "offsets")
@@ -101,8 +105,8 @@ PREVIOUS_COUNTS = tuple(
 )
 
 SCAN_COLUMNS = (
-    SUBJECT, SESSION, SCAN, QUALITY, *COUNTS, *METHOD_COUNTS, *STATE_COUNTS, SECONDS, REASONS,
-    SOURCE, PAGE,
+    SUBJECT, SESSION, SCAN, QUALITY, *COUNTS, *LOAD, *METHOD_COUNTS, *STATE_COUNTS, SECONDS,
+    REASONS, SOURCE, PAGE,
 )  # fmt: skip
 """``scans.tsv``: a row a scan."""
 
@@ -155,7 +159,8 @@ LABEL_COLUMNS = (
 """The table beside an instance map."""
 
 VISIT_COLUMNS = (
-    SUBJECT, SESSION, SCAN, QUALITY, *COUNTS, *STATE_COUNTS, *PREVIOUS_COUNTS, REASONS, SOURCE,
+    SUBJECT, SESSION, SCAN, QUALITY, *COUNTS, *LOAD, *STATE_COUNTS, *PREVIOUS_COUNTS, REASONS,
+    SOURCE,
 )  # fmt: skip
 """``visits.tsv``: a row a visit of a comparison."""
 
@@ -237,6 +242,7 @@ PARTICIPANT_COLUMNS = (
     Column("sessions", "sessions with a result; a scan without a session counts as one"),
     Column("scans", "scans with a result"),
     *COUNTS,
+    *LOAD,
     *METHOD_COUNTS,
     *STATE_COUNTS,
     QUALITY,

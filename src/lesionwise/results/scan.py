@@ -53,7 +53,8 @@ class ScanRecord:
         model: what that model is: its recipe, the settings that differ from it, its training.
         threshold: the mask is probability > threshold.
         methods: instance separation methods, the main one first.
-        mask_volume_ml: of the mask; None in folders written before.
+        mask_volume_ml, brain_volume_ml: of the mask and the brain mask; None in folders written
+            before.
         quality: notes on the scan.
         warnings: what the user should know before believing the result.
         seconds: wall time by stage.
@@ -76,6 +77,7 @@ class ScanRecord:
     type: str = "Lesion"
     threshold: float | None = None
     mask_volume_ml: float | None = None
+    brain_volume_ml: float | None = None
     quality: tuple[QualityEntry, ...] = ()
     warnings: tuple[str, ...] = ()
     seconds: dict[str, float | None] = field(default_factory=dict)
@@ -209,10 +211,12 @@ class ScanResult:
             write_bytes(path, picture)
             written.append(path)
         volume_ml = float(self.mask.array.sum() * self.mask.grid.voxel_volume_mm3 / 1000)
+        brain_ml = float((self.brain.array != 0).sum() * self.brain.grid.voxel_volume_mm3 / 1000)
         record = replace(
             self.record,
             methods=tuple(self.lesions),
             mask_volume_ml=round(volume_ml, 4),
+            brain_volume_ml=round(brain_ml, 4),
             files=file_records(root, written),
         )
         keys = to_keys(record)
@@ -313,14 +317,17 @@ def scan_row(
     main = tables[record.methods[0]]
     seconds = [time for time in record.seconds.values() if time is not None]
     reasons = [reason for note in record.notes for reason in note.reasons]
+    volume_ml = float(main["volume_mm3"].sum()) / 1000
     return {
         "subject": subject_name(files.scan.sub),
         "session": session_name(files.scan.ses),
         "scan": files.name,
         "quality": worst(note.grade for note in record.notes),
         "lesions": len(main),
-        "volume_ml": round(float(main["volume_mm3"].sum()) / 1000, 3),
+        "volume_ml": round(volume_ml, 3),
         "mask_volume_ml": None if record.mask_ml is None else round(record.mask_ml, 3),
+        "brain_volume_ml": record.brain_volume_ml,
+        "lesion_load_percent": lesion_load_percent(volume_ml, record.brain_volume_ml),
         **{
             f"lesions_{name}": len(tables[name]) if name in tables else None
             for name in ("cc", "acls", "offsets")
@@ -330,6 +337,16 @@ def scan_row(
         "source": record.input_path,
         "page": page or files.page,
     }
+
+
+def lesion_load_percent(volume_ml: float, brain_ml: float | None) -> float | None:
+    """Lesion volume of brain volume, in percent; None where the brain is unknown or empty.
+
+    Example:
+        >>> lesion_load_percent(12.0, 1200.0)
+        1.0
+    """
+    return round(100 * volume_ml / brain_ml, 3) if brain_ml else None
 
 
 def identified(table: pd.DataFrame, files: ScanFiles, record: ScanRecord) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from lesionwise.instances.filters import DropSmall
 from lesionwise.io.bids import FoundScan, find_scans, select_scans
 from lesionwise.io.names import parse_name
 from lesionwise.io.nifti import read_grid
+from lesionwise.io.record import sha256
 from lesionwise.io.scans import left_out_rows
 from lesionwise.io.visit_order import order_unless_named
 from lesionwise.metrics.case import Options, evaluate_case
@@ -42,6 +43,7 @@ from lesionwise.results.quality import QualityNote
 from lesionwise.results.scan import ScanRecord, read_lesion_table, scan_row
 from lesionwise.run.find_lesions import FindOptions, VisitResult, find_lesions
 from lesionwise.run.follow import VisitInput, follow
+from lesionwise.run.given import given_models
 from lesionwise.run.load_model import LoadedModel, load_model
 from lesionwise.run.predict_pairs import ScanPair, predict_pair
 from lesionwise.run.quality_checks import (
@@ -52,6 +54,7 @@ from lesionwise.run.quality_checks import (
     named_as_typed,
     scan_note,
 )
+from lesionwise.run.registered import write_registered
 from lesionwise.run.segment import (
     model_settings,
     open_scan,
@@ -109,12 +112,14 @@ def compare(
     options: FindOptions = FindOptions(also=defaults.SEPARATIONS),  # noqa: B008  (frozen)
     rules: TrackingRules = TrackingRules(),  # noqa: B008  (frozen)
     new_lesions: str | Path | LoadedModel | None = None,
+    lesions: Sequence[Path] = (),
     device: str = "auto",
     truth: Sequence[Instances] = (),
     series: str | None = None,
     dicom_seg: bool = True,
     also_judged: Sequence[QualityNote] = (),
     same_patient: bool = False,
+    registered: bool = False,
     progress: Progress = silent,
 ) -> Comparison:
     """Find the lesions of each visit and follow them from the first visit to the last.
@@ -137,10 +142,14 @@ def compare(
         rules: when a lesion counts as the same, new, enlarging …
         new_lesions: a model that looks at two visits at once; its new lesions between every two
             visits are written in the place of those that following found (``run.predict_pairs``).
+        lesions: masks or probability maps of another tool, one for each visit and on the voxels of
+            its scan; they are followed, and no model finds any.
         truth: known lesions of each visit on its scan's grid; scored and shown.
         series: part of the description of the DICOM series that is meant.
         dicom_seg: write DICOM segmentations of visits that came from DICOM.
         also_judged: further notes for the page.
+        registered: also write each follow-up on the baseline's voxels, its subtraction and its
+            transform (``run.registered``).
         same_patient: the visits are of one patient although their headers say otherwise.
 
     Raises:
@@ -161,22 +170,26 @@ def compare(
     if not same_patient:
         check_one_patient(named, [one for _, one in opened])
     check_order(scans)
-    loaded = load_model(model, device=device)
+    given = given_models(lesions, len(scans)) if lesions else []
+    loaded = given[0] if given else load_model(model, device=device)
+    if given:
+        options = replace(options, also=tuple(way for way in options.also if way != "offsets"))
     pair_model = None if new_lesions is None else load_model(new_lesions, device=device)
     if pair_model is not None and pair_model.recipe.visits != 2:
         raise InputError(f"{pair_model.name}: this model looks at one visit, not at two")
     _check_folder(output, named, scans, loaded, options)
     total = len(scans)
     found, maps, rows = [], [], []
-    for done, (given, scan) in enumerate(zip(named, scans, strict=True)):
+    for done, (typed, scan) in enumerate(zip(named, scans, strict=True)):
 
         def on_progress(stage: str, done: int = done, name: str = scan.session) -> None:
             progress(f"visit {name}: {stage}", done, total)
 
         on_progress("read")
         study = read_scan(scan.path, scan.subject, scan.session, loaded.recipe.scans[0])
-        with named_as_typed(given, loaded.recipe.scans[0]):
-            found.append(find_lesions(study, loaded, options, on_progress))
+        with named_as_typed(typed, loaded.recipe.scans[0]):
+            finder = given[done] if given else loaded
+            found.append(find_lesions(study, finder, options, on_progress))
     to_common: list[Matrix] = [np.eye(4)]
     alignments: list[Alignment] = []
     first = _image(found[0])
@@ -221,11 +234,16 @@ def compare(
         _with_lesions(visit, lesions)
         for visit, lesions in zip(found, followed.lesions, strict=True)
     ]
-    progress("write", total, total)
+    if registered:
+        progress("write registered scans", total, total)
+        images, brains = [_image(visit) for visit in found], [visit.brain for visit in found]
+        maps += write_registered(output, scans, images, brains, to_common)
     for number, (scan, visit) in enumerate(zip(scans, found, strict=True)):
         settings = settings_of(scan.path, loaded, options, None)
         origin = opened[number][1] if dicom_seg else None
         settings["dicom_seg"] = origin is not None
+        if given:
+            settings["lesions"] = sha256(lesions[number])
         record = write_found(
             visit,
             output,
@@ -237,6 +255,9 @@ def compare(
             note=notes[number],
             series=origin,
             known=truth[number] if truth else None,
+            on_progress=lambda stage, name=scan.session: progress(  # type: ignore[misc]
+                f"visit {name}: {stage}", total, total
+            ),
         )
         rows.append(_visit_row(ScanFiles(output, scan.entities), record, tracks, number))
         if number:
@@ -278,6 +299,7 @@ def compare(
     left_out = left_out_rows(select_scans(visits).left_out)
     inputs = [*(scan.path for scan in named), *map(Path, left_out)]
     write_folder(output, "lesionwise compare", inputs, left_out)
+    progress("page", total, total)
     page = write_comparison_page(output)
     quality = (*notes, *changed_notes, *also_judged)
     hidden = [name for name in summary if str(name).startswith("previous_")]
@@ -426,7 +448,10 @@ def _visit_row(
     """The row of ``visits.tsv``."""
     tables = {method: read_lesion_table(files, method) for method in record.methods}
     row = scan_row(files, record, tables)
-    kept = ("subject", "session", "scan", "quality", "lesions", "volume_ml", "mask_volume_ml")
+    kept = (
+        *("subject", "session", "scan", "quality", "lesions", "volume_ml", "mask_volume_ml"),
+        *("brain_volume_ml", "lesion_load_percent"),
+    )
     counts, before = tracks.counts(), tracks.counts_before()
     states = [state for state in STATES if state != "baseline"]
     return {

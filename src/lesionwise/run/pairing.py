@@ -380,7 +380,7 @@ def _by_case(
     """The files of each case, without scans and other labels that lie among them."""
     bids: dict[tuple[object, ...], tuple[Case, list[Path]]] = {}
     named: dict[str, list[Path]] = {}
-    for file in _label_files(files):
+    for file in label_files(files):
         try:
             case = case_of(file, root)
         except InputError as error:
@@ -399,7 +399,7 @@ def _by_case(
     return {case: _preferred(found, kind) for case, found in cases.items()}
 
 
-def _label_files(files: list[Path]) -> list[Path]:
+def label_files(files: list[Path]) -> list[Path]:
     """The files that may hold lesions; all of them where none is named so."""
     scans = [file for file in files if stem(file).rsplit("_", 1)[-1].lower() in SCANS]
     labels = [file for file in files if file not in set(scans)] or files

@@ -8,6 +8,7 @@ import difflib
 import functools
 import hashlib
 import importlib
+import importlib.resources
 import importlib.util
 import pkgutil
 import sys
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 import lesionwise.recipes
+from lesionwise.io.checked import read_checked
 from lesionwise.recipe import Recipe
 from lesionwise.types import Auxiliary, InputError
 
@@ -37,11 +39,13 @@ class RecipeFacts:
         name: as ``train`` takes it.
         description: one line.
         recipe: the recipe itself.
+        models: shipped models that were trained with it; most recipes have none.
     """
 
     name: str
     description: str
     recipe: Recipe
+    models: tuple[str, ...] = ()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -63,9 +67,26 @@ def recipes(name: str | None = None) -> tuple[RecipeFacts, ...]:
         [2]
     """
     return tuple(
-        RecipeFacts(each, describe(each), find_recipe(each))
+        RecipeFacts(each, describe(each), find_recipe(each), shipped_models(each))
         for each in (recipe_names() if name is None else [name])
     )
+
+
+def shipped_models(recipe: str) -> tuple[str, ...]:
+    """Names of the models that come with the package and were trained with a recipe.
+
+    Example:
+        >>> shipped_models("pre-unet")
+        ()
+    """
+    folder = Path(str(importlib.resources.files("lesionwise") / "models"))
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        described = read_checked(path, dict[str, Any])
+        name = str(described.get("recipe", "")).removesuffix(REDUCED)
+        if name == recipe and path.with_suffix(".safetensors").is_file():
+            found.append(path.stem)
+    return tuple(found)
 
 
 def recipe_names() -> list[str]:

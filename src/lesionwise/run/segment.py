@@ -41,7 +41,7 @@ from lesionwise.types import InputError, Instances, Progress, Study, Visit, Volu
 if TYPE_CHECKING:
     from lesionwise.io.dicom_series import Series
 
-HIDDEN = ("quality_reasons", "source", "page")
+HIDDEN = ("quality_reasons", "source", "page", "brain_volume_ml")
 """Columns of ``scans.tsv`` that are too wide for a terminal."""
 
 
@@ -278,9 +278,16 @@ def _one(
         found = find_lesions(study, model, options, on_progress)
     on_progress("quality")
     note = scan_note(opened, found.visit, found.brain, channel)
-    on_progress("write")
     return write_found(
-        found, output, opened, model, settings, source=source, note=note, series=series
+        found,
+        output,
+        opened,
+        model,
+        settings,
+        source=source,
+        note=note,
+        series=series,
+        on_progress=on_progress,
     )
 
 
@@ -308,6 +315,7 @@ def write_found(
     note: QualityNote | None = None,
     series: Series | None = None,
     known: Instances | None = None,
+    on_progress: Callable[[str], None] = lambda stage: None,
 ) -> ScanRecord:
     """Write the results of one scan, the mask's sidecar last, and then its page, if asked.
 
@@ -317,6 +325,7 @@ def write_found(
         series: the DICOM series that the scan came from; then mask and main instances are
             written as DICOM segmentations too.
         known: lesions of the truth on the scan's grid, kept beside the others as ``seg-truth``.
+        on_progress: told of each stage.
     """
     if note is None:
         note = scan_note(scan, found.visit, found.brain, model.recipe.scans[0])
@@ -328,7 +337,9 @@ def write_found(
     }
     if known is not None:
         measured[TRUTH] = describe_lesions(known, image).drop(columns="confidence")
+    on_progress("location")
     found, measured = add_locations(found, measured, known)
+    on_progress("write")
     record = ScanRecord(
         sources=(source_of(scan.path),),
         input=source,
@@ -375,6 +386,7 @@ def write_found(
     claim(output, "lesionwise segment")
     record = result.write(output, grid=read_grid(scan.path), further=further)
     if page:
+        on_progress("page")
         write_scan_page(output, scan.entities)
     return record
 

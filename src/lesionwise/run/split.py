@@ -31,6 +31,7 @@ from lesionwise.results.split import (
     write_map,
     write_map_tables,
 )
+from lesionwise.run.pairing import label_files, listed_files
 from lesionwise.types import InputError, LesionMaps, Progress, ToInstances, silent
 
 
@@ -68,7 +69,8 @@ def split(
     BIDS ends with ``_mask`` or ``_probseg`` lose that ending.
 
     Args:
-        maps: masks (0 and one other value) or probabilities in [0, 1].
+        maps: masks (0 and one other value) or probabilities in [0, 1]; of a folder, every NIfTI
+            file below it that is no scan by its name.
         method: ``acls`` or ``cc``; ``offsets`` needs a network's maps and is refused.
         threshold: lesion is probability > threshold; a mask is taken as it is.
         connectivity: 6, 18 or 26; None takes the project's default.
@@ -79,6 +81,7 @@ def split(
             with, if the folder holds tables of something else, and for an error in a single map;
             among several, errors are listed in ``failures.tsv`` and the others go on.
     """
+    maps = maps_of(maps)
     if method == "offsets":
         raise InputError("--method offsets: needs the offsets of a network; use acls or cc")
     if connectivity not in (None, 6, 18, 26):
@@ -147,6 +150,18 @@ def split(
     write_map_tables(output, maps, failures)
     columns = ["map", "kind", "lesions, any size", "lesions", "volume_mm3"]
     return SplitResult(pd.DataFrame(summary, columns=columns), failures, tuple(written))
+
+
+def maps_of(paths: Sequence[Path]) -> list[Path]:
+    """The files themselves, and of each folder the NIfTI files below it that are no scans by name.
+
+    Raises:
+        InputError: If a folder holds none.
+    """
+    found: list[Path] = []
+    for path in paths:
+        found += label_files(listed_files(path)) if path.is_dir() else [path]
+    return list(dict.fromkeys(found))
 
 
 def map_name(path: Path) -> str:

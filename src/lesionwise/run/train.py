@@ -36,6 +36,25 @@ from lesionwise.run.run_format import FORMAT, format_of, settings_of
 from lesionwise.types import InputError, Progress, RunContext, TrainingData, silent
 
 
+def training_warning(folder: Path) -> str:
+    """What the user should know of how a training ended; empty where nothing is wrong.
+
+    Args:
+        folder: the run, or the folder of the runs of several folds.
+    """
+    for log in [folder / "log.jsonl", *sorted(folder.glob("fold-*/log.jsonl"))]:
+        if not log.is_file():
+            continue
+        rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        scores = [row["validation_dsc"] for row in rows if "validation_dsc" in row]
+        if scores and not scores[-1] > 0:
+            return (
+                f"{log.parent}: validation Dice ended at 0, so the model finds no lesion that is "
+                "known; train longer, or look at the data"
+            )
+    return ""
+
+
 def train(
     recipe: str | Path,
     dataset: str | Path,

@@ -31,6 +31,7 @@
   const mark = (entry, { scroll = true } = {}) => {
     selected?.element.removeAttribute("aria-current");
     selected = entry;
+    markFinding(entry);
     for (const ring of document.querySelectorAll(".ring")) ring.remove();
     if (!entry) return;
     entry.element.setAttribute("aria-current", "true");
@@ -63,6 +64,7 @@
 
   const reveal = async (entry) => {
     if (!entry.element.hidden) return;
+    only(null);
     for (const field of filters.elements) if (field.name) field.value = field.name === "method" ? entry.method : "";
     filters.dispatchEvent(new Event("change"));
     if (entry.method !== method) await setMethod(entry.method);
@@ -76,8 +78,8 @@
       if (entry.place) viewer.nv.scene.crosshairPos = viewer.nv.mm2frac(entry.place);
       const same = viewer.session === entry.session ? entry
         : data.rows.find((row) => entry.track && row.track === entry.track && row.session === viewer.session && row.method === entry.method);
-      viewer.nv.opts.atlasActiveIndex = same ? viewer.valueOf(same) : 0;
-      viewer.nv.updateGLVolume();
+      viewer.active = same ? viewer.valueOf(same) : 0;
+      viewer.paint();
     }
   };
 
@@ -103,17 +105,53 @@
       event.preventDefault();
     });
   }
-  for (const row of document.querySelectorAll("#change-table tr[data-to-label]")) {
+  // A tile shows only the lesions of its kind, in the findings and in both tables.
+  const tiles = [...document.querySelectorAll("[data-only]")];
+  const only = (state) => {
+    for (const tile of tiles) tile.setAttribute("aria-pressed", String(tile.dataset.only === state));
+    let shown = 0;
+    const findings = [...document.querySelectorAll(".finding")];
+    for (const each of findings) {
+      each.hidden = state !== null && each.dataset.state !== state;
+      shown += each.hidden ? 0 : 1;
+    }
+    const count = document.getElementById("findings-count");
+    if (count) count.textContent = findings.length ? `${shown === findings.length ? "" : `${shown} of `}${findings.length} ${findings.length === 1 ? "lesion" : "lesions"}` : "";
+    for (const row of document.querySelectorAll("#change-table tbody tr")) {
+      row.hidden = state !== null && row.dataset.state !== state;
+    }
+  };
+  for (const tile of tiles) {
+    tile.addEventListener("click", () => {
+      const state = tile.getAttribute("aria-pressed") === "true" ? null : tile.dataset.only;
+      only(state);
+      const field = filters.elements.state;
+      if (!field) return;
+      field.value = [...field.options].some((option) => option.value === state) ? state : "";
+      filters.dispatchEvent(new Event("change"));
+    });
+  }
+  only(null);
+  filters.addEventListener("reset", () => only(null));
+
+  for (const row of document.querySelectorAll("#change-table tr[data-to-label], .finding")) {
     const target = () => rowOf.get(`${row.dataset.toSession}\n${data.methods[0]}\n${row.dataset.toLabel}`);
     if (!target()) continue;
     row.dataset.goto = "";
     const go = () => {
       goTo(target());
-      bench.scrollIntoView({ block: "nearest" });
+      if (!row.classList.contains("finding")) bench.scrollIntoView({ block: "nearest" });
     };
     row.addEventListener("click", go);
     row.addEventListener("keydown", (event) => { if (event.key === "Enter") go(); });
   }
+  const markFinding = (entry) => {
+    for (const each of document.querySelectorAll(".finding")) {
+      const here = entry && each.dataset.toSession === entry.session && each.dataset.toLabel === String(entry.label);
+      if (here) each.setAttribute("aria-current", "true");
+      else each.removeAttribute("aria-current");
+    }
+  };
   const makeFirstReachable = () => {
     const rows = visible();
     if (rows.length && !rows.some((row) => row.tabIndex === 0)) rows[0].tabIndex = 0;
@@ -122,9 +160,10 @@
   makeFirstReachable();
 
   // On paper the pictures come first and the long table last.
-  const home = bench.nextSibling;
-  addEventListener("beforeprint", () => bench.parentElement.append(bench));
-  addEventListener("afterprint", () => bench.parentElement.insertBefore(bench, home));
+  const long = document.getElementById("findings") ? document.getElementById("lesions") : bench;
+  const home = long.nextSibling;
+  addEventListener("beforeprint", () => long.parentElement.append(long));
+  addEventListener("afterprint", () => long.parentElement.insertBefore(long, home));
 
   const unpack = async (id) => {
     const text = document.getElementById(id).textContent;
@@ -144,6 +183,64 @@
   probe.getExtension("WEBGL_lose_context")?.loseContext();
 
   const rgb = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+
+  // Slices with lines along the voxels' faces of the plane that is seen. A line as wide as a voxel,
+  // or one along the faces across the plane, would hide lesions on thick slices.
+  const OUTLINES = `#version 300 es
+    precision highp int;
+    precision highp float;
+    uniform highp sampler3D volume;
+    uniform highp sampler3D overlay;
+    uniform int axCorSag;
+    uniform float overlays;
+    uniform float opacity;
+    uniform float overlayOutlineWidth;
+    uniform float overlayAlphaShader;
+    in vec3 texPos;
+    out vec4 color;
+    ivec3 size;
+    vec4 lesion(ivec3 at) {
+      if (any(lessThan(at, ivec3(0))) || any(greaterThanEqual(at, size))) return vec4(0.0);
+      return texelFetch(overlay, at, 0);
+    }
+    bool same(vec4 a, vec4 b) { return (a.a > 0.0) == (b.a > 0.0) && (a.a == 0.0 || a.rgb == b.rgb); }
+    void main() {
+      color = vec4(texture(volume, texPos).rgb, opacity);
+      if (overlays < 0.5) return;
+      size = textureSize(overlay, 0);
+      vec3 place = texPos * vec3(size);
+      vec3 pixel = max(fwidth(place), vec3(1e-6));
+      ivec3 at = clamp(ivec3(floor(place)), ivec3(0), size - 1);
+      vec4 own = lesion(at);
+      if (overlayOutlineWidth <= 0.0) {
+        if (own.a > 0.0) color.rgb = mix(color.rgb, own.rgb, overlayAlphaShader);
+        return;
+      }
+      ivec3 side[2];
+      side[0] = axCorSag == 2 ? ivec3(0, 1, 0) : ivec3(1, 0, 0);
+      side[1] = axCorSag == 0 ? ivec3(0, 1, 0) : ivec3(0, 0, 1);
+      vec3 inside = place - vec3(at);
+      vec4 line = vec4(0.0);
+      for (int u = -1; u <= 1; u++) for (int v = -1; v <= 1; v++) {
+        if (u == 0 && v == 0) continue;
+        ivec3 step = u * side[0] + v * side[1];
+        vec3 far = vec3(0.0);
+        for (int axis = 0; axis < 3; axis++) {
+          if (step[axis] > 0) far[axis] = (1.0 - inside[axis]) / pixel[axis];
+          if (step[axis] < 0) far[axis] = inside[axis] / pixel[axis];
+        }
+        vec4 other = lesion(at + step);
+        if (same(own, other)) continue;
+        // around a lesion the line runs outside of it; two that touch share its width
+        bool touching = own.a > 0.0 && other.a > 0.0;
+        vec4 drawn = touching ? own : other;
+        int bits = int(round(drawn.r * 255.0));
+        float width = overlayOutlineWidth * ((bits & 1) == 1 ? 2.0 : 1.0) * (touching ? 0.5 : 1.0);
+        if (own.a > 0.0 && !touching) continue;
+        if (length(far) < width) line = vec4(drawn.rgb, 1.0);
+      }
+      color.rgb = mix(color.rgb, line.rgb, line.a);
+    }`;
 
   class Viewer {
     constructor(visit, number) {
@@ -181,6 +278,7 @@
         isClipAllVolumes: false,
       });
       await this.nv.attachToCanvas(this.canvas, true);
+      this.nv.setCustomSliceShader(OUTLINES);
       await this.nv.loadFromArrayBuffer(await unpack(`image-${this.number}`), "image.nii");
       const image = this.nv.volumes[0];
       image.cal_min = 0;
@@ -210,18 +308,22 @@
       if (!overlay) return this.nv.updateGLVolume();
       const colors = [[0, 0, 0]];
       const names = [""];
+      this.active ??= 0;
       this.labels.forEach((label, index) => {
         const entry = this.entryOf(index + 1);
         const color = entry && (colorBy === "change" && entry.changeColor ? entry.changeColor : entry.color);
-        colors.push(rgb(color ?? "#ffffff"));
+        // The last bits tell lesions of one color apart and mark the one that was chosen.
+        const [r, g, b] = rgb(color ?? "#ffffff");
+        colors.push([(r & ~1) | (index + 1 === this.active ? 1 : 0), g, (b & ~3) | (index & 3)]);
         names.push(String(label));
       });
       overlay.setColormapLabel({
         R: colors.map((c) => c[0]), G: colors.map((c) => c[1]), B: colors.map((c) => c[2]),
         A: colors.map((_, index) => (index ? 255 : 0)), I: colors.map((_, index) => index), labels: names,
       });
-      overlay.opacity = { outline: 0.08, filled: 0.55, off: 0 }[show];
-      this.nv.opts.atlasOutline = show === "outline" ? 1 : 0;
+      overlay.opacity = show === "off" ? 0 : 1;
+      this.nv.overlayOutlineWidth = show === "outline" ? 1.6 * (this.nv.uiData.dpr || 1) : 0;
+      this.nv.overlayAlphaShader = show === "filled" ? 0.55 : 1;
       this.nv.updateGLVolume();
     }
     located(where) {
@@ -263,10 +365,36 @@
     }
   };
   const views = { axial: 0, coronal: 1, sagittal: 2, four: 3, render: 4 };
+  let view = "axial";
   const setView = (name) => {
+    view = name;
+    // as wide and as high as what is seen, so that the scan and not black fills it
+    const [x, y, z] = [0, 1, 2].map((axis) => Math.max(...data.visits.map((visit) => visit.size_mm[axis])));
+    const shape = { axial: [x, y], coronal: [x, z], sagittal: [y, z], four: [x + y, y + z], render: [1, 1] }[name];
+    bench.style.setProperty("--wide", shape[0]);
+    bench.style.setProperty("--high", shape[1]);
     for (const { nv } of viewers) nv.setSliceType(views[name]);
     press("view", name);
   };
+  const visits = [...bench.querySelectorAll("[data-visit]")];
+  const shownVisits = new Set(data.visits.map((_, number) => number).slice(-2));
+  const setVisits = () => {
+    for (const button of visits) button.setAttribute("aria-pressed", String(shownVisits.has(Number(button.dataset.visit))));
+    for (const figure of bench.querySelectorAll("[data-canvas]")) {
+      figure.hidden = visits.length > 0 && !shownVisits.has(Number(figure.dataset.canvas));
+    }
+    bench.style.setProperty("--shown", visits.length ? shownVisits.size : data.visits.length);
+    for (const { nv } of viewers) nv.resizeListener?.();
+  };
+  for (const button of visits) {
+    button.addEventListener("click", () => {
+      const number = Number(button.dataset.visit);
+      if (!shownVisits.has(number)) shownVisits.add(number);
+      else if (shownVisits.size > 1) shownVisits.delete(number);
+      setVisits();
+      setView(view);
+    });
+  }
   const setShow = (name) => {
     show = name;
     for (const viewer of viewers) viewer.paint();
@@ -300,17 +428,20 @@
   }
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
-    const names = ["four", "axial", "coronal", "sagittal", "render"];
+    const names = ["axial", "coronal", "sagittal", "render", "four"];
     if (/^[1-5]$/.test(event.key)) setView(names[Number(event.key) - 1]);
     else if (event.key === "o") setShow({ outline: "filled", filled: "off", off: "outline" }[show]);
     else if (event.key === "n") step(1);
     else if (event.key === "p") step(-1);
   });
 
-  setView("four");
+  setVisits();
+  setView("axial");
   setShow("outline");
   if (data.changes) setColorBy("change");
-  bench.dataset.viewer = "ready";
-  say("Click a lesion in the scan or a row of the table.");
   window.lesionwise = { viewers, goTo, rows: data.rows, get selected() { return selected; } };
+  const start = data.start && rowOf.get(`${data.start.session}\n${data.start.method}\n${data.start.label}`);
+  if (start) await goTo(start);
+  else say("No lesion was found. Click into the scan to look around.");
+  bench.dataset.viewer = "ready";
 })();

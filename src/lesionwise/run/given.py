@@ -1,0 +1,188 @@
+"""Lesions of other tools, taken through the same path as those of the models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from lesionwise import defaults
+from lesionwise.instances.components import DEFAULT_CONNECTIVITY, ConnectedComponents
+from lesionwise.instances.filters import DropSmall
+from lesionwise.io.bids import FoundScan, find_scans
+from lesionwise.io.nifti import read_map
+from lesionwise.io.record import sha256
+from lesionwise.methods.given import GivenLesions, JoinToBrain
+from lesionwise.preprocess.brain import ExtractBrain
+from lesionwise.recipe import Citation, Recipe
+from lesionwise.report.folder import write_index
+from lesionwise.results.folder import (
+    check_folder_settings,
+    check_input,
+    check_output,
+    source_of,
+    write_folder,
+)
+from lesionwise.results.names import ScanFiles, scan_title
+from lesionwise.results.quality import QualityNote
+from lesionwise.run.find_lesions import FindOptions, find_lesions
+from lesionwise.run.load_model import LoadedModel
+from lesionwise.run.quality_checks import named_as_typed, scan_note
+from lesionwise.run.segment import (
+    SegmentResult,
+    model_settings,
+    open_scan,
+    read_scan,
+    settings_of,
+    shown_summary,
+    write_found,
+)
+from lesionwise.run.split import maps_of
+from lesionwise.types import InputError, Progress, RunContext, silent
+
+GIVEN = "given lesions"
+"""What the results of other tools' masks name in the place of a model."""
+
+
+def given_model(
+    path: Path,
+    *,
+    threshold: float = defaults.THRESHOLD,
+    connectivity: int | None = None,
+    min_volume_mm3: float = defaults.MIN_VOLUME_MM3,
+    min_extent_mm: float = defaults.MIN_EXTENT_MM,
+) -> LoadedModel:
+    """A model that finds what a mask or probability map says.
+
+    Its recipe extracts the brain, for registration and locations; lesions outside of it count as
+    brain. Lesions are connected components of the map.
+
+    Args:
+        path: NIfTI on the voxels of the scan.
+        threshold: lesion is probability > threshold; a mask is taken as it is.
+        connectivity: 6, 18 or 26; None takes the project's default.
+        min_volume_mm3, min_extent_mm: smaller lesions are dropped; 0 keeps them.
+
+    Raises:
+        InputError: If the file is missing or no map.
+    """
+    read_map(path)  # a fault shows before anything is computed
+    given = GivenLesions(path)
+    neighbors = connectivity or DEFAULT_CONNECTIVITY
+    name = GIVEN if neighbors == DEFAULT_CONNECTIVITY else f"{GIVEN}, {neighbors} neighbors"
+    recipe = Recipe(
+        citation=Citation(title=GIVEN),
+        scans=("flair",),
+        preprocess=(ExtractBrain(), JoinToBrain(given, threshold)),
+        method=given,
+        to_instances=ConnectedComponents(neighbors),
+        threshold=threshold,
+        refine=(DropSmall(min_volume_mm3=min_volume_mm3, min_extent_mm=min_extent_mm),),
+    )
+    described = {"recipe": GIVEN, "overrides": []}
+    return LoadedModel(recipe, given.load(RunContext(path.parent)), name, "", described)
+
+
+def given_models(paths: Sequence[Path], scans: int) -> list[LoadedModel]:
+    """A model for each scan, from one map each.
+
+    Raises:
+        InputError: If there is not one map for each scan, or one cannot be read.
+    """
+    if len(paths) != scans:
+        raise InputError(f"--lesions: {len(paths)} given for {scans} scans; name one for each")
+    return [given_model(path) for path in paths]
+
+
+def split_on_scans(
+    maps: Sequence[Path],
+    scans: Sequence[Path],
+    output: Path,
+    *,
+    method: Literal["acls", "cc"] = "acls",
+    threshold: float = defaults.THRESHOLD,
+    connectivity: int | None = None,
+    min_volume_mm3: float = defaults.MIN_VOLUME_MM3,
+    min_extent_mm: float = defaults.MIN_EXTENT_MM,
+    extract_brain: bool = True,
+    progress: Progress = silent,
+) -> SegmentResult:
+    """Separate the lesions of other tools' maps and show them on their scans.
+
+    Writes what ``segment`` writes: mask, instances, tables with locations and intensities, and a
+    page a scan.
+
+    Args:
+        maps: masks or probability maps, one for each scan, in the order of ``scans``.
+        scans: FLAIR scans on whose voxels the maps lie.
+        extract_brain: off for scans that hold nothing but brain.
+
+    Raises:
+        InputError: As for ``run.segment.segment``; also where the numbers differ or a map does
+            not lie on the voxels of its scan.
+    """
+    maps, found = maps_of(maps), find_scans(scans)
+    if len(maps) != len(found):
+        raise InputError(f"--scan: {len(found)} scans for {len(maps)} maps; name one for each")
+    also: Literal["acls", "cc"] = "cc" if method == "acls" else "acls"
+    options = FindOptions(
+        instances=method, also=(also,), threshold=threshold, extract_brain=extract_brain
+    )
+    check_output(output, [*scans, *maps])
+    failures: dict[str, str] = {}
+    done: list[str] = []
+    notes: list[QualityNote] = []
+    for number, (path, scan) in enumerate(zip(maps, found, strict=True)):
+
+        def on_progress(stage: str, number: int = number, scan: FoundScan = scan) -> None:
+            progress(f"{scan_title(scan.entities)}: {stage}", number, len(found))
+
+        try:
+            model = given_model(
+                path,
+                threshold=threshold,
+                connectivity=connectivity,
+                min_volume_mm3=min_volume_mm3,
+                min_extent_mm=min_extent_mm,
+            )
+            check_folder_settings(output, model_settings(model, options), ())
+            opened, series = open_scan(scan, output)
+            settings = settings_of(opened.path, model, options, None)
+            settings["lesions"] = sha256(path)
+            source = source_of(scan.path)
+            check_input(ScanFiles(output, scan.entities), source, settings["scan"])
+            on_progress("read")
+            study = read_scan(opened.path, scan.subject, scan.session)
+            with named_as_typed(opened, "flair"):
+                result = find_lesions(study, model, options, on_progress)
+            on_progress("quality")
+            note = scan_note(opened, result.visit, result.brain, "flair")
+            record = write_found(
+                result,
+                output,
+                opened,
+                model,
+                settings,
+                source=source,
+                note=note,
+                series=series,
+                on_progress=on_progress,
+            )
+        except InputError as error:
+            failures[str(path)] = str(error)
+            if len(found) == 1:
+                raise
+            continue
+        done.append(ScanFiles(output, scan.entities).name)
+        notes += record.notes
+    tables = write_folder(
+        output,
+        "lesionwise segment",
+        [scan.path for scan in found],
+        failures,
+        lambda tables: write_index(output, tables),
+    ).scans
+    summary = tables[tables["scan"].isin(done)].reset_index(drop=True)
+    single = len(found) == len(summary) == 1
+    page = output / (str(summary["page"][0]) if single else "index.html")
+    return SegmentResult(shown_summary(summary), failures, page, tuple(notes))

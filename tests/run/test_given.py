@@ -1,0 +1,91 @@
+"""Masks of other tools followed, separated and shown."""
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from heads import LESIONS, SHAPE, head, save
+
+from lesionwise.run.compare import compare
+from lesionwise.run.find_lesions import FindOptions
+from lesionwise.run.given import split_on_scans
+from lesionwise.run.split import maps_of
+from lesionwise.types import InputError
+
+BARE = FindOptions(extract_brain=False)
+
+
+def cubes(names, shift=(0, 0, 0)):
+    mask = np.zeros(SHAPE, np.uint8)
+    for name in names:
+        i, j, k = LESIONS[name]
+        mask[i : i + 4, j : j + 4, k : k + 4] = 1
+    return np.roll(mask, shift, axis=(0, 1, 2))
+
+
+@pytest.fixture(autouse=True)
+def _no_template(monkeypatch):
+    def nowhere(*arguments):
+        raise InputError("no template in this test")
+
+    def no_model(*arguments, **options):
+        raise AssertionError("no model is needed")
+
+    monkeypatch.setattr("lesionwise.run.locations.find_landmarks", nowhere)
+    monkeypatch.setattr("lesionwise.run.compare.load_model", no_model)
+
+
+def test_given_masks_are_followed_and_the_scans_bright_spots_are_not(tmp_path):
+    scans = [save(tmp_path / f"sub-1_ses-{n}_FLAIR.nii.gz", head("abc")) for n in "12"]
+    masks = [save(tmp_path / f"m{n}.nii.gz", cubes(names)) for n, names in enumerate(["a", "ab"])]
+    done = compare(scans, tmp_path / "out", lesions=masks, options=BARE)
+    rows = done.summary.set_index("session")
+    assert rows["lesions"].tolist() == [1, 2]
+    assert rows.loc["ses-2", "stable"] == 1
+    written = next((tmp_path / "out").rglob("sub-1_ses-2_*label-L_mask.nii.gz"))
+    assert np.array_equal(np.asarray(nib.load(written).dataobj) > 0, cubes("ab") > 0)
+    assert done.page.is_file()
+
+
+def test_each_visit_needs_its_mask(tmp_path):
+    scans = [save(tmp_path / f"sub-1_ses-{n}_FLAIR.nii.gz", head("a")) for n in "12"]
+    mask = save(tmp_path / "m.nii.gz", cubes("a"))
+    with pytest.raises(InputError, match="1 given for 2 scans"):
+        compare(scans, tmp_path / "out", lesions=[mask], options=BARE)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_mask_of_other_voxels_is_named(tmp_path):
+    scan = save(tmp_path / "sub-1_FLAIR.nii.gz", head("a"))
+    mask = save(tmp_path / "m.nii.gz", cubes("a")[:-1])
+    with pytest.raises(InputError, match=r"m\.nii\.gz"):
+        split_on_scans([mask], [scan], tmp_path / "out", extract_brain=False)
+
+
+def test_lesions_outside_of_the_brain_stay(tmp_path):
+    scan = save(tmp_path / "sub-1_FLAIR.nii.gz", head("a"))
+    mask = cubes("a")
+    mask[0:4, 0:4, 0:4] = 1
+    save(tmp_path / "m.nii.gz", mask)
+    done = split_on_scans([tmp_path / "m.nii.gz"], [scan], tmp_path / "out", extract_brain=False)
+    assert done.summary["lesions"].tolist() == [2]
+
+
+def test_a_map_on_its_scan_gets_a_page_intensities_and_lesion_load(tmp_path):
+    scan = save(tmp_path / "sub-1_FLAIR.nii.gz", head("ab"))
+    mask = save(tmp_path / "m.nii.gz", cubes("ab"))
+    done = split_on_scans([mask], [scan], tmp_path / "out", method="cc", extract_brain=False)
+    assert done.page.is_file()
+    lesions = pd.read_csv(tmp_path / "out" / "lesions.tsv", sep="\t")
+    assert lesions["mean_intensity"].tolist() == [300, 300]
+    assert lesions["volume_mm3"].tolist() == [512, 512]
+    scans = pd.read_csv(tmp_path / "out" / "scans.tsv", sep="\t")
+    expected = 100 * 1.024 / scans["brain_volume_ml"][0]
+    assert scans["lesion_load_percent"][0] == pytest.approx(expected, abs=6e-4)
+
+
+def test_a_folder_stands_for_the_maps_in_it_and_not_for_scans(tmp_path):
+    for name in ("sub-2_mask.nii.gz", "sub-1_mask.nii.gz", "sub-1_FLAIR.nii.gz"):
+        save(tmp_path / "maps" / name, cubes("a"))
+    found = [path.name for path in maps_of([tmp_path / "maps"])]
+    assert found == ["sub-1_mask.nii.gz", "sub-2_mask.nii.gz"]
