@@ -54,6 +54,7 @@ docs: $(VENV)-docs/.installed
 notebook: install $(VENV)-docs/.installed
 	PYTHONPATH=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'):src \
 		$(VENV)-docs/bin/jupyter execute --inplace docs/guide/first_steps.ipynb
+	$(BIN)/python tools/clean_notebook.py docs/guide/first_steps.ipynb
 
 # its own environment: it reads the sources and imports nothing of them
 $(VENV)-docs/.installed: requirements-docs.lock
