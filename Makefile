@@ -35,7 +35,7 @@ format: install
 install: $(VENV)/.installed
 
 # torch first and with its own needs, so that a machine with a GPU gets a working set; a machine
-# without one takes the CPU build where pip can find it (see README, "Without a GPU"). The lock
+# without one takes the CPU build where pip can find it (see docs/guide/install.md). The lock
 # follows with --no-deps: nothing in it is resolved anew.
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { \

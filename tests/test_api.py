@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import importlib
 import inspect
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import lesionwise
@@ -85,6 +87,8 @@ def test_every_parameter_is_explained_and_an_example_is_given(name):
 
 # What takes long is replaced: the example then shows that names and types of the call are right.
 SLOW = {
+    "compare": "lesionwise.run.compare.compare",
+    "predict": "lesionwise.run.segment.segment",
     "train": "lesionwise.run.train.train",
     "benchmark": "lesionwise.run.benchmark.benchmark",
     "search": "lesionwise.run.search.search",
@@ -95,24 +99,25 @@ SLOW = {
 
 @pytest.fixture
 def calls(monkeypatch):
-    """The calls that reach what is replaced, with their arguments by name."""
-    made = {}
+    """``calls(name)`` replaces what a function calls; gives its arguments by name afterwards."""
 
-    def replace(name, target):
-        module, _, function = target.rpartition(".")
-        signature = inspect.signature(getattr(__import__(module, fromlist=["x"]), function))
+    def replace(name):
+        module, _, function = SLOW[name].rpartition(".")
+        signature = inspect.signature(getattr(importlib.import_module(module), function))
+        made = {}
 
         def fake(*given, **named):
-            made[name] = signature.bind(*given, **named).arguments
-            return SimpleNamespace(table=None, best=Path("run"), failures={}, participants=())
+            made.update(signature.bind(*given, **named).arguments)
+            summary = pd.DataFrame({"new": [0, 1]})
+            return SimpleNamespace(summary=summary, failures={}, table=None, best=Path("run"))
 
-        monkeypatch.setattr(target, fake)
+        monkeypatch.setattr(SLOW[name], fake)
+        monkeypatch.setattr("lesionwise.run.predict.load_model", lambda *a, **k: bright_model())
+        gathered = SimpleNamespace(participants=())
+        monkeypatch.setattr("lesionwise.cohort.group.group", lambda *a, **k: gathered)
+        return made
 
-    for name, target in SLOW.items():
-        replace(name, target)
-    gathered = SimpleNamespace(participants=())
-    monkeypatch.setattr("lesionwise.cohort.group.group", lambda *a, **k: gathered)
-    return made
+    return replace
 
 
 @pytest.fixture
@@ -120,16 +125,11 @@ def folder(tmp_path, monkeypatch):
     """A folder with the files that the examples name, and a model that finds bright cubes."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("lesionwise.run.locations.find_landmarks", _nowhere)
-    for module in ("segment", "compare", "predict"):
-        monkeypatch.setattr(f"lesionwise.run.{module}.load_model", lambda *a, **k: bright_model())
+    monkeypatch.setattr("lesionwise.run.segment.load_model", lambda *a, **k: bright_model())
     save("sub-01_FLAIR.nii.gz", head())
-    save("sub-01_ses-M00_FLAIR.nii.gz", head("ab"))
-    save("sub-01_ses-M12_FLAIR.nii.gz", head("abc"))
     save("lesion_mask.nii.gz", mask("ab"))
-    lesionwise.segment("sub-01_FLAIR.nii.gz", "before")
     begin(tmp_path / "patients")
-    volumes = {"FLAIR": head("a"), "label-L_mask": mask("a")}
-    save_visit(tmp_path / "patients", "01", "M00", volumes)
+    save_visit(tmp_path / "patients", "01", "M00", {"FLAIR": head("a"), "label-L_mask": mask("a")})
     return tmp_path
 
 
@@ -144,40 +144,77 @@ def _nowhere(*arguments):
     raise InputError("no template in this test")
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_example_of_a_function_runs(name, folder, calls):
-    if name == "rebuild_pages":
-        (folder / "before").rename(folder / "out")
-    found = doctest.DocTestFinder(recurse=False).find(getattr(lesionwise, name), name)
-    results = doctest.DocTestRunner().run(found[0], out=lambda text: print(text))
+def run_example(name):
+    """How many lines of a function's example failed."""
+    (found,) = doctest.DocTestFinder(recurse=False).find(getattr(lesionwise, name), name)
+    results = doctest.DocTestRunner().run(found)
     assert results.attempted >= 2
-    assert results.failed == 0
-    assert (name in calls) == (name in SLOW)
+    return results.failed
+
+
+@pytest.mark.parametrize("name", ["export", "evaluate", "model_names", "recipe_names", "split"])
+def test_the_example_of_a_fast_function_runs(name, folder):
+    assert run_example(name) == 0
+
+
+def test_the_examples_of_segment_and_of_its_pages_run(folder):
+    assert run_example("segment") == 0
+    assert run_example("rebuild_pages") == 0
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_the_example_of_a_slow_function_calls_what_it_should(name, calls, folder):
+    made = calls(name)
+    assert run_example(name) == 0
+    assert made
+
+
+def test_every_example_is_tested():
+    fast = {"export", "evaluate", "model_names", "recipe_names", "split"}
+    assert {*SLOW} | fast | {"segment", "rebuild_pages"} == {*NAMES}
 
 
 @pytest.mark.parametrize("kind", [str, Path])
-def test_paths_may_be_texts(kind, folder):
-    scan, mask_file = kind("sub-01_FLAIR.nii.gz"), kind("lesion_mask.nii.gz")
-    assert lesionwise.segment(scan, kind("a")).page.is_file()
-    assert lesionwise.segment([scan], kind("b")).page.is_file()
-    assert lesionwise.split(mask_file, kind("c")).written[0].is_file()
-    assert lesionwise.evaluate(mask_file, [mask_file], kind("d")).page.is_file()
+def test_paths_may_be_texts(kind, calls):
+    made = calls("compare")
+    lesionwise.compare([kind("a.nii.gz"), kind("b.nii.gz")], kind("out"))
+    assert made["visits"] == [Path("a.nii.gz"), Path("b.nii.gz")]
+    assert made["output"] == Path("out")
+
+
+@pytest.mark.parametrize("one", ["mask.nii.gz", Path("mask.nii.gz"), ["mask.nii.gz"]])
+def test_a_single_path_stands_for_a_list_of_one(one, calls):
+    made = calls("predict")
+    lesionwise.predict("run", one, "out")
+    assert made["scans"] == [Path("mask.nii.gz")]
 
 
 def test_settings_reach_training_as_the_command_line_would_give_them(calls):
+    made = calls("train")
     settings = {"method.optimization.epochs": 5, "method.samples.size_vox": [32, 32, 32]}
     lesionwise.train("unet-cc", "data", "run", settings=settings)
     wanted = ["method.optimization.epochs=5", "method.samples.size_vox=[32, 32, 32]"]
-    assert calls["train"]["overrides"] == wanted
-    assert calls["train"]["dataset"] == Path("data")
+    assert made["overrides"] == wanted
+    assert made["dataset"] == Path("data")
 
 
-def test_limits_reach_the_result(folder):
-    result = lesionwise.segment("sub-01_FLAIR.nii.gz", "large", min_volume_mm3=100_000)
-    assert result.summary["lesions"].sum() == 0
+def test_limits_and_the_separation_method_reach_the_result(calls):
+    made = calls("compare")
+    lesionwise.compare(["a", "b"], "out", instances="acls", min_volume_mm3=5, extract_brain=False)
+    options = made["options"]
+    assert (options.instances, options.min_volume_mm3, options.extract_brain) == ("acls", 5, False)
 
 
-def test_bad_input_is_one_line_that_names_the_file(folder):
+def test_defaults_are_those_of_the_commands(calls):
+    compare = importlib.import_module("lesionwise.run.compare").compare
+    stated = inspect.signature(compare).parameters
+    made = calls("compare")
+    lesionwise.compare(["a", "b"], "out")
+    assert made["model"] == stated["model"].default
+    assert made["options"] == stated["options"].default
+
+
+def test_bad_input_is_one_line_that_names_the_file(tmp_path):
     with pytest.raises(InputError, match=r"missing\.nii\.gz") as raised:
-        lesionwise.split("missing.nii.gz", "out")
+        lesionwise.split("missing.nii.gz", tmp_path / "out")
     assert "\n" not in str(raised.value)
