@@ -163,7 +163,7 @@ def test_the_examples_of_segment_and_of_its_pages_run(folder):
 
 
 @pytest.mark.parametrize("name", SLOW)
-def test_the_example_of_a_slow_function_calls_what_it_should(name, calls, folder):
+def test_the_example_of_a_slow_function_calls_what_it_should(name, calls):
     made = calls(name)
     assert run_example(name) == 0
     assert made

@@ -1,11 +1,10 @@
 """lesionwise: finds, separates, measures and follows multiple-sclerosis lesions on brain MRI.
 
-The public functions stand in ``lesionwise.api`` and are read when they are first used, so that
+The public functions are in ``lesionwise.api`` and are imported when they are first used, so
 importing the package takes no time. ``__init__.pyi`` names them for editors and type checkers.
 """
 
 import importlib
-from typing import Any
 
 __version__ = "0.1.0"
 
@@ -27,7 +26,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     # by name, so that layers below may import this package for its version alone
