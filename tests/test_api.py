@@ -88,7 +88,7 @@ def test_every_parameter_is_explained_and_an_example_is_given(name):
 # What takes long is replaced: the example then shows that names and types of the call are right.
 SLOW = {
     "compare": "lesionwise.run.compare.compare",
-    "predict": "lesionwise.run.segment.segment",
+    "predict": "lesionwise.run.predict.predict",
     "train": "lesionwise.run.train.train",
     "benchmark": "lesionwise.run.benchmark.benchmark",
     "search": "lesionwise.run.search.search",
@@ -112,7 +112,6 @@ def calls(monkeypatch):
             return SimpleNamespace(summary=summary, failures={}, table=None, best=Path("run"))
 
         monkeypatch.setattr(SLOW[name], fake)
-        monkeypatch.setattr("lesionwise.run.predict.load_model", lambda *a, **k: bright_model())
         gathered = SimpleNamespace(participants=())
         monkeypatch.setattr("lesionwise.cohort.group.group", lambda *a, **k: gathered)
         return made

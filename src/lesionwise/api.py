@@ -16,37 +16,33 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from lesionwise import defaults
 from lesionwise.types import Progress, silent
 
 if TYPE_CHECKING:
     from lesionwise.cohort.group import Group
     from lesionwise.metrics.case import Options
     from lesionwise.metrics.evaluation import Evaluation
-    from lesionwise.report.folder import Rebuilt
+    from lesionwise.report.folder import PageResult
     from lesionwise.run.benchmark import BenchmarkResult
     from lesionwise.run.compare import Comparison
-    from lesionwise.run.export import Exported
-    from lesionwise.run.find import FindOptions
-    from lesionwise.run.pairs import PredictedPairs
+    from lesionwise.run.export import ExportResult
+    from lesionwise.run.find_lesions import FindOptions
+    from lesionwise.run.predict import PredictResult
     from lesionwise.run.search import SearchResult
-    from lesionwise.run.segment import Segmented
+    from lesionwise.run.segment import SegmentResult
     from lesionwise.run.split import SplitResult
     from lesionwise.simulate.scanner import Style
 
 PathLike: TypeAlias = str | os.PathLike[str]
-Separation: TypeAlias = Literal["offsets", "acls", "cc"]
-"""How touching lesions are separated: by a network's offsets, by ACLS, or not at all."""
-
-ALL: tuple[Separation, ...] = ("offsets", "acls", "cc")
-MODEL = "conflunet"
 
 
 def segment(
     scans: PathLike | Sequence[PathLike],
     output: PathLike,
     *,
-    model: PathLike = MODEL,
-    instances: Separation | None = None,
+    model: PathLike = defaults.MODEL,
+    instances: defaults.Separation | None = None,
     threshold: float | None = None,
     min_volume_mm3: float | None = None,
     min_extent_mm: float | None = None,
@@ -56,7 +52,7 @@ def segment(
     device: str = "auto",
     overwrite: bool = False,
     on_progress: Progress = silent,
-) -> Segmented:
+) -> SegmentResult:
     """Find and separate the lesions of FLAIR scans; masks, tables and pages are in ``output``.
 
     Args:
@@ -95,9 +91,7 @@ def segment(
         _paths(scans),
         Path(output),
         model=_named(model),
-        options=_find_options(
-            instances, threshold, min_volume_mm3, min_extent_mm, extract_brain, also=ALL
-        ),
+        options=_find_options(instances, threshold, min_volume_mm3, min_extent_mm, extract_brain),
         brain_mask=None if brain_mask is None else Path(brain_mask),
         further={name: Path(path) for name, path in (further_scans or {}).items()},
         device=device,
@@ -110,8 +104,8 @@ def compare(
     visits: Sequence[PathLike],
     output: PathLike,
     *,
-    model: PathLike = MODEL,
-    instances: Separation | None = None,
+    model: PathLike = defaults.MODEL,
+    instances: defaults.Separation | None = None,
     threshold: float | None = None,
     min_volume_mm3: float | None = None,
     min_extent_mm: float | None = None,
@@ -153,9 +147,7 @@ def compare(
         _paths(visits),
         Path(output),
         model=_named(model),
-        options=_find_options(
-            instances, threshold, min_volume_mm3, min_extent_mm, extract_brain, also=ALL
-        ),
+        options=_find_options(instances, threshold, min_volume_mm3, min_extent_mm, extract_brain),
         new_lesions=None if new_lesions is None else _named(new_lesions),
         same_patient=same_patient,
         device=device,
@@ -167,11 +159,11 @@ def split(
     maps: PathLike | Sequence[PathLike],
     output: PathLike,
     *,
-    method: Literal["acls", "cc"] = "acls",
-    threshold: float = 0.5,
+    method: defaults.Separation = defaults.SPLIT_METHOD,
+    threshold: float = defaults.THRESHOLD,
     connectivity: int | None = None,
-    min_volume_mm3: float = 14.0,
-    min_extent_mm: float = 3.0,
+    min_volume_mm3: float = defaults.MIN_VOLUME_MM3,
+    min_extent_mm: float = defaults.MIN_EXTENT_MM,
     on_progress: Progress = silent,
 ) -> SplitResult:
     """Separate the lesions of another tool's masks or probability maps. Needs no torch.
@@ -179,7 +171,8 @@ def split(
     Args:
         maps: masks (0 and one other value) or probabilities from 0 to 1; one or several.
         output: folder for instance maps and tables.
-        method: ``acls`` separates touching lesions, ``cc`` takes connected components.
+        method: ``acls`` separates touching lesions, ``cc`` takes connected components;
+            ``offsets`` needs a network's maps and is refused.
         threshold: lesion is probability > threshold.
         connectivity: 6, 18 or 26; None is the project's default, 26.
         min_volume_mm3, min_extent_mm: smaller lesions are dropped; 0 keeps them.
@@ -280,7 +273,7 @@ def train(
     *,
     settings: Mapping[str, Any] | None = None,
     fold: int | None = None,
-    folds: int = 5,
+    folds: int = defaults.FOLDS,
     validation_subjects: Sequence[str] | None = None,
     auxiliary: Mapping[str, PathLike] | None = None,
     initial: PathLike | None = None,
@@ -348,7 +341,7 @@ def predict(
     device: str = "auto",
     trust_recipe: bool = False,
     on_progress: Progress = silent,
-) -> Segmented | PredictedPairs:
+) -> PredictResult:
     """Apply a trained run with its recipe's own settings: to each scan, or to each pair of visits.
 
     Args:
@@ -371,22 +364,14 @@ def predict(
         >>> result.failures
         {}
     """
-    from lesionwise.run.find import FindOptions
-    from lesionwise.run.pairs import predict_pairs
-    from lesionwise.run.predict import load_model
-    from lesionwise.run.segment import segment as apply
+    from lesionwise.run.predict import predict as apply
 
-    model = load_model(_named(run), device, trust_recipe=trust_recipe)
-    if model.recipe.visits == 2:
-        return predict_pairs(
-            _paths(scans), Path(output), model=model, device=device, progress=on_progress
-        )
     return apply(
+        _named(run),
         _paths(scans),
         Path(output),
-        model=model,
-        options=FindOptions(),
         device=device,
+        trust_recipe=trust_recipe,
         progress=on_progress,
     )
 
@@ -396,7 +381,7 @@ def benchmark(
     recipes: Sequence[PathLike],
     output: PathLike,
     *,
-    folds: int = 5,
+    folds: int = defaults.FOLDS,
     settings: Mapping[str, Any] | None = None,
     auxiliary: Mapping[str, PathLike] | None = None,
     max_minutes: float | None = None,
@@ -449,7 +434,7 @@ def search(
     output: PathLike,
     grid: Mapping[str, Sequence[Any]],
     *,
-    compare: int = 10,
+    compare: int = defaults.COMPARED_MODELS,
     settings: Mapping[str, Any] | None = None,
     validation_subjects: Sequence[str] | None = None,
     max_minutes: float | None = None,
@@ -565,8 +550,8 @@ def process_cohort(
     *,
     participants: Sequence[str] = (),
     sessions: Sequence[str] = (),
-    model: PathLike = MODEL,
-    instances: Separation | None = None,
+    model: PathLike = defaults.MODEL,
+    instances: defaults.Separation | None = None,
     longitudinal: bool = True,
     extract_brain: bool = True,
     device: str = "auto",
@@ -625,7 +610,7 @@ def export(
     visits: int = 1,
     task: str = "lesions",
     on_progress: Progress = silent,
-) -> Exported:
+) -> ExportResult:
     """Write a BIDS data set as an nnU-Net raw data set, with splits by patient.
 
     Args:
@@ -655,11 +640,12 @@ def export(
     )
 
 
-def rebuild_pages(output: PathLike, *, on_progress: Progress = silent) -> Rebuilt:
-    """Make the pages of a results folder of ``segment``, ``compare`` or ``predict`` again.
+def rebuild_pages(output: PathLike, *, on_progress: Progress = silent) -> PageResult:
+    """Make the pages of a results folder again from its files.
 
     Args:
-        output: the folder; that of a cohort gives the pages of all subjects and the one over all.
+        output: a folder of ``segment``, ``compare``, ``predict``, ``evaluate``, ``benchmark`` or of
+            a cohort, which gives the pages of all subjects and the one over all.
         on_progress: called with stage, done and total.
 
     Returns:
@@ -672,11 +658,9 @@ def rebuild_pages(output: PathLike, *, on_progress: Progress = silent) -> Rebuil
         >>> import lesionwise
         >>> page = lesionwise.rebuild_pages("out").pages[-1]
     """
-    from lesionwise.cohort.group import is_cohort, rebuild
-    from lesionwise.report import folder
+    from lesionwise.cohort.report import report as run
 
-    done = rebuild if is_cohort(Path(output)) else folder.rebuild_pages
-    return done(Path(output), on_progress)
+    return run(Path(output), on_progress)
 
 
 def recipe_names() -> list[str]:
@@ -700,7 +684,7 @@ def model_names() -> list[str]:
         >>> lesionwise.model_names()
         ['conflunet', 'unet-cc']
     """
-    from lesionwise.run.predict import model_names as names
+    from lesionwise.run.load_model import model_names as names
 
     return names()
 
@@ -717,18 +701,17 @@ def _named(given: PathLike) -> str:
 
 
 def _find_options(
-    instances: Separation | None,
+    instances: defaults.Separation | None,
     threshold: float | None,
     min_volume_mm3: float | None,
     min_extent_mm: float | None,
     extract_brain: bool,
-    also: tuple[Separation, ...],
 ) -> FindOptions:
-    from lesionwise.run.find import FindOptions
+    from lesionwise.run.find_lesions import FindOptions
 
     return FindOptions(
         instances=instances,
-        also=also,
+        also=defaults.SEPARATIONS,
         threshold=threshold,
         min_volume_mm3=min_volume_mm3,
         min_extent_mm=min_extent_mm,

@@ -42,7 +42,7 @@ def predict(
     Args:
         model: a run folder of ``train``, a shipped model, or one that is loaded.
         scans: files, folders or BIDS data sets.
-        output: folder for the results; see ``docs/output.md``.
+        output: folder for the results; see ``docs/guide/output.md``.
         device: "auto", "cpu", "cuda" …
         trust_recipe: let the recipe file inside the run execute.
 
