@@ -1,6 +1,7 @@
 # make demo      set everything up and run the main job
 # make test      set everything up and pass the checks and tests
 # make test-all  the same with the tests that take minutes
+# make docs      build the documentation site into out/docs
 
 TORCH := 2.13.0
 VENV := .venv
@@ -10,7 +11,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 DEMO ?= out/demo
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-all check format install lock clean
+.PHONY: demo test test-all check format install docs notebook lock clean
 
 demo: install
 	$(BIN)/lesionwise demo -o $(DEMO)
@@ -34,7 +35,7 @@ format: install
 install: $(VENV)/.installed
 
 # torch first and with its own needs, so that a machine with a GPU gets a working set; a machine
-# without one takes the CPU build where pip can find it (see README, "Without a GPU"). The lock
+# without one takes the CPU build where pip can find it (see docs/guide/install.md). The lock
 # follows with --no-deps: nothing in it is resolved anew.
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { \
@@ -46,8 +47,24 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/pip install -q --no-deps -e .
 	@touch $@
 
+docs: $(VENV)-docs/.installed
+	$(VENV)-docs/bin/mkdocs build --strict
+
+# the example notebook again, with its outputs
+notebook: install $(VENV)-docs/.installed
+	PYTHONPATH=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'):src \
+		$(VENV)-docs/bin/jupyter execute --inplace docs/guide/first_steps.ipynb
+	$(BIN)/python tools/clean_notebook.py docs/guide/first_steps.ipynb
+
+# its own environment: it reads the sources and imports nothing of them
+$(VENV)-docs/.installed: requirements-docs.lock
+	$(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/pip install -q --no-deps -r requirements-docs.lock
+	@touch $@
+
 lock:
 	tools/lock $(PYTHON) $(TORCH) > requirements.lock.new && mv requirements.lock.new requirements.lock
+	tools/lock-docs $(PYTHON) > requirements-docs.lock.new && mv requirements-docs.lock.new requirements-docs.lock
 
 clean:
-	rm -rf $(VENV) out build
+	rm -rf $(VENV) $(VENV)-docs out build dist

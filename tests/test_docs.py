@@ -16,6 +16,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("src/
 GUIDES = [page for page in PAGES if page.is_relative_to(ROOT / "docs")]
 MAX_WORDS = 1500
 COMMANDS = get_command(app).commands
+GENERAL = {"--help", "-h"}.union(*(p.opts for p in get_command(app).params))
 FENCE = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"(?:^ {4}\S[^\n]*\n?)+", re.MULTILINE)
 SPAN = re.compile(r"`([^`]+)`")
@@ -54,7 +55,7 @@ def unknown_in(call):
     """What of a call does not exist: the command, or its options."""
     name, *words = call
     if name.startswith("-"):
-        return [] if name in ("--help", "-h", "--version") else [name]
+        return [] if name in GENERAL else [name]
     if name == "COMMAND":
         return []
     if name not in COMMANDS:
