@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -152,3 +153,8 @@ def test_every_command_of_the_program_has_the_options():
     for info in app.registered_commands:
         done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [info.callback.__name__, "--help"])
         assert all(word in done.stdout for word in ("--quiet", "--verbose", "--json")), info
+
+
+def test_the_page_is_named_on_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    printing.show_page(Path("out/index.html"))
+    assert capsys.readouterr().out.splitlines() == ["", "The page: out/index.html"]

@@ -234,7 +234,8 @@ def show(table: pd.DataFrame, title: str = "") -> None:
         options.said.setdefault("tables", []).append({"title": title, "rows": rows})
         return
     if title:
-        show_line(f"\n{title}")
+        show_line("")
+        show_line(title)
     printed = _row_per_record(table)
     if not _fits(printed) and len(table) < len(table.columns):
         transposed = _transposed(table)
@@ -300,7 +301,8 @@ def show_page(page: Path) -> None:
     if options.as_json:
         options.said["page"] = str(page)
         return
-    show_line(f"\nThe page: {printable(page)}")
+    show_line("")
+    show_line(f"The page: {page}")
 
 
 def show_failures(failures: Mapping[str, str]) -> None:
