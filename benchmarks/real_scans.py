@@ -121,9 +121,9 @@ def subjects_of(run: Path) -> tuple[set[str], set[str]]:
 
 
 def cases(
-    data: Sequence[Path], out: Path, model: str, folds: Sequence[Path], brains: str
+    data: Sequence[Path], out: Path, model: str, folds: Sequence[Path], brains: str, only: bool
 ) -> Iterator[Case]:
-    """Every scan with a lesion mask, segmented."""
+    """Every scan with a lesion mask, or only those of a fold, segmented."""
     held = [subjects_of(run)[1] for run in folds]
     shipped = Path(__file__).parents[1] / "src" / "lesionwise" / "models" / f"{model}.json"
     trained: set[str] = set()
@@ -139,6 +139,8 @@ def cases(
             if not masks:
                 continue
             fold = next((n for n, names in enumerate(held) if scan.subject in names), -1)
+            if only and fold < 0:
+                continue
             run = str(folds[fold]) if fold >= 0 else model
             seen = "never" if fold >= 0 or scan.subject not in trained else "trained on"
             given = sorted((folder / "derivatives" / "brains").rglob(f"sub-{scan.subject}_*"))
@@ -184,9 +186,9 @@ def main() -> None:
     parser.add_argument("--brains", choices=("own", "given"), default="own")
     given = parser.parse_args()
     rows, own = [], []
-    for case in cases(given.data, given.out, given.model, given.folds, given.brains):
-        if given.only_folds and case.fold < 0:
-            continue
+    for case in cases(
+        given.data, given.out, given.model, given.folds, given.brains, given.only_folds
+    ):
         about = {
             "scan": case.name,
             "fold": case.fold,
