@@ -13,7 +13,7 @@ from lesionwise.learning.intensity_transforms import Brightness, Compose, OnChan
 from lesionwise.learning.losses import CrossEntropy
 from lesionwise.learning.normalization import ClipToRange
 from lesionwise.learning.objective import BySource, Supervised
-from lesionwise.learning.places import EverySlice, PositivePlaces
+from lesionwise.learning.places import EverySlice, NonzeroPatches, PositivePlaces
 from lesionwise.learning.samplers import PatchSampling, WeightedSampling
 from lesionwise.learning.samples import (
     Augmentation,
@@ -233,3 +233,18 @@ def test_sources_together_have_a_sample_each():
     sample = opened(samples, objective=objective)[0]
     assert sample["ours"]["image"].shape == (1, 8, 8, 8)
     assert sample["more"]["image"].shape == (1, 4, 4, 4)
+
+
+def test_patches_that_are_not_kept_are_no_samples():
+    empty = pair_of()
+    half = np.arange(16) >= 8
+    visits = tuple(
+        replace(v, scans={"flair": Volume(v.scans["flair"].array * half, v.scans["flair"].grid)})
+        for v in empty.visits
+    )
+    study = replace(empty, visits=visits)
+    listed = ListedPatches(EverySlice(), (16, 16, 1))
+    every = opened(listed, TWO, study, objective=MASKS)
+    kept = opened(replace(listed, keeps=NonzeroPatches()), TWO, study, objective=MASKS)
+    assert (every.per_epoch, kept.per_epoch) == (16, 8)
+    assert all(kept[n]["image"].any() for n in range(8))

@@ -23,7 +23,7 @@ from lesionwise.instances.reference import reference_of
 from lesionwise.learning.channels import channel_names, channels
 from lesionwise.learning.intensity_transforms import IntensityTransform, LesionContrast
 from lesionwise.learning.normalization import Normalizer
-from lesionwise.learning.places import Balance, EveryPlace, Place, Places, turned
+from lesionwise.learning.places import Balance, EveryPlace, Keeps, Place, Places, turned
 from lesionwise.learning.samplers import PatchSampling, Sampling
 from lesionwise.learning.spatial_transforms import (
     SpatialAugmentation,
@@ -379,6 +379,7 @@ class ListedPatches:
         places: which patches a study has: all its slices, a regular grid.
         size_vox, batch_size, augmentation, references, auxiliary: as of ``Patches``.
         balance: how patches with and without lesions take turns, and what an epoch is.
+        keeps: which of them are learned from; None keeps all.
     """
 
     places: Places
@@ -388,6 +389,7 @@ class ListedPatches:
     augmentation: Augmentation = field(default_factory=Augmentation)
     references: tuple[str, ...] = ()
     auxiliary: Auxiliary | None = None
+    keeps: Keeps | None = None
 
     def open(
         self,
@@ -425,6 +427,10 @@ class ListSource(Dataset[Tensors]):
         positive: list[bool] = []
         for number, case in enumerate(self.cases):
             for place in samples.places.of(case.shape, samples.size_vox):
+                if samples.keeps is not None:
+                    images = [image.transpose(place.order) for image in case.images]
+                    if not samples.keeps(images, place, samples.size_vox):
+                        continue
                 instances = case.instances.transpose(place.order)
                 inside = crop(instances, place.start, samples.size_vox)
                 self.places.append((number, place))
