@@ -26,8 +26,10 @@ from lesionwise.learning.normalization import Normalizer
 from lesionwise.learning.places import Balance, EveryPlace, Keeps, Place, Places, turned
 from lesionwise.learning.samplers import PatchSampling, Sampling
 from lesionwise.learning.spatial_transforms import (
+    Box,
     SpatialAugmentation,
     SpatialTransform,
+    VolumeAugmentation,
     crop,
     resample_patch,
 )
@@ -241,13 +243,13 @@ class Augmentation:
     """What is done to patches at random.
 
     Attributes:
-        spatial: geometry; None keeps it.
+        spatial: geometry, of the patch or of the volume that it is cut from; None keeps it.
         intensity: of the channels; None keeps them.
         lesion_contrast: how often and how far lesions are dimmed, before the intensity transforms.
         whole_volume: transform the volume before the patch is cut, not the patch.
     """
 
-    spatial: SpatialAugmentation | None = None
+    spatial: SpatialAugmentation | VolumeAugmentation | None = None
     intensity: IntensityTransform | None = None
     lesion_contrast: LesionContrast = field(default_factory=LesionContrast)
     whole_volume: bool = False
@@ -553,7 +555,9 @@ def cut(
     """
     if not (augmentation.whole_volume or normalize is not None):
         first = start(case)
-        transform = _drawn(augmentation, size_vox, case.spacing_mm, rng)
+        i, j, k = case.shape
+        place: Box = (first, (i, j, k))
+        transform = _drawn(augmentation, size_vox, case.spacing_mm, rng, place)
         seen, instances, labels = _resampled(case, list(case.images), first, size_vox, transform)
         image = _other_intensities(augmentation, seen, instances, case.names, rng)
         return Sample(image, instances, labels, case.spacing_mm)
@@ -599,10 +603,11 @@ def _drawn(
     size: Shape,
     spacing_mm: tuple[float, float, float],
     rng: Generator,
+    volume: Box | None = None,
 ) -> SpatialTransform:
     if augmentation.spatial is None:
         return SpatialTransform.identity()
-    return augmentation.spatial.draw(size, spacing_mm, rng)
+    return augmentation.spatial.draw(size, spacing_mm, rng, volume)
 
 
 def _resampled(
