@@ -177,6 +177,10 @@ class Case:
     def centers_vox(self) -> NDArray[np.float64]:
         return centers_of_mass(self.instances)[1]
 
+    @cached_property
+    def lesion_voxels(self) -> NDArray[np.int64]:
+        return np.argwhere(self.instances)
+
 
 class Cases(Sequence[Case]):
     """Studies as cases; in another process each maps its own arrays from the files."""
@@ -207,7 +211,10 @@ class Cases(Sequence[Case]):
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A case seen with its axes in another order, or augmented as a whole."""
+    """A case seen with its axes in another order, or augmented as a whole.
+
+    ``seen_from`` is that case and the order of its axes, whose lesion voxels are found once.
+    """
 
     images: Sequence[NDArray[Any]]
     instances: LabelArray
@@ -216,10 +223,18 @@ class View:
     brain: BoolArray | None
     spacing_mm: tuple[float, float, float]
     names: tuple[str, ...]
+    seen_from: tuple[Case, tuple[int, int, int]] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.images[0].shape
+
+    @property
+    def lesion_voxels(self) -> NDArray[np.int64]:
+        if self.seen_from is None:
+            return np.argwhere(self.instances)
+        case, order = self.seen_from
+        return case.lesion_voxels[:, list(order)]
 
 
 def in_order(case: Case, order: tuple[int, int, int]) -> Case | View:
@@ -235,6 +250,7 @@ def in_order(case: Case, order: tuple[int, int, int]) -> Case | View:
         None if case.brain is None else case.brain.transpose(order),
         (i, j, k),
         case.names,
+        (case, order),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -56,6 +56,22 @@ class SpatialTransform:
         """True where voxels land on voxels and axes keep their order."""
         flips = np.diag(np.sign(np.diag(self.matrix)))
         return self.displacement is None and bool(np.array_equal(self.matrix, flips))
+
+
+class Affine(Protocol):
+    """A random linear map of a patch.
+
+    Attributes:
+        probability: of being applied.
+    """
+
+    @property
+    def probability(self) -> float: ...
+
+    def draw(
+        self, spacing_mm: Spacing, fixed: NDArray[np.bool_], rng: np.random.Generator
+    ) -> NDArray[np.float64]:
+        """One random (3, 3) matrix in voxels, which leaves the coordinates of ``fixed`` axes."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +177,7 @@ class SpatialAugmentation:
     """
 
     flip: float = 0.5
-    affine: RandomAffine | None = RandomAffine(
+    affine: Affine | None = RandomAffine(
         0.3, rotation_deg=20.0, scale=(0.8, 1.25), scale_per_axis=(0.95, 1.05)
     )
     elastic: RandomElastic | None = RandomElastic(0.15)
@@ -224,8 +240,8 @@ class SpatialAugmentation:
 
     @staticmethod
     def _one_of(
-        affine: RandomAffine | None, elastic: RandomElastic | None, rng: np.random.Generator
-    ) -> tuple[RandomAffine | None, RandomElastic | None]:
+        affine: Affine | None, elastic: RandomElastic | None, rng: np.random.Generator
+    ) -> tuple[Affine | None, RandomElastic | None]:
         p_affine = 0.0 if affine is None else affine.probability
         p_elastic = 0.0 if elastic is None else elastic.probability
         if rng.random() >= p_affine + p_elastic:
