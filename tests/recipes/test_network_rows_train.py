@@ -34,7 +34,15 @@ from lesionwise.recipes.{module} import REDUCED
 FEW = reduced(
     REDUCED, Reduction(size_vox={size}, batch_size=2, per_epoch=4, epochs=2, every=1)
 )
-KEPT = ("lesionwise.methods", "lesionwise.preprocess.pair_maps", "lesionwise.preprocess.slices")
+KEPT = tuple(
+    f"lesionwise.{name}"
+    for name in (
+        "methods",
+        "preprocess.missing_scans",
+        "preprocess.pair_maps",
+        "preprocess.slices",
+    )
+)
 RECIPE = replace(
     FEW, preprocess=tuple(s for s in FEW.preprocess if type(s).__module__.startswith(KEPT))
 )
@@ -82,7 +90,11 @@ def recipe_file(row, folder):
     patches = [m.samples.size_vox for m in _networks(module.REDUCED)]
     flat = all(size[2] < 4 for size in patches)
     # what the deepest network of a row can halve
-    sizes = {"nnunet-subtraction": (32, 32, 32), "cascade-probability": (64, 64, 64)}
+    sizes = {
+        "nnunet-subtraction": (32, 32, 32),
+        "cascade-probability": (64, 64, 64),
+        "deepscan": (32, 32, 5),
+    }
     size = None if flat else sizes.get(row, (16, 16, 16))
     path.write_text(SMALL.format(row=row, module=row.replace("-", "_"), size=size))
     return path

@@ -15,7 +15,7 @@ from lesionwise.networks.blocks import start_from
 from lesionwise.run.recipes import find_recipe
 from lesionwise.types import all_methods
 
-ROWS = ("sc-unet", "att-res-unet-triplane", "triplanar-unet", "tiramisu-25d")
+ROWS = ("sc-unet", "att-res-unet-triplane", "triplanar-unet", "tiramisu-25d", "deepscan")
 
 
 def networks(row):
