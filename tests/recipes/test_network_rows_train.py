@@ -34,17 +34,10 @@ from lesionwise.recipes.{module} import REDUCED
 FEW = reduced(
     REDUCED, Reduction(size_vox={size}, batch_size=2, per_epoch=4, epochs=2, every=1)
 )
-KEPT = tuple(
-    f"lesionwise.{name}"
-    for name in (
-        "methods",
-        "preprocess.missing_scans",
-        "preprocess.pair_maps",
-        "preprocess.slices",
-    )
-)
+KEPT = ("methods", "preprocess.missing_scans", "preprocess.pair_maps", "preprocess.slices")
+NAMES = tuple("lesionwise." + name for name in KEPT)
 RECIPE = replace(
-    FEW, preprocess=tuple(s for s in FEW.preprocess if type(s).__module__.startswith(KEPT))
+    FEW, preprocess=tuple(s for s in FEW.preprocess if type(s).__module__.startswith(NAMES))
 )
 '''
 
