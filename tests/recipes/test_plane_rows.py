@@ -1,13 +1,10 @@
-"""The rows on planes, each once on its published patch: forward, loss, backward, one step.
+"""The rows on planes: a step of the published network on one published patch, and its batch's shapes.
 
-Measured with ``/usr/bin/time -v`` on one core, float32, one sample of the published patch:
-
-- ``sc-unet`` (64 × 64, 4 channels)
+One core, float32, one sample: ``python -m pytest -m "" tests/recipes/test_plane_rows.py -k step``.
 """
 
 import pytest
 import torch
-from torch import nn
 
 from lesionwise.inference.window import call_network
 from lesionwise.methods.network import NetworkMethod
@@ -15,7 +12,8 @@ from lesionwise.networks.blocks import start_from
 from lesionwise.run.recipes import find_recipe
 from lesionwise.types import all_methods
 
-ROWS = ("sc-unet", "att-res-unet-triplane", "triplanar-unet", "tiramisu-25d", "deepscan")
+FAST = ("sc-unet", "triplanar-unet", "tiramisu-25d", "deepscan")
+SLOW = ("att-res-unet-triplane",)
 
 
 def networks(row):
@@ -28,7 +26,9 @@ def channels(method, visits=2):
     return sum(1 if "@" in scan else visits for scan in method.scans)
 
 
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize(
+    "row", [*FAST, *(pytest.param(row, marks=pytest.mark.slow) for row in SLOW)]
+)
 def test_the_published_network_learns_a_step_on_its_published_patch(row):
     torch.manual_seed(0)
     method = networks(row)[0]
@@ -52,14 +52,11 @@ def test_the_published_network_learns_a_step_on_its_published_patch(row):
     assert sum(moved) > len(moved) / 2
 
 
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("row", [*FAST, *SLOW])
 def test_the_published_batch_has_the_shape_that_the_targets_ask_for(row):
     for method in networks(row):
+        size, batch = method.samples.size_vox, method.samples.batch_size
         with torch.device("meta"):
-            network: nn.Module = method.network()
-            image = torch.zeros(
-                method.samples.batch_size, channels(method), *method.samples.size_vox
-            )
-            output = network.eval()(image)
-        i, j, _ = method.samples.size_vox
-        assert output.shape == (len(image), method.objective.targets.out_channels, i, j, 1)
+            network = method.network().eval()
+            output = network(torch.zeros(batch, channels(method), *size))
+        assert output.shape == (batch, method.objective.targets.out_channels, *size[:2], 1)

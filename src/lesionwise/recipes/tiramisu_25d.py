@@ -172,6 +172,6 @@ REDUCED = reduced(
         per_epoch=160,
         epochs=10_000,
         every=10_000,
-        window=SlidingWindow(windows_per_batch=16, engine="openvino"),
+        window=SlidingWindow(overlap=0.25, windows_per_batch=16, engine="openvino"),
     ),
 )
