@@ -1,4 +1,4 @@
-"""The rows on planes: a step of the published network on one published patch, and its batch's shapes.
+"""The rows on planes: a step of the published network on a published patch, and shapes of batches.
 
 One core, float32, one sample: ``python -m pytest -m "" tests/recipes/test_plane_rows.py -k step``.
 """
