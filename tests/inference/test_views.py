@@ -13,6 +13,7 @@ from lesionwise.inference.views import (
     has_dropout_on,
     mirrored_mean,
 )
+from lesionwise.types import InputError
 
 MAPS = ("probability", "offset_i", "offset_j", "offset_k")
 
@@ -220,3 +221,16 @@ def test_mirrored_planes_average_what_a_one_sided_network_says():
         right, [np.ones((5, 3, 3), np.float32)], None, (1.0, 1.0, 1.0), ("logit",)
     )
     np.testing.assert_allclose(found, 0.5)
+
+
+@pytest.mark.parametrize(("axes", "flat"), [((0, 1, 2), 2), ((0, 1, 2), 0), ((0,), 1), ((0,), 2)])
+def test_planes_across_a_single_slice_are_refused(axes, flat):
+    shape = tuple(1 if axis == flat else 6 for axis in range(3))
+    with pytest.raises(InputError, match=f"one slice only along {'ijk'[flat]}"):
+        Planes(axes)(predict, [noise(*shape)], None, (1.0, 1.0, 1.0), MAPS)
+
+
+def test_a_single_slice_can_be_seen_as_that_slice():
+    image = noise(1, 6, 7)
+    seen = Planes((0,))(predict, [image], None, (1.0, 1.0, 1.0), MAPS)
+    np.testing.assert_allclose(seen, predict([image], None, None), atol=1e-6)

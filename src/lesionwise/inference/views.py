@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from lesionwise.types import BoolArray, FloatArray
+from lesionwise.types import BoolArray, FloatArray, InputError
 
 Apply: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 """From patches (B, C, I, J, K) to maps (B, M, I, J, K), activations included."""
@@ -127,7 +127,13 @@ class Planes:
 
         Raises:
             ValueError: If votes are counted and no map is a probability.
+            InputError: If a plane would be one voxel wide: the volume is a single slice across it.
         """
+        for other, length in enumerate(images[0].shape):
+            if length == 1 and any(axis != other for axis in self.axes):
+                raise InputError(
+                    f"one slice only along {AXES[other]}, and planes across it are asked for"
+                )
         if self.combine == "vote" and "probability" not in maps:
             raise ValueError("votes are counted on a map named probability; there is none")
         total: NDArray[np.float32] | None = None

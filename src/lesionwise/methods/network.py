@@ -389,7 +389,10 @@ class NetworkPredictor:
 
         if inference.planes is None:
             return predict(images, brain, spacing_mm)
-        return inference.planes(predict, images, brain, spacing_mm, names)
+        try:
+            return inference.planes(predict, images, brain, spacing_mm, names)
+        except InputError as fault:
+            raise InputError(f"sub-{study.subject}: {fault}") from fault
 
 
 KNOWN_MAPS = ("probability", "logit", "heatmap", "offset_i", "offset_j", "offset_k")
