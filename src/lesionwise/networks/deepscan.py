@@ -97,7 +97,7 @@ class DeepScan(nn.Module):
         x = self.lowest(x)
         for block in self.up:
             x = block(torch.cat([skips.pop(), functional.interpolate(x, scale_factor=2)], dim=1))
-        return x[..., None]
+        return x[..., None]  # type: ignore[no-any-return]
 
 
 def deepscan(

@@ -110,7 +110,7 @@ class FcDenseNet2d(nn.Module):
             skip = skips.pop()
             i, j = skip.shape[2:]
             x = block(torch.cat([transition(x)[:, :, :i, :j], skip], dim=1))
-        return x
+        return x  # type: ignore[no-any-return]
 
 
 def plane_fc_densenet(

@@ -37,17 +37,18 @@ BATCHES = 5000
 WINDOW = SlidingWindow(overlap=0.25, windows_per_batch=8)
 MIRRORED = SpatialAugmentation(flip=0.5, affine=None, elastic=None)
 
+STACKS = Patches(
+    size_vox=(192, 192, SLICES),
+    batch_size=2,
+    per_epoch=BATCHES * 2,
+    sampling=PatchSampling(lesion_fraction=0.5),
+    augmentation=Augmentation(MIRRORED),
+    planes=(0, 1, 2),
+)
 NEW_LESIONS = NetworkMethod(
     network=partial(deepscan, in_channels=4, out_channels=2),
     scans=("flair", "lesion_probability"),
-    samples=Patches(
-        size_vox=(192, 192, SLICES),
-        batch_size=2,
-        per_epoch=BATCHES * 2,
-        sampling=PatchSampling(lesion_fraction=0.5),
-        augmentation=Augmentation(MIRRORED),
-        planes=(0, 1, 2),
-    ),
+    samples=STACKS,
     objective=Supervised(LesionLogit(), Focal(gamma=2.0)),
     optimization=Optimization(
         learning_rate=1e-5,
@@ -68,10 +69,7 @@ ALL_CONTRASTS = replace(
 )
 SOME_CONTRASTS = replace(
     ALL_CONTRASTS,
-    samples=replace(
-        ALL_CONTRASTS.samples,
-        augmentation=Augmentation(MIRRORED, intensity=DropChannels((0, 1, 2))),
-    ),
+    samples=replace(STACKS, augmentation=Augmentation(MIRRORED, intensity=DropChannels((0, 1, 2)))),
 )
 LESIONS_OF_A_VISIT = Pretrained(first=ALL_CONTRASTS, then=SOME_CONTRASTS, auxiliary=None)
 

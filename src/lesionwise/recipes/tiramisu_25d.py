@@ -47,44 +47,46 @@ from lesionwise.reduction import Reduction, reduced
 FOLDS = 5
 WINDOW = SlidingWindow(windows_per_batch=16)
 
+STACKS = Patches(
+    size_vox=(128, 128, 3),
+    batch_size=16,
+    per_epoch=1600,
+    sampling=SlicesWithLesion(tries=10),
+    augmentation=Augmentation(
+        spatial=SpatialAugmentation(
+            flip=0.3,
+            affine=InTurn(
+                (
+                    AspectRatio((0.5, 2.0), probability=0.2 * 0.8),
+                    Rotate((1.0, 45.0), probability=0.3),
+                    Zoom((0.8, 1.25), probability=0.3),
+                    Transpose(probability=0.3),
+                )
+            ),
+            elastic=RandomElastic(0.3, displacement_mm=3.0),
+            flip_axes=(0, 1),
+            fixed_axes=(2,),
+        ),
+        intensity=Compose(
+            (
+                EachSlice(Blur((0.5, 1.5)), probability=0.2),
+                DownsampleSlices((1.5, 3.0), probability=0.1),
+                EachSlice(Sharpen((0.5, 1.5)), probability=0.2),
+                Noise((0.0, 0.2), probability=0.2),
+                LocalContrast(probability=0.2),
+                AllOf((Shift((-0.3, 0.3)), Contrast((0.7, 1.3))), probability=0.2),
+                RadialGradient((0.1, 0.4), probability=0.2, zero=AIR_Z_SCORE),
+                LinearGradient((0.1, 0.4), probability=0.2, zero=AIR_Z_SCORE),
+            )
+        ),
+    ),
+    planes=(0, 1, 2),
+)
+
 AUGMENTED = NetworkMethod(
     network=partial(plane_fc_densenet, in_channels=6, out_channels=1),
     scans=("flair",),
-    samples=Patches(
-        size_vox=(128, 128, 3),
-        batch_size=16,
-        per_epoch=1600,
-        sampling=SlicesWithLesion(tries=10),
-        augmentation=Augmentation(
-            spatial=SpatialAugmentation(
-                flip=0.3,
-                affine=InTurn(
-                    (
-                        AspectRatio((0.5, 2.0), probability=0.2 * 0.8),
-                        Rotate((1.0, 45.0), probability=0.3),
-                        Zoom((0.8, 1.25), probability=0.3),
-                        Transpose(probability=0.3),
-                    )
-                ),
-                elastic=RandomElastic(0.3, displacement_mm=3.0),
-                flip_axes=(0, 1),
-                fixed_axes=(2,),
-            ),
-            intensity=Compose(
-                (
-                    EachSlice(Blur((0.5, 1.5)), probability=0.2),
-                    DownsampleSlices((1.5, 3.0), probability=0.1),
-                    EachSlice(Sharpen((0.5, 1.5)), probability=0.2),
-                    Noise((0.0, 0.2), probability=0.2),
-                    LocalContrast(probability=0.2),
-                    AllOf((Shift((-0.3, 0.3)), Contrast((0.7, 1.3))), probability=0.2),
-                    RadialGradient((0.1, 0.4), probability=0.2, zero=AIR_Z_SCORE),
-                    LinearGradient((0.1, 0.4), probability=0.2, zero=AIR_Z_SCORE),
-                )
-            ),
-        ),
-        planes=(0, 1, 2),
-    ),
+    samples=STACKS,
     objective=Supervised(ActivatedMask(), SquaredError(values=(-1.0, 1.0))),
     optimization=Optimization(
         learning_rate=2e-4,
@@ -96,8 +98,8 @@ AUGMENTED = NetworkMethod(
     inference=Inference(WINDOW, size_vox=(256, 256, 3), planes=Planes(axes=(2, 0, 1))),
     selection=Selection(by=("dsc", "lesion_f1"), every=10, window=WINDOW),
 )
-PLAIN = replace(AUGMENTED, samples=replace(AUGMENTED.samples, augmentation=Augmentation()))
-WIDE = replace(AUGMENTED, samples=replace(AUGMENTED.samples, size_vox=(192, 192, 3)))
+PLAIN = replace(AUGMENTED, samples=replace(STACKS, augmentation=Augmentation()))
+WIDE = replace(AUGMENTED, samples=replace(STACKS, size_vox=(192, 192, 3)))
 
 RECIPE = Recipe(
     citation=Citation(

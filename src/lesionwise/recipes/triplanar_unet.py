@@ -126,6 +126,17 @@ RECIPE = Recipe(
     ),
 )
 
+SMALL = replace(
+    MEMBER,
+    optimization=replace(
+        MEMBER.optimization,
+        schedule=Plateau(metric="total", gamma=0.1, patience=10),
+        early_stopping=None,
+    ),
+    selection=Selection(window=WINDOW),
+)
+"""Follows the training loss: the reduced form validates nothing while it is trained."""
+
 REDUCED = reduced(
     replace(
         RECIPE,
@@ -133,21 +144,7 @@ REDUCED = reduced(
             ResizeVolume((160, 160, 160)) if isinstance(step, ResizeVolume) else step
             for step in RECIPE.preprocess
         ),
-        method=replace(
-            RECIPE.method,
-            methods=(
-                replace(
-                    MEMBER,
-                    optimization=replace(
-                        MEMBER.optimization,
-                        schedule=Plateau(metric="total", gamma=0.1, patience=10),
-                        early_stopping=None,
-                    ),
-                    selection=Selection(window=WINDOW),
-                ),
-            )
-            * FOLDS,
-        ),
+        method=Ensemble((SMALL,) * FOLDS, combine="vote", folds=FOLDS),
     ),
     Reduction(
         network={"features": (8, 16, 32, 64, 128)},
