@@ -97,7 +97,7 @@ REDUCED = reduced(
     RECIPE,
     Reduction(
         network={"features": (8, 16, 32, 64)},
-        size_vox=(256, 256, 1),
+        size_vox=(192, 192, 1),
         learning_rate=2e-3,
         batch_size=8,
         epochs=10_000,
