@@ -124,7 +124,7 @@ class ActivatedMask:
         self,
         instances: LabelArray,
         spacing_mm: tuple[float, float, float],
-        labels: Mapping[str, NDArray[Any]] = NOTHING,
+        labels: Mapping[str, NDArray[Any]] = EMPTY,
     ) -> dict[str, FloatArray]:
         """The mask alone, 0 and 1, as ``LesionMask`` makes it; the loss knows the values."""
         return LesionMask().make(instances, spacing_mm)

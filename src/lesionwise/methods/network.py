@@ -391,8 +391,8 @@ class NetworkPredictor:
             return predict(images, brain, spacing_mm)
         try:
             return inference.planes(predict, images, brain, spacing_mm, names)
-        except InputError as fault:
-            raise InputError(f"sub-{study.subject}: {fault}") from fault
+        except InputError as error:
+            raise InputError(f"sub-{study.subject}: {error}") from error
 
 
 KNOWN_MAPS = ("probability", "logit", "heatmap", "offset_i", "offset_j", "offset_k")
