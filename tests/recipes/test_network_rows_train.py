@@ -32,7 +32,7 @@ from lesionwise.reduction import Reduction, reduced
 from lesionwise.recipes.{module} import REDUCED
 
 FEW = reduced(
-    REDUCED, Reduction(size_vox={size}, batch_size=2, per_epoch=4, epochs=2, every=1)
+    REDUCED, Reduction(size_vox={size}, batch_size={batch}, per_epoch=4, epochs=2, every=1)
 )
 KEPT = ("methods", "preprocess.missing_scans", "preprocess.pair_maps", "preprocess.slices")
 NAMES = tuple("lesionwise." + name for name in KEPT)
@@ -85,7 +85,9 @@ def recipe_file(row, folder):
     # what the deepest network of a row can halve
     sizes = {"nnunet-subtraction": (32, 32, 32), "cascade-probability": (64, 64, 64)}
     size = (32, 32, slices) if slices < 8 else sizes.get(row, (16, 16, 16))
-    path.write_text(SMALL.format(row=row, module=row.replace("-", "_"), size=size))
+    batch = 16 if slices < 8 else 2  # lists of slices are learned whole
+    text = SMALL.format(row=row, module=row.replace("-", "_"), size=size, batch=batch)
+    path.write_text(text)
     return path
 
 

@@ -1,6 +1,8 @@
 """The rows on planes: a step of the published network on a published patch, and shapes of batches.
 
 One core, float32, one sample: ``python -m pytest -m "" tests/recipes/test_plane_rows.py -k step``.
+Peak memory of the process: sc-unet 0.7 GiB, tiramisu-25d 0.8, deepscan 0.9, triplanar-unet 1.1;
+att-res-unet-triplane on its slice of 512 x 512 was not measured.
 """
 
 from dataclasses import replace
