@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_window import CPU, phantom
 from torch import nn
 
 from lesionwise.inference.openvino import OpenVinoNetwork
@@ -27,6 +26,7 @@ from lesionwise.methods.network import NetworkMethod, NetworkPredictor
 from lesionwise.run.recipes import find_recipe
 from lesionwise.types import Grid, Study, Visit, Volume, all_methods
 
+CPU = torch.device("cpu")
 SHAPE = (180, 216, 180)
 ROWS = (
     "subtraction-2d",
@@ -37,6 +37,14 @@ ROWS = (
     "deepscan",
     "iqda",
 )
+
+
+def phantom() -> tuple[np.ndarray, np.ndarray]:
+    """Noise within an ellipsoid, and that ellipsoid."""
+    i, j, k = (np.linspace(-1, 1, n) ** 2 for n in SHAPE)
+    brain = i[:, None, None] + j[:, None] + k <= 1
+    noise = np.random.default_rng(0).standard_normal(SHAPE, dtype=np.float32)
+    return noise * brain, brain
 
 
 class Nothing(nn.Module):
@@ -97,7 +105,7 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=6, help="timed in each plane")
     parser.add_argument("--published", action="store_true", help="published widths, not reduced")
     arguments = parser.parse_args()
-    image, brain = phantom(SHAPE)
+    image, brain = phantom()
     few = np.zeros_like(brain)
     half = arguments.slices // 2
     few[tuple(slice(n // 2 - half, n // 2 - half + arguments.slices) for n in SHAPE)] = True
