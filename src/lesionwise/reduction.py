@@ -27,7 +27,7 @@ class Reduction:
 
     Attributes:
         network: arguments of the network, such as ``{"features": (8, 16, 32)}``.
-        size_vox: of a patch.
+        size_vox: of a patch, and of the windows of prediction where the recipe names their size.
         batch_size, per_epoch: of the samples.
         learning_rate, epochs: of the training.
         every: epochs between validations.
@@ -97,6 +97,8 @@ def reduced_network(method: NetworkMethod, reduction: Reduction) -> NetworkMetho
         selection = replace(selection, every=reduction.every)
     if reduction.window is not None:
         inference = replace(inference, window=reduction.window)
+    if reduction.size_vox is not None and inference.size_vox is not None:
+        inference = replace(inference, size_vox=reduction.size_vox)
     return replace(
         method,
         network=network,

@@ -252,11 +252,13 @@ class Auxiliary:
         name: by which ``--auxiliary NAME=DATA`` gives it.
         visits: visits of each of its studies.
         labelled: whether its studies have to say what is to be found.
+        scans: that its visits have to have; empty asks for those of the recipe.
     """
 
     name: str
     visits: int = 1
     labelled: bool = True
+    scans: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

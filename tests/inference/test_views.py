@@ -6,12 +6,14 @@ import torch
 from torch import nn
 
 from lesionwise.inference.views import (
+    MirroredPlanes,
     MonteCarlo,
     Planes,
     dropout_on,
     has_dropout_on,
     mirrored_mean,
 )
+from lesionwise.types import InputError
 
 MAPS = ("probability", "offset_i", "offset_j", "offset_k")
 
@@ -177,3 +179,58 @@ def test_a_network_without_dropout_is_refused():
         MonteCarlo().around(nn.Conv3d(1, 1, 1), nn.Identity())
     with pytest.raises(ValueError, match="passes"):
         MonteCarlo(passes=0)
+
+
+@pytest.mark.parametrize("axes", [(), (0,), (1, 2), (0, 1, 2)])
+def test_mirrored_planes_leave_an_equivariant_network_as_it_is(axes):
+    image = noise(5, 6, 7)
+    views = MirroredPlanes(Planes((0, 1, 2)), axes)
+    seen = views(predict, [image], None, (1.0, 1.0, 1.0), MAPS)
+    np.testing.assert_allclose(seen, predict([image], None, None), atol=1e-6)
+
+
+def test_three_planes_and_left_and_right_are_six_predictions_of_one_axis_of_the_volume():
+    image = np.zeros((4, 5, 6), dtype=np.float32)
+    image[0] = 1.0
+    brain = image > 0
+    seen = []
+
+    def record(images, inside, spacing_mm):
+        seen.append((images[0].copy(), inside.copy(), spacing_mm))
+        return images[0][None].astype(np.float32)
+
+    found = MirroredPlanes(Planes(axes=(2, 1, 0)))(
+        record, [image], brain, (1.0, 2.0, 3.0), ("logit",)
+    )
+    np.testing.assert_array_equal(found[0], image)
+    assert [order[0].shape for order in seen] == [(4, 5, 6), (4, 6, 5), (5, 6, 4)] * 2
+    left = [(array[0].any(), array[-1].any()) for array, _, _ in seen[:2] + seen[3:5]]
+    assert left == [(True, False)] * 2 + [(False, True)] * 2
+    assert seen[2][0][..., 0].all()
+    assert seen[5][0][..., -1].all()
+    assert all((inside == (array > 0)).all() for array, inside, _ in seen)
+    assert seen[5][2] == (2.0, 3.0, 1.0)
+
+
+def test_mirrored_planes_average_what_a_one_sided_network_says():
+    def right(images, brain, spacing_mm):
+        side = np.linspace(0, 1, images[0].shape[0])[:, None, None]
+        return (np.ones_like(images[0]) * side)[None].astype(np.float32)
+
+    found = MirroredPlanes(Planes(axes=(2,)))(
+        right, [np.ones((5, 3, 3), np.float32)], None, (1.0, 1.0, 1.0), ("logit",)
+    )
+    np.testing.assert_allclose(found, 0.5)
+
+
+@pytest.mark.parametrize(("axes", "flat"), [((0, 1, 2), 2), ((0, 1, 2), 0), ((0,), 1), ((0,), 2)])
+def test_planes_across_a_single_slice_are_refused(axes, flat):
+    shape = tuple(1 if axis == flat else 6 for axis in range(3))
+    with pytest.raises(InputError, match=f"one slice only along {'ijk'[flat]}"):
+        Planes(axes)(predict, [noise(*shape)], None, (1.0, 1.0, 1.0), MAPS)
+
+
+def test_a_single_slice_can_be_seen_as_that_slice():
+    image = noise(1, 6, 7)
+    seen = Planes((0,))(predict, [image], None, (1.0, 1.0, 1.0), MAPS)
+    np.testing.assert_allclose(seen, predict([image], None, None), atol=1e-6)

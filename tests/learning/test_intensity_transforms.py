@@ -12,6 +12,7 @@ from lesionwise.learning.intensity_transforms import (
     Brightness,
     Compose,
     Contrast,
+    DropChannels,
     Gamma,
     LesionContrast,
     LowResolution,
@@ -308,3 +309,29 @@ def test_a_power_is_drawn_evenly_on_the_scale_that_was_asked_for():
         values = [float(gamma(x, x > -1, rng)[0, 0, 1]) for _ in range(800)]
         medians.append(-np.log2(np.median(values)))
     assert medians == pytest.approx([2.125, 1.0], rel=0.1)
+
+
+def test_dropped_channels_are_empty_and_the_others_stay():
+    rng = np.random.default_rng(0)
+    image = rng.random((3, 4, 4, 4)).astype(np.float32) + 1
+    names = ("flair@followup", "t1w@followup", "t2w@followup")
+    counts, dropped = np.zeros(4, dtype=int), np.zeros(3, dtype=int)
+    for seed in range(900):
+        seen = DropChannels((0, 1, 2))(image, names, np.random.default_rng(seed))
+        empty = ~seen.reshape(3, -1).any(axis=1)
+        np.testing.assert_array_equal(seen[~empty], image[~empty])
+        counts[empty.sum()] += 1
+        dropped += empty
+    assert counts[3] == 0
+    assert counts[:3].min() > 250
+    assert dropped.min() > 250
+    assert image.all()
+
+
+def test_the_only_channel_that_shows_something_is_never_dropped():
+    image = np.zeros((3, 2, 2, 2), dtype=np.float32)
+    image[1] = 1.0
+    for seed in range(20):
+        seen = DropChannels((1, 2))(image, ("a", "b", "c"), np.random.default_rng(seed))
+        np.testing.assert_array_equal(seen, image)
+    assert not DropChannels()(np.zeros_like(image), ("a", "b", "c"), np.random.default_rng(0)).any()

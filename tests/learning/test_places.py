@@ -9,6 +9,8 @@ from lesionwise.learning.places import (
     EqualClasses,
     EveryPlace,
     EverySlice,
+    NonzeroPatches,
+    Place,
     PositiveFraction,
     PositivePlaces,
     RegularGrid,
@@ -102,3 +104,20 @@ def test_one_class_alone_is_learned_as_it_is(balance, all_of_them):
     order = balance.order(same, 0, 0)
     assert len(order) == balance.kept(same)
     assert set(order) <= set(range(5))
+
+
+def test_empty_patches_are_left_out():
+    image = np.zeros((8, 8, 2))
+    image[5, 6, 1] = 1.0
+    keeps = NonzeroPatches()
+    places = RegularGrid((4, 4, 1)).of(image.shape, (4, 4, 1))
+    kept = [p.start for p in places if keeps([np.zeros_like(image), image], p, (4, 4, 1))]
+    assert kept == [(4, 4, 1)]
+
+
+def test_a_patch_that_only_its_part_beyond_the_volume_could_fill_is_empty():
+    image = np.zeros((4, 4, 4))
+    image[3, 3, 3] = 1.0
+    assert not NonzeroPatches()([image], Place(turned(2), (-3, -3, -3)), (4, 4, 4))
+    assert not NonzeroPatches()([image], Place(turned(2), (-9, 0, 0)), (4, 4, 4))
+    assert NonzeroPatches()([image], Place(turned(2), (3, 3, 3)), (4, 4, 4))

@@ -1,11 +1,18 @@
 """Where patches lie and in which order they come."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lesionwise.learning.samplers import EpochSampler, PatchSampling, WeightedSampling
+from lesionwise.learning.samplers import (
+    EpochSampler,
+    PatchSampling,
+    SlicesWithLesion,
+    WeightedSampling,
+)
 
 NONE = np.empty((0, 3))
 
@@ -100,3 +107,34 @@ def test_without_any_weight_a_weighted_patch_lies_anywhere():
     rng = np.random.default_rng(3)
     starts = {WeightedSampling().start(place, (3, 3, 3), rng) for _ in range(50)}
     assert len(starts) > 20
+
+
+@dataclass
+class Volume:
+    shape: tuple
+    lesion_voxels: np.ndarray
+
+
+def test_the_middle_slice_of_a_stack_holds_a_lesion():
+    volume = Volume((40, 30, 12), np.array([[5, 6, 0], [20, 20, 7], [20, 21, 7], [30, 20, 11]]))
+    seen = set()
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        i, j, k = SlicesWithLesion(tries=500).start(volume, (10, 10, 3), rng)
+        assert 0 <= i <= 30
+        assert 0 <= j <= 20
+        middle = volume.lesion_voxels[volume.lesion_voxels[:, 2] == k + 1]
+        low, high = np.array([i, j]), np.array([i + 10, j + 10])
+        assert ((middle[:, :2] >= low) & (middle[:, :2] < high)).all(axis=1).any()
+        seen.add(k + 1)
+    assert seen == {0, 7, 11}
+
+
+def test_stacks_of_a_volume_without_lesions_lie_anywhere():
+    volume = Volume((6, 30, 4), np.empty((0, 3), dtype=int))
+    starts = [
+        SlicesWithLesion().start(volume, (10, 10, 3), np.random.default_rng(seed))
+        for seed in range(60)
+    ]
+    assert {start[0] for start in starts} == {-2}
+    assert {start[2] + 1 for start in starts} == {0, 1, 2, 3}

@@ -13,8 +13,8 @@ from lesionwise.learning.intensity_transforms import Brightness, Compose, OnChan
 from lesionwise.learning.losses import CrossEntropy
 from lesionwise.learning.normalization import ClipToRange
 from lesionwise.learning.objective import BySource, Supervised
-from lesionwise.learning.places import EverySlice, PositivePlaces
-from lesionwise.learning.samplers import PatchSampling, WeightedSampling
+from lesionwise.learning.places import EverySlice, NonzeroPatches, PositivePlaces
+from lesionwise.learning.samplers import PatchSampling, SlicesWithLesion, WeightedSampling
 from lesionwise.learning.samples import (
     Augmentation,
     Case,
@@ -233,3 +233,33 @@ def test_sources_together_have_a_sample_each():
     sample = opened(samples, objective=objective)[0]
     assert sample["ours"]["image"].shape == (1, 8, 8, 8)
     assert sample["more"]["image"].shape == (1, 4, 4, 4)
+
+
+def test_patches_that_are_not_kept_are_no_samples():
+    empty = pair_of()
+    half = np.arange(16) >= 8
+    visits = tuple(
+        replace(v, scans={"flair": Volume(v.scans["flair"].array * half, v.scans["flair"].grid)})
+        for v in empty.visits
+    )
+    study = replace(empty, visits=visits)
+    listed = ListedPatches(EverySlice(), (16, 16, 1))
+    every = opened(listed, TWO, study, objective=MASKS)
+    kept = opened(replace(listed, keeps=NonzeroPatches()), TWO, study, objective=MASKS)
+    assert (every.per_epoch, kept.per_epoch) == (16, 8)
+    assert all(kept[n]["image"].any() for n in range(8))
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0), (2, 0, 1)])
+def test_lesion_voxels_follow_the_order_of_axes(order):
+    case = Case(pair_of(), ("flair",), "new")
+    seen = in_order(case, order)
+    expected = np.argwhere(seen.instances)
+    found = seen.lesion_voxels
+    assert sorted(map(tuple, found)) == sorted(map(tuple, expected))
+
+
+def test_a_stack_drawn_from_any_plane_shows_a_lesion_in_its_middle():
+    samples = Patches((16, 16, 3), planes=(0, 1, 2), sampling=SlicesWithLesion())
+    source = opened(samples, TWO, pair_of(), objective=MASKS)
+    assert all(source[n]["mask"][0, :, :, 1].any() for n in range(20))

@@ -10,6 +10,7 @@ from lesionwise.learning.spatial_transforms import (
     RandomElastic,
     SpatialAugmentation,
     SpatialTransform,
+    VolumeAugmentation,
     crop,
     resample_patch,
     rotation,
@@ -307,3 +308,53 @@ def test_flipped_maps_keep_their_kinds():
     _, seen = resample_patch([_maps()["soft"]], _maps(), (7, 7, 7), (5, 5, 5), flip)
     assert [array.dtype for array in seen.values()] == [np.int32, bool, np.float32]
     np.testing.assert_array_equal(seen["labels"], _maps()["labels"][7:12, 7:12, 11:6:-1])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    start=st.tuples(*[st.integers(-3, 12)] * 3),
+    size=st.tuples(st.integers(1, 10), st.integers(1, 10), st.integers(1, 3)),
+    elastic=st.booleans(),
+)
+def test_a_patch_sees_its_part_of_the_augmented_volume(seed, start, size, elastic):
+    shape = (13, 12, 11)
+    rng = np.random.default_rng(seed)
+    image, labels = rng.random(shape), rng.integers(0, 3, shape)
+    spatial = SpatialAugmentation(
+        flip=0.5,
+        affine=RandomAffine(0.7, rotation_deg=30.0, scale=(0.8, 1.2)),
+        elastic=RandomElastic(1.0, displacement_mm=2.0) if elastic else None,
+    )
+    whole = spatial.draw(shape, MM, np.random.default_rng(seed))
+    expected, expected_labels = _resampled(image, labels, (0, 0, 0), shape, whole)
+    part = VolumeAugmentation(spatial).draw(size, MM, np.random.default_rng(seed), (start, shape))
+    found, found_labels = _resampled(image, labels, start, size, part)
+    # where the patch lies within the volume; beyond it the volume has no part to compare with
+    inside = tuple(
+        slice(max(0, -a), max(0, min(n, m - a))) for a, n, m in zip(start, size, shape, strict=True)
+    )
+    wanted = tuple(slice(max(0, a), max(0, a + n)) for a, n in zip(start, size, strict=True))
+    np.testing.assert_allclose(found[0][inside], expected[0][wanted], atol=2e-4)
+    assert (found_labels[inside] == expected_labels[wanted]).mean() > 0.98 or not found_labels[
+        inside
+    ].size
+
+
+def test_a_slice_of_a_turned_volume_shows_other_slices():
+    image = np.zeros((21, 21, 21))
+    image[:, :, 12] = 1.0
+    turned = VolumeAugmentation(
+        SpatialAugmentation(flip=0.0, affine=RandomAffine(1.0, rotation_deg=30.0), elastic=None)
+    )
+    transform = turned.draw((21, 21, 1), MM, np.random.default_rng(3), ((0, 0, 10), (21, 21, 21)))
+    (seen,), _ = resample_patch([image], {}, (0, 0, 10), (21, 21, 1), transform)
+    assert seen.any()
+
+
+def test_a_volume_is_flipped_about_its_own_middle():
+    image = np.arange(10.0).reshape(10, 1, 1) * np.ones((10, 4, 4))
+    flipped = VolumeAugmentation(SpatialAugmentation(flip=1.0, affine=None, elastic=None))
+    transform = flipped.draw((3, 4, 4), MM, np.random.default_rng(0), ((2, 0, 0), (10, 4, 4)))
+    (seen,), _ = resample_patch([image], {}, (2, 0, 0), (3, 4, 4), transform)
+    assert seen[:, 0, 0].tolist() == [7.0, 6.0, 5.0]

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lesionwise.learning.targets import (
+    ActivatedMask,
     CentersAndOffsets,
     LesionMask,
     center_heatmap,
@@ -92,3 +93,12 @@ def test_the_mask_alone_has_one_map():
     made = LesionMask().make(np.array([[[0, 5]]]), (1.0, 1.0, 1.0))
     assert made["mask"].tolist() == [[[[0.0, 1.0]]]]
     assert LesionMask().activate(torch.zeros(1, 2, 1, 1, 1)).item() == 0.5
+
+
+def test_an_activated_channel_is_read_between_its_two_values():
+    targets = ActivatedMask(values=(-1.0, 1.0))
+    output = torch.tensor([-1.0, -0.5, 0.0, 1.0, 1.2]).reshape(1, 1, 5, 1, 1)
+    assert targets.activate(output).flatten().tolist() == [0.0, 0.25, 0.5, 1.0, 1.0]
+    assert targets.out_channels == len(targets.first_guess) == len(targets.maps) == 1
+    made = targets.make(np.array([[[0, 3]]]), (1.0, 1.0, 1.0))
+    assert made["mask"].tolist() == [[[[0.0, 1.0]]]]

@@ -6,6 +6,7 @@ from witness import GRID, Witness, flair, shown, study
 
 from lesionwise.methods.cascade import AddMaps, LastVisitOnly, VisitDifference
 from lesionwise.types import (
+    Auxiliary,
     InputError,
     RunContext,
     TrainingData,
@@ -57,6 +58,13 @@ def test_an_auxiliary_set_is_learned_from_where_there_is_one(tmp_path):
     assert shown(tmp_path / "with" / "member-0")["training"] == ["x"]
     adds.fit(replace(data, auxiliary={}), RunContext(tmp_path / "without"))
     assert shown(tmp_path / "without" / "member-0")["training"] == ["a"]
+
+
+def test_an_auxiliary_set_with_scans_of_its_own_is_found_by_its_name(tmp_path):
+    data = TrainingData([study("a", 1.0)], (), {"others": [study("x", 1.0)]})
+    adds = AddMaps(Witness(flair), "found", auxiliary=Auxiliary("others", scans=("flair",)))
+    adds.fit(data, RunContext(tmp_path / "with"))
+    assert shown(tmp_path / "with" / "member-0")["training"] == ["x"]
 
 
 def test_a_step_that_was_not_fitted_refuses():

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from lesionwise.io.nifti import read_volume
 from lesionwise.preprocess.geometry import Resample, respaced
-from lesionwise.preprocess.resampling import ResampleNearInteger
-from lesionwise.types import Grid, Study, Visit, Volume
+from lesionwise.preprocess.resampling import ResampleNearInteger, ResizeVolume
+from lesionwise.types import Grid, InputError, Study, Visit, Volume
 
 
 def study(array, spacing, labels=None):
@@ -109,3 +109,25 @@ def test_a_real_scan_keeps_its_values_and_its_place(shared):
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match="target must be positive"):
         ResampleNearInteger(**wrong)
+
+
+def test_a_volume_gets_so_many_voxels_between_the_same_faces():
+    image = np.random.default_rng(0).random((6, 8, 5)).astype(np.float32)
+    labels = np.zeros((6, 8, 5), dtype=np.int32)
+    labels[2:4, 4:6, 2:4] = 7
+    before = study(image, (1.0, 0.5, 3.0), labels)
+    after = ResizeVolume((12, 16, 10))(before)
+    old, new = before.followup.scans["flair"].grid, after.followup.scans["flair"].grid
+    assert new.shape == (12, 16, 10)
+    assert new.spacing_mm == pytest.approx((0.5, 0.25, 1.5))
+    for corner in (np.full((1, 3), -0.5), np.array([old.shape]) - 0.5):
+        scaled = (corner + 0.5) * np.array(new.shape) / np.array(old.shape) - 0.5
+        np.testing.assert_allclose(new.world_mm(scaled), old.world_mm(corner), atol=1e-9)
+    found = after.followup.labels["lesions"]
+    assert set(np.unique(found.array)) == {0, 7}
+    assert found.array.astype(bool).sum() == 8 * labels.astype(bool).sum()
+
+
+def test_a_volume_without_voxels_is_refused():
+    with pytest.raises(InputError, match="at least 1"):
+        ResizeVolume((0, 4, 4))(study(np.ones((4, 4, 4), np.float32), (1.0, 1.0, 1.0)))

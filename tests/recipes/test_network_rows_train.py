@@ -32,11 +32,12 @@ from lesionwise.reduction import Reduction, reduced
 from lesionwise.recipes.{module} import REDUCED
 
 FEW = reduced(
-    REDUCED, Reduction(size_vox={size}, batch_size=2, per_epoch=4, epochs=2, every=1)
+    REDUCED, Reduction(size_vox={size}, batch_size={batch}, per_epoch=4, epochs=2, every=1)
 )
-KEPT = ("lesionwise.methods", "lesionwise.preprocess.pair_maps", "lesionwise.preprocess.slices")
+KEPT = ("methods", "preprocess.missing_scans", "preprocess.pair_maps", "preprocess.slices")
+NAMES = tuple("lesionwise." + name for name in KEPT)
 RECIPE = replace(
-    FEW, preprocess=tuple(s for s in FEW.preprocess if type(s).__module__.startswith(KEPT))
+    FEW, preprocess=tuple(s for s in FEW.preprocess if type(s).__module__.startswith(NAMES))
 )
 '''
 
@@ -80,11 +81,13 @@ def recipe_file(row, folder):
     path = folder / f"{row.replace('-', '_')}.py"
     module = importlib.import_module(f"lesionwise.recipes.{row.replace('-', '_')}")
     patches = [m.samples.size_vox for m in _networks(module.REDUCED)]
-    flat = all(size[2] < 4 for size in patches)
+    slices = max(size[2] for size in patches)
     # what the deepest network of a row can halve
     sizes = {"nnunet-subtraction": (32, 32, 32), "cascade-probability": (64, 64, 64)}
-    size = None if flat else sizes.get(row, (16, 16, 16))
-    path.write_text(SMALL.format(row=row, module=row.replace("-", "_"), size=size))
+    size = (32, 32, slices) if slices < 8 else sizes.get(row, (16, 16, 16))
+    batch = 16 if slices < 8 else 2  # lists of slices are learned whole
+    text = SMALL.format(row=row, module=row.replace("-", "_"), size=size, batch=batch)
+    path.write_text(text)
     return path
 
 

@@ -171,7 +171,35 @@ def test_a_subject_that_contradicts_itself_is_left_out_and_named(call, recipe, p
     assert list(done.failures) == ["sub-z"]
 
 
-@pytest.mark.parametrize("name", ["cascade-probability", "nnunet-subtraction"])
+def test_a_set_can_have_scans_that_the_data_set_lacks(recipe, pairs, tmp_path):
+    several = tmp_path / "several.py"
+    several.write_text(
+        RECIPE.replace(
+            'AddMaps(Bright(), name="map", auxiliary="lesions"),',
+            'FillMissingScans(("flair", "t2w")),AddMaps(Bright(), name="map", auxiliary=OTHERS),',
+        )
+        .replace("import LesionMaps", "import Auxiliary, LesionMaps")
+        .replace("RECIPE =", 'OTHERS = Auxiliary("lesions", scans=("flair", "t2w"))\nRECIPE =')
+        .replace(
+            "from lesionwise.recipe",
+            "from lesionwise.preprocess.missing_scans import FillMissingScans\n"
+            "from lesionwise.recipe",
+        )
+        .replace(
+            "seen = [[study.subject, len(study.visits)]",
+            'seen = [[study.subject, float(study.followup.scans["t2w"].array.mean())]',
+        )
+    )
+    others = write(tmp_path / "others", "xyz", ("",))
+    ramp = np.linspace(-1, 1, 8, dtype=np.float32)
+    for subject in "xy":
+        save_visit(others, subject, "", {"T2w": np.full((8, 8, 8), 3.0, np.float32) + ramp})
+    train(several, pairs, tmp_path / "run", auxiliary={"lesions": others})
+    assert json.loads((tmp_path / FIRST.replace("/0/", "/1/")).read_text()) == [["x", 3], ["y", 3]]
+    assert json.loads((tmp_path / "run/seen.json").read_text()) in ([["a", 0]], [["b", 0]])
+
+
+@pytest.mark.parametrize("name", ["cascade-probability", "deepscan", "nnunet-subtraction"])
 def test_recipes_that_name_a_set_ask_for_it(name):
     assert list(auxiliary_sets(find_recipe(name))) == ["lesions"]
 

@@ -1,7 +1,7 @@
 """Several predictions of one volume, averaged: mirror images, planes, dropout.
 
 ``mirrored_mean`` and ``MonteCarlo`` work on windows, around the function that a sliding window
-calls. ``Planes`` works on whole volumes, around a function that predicts one.
+calls. ``Planes`` and ``MirroredPlanes`` work on whole volumes, around a function that predicts one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from lesionwise.types import BoolArray, FloatArray
+from lesionwise.types import BoolArray, FloatArray, InputError
 
 Apply: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 """From patches (B, C, I, J, K) to maps (B, M, I, J, K), activations included."""
@@ -63,6 +63,20 @@ def mirrored_mean(
         total = output if total is None else total + output
     assert total is not None
     return total / len(views)
+
+
+class Views(Protocol):
+    """Several predictions of a whole volume, joined."""
+
+    def __call__(
+        self,
+        predict: PredictVolume,
+        images: Sequence[FloatArray],
+        brain: BoolArray | None,
+        spacing_mm: tuple[float, float, float],
+        maps: Sequence[str],
+    ) -> NDArray[np.float32]:
+        """Maps of the volume, (M, I, J, K) float32; arguments are those of ``Planes``."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +127,13 @@ class Planes:
 
         Raises:
             ValueError: If votes are counted and no map is a probability.
+            InputError: If a plane would be one voxel wide: the volume is a single slice across it.
         """
+        for other, length in enumerate(images[0].shape):
+            if length == 1 and any(axis != other for axis in self.axes):
+                raise InputError(
+                    f"one slice only along {AXES[other]}, and planes across it are asked for"
+                )
         if self.combine == "vote" and "probability" not in maps:
             raise ValueError("votes are counted on a map named probability; there is none")
         total: NDArray[np.float32] | None = None
@@ -131,6 +151,55 @@ class Planes:
             total = output if total is None else total + output
         assert total is not None
         total /= len(self.axes)
+        return total
+
+
+@dataclass(frozen=True)
+class MirroredPlanes:
+    """The mean of ``planes`` over the volume and its mirror images.
+
+    Every combination of the axes is predicted: 2 to the number of axes times. They are axes of the
+    volume, whatever the plane: 0 exchanges left and right. Maps are mirrored back, and offset
+    components along a mirrored axis change sign.
+
+    Attributes:
+        planes: of each image.
+        axes: of the volume, that are mirrored.
+
+    Example:
+        ``MirroredPlanes(Planes(), axes=(0,))`` joins six predictions.
+    """
+
+    planes: Planes
+    axes: tuple[int, ...] = (0,)
+
+    def __call__(
+        self,
+        predict: PredictVolume,
+        images: Sequence[FloatArray],
+        brain: BoolArray | None,
+        spacing_mm: tuple[float, float, float],
+        maps: Sequence[str],
+    ) -> NDArray[np.float32]:
+        """Maps of the volume, (M, I, J, K) float32; arguments are those of ``Planes``."""
+        total: NDArray[np.float32] | None = None
+        views = list(product(*((False, True) for _ in self.axes)))
+        for view in views:
+            flipped = tuple(axis for axis, flip in zip(self.axes, view, strict=True) if flip)
+            output = self.planes(
+                predict,
+                [np.flip(image, flipped) for image in images],
+                None if brain is None else np.flip(brain, flipped),
+                spacing_mm,
+                maps,
+            )
+            output = np.flip(output, tuple(axis + 1 for axis in flipped)).copy()
+            for axis in flipped:
+                if f"offset_{AXES[axis]}" in maps:
+                    output[maps.index(f"offset_{AXES[axis]}")] *= -1
+            total = output if total is None else total + output
+        assert total is not None
+        total /= len(views)
         return total
 
 

@@ -118,6 +118,26 @@ class Sequential:
         return image
 
 
+@dataclass(frozen=True)
+class DropChannels:
+    """Some channels set to 0, so that a network learns to do without them.
+
+    Which ones is drawn evenly among those that are not empty; one of these always stays.
+
+    Attributes:
+        counts: how many, each number being equally likely.
+    """
+
+    counts: tuple[int, ...] = (0, 1, 2)
+
+    def __call__(self, image: Image, channels: tuple[str, ...], rng: Generator) -> Image:
+        result = np.array(image, dtype=np.float32)
+        filled = [n for n, channel in enumerate(result) if channel.any()]
+        count = min(int(rng.choice(self.counts)), max(0, len(filled) - 1))
+        result[rng.permutation(filled)[:count].astype(int)] = 0
+        return result
+
+
 def _apply_to(
     image: Image,
     chosen: tuple[bool, ...],

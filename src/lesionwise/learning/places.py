@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,6 +100,31 @@ def _starts(length: int, size: int, stride: int) -> list[int]:
         return [(length - size) // 2]
     starts = list(range(0, length - size + 1, stride))
     return starts if starts[-1] == length - size else [*starts, length - size]
+
+
+class Keeps(Protocol):
+    """Which listed patches are learned from."""
+
+    def __call__(self, images: Sequence[NDArray[Any]], place: Place, size_vox: Shape) -> bool:
+        """True for a patch that is kept.
+
+        Args:
+            images: the channels of the volume, (I, J, K) each, axes in the order of the place.
+            place: of the patch.
+            size_vox: of the patch.
+        """
+
+
+@dataclass(frozen=True)
+class NonzeroPatches:
+    """Patches in which some voxel of some channel is not 0; empty ones are left out."""
+
+    def __call__(self, images: Sequence[NDArray[Any]], place: Place, size_vox: Shape) -> bool:
+        inside = tuple(
+            slice(max(0, first), max(0, first + n))
+            for first, n in zip(place.start, size_vox, strict=True)
+        )
+        return any(bool(image[inside].any()) for image in images)
 
 
 class Balance(Protocol):

@@ -20,6 +20,7 @@ class Place(Protocol):
         shape: of the volume.
         centers_vox: (n, 3) lesion centers; n may be 0.
         instances: (I, J, K), 0 = background.
+        lesion_voxels: (n, 3), those of ``instances`` that are not 0, in any order.
         brain: (I, J, K); None counts everything as brain.
     """
 
@@ -31,6 +32,9 @@ class Place(Protocol):
 
     @property
     def instances(self) -> LabelArray: ...
+
+    @property
+    def lesion_voxels(self) -> NDArray[np.int64]: ...
 
     @property
     def brain(self) -> BoolArray | None: ...
@@ -132,6 +136,37 @@ class WeightedSampling:
             for m, f, s, r in zip(middle, first, patch_size_vox, room, strict=True)
         )
         return i, j, k
+
+
+@dataclass(frozen=True)
+class SlicesWithLesion:
+    """Stacks whose middle slice holds a lesion voxel, every such slice being equally likely.
+
+    In the plane the patch lies anywhere in the volume: the first of ``tries`` random places at
+    which its middle slice holds a lesion voxel, or the last. Along an axis on which the volume is
+    smaller than the patch, it is centered. Without any lesion every slice is equally likely.
+
+    Attributes:
+        tries: places in the plane that are drawn at most.
+    """
+
+    tries: int = 10
+
+    def start(
+        self, place: Place, patch_size_vox: tuple[int, int, int], rng: np.random.Generator
+    ) -> tuple[int, int, int]:
+        """First voxel of a patch of slices along k."""
+        voxels = place.lesion_voxels
+        found = np.unique(voxels[:, 2])
+        slice_ = int(rng.choice(found)) if found.size else int(rng.integers(place.shape[2]))
+        shown = voxels[voxels[:, 2] == slice_][:, :2]
+        room = np.asarray(place.shape[:2]) - patch_size_vox[:2]
+        for _ in range(max(1, self.tries)):
+            start = np.where(room > 0, rng.integers(0, np.maximum(room, 0) + 1), room // 2)
+            inside = (shown >= start) & (shown < start + patch_size_vox[:2])
+            if not shown.size or inside.all(axis=1).any():
+                break
+        return int(start[0]), int(start[1]), slice_ - (patch_size_vox[2] - 1) // 2
 
 
 class EpochSampler:

@@ -23,11 +23,13 @@ from lesionwise.instances.reference import reference_of
 from lesionwise.learning.channels import channel_names, channels
 from lesionwise.learning.intensity_transforms import IntensityTransform, LesionContrast
 from lesionwise.learning.normalization import Normalizer
-from lesionwise.learning.places import Balance, EveryPlace, Place, Places, turned
+from lesionwise.learning.places import Balance, EveryPlace, Keeps, Place, Places, turned
 from lesionwise.learning.samplers import PatchSampling, Sampling
 from lesionwise.learning.spatial_transforms import (
+    Box,
     SpatialAugmentation,
     SpatialTransform,
+    VolumeAugmentation,
     crop,
     resample_patch,
 )
@@ -175,6 +177,10 @@ class Case:
     def centers_vox(self) -> NDArray[np.float64]:
         return centers_of_mass(self.instances)[1]
 
+    @cached_property
+    def lesion_voxels(self) -> NDArray[np.int64]:
+        return np.argwhere(self.instances)
+
 
 class Cases(Sequence[Case]):
     """Studies as cases; in another process each maps its own arrays from the files."""
@@ -205,7 +211,10 @@ class Cases(Sequence[Case]):
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A case seen with its axes in another order, or augmented as a whole."""
+    """A case seen with its axes in another order, or augmented as a whole.
+
+    ``seen_from`` is that case and the order of its axes, whose lesion voxels are found once.
+    """
 
     images: Sequence[NDArray[Any]]
     instances: LabelArray
@@ -214,10 +223,18 @@ class View:
     brain: BoolArray | None
     spacing_mm: tuple[float, float, float]
     names: tuple[str, ...]
+    seen_from: tuple[Case, tuple[int, int, int]] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.images[0].shape
+
+    @property
+    def lesion_voxels(self) -> NDArray[np.int64]:
+        if self.seen_from is None:
+            return np.argwhere(self.instances)
+        case, order = self.seen_from
+        return case.lesion_voxels[:, list(order)]
 
 
 def in_order(case: Case, order: tuple[int, int, int]) -> Case | View:
@@ -233,6 +250,7 @@ def in_order(case: Case, order: tuple[int, int, int]) -> Case | View:
         None if case.brain is None else case.brain.transpose(order),
         (i, j, k),
         case.names,
+        (case, order),
     )
 
 
@@ -241,13 +259,13 @@ class Augmentation:
     """What is done to patches at random.
 
     Attributes:
-        spatial: geometry; None keeps it.
+        spatial: geometry, of the patch or of the volume that it is cut from; None keeps it.
         intensity: of the channels; None keeps them.
         lesion_contrast: how often and how far lesions are dimmed, before the intensity transforms.
         whole_volume: transform the volume before the patch is cut, not the patch.
     """
 
-    spatial: SpatialAugmentation | None = None
+    spatial: SpatialAugmentation | VolumeAugmentation | None = None
     intensity: IntensityTransform | None = None
     lesion_contrast: LesionContrast = field(default_factory=LesionContrast)
     whole_volume: bool = False
@@ -379,6 +397,7 @@ class ListedPatches:
         places: which patches a study has: all its slices, a regular grid.
         size_vox, batch_size, augmentation, references, auxiliary: as of ``Patches``.
         balance: how patches with and without lesions take turns, and what an epoch is.
+        keeps: which of them are learned from; None keeps all.
     """
 
     places: Places
@@ -388,6 +407,7 @@ class ListedPatches:
     augmentation: Augmentation = field(default_factory=Augmentation)
     references: tuple[str, ...] = ()
     auxiliary: Auxiliary | None = None
+    keeps: Keeps | None = None
 
     def open(
         self,
@@ -425,6 +445,10 @@ class ListSource(Dataset[Tensors]):
         positive: list[bool] = []
         for number, case in enumerate(self.cases):
             for place in samples.places.of(case.shape, samples.size_vox):
+                if samples.keeps is not None:
+                    images = [image.transpose(place.order) for image in case.images]
+                    if not samples.keeps(images, place, samples.size_vox):
+                        continue
                 instances = case.instances.transpose(place.order)
                 inside = crop(instances, place.start, samples.size_vox)
                 self.places.append((number, place))
@@ -547,7 +571,9 @@ def cut(
     """
     if not (augmentation.whole_volume or normalize is not None):
         first = start(case)
-        transform = _drawn(augmentation, size_vox, case.spacing_mm, rng)
+        i, j, k = case.shape
+        place: Box = (first, (i, j, k))
+        transform = _drawn(augmentation, size_vox, case.spacing_mm, rng, place)
         seen, instances, labels = _resampled(case, list(case.images), first, size_vox, transform)
         image = _other_intensities(augmentation, seen, instances, case.names, rng)
         return Sample(image, instances, labels, case.spacing_mm)
@@ -593,10 +619,11 @@ def _drawn(
     size: Shape,
     spacing_mm: tuple[float, float, float],
     rng: Generator,
+    volume: Box | None = None,
 ) -> SpatialTransform:
     if augmentation.spatial is None:
         return SpatialTransform.identity()
-    return augmentation.spatial.draw(size, spacing_mm, rng)
+    return augmentation.spatial.draw(size, spacing_mm, rng, volume)
 
 
 def _resampled(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -20,22 +20,31 @@ from lesionwise.types import FloatArray
 Shape = tuple[int, int, int]
 Spacing = tuple[float, float, float]
 Range = tuple[float, float]
+Box = tuple[Shape, Shape]
+"""First voxel and size."""
 
 
 @dataclass(frozen=True, eq=False)
 class SpatialTransform:
     """Where each voxel of a patch is read from.
 
-    Voxel u of the patch is read at c + matrix · (u - m) + displacement(u), with c the middle of
-    the region in the volume and m the middle of the patch.
+    Voxel u of the patch is read at s + m + matrix · (u - m) + displacement(u), with s the first
+    voxel of the patch in the volume and m the middle of the patch, or ``about_vox``.
 
     Attributes:
         matrix: (3, 3), in voxels.
         displacement: (3, I, J, K) in voxels, or None.
+        about_vox: the point that stays, counted from the patch's first voxel, a multiple of one
+            half; it may lie outside of the patch. None is the patch's middle.
     """
 
     matrix: NDArray[np.float64]
     displacement: FloatArray | None = None
+    about_vox: tuple[float, float, float] | None = None
+
+    def middle(self, size: Shape) -> NDArray[np.float64]:
+        """(3,): the point of a patch of that size that stays."""
+        return (np.asarray(size) - 1) / 2 if self.about_vox is None else np.array(self.about_vox)
 
     @classmethod
     def identity(cls) -> SpatialTransform:
@@ -47,6 +56,22 @@ class SpatialTransform:
         """True where voxels land on voxels and axes keep their order."""
         flips = np.diag(np.sign(np.diag(self.matrix)))
         return self.displacement is None and bool(np.array_equal(self.matrix, flips))
+
+
+class Affine(Protocol):
+    """A random linear map of a patch.
+
+    Attributes:
+        probability: of being applied.
+    """
+
+    @property
+    def probability(self) -> float: ...
+
+    def draw(
+        self, spacing_mm: Spacing, fixed: NDArray[np.bool_], rng: np.random.Generator
+    ) -> NDArray[np.float64]:
+        """One random (3, 3) matrix in voxels, which leaves the coordinates of ``fixed`` axes."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +133,17 @@ class RandomElastic:
     control_points: int = 6
 
     def draw(
-        self, size: Shape, spacing_mm: Spacing, fixed: NDArray[np.bool_], rng: np.random.Generator
+        self,
+        size: Shape,
+        spacing_mm: Spacing,
+        fixed: NDArray[np.bool_],
+        rng: np.random.Generator,
+        box: Box | None = None,
     ) -> NDArray[np.float32]:
-        """One random displacement (3, I, J, K) in voxels; 0 along ``fixed`` axes."""
+        """One random displacement (3, I, J, K) in voxels; 0 along ``fixed`` axes.
+
+        With ``box``, first voxel and size, only that part of it.
+        """
         lattice = (3, *(self.control_points,) * 3)
         if self.distribution == "normal":
             points = rng.normal(0.0, self.displacement_mm, lattice)
@@ -118,7 +151,7 @@ class RandomElastic:
             points = rng.uniform(-self.displacement_mm, self.displacement_mm, lattice)
         points = points / np.asarray(spacing_mm).reshape(3, 1, 1, 1)
         points[fixed] = 0
-        return spline_field(points, size)
+        return spline_field(points, size, box)
 
 
 @dataclass(frozen=True)
@@ -144,7 +177,7 @@ class SpatialAugmentation:
     """
 
     flip: float = 0.5
-    affine: RandomAffine | None = RandomAffine(
+    affine: Affine | None = RandomAffine(
         0.3, rotation_deg=20.0, scale=(0.8, 1.25), scale_per_axis=(0.95, 1.05)
     )
     elastic: RandomElastic | None = RandomElastic(0.15)
@@ -165,14 +198,30 @@ class SpatialAugmentation:
         i, j, k = (int(axis) for axis in rng.permutation(3))
         return i, j, k
 
-    def draw(self, size: Shape, spacing_mm: Spacing, rng: np.random.Generator) -> SpatialTransform:
+    def draw(
+        self,
+        size: Shape,
+        spacing_mm: Spacing,
+        rng: np.random.Generator,
+        volume: Box | None = None,
+    ) -> SpatialTransform:
         """One random transform of a patch.
 
         Args:
             size: of the patch in voxels.
             spacing_mm: along the patch's axes, after ``axis_permutation``.
             rng: drawn from.
+            volume: where the patch lies in the volume, and the volume's size; plays no part.
         """
+        return self._drawn(size, spacing_mm, rng)
+
+    def _drawn(
+        self,
+        size: Shape,
+        spacing_mm: Spacing,
+        rng: np.random.Generator,
+        box: Box | None = None,
+    ) -> SpatialTransform:
         fixed = np.array([n == 1 or axis in self.fixed_axes for axis, n in enumerate(size)])
         affine, elastic = self.affine, self.elastic
         if self.exclusive:
@@ -181,18 +230,18 @@ class SpatialAugmentation:
             affine = None
         displacement = None
         if self.exclusive and elastic is not None:
-            displacement = elastic.draw(size, spacing_mm, fixed, rng)
+            displacement = elastic.draw(size, spacing_mm, fixed, rng, box)
         matrix = np.eye(3) if affine is None else affine.draw(spacing_mm, fixed, rng)
         flipped = rng.random(3) < self.flip
         flips = [-1.0 if axis in self.flip_axes and flipped[axis] else 1.0 for axis in range(3)]
         if not self.exclusive and elastic is not None and rng.random() < elastic.probability:
-            displacement = elastic.draw(size, spacing_mm, fixed, rng)
+            displacement = elastic.draw(size, spacing_mm, fixed, rng, box)
         return SpatialTransform(matrix @ np.diag(flips), displacement)
 
     @staticmethod
     def _one_of(
-        affine: RandomAffine | None, elastic: RandomElastic | None, rng: np.random.Generator
-    ) -> tuple[RandomAffine | None, RandomElastic | None]:
+        affine: Affine | None, elastic: RandomElastic | None, rng: np.random.Generator
+    ) -> tuple[Affine | None, RandomElastic | None]:
         p_affine = 0.0 if affine is None else affine.probability
         p_elastic = 0.0 if elastic is None else elastic.probability
         if rng.random() >= p_affine + p_elastic:
@@ -200,6 +249,44 @@ class SpatialAugmentation:
         if rng.random() < p_elastic / (p_affine + p_elastic):
             return None, elastic
         return affine, None
+
+
+@dataclass(frozen=True)
+class VolumeAugmentation:
+    """The geometry of a whole volume, of which a patch sees its part.
+
+    A slice may thus be an oblique one of the volume, turned about the volume's middle, and what
+    neighboring patches of one volume would see fits together. Only the patch is computed.
+
+    Attributes:
+        spatial: drawn as for a patch of the volume's size.
+    """
+
+    spatial: SpatialAugmentation
+
+    def axis_permutation(self, rng: np.random.Generator) -> tuple[int, int, int]:
+        """As of ``spatial``."""
+        return self.spatial.axis_permutation(rng)
+
+    def draw(
+        self,
+        size: Shape,
+        spacing_mm: Spacing,
+        rng: np.random.Generator,
+        volume: Box | None = None,
+    ) -> SpatialTransform:
+        """One random transform of a patch.
+
+        Args:
+            size: of the patch in voxels.
+            spacing_mm: along the patch's axes, after ``axis_permutation``.
+            rng: drawn from.
+            volume: first voxel of the patch in the volume, and the volume's size.
+        """
+        start, shape = ((0, 0, 0), size) if volume is None else volume
+        drawn = self.spatial._drawn(shape, spacing_mm, rng, (start, size))
+        i, j, k = ((n - 1) / 2 - first for n, first in zip(shape, start, strict=True))
+        return SpatialTransform(drawn.matrix, drawn.displacement, (i, j, k))
 
 
 def resample_patch(
@@ -227,10 +314,13 @@ def resample_patch(
         Labels above 2**24 lose their last digits where voxels are interpolated.
     """
     if transform.only_flips:
-        flips = tuple(slice(None, None, -1 if transform.matrix[a, a] < 0 else 1) for a in range(3))
-        patch = np.stack([crop(image, start, size)[flips] for image in images])
+        mirrored = np.diag(transform.matrix) < 0
+        flips = tuple(slice(None, None, -1 if flip else 1) for flip in mirrored)
+        across = np.where(mirrored, 2 * transform.middle(size) - (np.asarray(size) - 1), 0)
+        first = tuple(int(n) for n in np.asarray(start) + np.rint(across).astype(int))
+        patch = np.stack([crop(image, first, size)[flips] for image in images])
         return np.ascontiguousarray(patch, dtype=np.float32), {
-            name: np.ascontiguousarray(crop(array, start, size)[flips], dtype=_dtype_of(array))
+            name: np.ascontiguousarray(crop(array, first, size)[flips], dtype=_dtype_of(array))
             for name, array in maps.items()
         }
     positions = _source_positions(start, size, transform)
@@ -269,7 +359,7 @@ def _dtype_of(array: NDArray[Any]) -> np.dtype[Any]:
 def _source_positions(
     start: Shape, size: Shape, transform: SpatialTransform
 ) -> NDArray[np.float32]:
-    middle = (np.asarray(size) - 1) / 2
+    middle = transform.middle(size)
     shift = np.asarray(start) + middle
     axes = [
         np.arange(n, dtype=np.float32) - np.float32(m) for n, m in zip(size, middle, strict=True)
@@ -322,15 +412,20 @@ def in_voxels(in_mm: NDArray[np.float64], spacing_mm: Spacing) -> NDArray[np.flo
     return np.asarray(np.linalg.inv(step) @ in_mm @ step)
 
 
-def spline_field(points: NDArray[np.float64], size: Shape) -> NDArray[np.float32]:
+def spline_field(
+    points: NDArray[np.float64], size: Shape, box: Box | None = None
+) -> NDArray[np.float32]:
     """Cubic B-splines over a coarse lattice: (n, a, b, c) points to (n, I, J, K) float32.
 
     The lattice spans the patch with one point beyond each end, so the field is twice
-    differentiable everywhere.
+    differentiable everywhere. With ``box``, first voxel and size, only that part is computed; it
+    may reach beyond the patch, where the field falls to 0.
     """
+    starts, sizes = ((0, 0, 0), size) if box is None else box
     field = torch.from_numpy(points.astype(np.float32))
     for axis, n in enumerate(size):
-        field = apply_along_axis(axis + 1, field, _spline_matrix(points.shape[axis + 1], n))
+        matrix = _spline_matrix(points.shape[axis + 1], n, starts[axis], sizes[axis])
+        field = apply_along_axis(axis + 1, field, matrix)
     return field.numpy()
 
 
@@ -339,8 +434,11 @@ def apply_along_axis(axis: int, x: torch.Tensor, matrix: torch.Tensor) -> torch.
     return torch.movedim(torch.tensordot(matrix, x, dims=([1], [axis])), 0, axis).contiguous()
 
 
-def _spline_matrix(points: int, n: int) -> torch.Tensor:
-    at = np.linspace(1.0, points - 2.0, n)[:, None]
+def _spline_matrix(points: int, n: int, first: int, count: int) -> torch.Tensor:
+    """(count, points): weights at ``count`` of n places between the second and the last but one
+    point, from number ``first`` on."""
+    step = (points - 3.0) / (n - 1) if n > 1 else 0.0
+    at = (1.0 + step * np.arange(first, first + count))[:, None]
     distance = np.abs(at - np.arange(points)[None, :])
     near = 2 / 3 - distance**2 + distance**3 / 2
     far = np.clip(2 - distance, 0, None) ** 3 / 6

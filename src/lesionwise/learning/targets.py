@@ -107,6 +107,35 @@ class LesionLogit:
 
 
 @dataclass(frozen=True)
+class ActivatedMask:
+    """Lesion or not: one channel, to which the network has applied an activation of its own.
+
+    Attributes:
+        values: of the output that stand for background and lesion; (-1, 1) goes with a tanh.
+        first_guess: of the channel before its activation; -2 is a tanh of -0.96.
+    """
+
+    values: tuple[float, float] = (-1.0, 1.0)
+    out_channels: int = 1
+    first_guess: tuple[float, ...] = (-2.0,)
+    maps: tuple[str, ...] = ("probability",)
+
+    def make(
+        self,
+        instances: LabelArray,
+        spacing_mm: tuple[float, float, float],
+        labels: Mapping[str, NDArray[Any]] = EMPTY,
+    ) -> dict[str, FloatArray]:
+        """The mask alone, 0 and 1, as ``LesionMask`` makes it; the loss knows the values."""
+        return LesionMask().make(instances, spacing_mm)
+
+    def activate(self, output: torch.Tensor) -> torch.Tensor:
+        """Where the output lies between the two values, (B, 1, …) in [0, 1]."""
+        low, high = self.values
+        return ((output.float() - low) / (high - low)).clamp(0, 1)
+
+
+@dataclass(frozen=True)
 class CentersAndOffsets:
     """Lesion or not, how near a lesion's center, and where that center is: six channels.
 

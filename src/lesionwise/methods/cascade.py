@@ -19,6 +19,7 @@ from lesionwise.methods.members import (
     single_visit,
 )
 from lesionwise.types import (
+    Auxiliary,
     InputError,
     Method,
     Predictor,
@@ -40,8 +41,8 @@ class AddMaps:
     Attributes:
         method: what makes the maps.
         name: of the scan that is appended, such as ``flair_lesions``.
-        auxiliary: name of the set of ``data.auxiliary`` to learn from. None, or a set that is
-            absent or empty, learns from the training studies.
+        auxiliary: the set of ``data.auxiliary`` to learn from, or its name, which asks for labeled
+            visits. None, or a set that is absent or empty, learns from the training studies.
         folds: the subjects of the training studies are dealt into so many parts (fewer where there
             are fewer subjects), and one method learns without each; a training study then gets
             the maps of the method that has not seen its subject, any other study their mean.
@@ -56,7 +57,7 @@ class AddMaps:
 
     method: Method
     name: str
-    auxiliary: str | None = None
+    auxiliary: str | Auxiliary | None = None
     folds: int = 4
     per_visit: bool = True
 
@@ -74,7 +75,7 @@ class AddMaps:
         Raises:
             InputError: If there is nothing to learn from.
         """
-        elsewhere = data.auxiliary.get(self.auxiliary, ()) if self.auxiliary else ()
+        elsewhere = data.auxiliary.get(self._set, ()) if self._set else ()
         source = replace(data, training=elsewhere) if len(elsewhere) else data
         part_of = {} if len(elsewhere) else deal(data.training, self.folds, run.seed)
         parts = len(set(part_of.values()))
@@ -93,12 +94,19 @@ class AddMaps:
         try:
             return of_visits(seen)
         except InputError as error:
-            if not self.auxiliary or len(seen.auxiliary.get(self.auxiliary, ())):
+            if not self._set or len(seen.auxiliary.get(self._set, ())):
                 raise
             raise InputError(
-                f"{error}, and no auxiliary set {self.auxiliary} was given "
-                f"(--auxiliary {self.auxiliary}=DATA)"
+                f"{error}, and no auxiliary set {self._set} was given "
+                f"(--auxiliary {self._set}=DATA)"
             ) from error
+
+    @property
+    def _set(self) -> str:
+        """The name of the auxiliary set; empty for none."""
+        return (
+            self.auxiliary.name if isinstance(self.auxiliary, Auxiliary) else self.auxiliary or ""
+        )
 
     def load(self, run: RunContext) -> Step:
         """The step that ``fit`` returned.

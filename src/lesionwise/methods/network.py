@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from lesionwise.inference.devices import device_of, devices_of, supports_bfloat16
 from lesionwise.inference.openvino import OpenVinoNetwork, has_openvino
-from lesionwise.inference.views import MonteCarlo, Planes
+from lesionwise.inference.views import MonteCarlo, Views
 from lesionwise.inference.weights import (
     INITIAL,
     WEIGHTS,
@@ -63,14 +63,15 @@ class Inference:
     Attributes:
         window: how a volume is covered.
         size_vox: of a window; None takes the patch of the training.
-        planes: the axes that are moved last in turn, for networks on planes; None keeps the axes.
+        planes: predictions of the whole volume that are joined, such as ``Planes``, whose axes are
+            moved last in turn for networks on planes; None predicts the volume as it is.
         dropout: predictions with dropout left on, averaged within each window; None leaves it off.
         normalize: of each channel of the whole volume, in training after its augmentation too.
     """
 
     window: SlidingWindow = field(default_factory=SlidingWindow)
     size_vox: Shape | None = None
-    planes: Planes | None = None
+    planes: Views | None = None
     dropout: MonteCarlo | None = None
     normalize: Normalizer | None = None
 
@@ -388,7 +389,10 @@ class NetworkPredictor:
 
         if inference.planes is None:
             return predict(images, brain, spacing_mm)
-        return inference.planes(predict, images, brain, spacing_mm, names)
+        try:
+            return inference.planes(predict, images, brain, spacing_mm, names)
+        except InputError as error:
+            raise InputError(f"sub-{study.subject}: {error}") from error
 
 
 KNOWN_MAPS = ("probability", "logit", "heatmap", "offset_i", "offset_j", "offset_k")

@@ -150,6 +150,15 @@ def respaced(grid: Grid, spacing_mm: float | Sequence[float]) -> Grid:
     return Grid((int(shape[0]), int(shape[1]), int(shape[2])), grid.affine @ to_old)
 
 
+def reshaped(grid: Grid, shape: tuple[int, int, int]) -> Grid:
+    """A grid with so many voxels along i, j, k between the same outer faces."""
+    scale = np.array(grid.shape) / np.array(shape)
+    affine = grid.affine.copy()
+    affine[:3, :3] = grid.affine[:3, :3] * scale
+    affine[:3, 3] = grid.world_mm((scale - 1) / 2)
+    return Grid(shape, affine)
+
+
 def resample_to(
     volume: Volume,
     grid: Grid,

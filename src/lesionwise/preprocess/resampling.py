@@ -1,4 +1,4 @@
-"""Voxel sizes that spare the interpolation where they can."""
+"""Voxels by number, and voxel sizes that spare the interpolation where they can."""
 
 from __future__ import annotations
 
@@ -6,8 +6,42 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lesionwise.preprocess.geometry import Order, map_volumes, resample_to, respaced
-from lesionwise.types import Grid, Study
+from lesionwise.preprocess.geometry import (
+    Order,
+    map_volumes,
+    resample_to,
+    reshaped,
+    respaced,
+)
+from lesionwise.types import Grid, InputError, Study
+
+
+@dataclass(frozen=True)
+class ResizeVolume:
+    """Every volume with so many voxels along i, j and k, whatever their size becomes.
+
+    The outer faces stay where they are, so voxels may become oblong. Scans are interpolated by
+    ``order`` and smoothed first where an axis gets coarser; labels and brains go by nearest
+    neighbor. Raises InputError for fewer than one voxel.
+
+    Attributes:
+        size_vox: along i, j, k.
+        order: 1 linear, 3 cubic B-spline, 0 nearest neighbor.
+    """
+
+    size_vox: tuple[int, int, int]
+    order: Order = 1
+
+    def __call__(self, study: Study) -> Study:
+        if min(self.size_vox) < 1:
+            raise InputError(f"volumes of {self.size_vox} voxels: at least 1 is needed")
+        return map_volumes(
+            study,
+            lambda volume: resample_to(
+                volume, reshaped(volume.grid, self.size_vox), order=self.order
+            ),
+            lambda volume: resample_to(volume, reshaped(volume.grid, self.size_vox), order=0),
+        )
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from lesionwise.preprocess.geometry import Order, map_volumes, resample_to
+from lesionwise.preprocess.geometry import Order, map_volumes, resample_to, reshaped
 from lesionwise.types import Grid, InputError, Study, Volume
 
 
@@ -42,9 +40,4 @@ class ResizeSlices:
 
     def resized(self, grid: Grid) -> Grid:
         """The grid with slices of that size between the same outer faces."""
-        shape = (*self.size_vox, grid.shape[2])
-        scale = np.array(grid.shape) / np.array(shape)
-        affine = grid.affine.copy()
-        affine[:3, :3] = grid.affine[:3, :3] * scale
-        affine[:3, 3] = grid.world_mm((scale - 1) / 2)
-        return Grid(shape, affine)
+        return reshaped(grid, (*self.size_vox, grid.shape[2]))

@@ -172,7 +172,8 @@ def _recipe(recipe: str | Path, overrides: Sequence[str], auxiliary: Auxiliary |
     if auxiliary is None:
         return found
     task = "lesions" if auxiliary.labelled else UNLABELLED
-    return replace(found, visits=auxiliary.visits, task=task)
+    scans = auxiliary.scans or found.scans
+    return replace(found, visits=auxiliary.visits, task=task, scans=scans)
 
 
 def check_auxiliary(

@@ -1,0 +1,160 @@
+"""A cascade of two 3D-to-2D networks: lesions of each visit, and what is new beside their maps."""
+
+from dataclasses import replace
+from functools import partial
+
+from lesionwise.inference.views import MirroredPlanes, Planes
+from lesionwise.inference.window import SlidingWindow
+from lesionwise.instances.components import ConnectedComponents
+from lesionwise.learning.intensity_transforms import DropChannels
+from lesionwise.learning.losses import Focal
+from lesionwise.learning.objective import Supervised
+from lesionwise.learning.optimization import Optimization
+from lesionwise.learning.optimizers import Adam
+from lesionwise.learning.samplers import PatchSampling
+from lesionwise.learning.samples import Augmentation, Patches
+from lesionwise.learning.schedules import CosineRestarts
+from lesionwise.learning.spatial_transforms import SpatialAugmentation
+from lesionwise.learning.targets import LesionLogit
+from lesionwise.methods.cascade import AddMaps
+from lesionwise.methods.composite import Pretrained
+from lesionwise.methods.network import Inference, NetworkMethod
+from lesionwise.methods.selection import Selection
+from lesionwise.networks.deepscan import SLICES, deepscan
+from lesionwise.preprocess.brain import ExtractBrain
+from lesionwise.preprocess.brain_masks import MaskToBrain
+from lesionwise.preprocess.geometry import Resample
+from lesionwise.preprocess.intensity import ZScore
+from lesionwise.preprocess.missing_scans import FillMissingScans
+from lesionwise.preprocess.registration import RegisterToLast
+from lesionwise.recipe import MSSEG2, Citation, Output, Recipe
+from lesionwise.reduction import Reduction, reduced
+from lesionwise.types import Auxiliary, Method
+
+CONTRASTS = ("flair", "t1w", "t2w")
+LESIONS = Auxiliary("lesions", scans=CONTRASTS)
+BATCHES = 5000
+WINDOW = SlidingWindow(overlap=0.25, windows_per_batch=8)
+MIRRORED = SpatialAugmentation(flip=0.5, affine=None, elastic=None)
+
+STACKS = Patches(
+    size_vox=(192, 192, SLICES),
+    batch_size=2,
+    per_epoch=BATCHES * 2,
+    sampling=PatchSampling(lesion_fraction=0.5),
+    augmentation=Augmentation(MIRRORED),
+    planes=(0, 1, 2),
+)
+NEW_LESIONS = NetworkMethod(
+    network=partial(deepscan, in_channels=4, out_channels=2),
+    scans=("flair", "lesion_probability"),
+    samples=STACKS,
+    objective=Supervised(LesionLogit(), Focal(gamma=2.0)),
+    optimization=Optimization(
+        learning_rate=1e-5,
+        epochs=20,
+        optimizer=Adam(),
+        schedule=CosineRestarts(period=1, end=0.01),
+    ),
+    task="new",
+    inference=Inference(WINDOW, planes=MirroredPlanes(Planes(axes=(2, 1, 0)), axes=(0,))),
+    selection=Selection(window=WINDOW),
+)
+
+ALL_CONTRASTS = replace(
+    NEW_LESIONS,
+    network=partial(deepscan, in_channels=len(CONTRASTS), out_channels=2),
+    scans=CONTRASTS,
+    task="lesions",
+)
+SOME_CONTRASTS = replace(
+    ALL_CONTRASTS,
+    samples=replace(STACKS, augmentation=Augmentation(MIRRORED, intensity=DropChannels((0, 1, 2)))),
+)
+LESIONS_OF_A_VISIT = Pretrained(first=ALL_CONTRASTS, then=SOME_CONTRASTS, auxiliary=None)
+
+
+def cascade(lesions: Method, new_lesions: Method) -> Recipe:
+    """The system of two networks."""
+    return Recipe(
+        citation=Citation(published=MSSEG2, year=2021),
+        passage="002, line 2850, section 1",
+        scans=("flair",),
+        preprocess=(
+            ExtractBrain(),
+            MaskToBrain(),
+            RegisterToLast("rigid"),
+            Resample(1.0),
+            ZScore(within="nonzero", zero_outside=True),
+            FillMissingScans(CONTRASTS),
+            AddMaps(lesions, name="lesion_probability", auxiliary=LESIONS),
+        ),
+        method=new_lesions,
+        to_instances=ConnectedComponents(),
+        visits=2,
+        task="new",
+        output=Output(grid="followup", resample="logits"),
+        reported={"dsc": 0.56},
+        departures=(
+            "brain extraction is ours in place of HD-BET",
+            "rigid registration is ours; its program is not stated",
+            (
+                "the first network's data are private: it learns from the auxiliary set "
+                "'lesions', whose visits have FLAIR, T1 and T2 on one grid; without it from all "
+                "lesions of the training visits on FLAIR alone, in four parts, so that the second "
+                "network learns from maps of networks that have not seen the patient"
+            ),
+            "it learns lesions alone, without other brain structures and label uncertainty",
+            (
+                "the network's paper was not at hand: five slices, two poolings, dense blocks of "
+                "four layers with dilations at the lowest resolution; its widths are ours"
+            ),
+            "none, one or two contrasts are dropped equally often; one that shows something stays",
+            (
+                "the first network is trained twice as the second is, with all contrasts and then "
+                "with dropped ones: its own settings are in the paper that is referred to"
+            ),
+            "the restarts come after every epoch of 5000 batches: not stated",
+            (
+                "optimizer, batch and patch size, sampling and augmentation are not stated: Adam, "
+                "2, 192 by 192 by 5, half of them around lesions, flips"
+            ),
+            "gamma of the focal loss is not stated: 2",
+            "one output channel is here the difference of two, which is the same",
+            "windows are weighted by a Gaussian: not stated",
+            "the first guess is not stated: a lesion probability of 0.02 everywhere",
+            "which weights predict is not stated: those of the highest validation Dice",
+            "the threshold is not stated: 0.5",
+        ),
+    )
+
+
+RECIPE = cascade(LESIONS_OF_A_VISIT, NEW_LESIONS)
+
+
+def _slower_restarts(method: NetworkMethod) -> NetworkMethod:
+    """As many restarts in all, within the many short epochs of the reduced form."""
+    optimization = replace(method.optimization, schedule=CosineRestarts(period=500, end=0.01))
+    return replace(method, optimization=optimization)
+
+
+REDUCED = reduced(
+    cascade(
+        Pretrained(
+            first=_slower_restarts(ALL_CONTRASTS),
+            then=_slower_restarts(SOME_CONTRASTS),
+            auxiliary=None,
+        ),
+        _slower_restarts(NEW_LESIONS),
+    ),
+    Reduction(
+        network={"features": 12, "growth": 6},
+        size_vox=(96, 96, SLICES),
+        learning_rate=2e-3,
+        batch_size=4,
+        per_epoch=40,
+        epochs=10_000,
+        every=10_000,
+        window=SlidingWindow(overlap=0.25, windows_per_batch=16, engine="openvino"),
+    ),
+)
