@@ -82,7 +82,13 @@ def recipe_file(row, folder):
     patches = [m.samples.size_vox for m in _networks(module.REDUCED)]
     flat = all(size[2] < 4 for size in patches)
     # what the deepest network of a row can halve
-    sizes = {"nnunet-subtraction": (32, 32, 32), "cascade-probability": (64, 64, 64)}
+    sizes = {
+        "nnunet-subtraction": (32, 32, 32),
+        "cascade-probability": (64, 64, 64),
+        "modified-unet": (32, 32, 32),
+        "modified-unet-ensemble": (32, 32, 32),
+        "attention-unet-mc": (32, 32, 32),
+    }
     size = None if flat else sizes.get(row, (16, 16, 16))
     path.write_text(SMALL.format(row=row, module=row.replace("-", "_"), size=size))
     return path

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lesionwise.preprocess.geometry import Order, map_volumes, resample_to, respaced
+from lesionwise.preprocess.geometry import Order, label_order, map_volumes, resample_to, respaced
 from lesionwise.types import Grid, Study
 
 
@@ -45,7 +45,9 @@ class ResampleNearInteger:
         return map_volumes(
             study,
             lambda volume: resample_to(volume, self.grid_for(volume.grid), order=self.order),
-            lambda volume: resample_to(volume, self.grid_for(volume.grid), order=0),
+            lambda volume: resample_to(
+                volume, self.grid_for(volume.grid), order=label_order(volume)
+            ),
         )
 
     def spacing_for(self, spacing_mm: float) -> float:
