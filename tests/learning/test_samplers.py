@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lesionwise.learning.samplers import EpochSampler, PatchSampling, WeightedSampling
+from lesionwise.learning.samplers import (
+    BrainSampling,
+    CenterSampling,
+    EpochSampler,
+    PatchSampling,
+    WeightedSampling,
+)
 
 NONE = np.empty((0, 3))
 
@@ -100,3 +106,73 @@ def test_without_any_weight_a_weighted_patch_lies_anywhere():
     rng = np.random.default_rng(3)
     starts = {WeightedSampling().start(place, (3, 3, 3), rng) for _ in range(50)}
     assert len(starts) > 20
+
+
+class Volume:
+    """A place with a brain and lesion centers."""
+
+    def __init__(self, brain, centers=NONE):
+        self.shape = brain.shape
+        self.brain = brain
+        self.centers_vox = np.asarray(centers, dtype=float).reshape(-1, 3)
+
+
+def ball(side=30, radius=6):
+    where = np.indices((side,) * 3) - side // 2
+    return (where**2).sum(axis=0) < radius**2
+
+
+def test_the_middle_of_a_patch_lies_in_the_brain():
+    place = Volume(ball())
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        start = BrainSampling(0.8).start(place, (8, 8, 8), rng)
+        assert place.brain[tuple(s + 4 for s in start)]
+
+
+def test_so_many_patches_hold_a_lesion_even_outside_the_brain():
+    place = Volume(ball(), [[2.0, 2.0, 2.0]])
+    rng = np.random.default_rng(0)
+    starts = np.array([BrainSampling(0.8).start(place, (8, 8, 8), rng) for _ in range(400)])
+    held = (starts <= 2).all(axis=1).mean()
+    assert 0.74 < held < 0.86
+
+
+def test_without_a_brain_or_with_one_that_no_middle_reaches_patches_lie_anywhere():
+    rng = np.random.default_rng(0)
+    unknown = Volume(ball())
+    unknown.brain = None
+    corner = np.zeros((30,) * 3, dtype=bool)
+    corner[0, 0, 0] = True
+    for place in (unknown, Volume(corner)):
+        start = BrainSampling(0.8).start(place, (8, 8, 8), rng)
+        assert all(0 <= s <= 22 for s in start)
+
+
+@given(
+    center=st.tuples(*[st.floats(0, 29)] * 3),
+    seed=st.integers(0, 99),
+    sizes=st.sampled_from([(97, 19), (49, 13), (9, 3)]),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_inner_part_holds_the_lesions_center_wherever_it_lies(center, seed, sizes):
+    size, inner = sizes
+    rng = np.random.default_rng(seed)
+    start = CenterSampling((inner,) * 3).start(Volume(ball(), [center]), (size,) * 3, rng)
+    margin = (size - inner) // 2
+    for first, at in zip(start, center, strict=True):
+        assert first + margin <= np.round(at) < first + margin + inner
+
+
+def test_centers_lie_everywhere_in_the_inner_part():
+    rng = np.random.default_rng(0)
+    place = Volume(ball(), [[15.0, 15.0, 15.0]])
+    first = {CenterSampling((3, 3, 3)).start(place, (9, 9, 9), rng)[0] for _ in range(60)}
+    assert first == {10, 11, 12}
+
+
+def test_without_lesions_the_middle_of_a_patch_lies_anywhere_in_the_volume():
+    rng = np.random.default_rng(0)
+    place = Volume(ball())
+    middles = [CenterSampling((3,) * 3).start(place, (9,) * 3, rng)[1] + 4 for _ in range(300)]
+    assert (min(middles), max(middles)) == (0, 29)

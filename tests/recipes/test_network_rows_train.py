@@ -85,6 +85,8 @@ def recipe_file(row, folder):
     sizes = {
         "nnunet-subtraction": (32, 32, 32),
         "cascade-probability": (64, 64, 64),
+        "double-pathway": (49, 49, 49),
+        "ema-ohem": (32, 32, 32),
         "modified-unet": (32, 32, 32),
         "modified-unet-ensemble": (32, 32, 32),
         "attention-unet-mc": (32, 32, 32),

@@ -92,6 +92,66 @@ class PatchSampling:
 
 
 @dataclass(frozen=True)
+class BrainSampling:
+    """Patches whose middle voxel lies in the brain, some of them around lesions.
+
+    Where no brain mask is known, or no middle in it is found in 1000 tries, a patch lies anywhere.
+
+    Attributes:
+        lesion_fraction: probability that a patch holds a lesion's center, as of
+            ``PatchSampling``; in a volume without lesions all patches lie in the brain.
+    """
+
+    lesion_fraction: float = 0.0
+
+    def start(
+        self, place: Place, patch_size_vox: tuple[int, int, int], rng: np.random.Generator
+    ) -> tuple[int, int, int]:
+        """First voxel of a patch."""
+        if len(place.centers_vox) and rng.random() < self.lesion_fraction:
+            return PatchSampling(1.0).start(place, patch_size_vox, rng)
+        start = PatchSampling(0.0).start(place, patch_size_vox, rng)
+        if place.brain is None:
+            return start
+        first = start
+        for _ in range(1000):
+            middle = tuple(a + n // 2 for a, n in zip(start, patch_size_vox, strict=True))
+            if place.brain[middle]:
+                return start
+            start = PatchSampling(0.0).start(place, patch_size_vox, rng)
+        return first
+
+
+@dataclass(frozen=True)
+class CenterSampling:
+    """Patches whose inner part holds a lesion's center; they may reach beyond the volume.
+
+    For networks that answer for the middle of a patch alone. The center lies anywhere in the inner
+    part, every lesion being as likely as any other. In a volume without lesions a patch's middle
+    lies anywhere.
+
+    Attributes:
+        inner_vox: size of that part, in the middle of the patch.
+    """
+
+    inner_vox: tuple[int, int, int]
+
+    def start(
+        self, place: Place, patch_size_vox: tuple[int, int, int], rng: np.random.Generator
+    ) -> tuple[int, int, int]:
+        """First voxel of a patch."""
+        margin = [(n - m) // 2 for n, m in zip(patch_size_vox, self.inner_vox, strict=True)]
+        if len(place.centers_vox):
+            at = place.centers_vox[rng.integers(len(place.centers_vox))]
+            within = rng.integers(0, self.inner_vox)
+            start = np.round(at).astype(int) - within - margin
+            return int(start[0]), int(start[1]), int(start[2])
+        middle = rng.integers(0, place.shape)
+        i, j, k = (int(m) - n // 2 for m, n in zip(middle, patch_size_vox, strict=True))
+        return i, j, k
+
+
+@dataclass(frozen=True)
 class WeightedSampling:
     """A patch's middle voxel is drawn by weight; every patch lies within the volume.
 

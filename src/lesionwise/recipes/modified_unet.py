@@ -35,6 +35,23 @@ from lesionwise.reduction import Reduction, reduced
 SIZE, STRIDE = (128, 128, 128), (64, 64, 64)
 WINDOW = SlidingWindow(stride_vox=STRIDE, weighting="uniform")
 
+SAMPLES = ListedPatches(
+    RegularGrid(STRIDE),
+    size_vox=SIZE,
+    batch_size=4,
+    balance=EqualClasses(),
+    augmentation=Augmentation(
+        spatial=SpatialAugmentation(
+            flip=0.5,
+            flip_axes=(0,),
+            affine=RandomAffine(0.5, rotation_deg=10.0, scale_per_axis=(0.9, 1.1)),
+            elastic=RandomElastic(0.5, displacement_mm=2.0),
+        ),
+        intensity=Compose((BiasField((0.05, 0.25), probability=0.5),)),
+    ),
+    references=("new",),
+)
+
 RECIPE = Recipe(
     citation=Citation(published=MSSEG2, year=2021),
     passage="002, line 2049, sections 3.2 to 3.5, pipeline 1",
@@ -61,22 +78,7 @@ RECIPE = Recipe(
             ModifiedUNet, in_channels=2, out_channels=1, features=(16, 32, 64, 128, 256)
         ),
         scans=("flair",),
-        samples=ListedPatches(
-            RegularGrid(STRIDE),
-            size_vox=SIZE,
-            batch_size=4,
-            balance=EqualClasses(),
-            augmentation=Augmentation(
-                spatial=SpatialAugmentation(
-                    flip=0.5,
-                    flip_axes=(0,),
-                    affine=RandomAffine(0.5, rotation_deg=10.0, scale_per_axis=(0.9, 1.1)),
-                    elastic=RandomElastic(0.5, displacement_mm=2.0),
-                ),
-                intensity=Compose((BiasField((0.05, 0.25), probability=0.5),)),
-            ),
-            references=("new",),
-        ),
+        samples=SAMPLES,
         objective=Supervised(
             SoftMasks(("new",), guess=0.0), Dice(activated=True, squared=True, smooth=1.0)
         ),
@@ -138,22 +140,24 @@ RECIPE = Recipe(
 SMALL = SlidingWindow(
     stride_vox=(24, 24, 24), weighting="uniform", windows_per_batch=4, engine="openvino"
 )
-REDUCTION = Reduction(
-    network={"features": (8, 16, 32, 48, 64)},
-    size_vox=(48, 48, 48),
-    learning_rate=2e-3,
-    batch_size=2,
-    epochs=10_000,
-    every=10_000,
-    window=SMALL,
-)
-
-
-def closer(method: NetworkMethod) -> NetworkMethod:
-    """The method with the grid that the reduced patch asks for."""
-    assert isinstance(method.samples, ListedPatches)
-    return replace(method, samples=replace(method.samples, places=RegularGrid((24, 24, 24))))
-
 
 assert isinstance(RECIPE.method, NetworkMethod)
-REDUCED = reduced(replace(RECIPE, method=closer(RECIPE.method)), REDUCTION)
+REDUCED = reduced(
+    replace(
+        RECIPE,
+        method=replace(
+            RECIPE.method,
+            samples=replace(SAMPLES, places=RegularGrid((24, 24, 24))),
+            selection=replace(RECIPE.method.selection, window=SMALL),
+        ),
+    ),
+    Reduction(
+        network={"features": (8, 16, 32, 48, 64)},
+        size_vox=(48, 48, 48),
+        learning_rate=2e-3,
+        batch_size=2,
+        epochs=10_000,
+        every=10_000,
+        window=SMALL,
+    ),
+)
