@@ -1,13 +1,19 @@
 """Labels as fractions."""
 
 import numpy as np
+import pytest
 
 from lesionwise.instances.reference import hard_labels, reference_of
 from lesionwise.preprocess.geometry import CropToCenter, Resample
+from lesionwise.preprocess.registration import move_visits
+from lesionwise.preprocess.resampling import ResampleNearInteger
+from lesionwise.preprocess.slices import ResizeSlices
 from lesionwise.preprocess.soft_labels import SoftLabels
 from lesionwise.types import Grid, Study, Visit, Volume
 
 GRID = Grid((6, 6, 6), np.diag([1.0, 1.0, 2.0, 1.0]))
+TURNED = np.eye(4)
+TURNED[:2, :2] = [[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]]
 
 
 def study():
@@ -39,6 +45,24 @@ def test_resampling_keeps_the_share_of_the_lesion_at_its_border():
     assert ((between > 0) & (between < 1)).any()
     volume = soft.array.sum() * soft.grid.voxel_volume_mm3
     np.testing.assert_allclose(volume, 8 * GRID.voxel_volume_mm3, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        Resample(0.7),
+        ResampleNearInteger(target_mm=0.7, tolerance_mm=0.01),
+        ResizeSlices((9, 9)),
+        lambda s: move_visits(s, (TURNED, TURNED), lambda _: GRID, GRID),
+    ],
+)
+def test_every_step_that_resamples_interpolates_fractions_and_no_labels(move):
+    soft = move(SoftLabels()(study())).changes["new"].array
+    assert soft.dtype == np.float32
+    assert ((soft > 0.01) & (soft < 0.99)).any()
+    hard = move(study()).changes["new"].array
+    assert hard.dtype == np.int32
+    assert set(np.unique(hard)) <= {0, 3}
 
 
 def test_whole_labels_still_go_by_nearest_neighbor():

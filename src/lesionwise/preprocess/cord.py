@@ -138,8 +138,10 @@ class AlignCord:
         for row, k in enumerate(slices):
             fade = min(1.0, (slices[-1] - k) * step / 10.0)  # to nothing where the brain begins
             out[..., k] = fade * smooth[row][:, None, None]
-        distance = ndimage.distance_transform_edt(~around, sampling=spacing)
-        return out * np.clip(1 - distance / 8.0, 0, 1).astype(np.float32)
+        slab = np.s_[..., slices[0] : slices[-1] + 1]
+        distance = ndimage.distance_transform_edt(~around[slab], sampling=spacing)
+        out[slab] *= np.clip(1 - distance / 8.0, 0, 1).astype(np.float32)
+        return out
 
     def _shift(
         self,

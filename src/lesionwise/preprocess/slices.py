@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lesionwise.preprocess.geometry import Order, map_volumes, resample_to
+from lesionwise.preprocess.geometry import Order, label_order, map_volumes, resample_to
 from lesionwise.types import Grid, InputError, Study, Volume
 
 
@@ -35,7 +35,7 @@ class ResizeSlices:
             study,
             lambda volume: resample_to(volume, self.resized(volume.grid), order=self.order),
             lambda volume: Volume(
-                resample_to(volume, self.resized(volume.grid), order=0).array,
+                resample_to(volume, self.resized(volume.grid), order=label_order(volume)).array,
                 self.resized(volume.grid),
             ),
         )
