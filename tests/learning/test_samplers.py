@@ -176,3 +176,14 @@ def test_without_lesions_the_middle_of_a_patch_lies_anywhere_in_the_volume():
     place = Volume(ball())
     middles = [CenterSampling((3,) * 3).start(place, (9,) * 3, rng)[1] + 4 for _ in range(300)]
     assert (min(middles), max(middles)) == (0, 29)
+
+
+def test_so_many_centers_lie_in_the_inner_part_and_the_others_anywhere_in_the_patch():
+    rng = np.random.default_rng(0)
+    place, rule = Volume(ball(), [[15.0, 15.0, 15.0]]), CenterSampling((3,) * 3, 0.5)
+    starts = np.array([rule.start(place, (27,) * 3, rng) for _ in range(400)])
+    assert ((starts <= 15) & (starts + 27 > 15)).all()
+    inner = ((starts + 12 <= 15) & (starts + 15 > 15)).all(axis=1).mean()
+    assert 0.42 < inner < 0.58
+    assert starts.min() == 15 - 26
+    assert starts.max() == 15

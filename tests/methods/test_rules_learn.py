@@ -118,7 +118,7 @@ def test_the_middle_of_a_patch_is_learned_by_two_paths(tmp_path):
             dropout=0.0,
         ),
         samples=PatchesOfEachStudy(
-            (25, 25, 25), batch_size=8, per_study=200, sampling=CenterSampling((5, 5, 5))
+            (25, 25, 25), batch_size=8, per_study=200, sampling=CenterSampling((5, 5, 5), 0.5)
         ),
         objective=Supervised(LesionMask(), CrossEntropy()),
         optimization=Optimization(learning_rate=1e-2, epochs=6),

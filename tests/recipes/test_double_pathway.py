@@ -30,12 +30,12 @@ def test_layers_are_those_of_the_table():
     assert parameters(METHOD) == 1_651_262
 
 
-def test_every_patch_that_is_learned_from_has_a_new_lesion_where_the_network_answers():
+def test_every_patch_that_is_learned_from_has_a_new_lesion_and_half_have_it_in_their_middle():
     # 002:1253-1261; 288 patches
     assert isinstance(RECIPE.method, PositiveCases)
     assert RECIPE.method.task == "new"
-    assert METHOD.samples.per_study == 288
-    assert METHOD.samples.sampling == CenterSampling((19, 19, 19))
+    assert METHOD.samples.per_study / 2 == 288
+    assert METHOD.samples.sampling == CenterSampling((19, 19, 19), inner_fraction=0.5)
 
 
 def test_windows_lie_side_by_side():

@@ -124,31 +124,33 @@ class BrainSampling:
 
 @dataclass(frozen=True)
 class CenterSampling:
-    """Patches whose inner part holds a lesion's center; they may reach beyond the volume.
+    """Patches that hold a lesion's center, in their inner part or anywhere.
 
-    For networks that answer for the middle of a patch alone. The center lies anywhere in the inner
-    part, every lesion being as likely as any other. In a volume without lesions a patch's middle
-    lies anywhere.
+    For networks that answer for the middle of a patch alone. Patches may reach beyond the volume.
+    Every lesion is as likely as any other. In a volume without lesions a patch's middle lies
+    anywhere.
 
     Attributes:
-        inner_vox: size of that part, in the middle of the patch.
+        inner_vox: size of the inner part, in the middle of the patch.
+        inner_fraction: probability that the center lies in the inner part, where every place is
+            equally likely; otherwise it lies anywhere in the patch.
     """
 
     inner_vox: tuple[int, int, int]
+    inner_fraction: float = 1.0
 
     def start(
         self, place: Place, patch_size_vox: tuple[int, int, int], rng: np.random.Generator
     ) -> tuple[int, int, int]:
         """First voxel of a patch."""
-        margin = [(n - m) // 2 for n, m in zip(patch_size_vox, self.inner_vox, strict=True)]
+        size = np.array(patch_size_vox)
         if len(place.centers_vox):
-            at = place.centers_vox[rng.integers(len(place.centers_vox))]
-            within = rng.integers(0, self.inner_vox)
-            start = np.round(at).astype(int) - within - margin
-            return int(start[0]), int(start[1]), int(start[2])
-        middle = rng.integers(0, place.shape)
-        i, j, k = (int(m) - n // 2 for m, n in zip(middle, patch_size_vox, strict=True))
-        return i, j, k
+            at = np.round(place.centers_vox[rng.integers(len(place.centers_vox))]).astype(int)
+            inner = np.array(self.inner_vox) if rng.random() < self.inner_fraction else size
+            start = at - rng.integers(0, inner) - (size - inner) // 2
+        else:
+            start = rng.integers(0, place.shape) - size // 2
+        return int(start[0]), int(start[1]), int(start[2])
 
 
 @dataclass(frozen=True)

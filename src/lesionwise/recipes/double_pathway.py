@@ -24,8 +24,8 @@ from lesionwise.reduction import Reduction, reduced
 SAMPLES = PatchesOfEachStudy(
     size_vox=(97, 97, 97),
     batch_size=10,
-    per_study=288,
-    sampling=CenterSampling((19, 19, 19)),
+    per_study=576,  # 288, and as many reinforced centers
+    sampling=CenterSampling((19, 19, 19), inner_fraction=0.5),
 )
 NETWORK = NetworkMethod(
     network=partial(
@@ -67,11 +67,15 @@ RECIPE = Recipe(
         ),
         "the atlas is MNI152 at 1 mm, and the registration affine: not stated",
         (
-            "which patches 'meet a certain condition' is not stated: those in whose predicted "
-            "middle of 19 voxels the center of a new lesion lies; all others, and patients without "
-            "new lesions, are not learned from"
+            "which patches 'meet a certain condition' is not stated: those of 97 voxels that hold "
+            "the center of a new lesion; all others, and patients without new lesions, are not "
+            "learned from"
         ),
-        "'288 + reinforced centers' is read as 288 such patches of each patient in an epoch",
+        (
+            "'288 + reinforced centers' is read as 288 such patches of each patient in an epoch, "
+            "and as many that have the center in their middle of 19 voxels, for which the network "
+            "answers; patches of the latter kind alone would never show it an old lesion"
+        ),
         (
             "the crop that fits the image to the network is none: patches reach beyond the volume, "
             "where they are 0"
@@ -97,7 +101,7 @@ RECIPE = Recipe(
     ),
 )
 
-FEWER = replace(SAMPLES, per_study=20, sampling=CenterSampling((13, 13, 13)))
+FEWER = replace(SAMPLES, per_study=20, sampling=CenterSampling((13, 13, 13), 0.5))
 REDUCED = reduced(
     replace(RECIPE, method=PositiveCases(replace(NETWORK, samples=FEWER))),
     Reduction(
