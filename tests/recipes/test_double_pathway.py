@@ -1,5 +1,6 @@
 """B11, a double pathway, against its document (002, from line 1097)."""
 
+import pytest
 import torch
 from published import one_step, parameters, shape_of_output
 
@@ -44,6 +45,7 @@ def test_windows_lie_side_by_side():
     assert window.weighting == "uniform"
 
 
+@pytest.mark.slow
 def test_a_published_batch_is_learned_in_less_than_16_gib():
     targets = {"mask": (torch.rand(2, 1, 97, 97, 97) > 0.99).float()}
     losses, peak = one_step(METHOD, (97, 97, 97), 2, targets)
