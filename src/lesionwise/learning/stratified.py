@@ -104,7 +104,7 @@ class StratifiedSource(Dataset[Tensors]):
         positive = bool(self.with_lesion) and place < round(
             samples.lesion_fraction * samples.batch_size
         )
-        among = self.with_lesion if positive else range(len(self.cases))
+        among: Sequence[int] = self.with_lesion if positive else range(len(self.cases))
         case = self.cases[int(rng.choice(among))]
         sampling = PatchSampling(1.0 if positive else 0.0)
         augmentation = Augmentation() if self.validation else samples.augmentation

@@ -80,7 +80,7 @@ class Selection:
         mask = maps.probability > self.threshold
         scores = {"dsc": _dice(reference, mask)}
         if "soft_dsc" in self.ranked_by:
-            soft = found if np.issubdtype(found.dtype, np.floating) else reference
+            soft: NDArray[Any] = found if np.issubdtype(found.dtype, np.floating) else reference
             scores["soft_dsc"] = _dice(soft, maps.probability)
         others = [name for name in self.ranked_by if name not in ("dsc", "soft_dsc")]
         if others:
