@@ -140,7 +140,7 @@ class SoftMasks:
         self,
         instances: LabelArray,
         spacing_mm: tuple[float, float, float],
-        labels: Mapping[str, NDArray[Any]] = NOTHING,
+        labels: Mapping[str, NDArray[Any]] = EMPTY,
     ) -> dict[str, FloatArray]:
         """{"mask": (masks, I, J, K)}; the spacing plays no part."""
         if not self.references:
