@@ -1,4 +1,4 @@
-"""Rules, targets and networks of the 3D rows learn a toy pair by heart.
+"""Targets and networks of the 3D rows learn a toy pair by heart.
 
 One bright lesion is new beside one that was there: to answer, a network has to look at both visits.
 """
@@ -11,18 +11,15 @@ import pytest
 from engine import EXACT, PAIRS, SIDE, dice, pair_of
 
 from lesionwise.inference.views import MonteCarlo
-from lesionwise.learning.losses import CrossEntropy, Dice, PerChannel
-from lesionwise.learning.objective import HardExamples, Supervised
+from lesionwise.learning.losses import Dice, PerChannel
+from lesionwise.learning.objective import Supervised
 from lesionwise.learning.optimization import Optimization
-from lesionwise.learning.parts import MomentumCopy
 from lesionwise.learning.places import EqualClasses, RegularGrid
-from lesionwise.learning.samplers import BrainSampling, CenterSampling
+from lesionwise.learning.samplers import BrainSampling
 from lesionwise.learning.samples import ListedPatches
-from lesionwise.learning.stratified import PatchesOfEachStudy, StratifiedPatches
-from lesionwise.learning.targets import LesionMask, SoftMasks
+from lesionwise.learning.stratified import PatchesOfEachStudy
+from lesionwise.learning.targets import SoftMasks
 from lesionwise.methods.network import Inference
-from lesionwise.networks.double_pathway import DoublePathway
-from lesionwise.networks.mined_unet import MinedUNet
 from lesionwise.networks.modified_unet import ModifiedUNet
 from lesionwise.networks.siamese_unetpp import SiameseUNetPP
 from lesionwise.preprocess.raters import RATERS, RatersOfNew
@@ -38,23 +35,6 @@ def learned(method, study, folder):
     method.fit(TrainingData([study]), run)
     found = method.load(run)(study).probability > 0.5
     return dice(found, study.changes["new"].array > 0.5)
-
-
-def test_patches_that_a_momentum_copy_finds_hard_are_learned(tmp_path):
-    method = replace(
-        PAIRS,
-        network=partial(MinedUNet, in_channels=2, features=(8, 16), groups=4),
-        samples=StratifiedPatches((8, 8, 8), batch_size=16, per_epoch=320, lesion_fraction=0.3),
-        objective=HardExamples(
-            Supervised(SoftMasks(), Dice(activated=True, smooth=1.0)), fraction=0.25
-        ),
-        parts=(MomentumCopy("judge", decay=0.9),),
-        optimization=Optimization(learning_rate=1e-2, epochs=10),
-        inference=Inference(replace(EXACT, stride_vox=(6, 6, 6), weighting="uniform")),
-    )
-    assert learned(method, pair_of(), tmp_path) > 0.9
-    columns = (tmp_path / "log.csv").read_text().splitlines()[0].split(",")
-    assert {"judged", "total"} <= set(columns)
 
 
 @pytest.mark.parametrize("attention", [False, True])
@@ -103,25 +83,3 @@ def test_the_consensus_is_learned_beside_four_raters(tmp_path):
         inference=Inference(replace(EXACT, stride_vox=(8, 8, 8), weighting="uniform")),
     )
     assert learned(method, RatersOfNew()(pair_of()), tmp_path) > 0.9
-
-
-def test_the_middle_of_a_patch_is_learned_by_two_paths(tmp_path):
-    method = replace(
-        PAIRS,
-        network=partial(
-            DoublePathway,
-            in_channels=2,
-            fine=(8, 8),
-            coarse=(8, 8, 8),
-            joint=(16,),
-            fine_vox=9,
-            dropout=0.0,
-        ),
-        samples=PatchesOfEachStudy(
-            (25, 25, 25), batch_size=8, per_study=200, sampling=CenterSampling((5, 5, 5), 0.5)
-        ),
-        objective=Supervised(LesionMask(), CrossEntropy()),
-        optimization=Optimization(learning_rate=1e-2, epochs=6),
-        inference=Inference(replace(EXACT, overlap=0.0, weighting="uniform")),
-    )
-    assert learned(method, pair_of(), tmp_path) > 0.9
