@@ -11,15 +11,16 @@ import pytest
 from engine import EXACT, PAIRS, SIDE, dice, pair_of
 
 from lesionwise.inference.views import MonteCarlo
-from lesionwise.learning.losses import Dice, PerChannel
+from lesionwise.learning.losses import CrossEntropy, Dice, PerChannel
 from lesionwise.learning.objective import Supervised
 from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.places import EqualClasses, RegularGrid
-from lesionwise.learning.samplers import BrainSampling
+from lesionwise.learning.samplers import BrainSampling, CenterSampling
 from lesionwise.learning.samples import ListedPatches
 from lesionwise.learning.stratified import PatchesOfEachStudy
-from lesionwise.learning.targets import SoftMasks
+from lesionwise.learning.targets import LesionMask, SoftMasks
 from lesionwise.methods.network import Inference
+from lesionwise.networks.double_pathway import DoublePathway
 from lesionwise.networks.modified_unet import ModifiedUNet
 from lesionwise.networks.siamese_unetpp import SiameseUNetPP
 from lesionwise.preprocess.raters import RATERS, RatersOfNew
@@ -83,3 +84,25 @@ def test_the_consensus_is_learned_beside_four_raters(tmp_path):
         inference=Inference(replace(EXACT, stride_vox=(8, 8, 8), weighting="uniform")),
     )
     assert learned(method, RatersOfNew()(pair_of()), tmp_path) > 0.9
+
+
+def test_the_middle_of_a_patch_is_learned_by_two_paths(tmp_path):
+    method = replace(
+        PAIRS,
+        network=partial(
+            DoublePathway,
+            in_channels=2,
+            fine=(8, 8),
+            coarse=(8, 8, 8),
+            joint=(16,),
+            fine_vox=9,
+            dropout=0.0,
+        ),
+        samples=PatchesOfEachStudy(
+            (25, 25, 25), batch_size=8, per_study=200, sampling=CenterSampling((5, 5, 5), 0.5)
+        ),
+        objective=Supervised(LesionMask(), CrossEntropy()),
+        optimization=Optimization(learning_rate=1e-2, epochs=4),
+        inference=Inference(replace(EXACT, overlap=0.0, weighting="uniform")),
+    )
+    assert learned(method, pair_of(), tmp_path) > 0.9
