@@ -94,7 +94,9 @@ class Known:
         """The truth as a probability of 0 or 1."""
 
         def predict(study: Study) -> LesionMaps:
-            truth = reference_of(study, self.task) > 0
+            found = reference_of(study, self.task)
+            soft = np.issubdtype(found.dtype, np.floating)  # fractions are what is to be found
+            truth = found if soft else found > 0
             return LesionMaps(truth.astype(np.float32), study.followup.scans[self.scan].grid)
 
         return predict

@@ -24,9 +24,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lesionwise.learning.places import EqualClasses
-from lesionwise.learning.samplers import PatchSampling
+from lesionwise.learning.samplers import BrainSampling, PatchSampling
 from lesionwise.learning.samples import Augmentation as PatchAugmentation
 from lesionwise.learning.samples import ListedPatches, Patches
+from lesionwise.learning.stratified import PatchesOfEachStudy, StratifiedPatches
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.methods.nnunet import Augmentation, AugmentedCopies, NnunetMethod
 from lesionwise.recipe import Recipe
@@ -123,6 +124,12 @@ def without_augmentation(method: Method) -> Method:
         samples = replace(samples, sampling=PatchSampling(0.9), augmentation=PatchAugmentation())
     elif isinstance(samples, ListedPatches):
         samples = replace(samples, balance=EqualClasses(), augmentation=PatchAugmentation())
+    elif isinstance(samples, StratifiedPatches):
+        samples = replace(samples, lesion_fraction=0.9, augmentation=PatchAugmentation())
+    elif isinstance(samples, PatchesOfEachStudy):
+        samples = replace(samples, augmentation=PatchAugmentation())
+        if isinstance(samples.sampling, BrainSampling):
+            samples = replace(samples, sampling=PatchSampling(0.9))
     return replace(method, samples=samples)
 
 

@@ -15,6 +15,7 @@ from lesionwise.learning.losses import (
     Focal,
     GeneralizedDice,
     InstanceLoss,
+    PerChannel,
     SquaredError,
     TopKCrossEntropy,
     WeightedSum,
@@ -379,3 +380,20 @@ def test_deep_supervision_leaves_other_entries_of_a_batch_alone(logits_and_mask)
     torch.testing.assert_close(
         loss((output, half), batch)["total"], loss((output, half), targets)["total"]
     )
+
+
+def test_each_channel_is_compared_with_its_own_mask():
+    output = torch.rand(2, 3, 4, 4, 4)
+    mask = (torch.rand(2, 3, 4, 4, 4) > 0.5).float()
+    one = Dice(activated=True)
+    parts = PerChannel(one)(output, {"mask": mask})
+    each = [one(output[:, n : n + 1], {"mask": mask[:, n : n + 1]})["total"] for n in range(3)]
+    torch.testing.assert_close(parts["total"], sum(each) / 3)
+    torch.testing.assert_close(parts["first"], each[0])
+
+
+def test_another_number_of_masks_than_of_channels_is_refused():
+    with pytest.raises(ValueError, match="3 channels, 2 masks"):
+        PerChannel(Dice(activated=True))(
+            torch.rand(1, 3, 2, 2, 2), {"mask": torch.rand(1, 2, 2, 2, 2)}
+        )

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lesionwise.learning.optimizers import Adam, AdamW, Sgd
+from lesionwise.learning.optimizers import Adam, AdamW, RmsProp, Sgd
 
 
 @pytest.fixture
@@ -38,3 +38,11 @@ def test_kernels_alone_decay(network):
     assert decays[id(network[0].bias)] == 0
     assert decays[id(network[1].weight)] == 0
     assert len(decays) == 4
+
+
+def test_rmsprop_takes_its_settings(network):
+    built = RmsProp(decay=0.9, momentum=0.6, epsilon=1e-4).build(network, 0.1, 0.01)
+    assert type(built) is torch.optim.RMSprop
+    (group,) = built.param_groups
+    wanted = {"lr": 0.1, "alpha": 0.9, "momentum": 0.6, "eps": 1e-4, "weight_decay": 0.01}
+    assert {name: group[name] for name in wanted} == wanted

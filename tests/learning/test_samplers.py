@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lesionwise.learning.samplers import (
+    BrainSampling,
+    CenterSampling,
     EpochSampler,
     PatchSampling,
     SlicesWithLesion,
@@ -110,13 +112,13 @@ def test_without_any_weight_a_weighted_patch_lies_anywhere():
 
 
 @dataclass
-class Volume:
+class Slices:
     shape: tuple
     lesion_voxels: np.ndarray
 
 
 def test_the_middle_slice_of_a_stack_holds_a_lesion():
-    volume = Volume((40, 30, 12), np.array([[5, 6, 0], [20, 20, 7], [20, 21, 7], [30, 20, 11]]))
+    volume = Slices((40, 30, 12), np.array([[5, 6, 0], [20, 20, 7], [20, 21, 7], [30, 20, 11]]))
     seen = set()
     for seed in range(60):
         rng = np.random.default_rng(seed)
@@ -131,10 +133,91 @@ def test_the_middle_slice_of_a_stack_holds_a_lesion():
 
 
 def test_stacks_of_a_volume_without_lesions_lie_anywhere():
-    volume = Volume((6, 30, 4), np.empty((0, 3), dtype=int))
+    volume = Slices((6, 30, 4), np.empty((0, 3), dtype=int))
     starts = [
         SlicesWithLesion().start(volume, (10, 10, 3), np.random.default_rng(seed))
         for seed in range(60)
     ]
     assert {start[0] for start in starts} == {-2}
     assert {start[2] + 1 for start in starts} == {0, 1, 2, 3}
+
+
+class Volume:
+    """A place with a brain and lesion centers."""
+
+    def __init__(self, brain, centers=NONE):
+        self.shape = brain.shape
+        self.brain = brain
+        self.centers_vox = np.asarray(centers, dtype=float).reshape(-1, 3)
+
+
+def ball(side=30, radius=6):
+    where = np.indices((side,) * 3) - side // 2
+    return (where**2).sum(axis=0) < radius**2
+
+
+def test_the_middle_of_a_patch_lies_in_the_brain():
+    place = Volume(ball())
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        start = BrainSampling(0.8).start(place, (8, 8, 8), rng)
+        assert place.brain[tuple(s + 4 for s in start)]
+
+
+def test_so_many_patches_hold_a_lesion_even_outside_the_brain():
+    place = Volume(ball(), [[2.0, 2.0, 2.0]])
+    rng = np.random.default_rng(0)
+    starts = np.array([BrainSampling(0.8).start(place, (8, 8, 8), rng) for _ in range(400)])
+    held = (starts <= 2).all(axis=1).mean()
+    assert 0.74 < held < 0.86
+
+
+def test_without_a_brain_or_with_one_that_no_middle_reaches_patches_lie_anywhere():
+    rng = np.random.default_rng(0)
+    unknown = Volume(ball())
+    unknown.brain = None
+    corner = np.zeros((30,) * 3, dtype=bool)
+    corner[0, 0, 0] = True
+    for place in (unknown, Volume(corner)):
+        start = BrainSampling(0.8).start(place, (8, 8, 8), rng)
+        assert all(0 <= s <= 22 for s in start)
+
+
+@given(
+    center=st.tuples(*[st.floats(0, 29)] * 3),
+    seed=st.integers(0, 99),
+    sizes=st.sampled_from([(97, 19), (49, 13), (9, 3)]),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_inner_part_holds_the_lesions_center_wherever_it_lies(center, seed, sizes):
+    size, inner = sizes
+    rng = np.random.default_rng(seed)
+    start = CenterSampling((inner,) * 3).start(Volume(ball(), [center]), (size,) * 3, rng)
+    margin = (size - inner) // 2
+    for first, at in zip(start, center, strict=True):
+        assert first + margin <= np.round(at) < first + margin + inner
+
+
+def test_centers_lie_everywhere_in_the_inner_part():
+    rng = np.random.default_rng(0)
+    place = Volume(ball(), [[15.0, 15.0, 15.0]])
+    first = {CenterSampling((3, 3, 3)).start(place, (9, 9, 9), rng)[0] for _ in range(60)}
+    assert first == {10, 11, 12}
+
+
+def test_without_lesions_the_middle_of_a_patch_lies_anywhere_in_the_volume():
+    rng = np.random.default_rng(0)
+    place = Volume(ball())
+    middles = [CenterSampling((3,) * 3).start(place, (9,) * 3, rng)[1] + 4 for _ in range(300)]
+    assert (min(middles), max(middles)) == (0, 29)
+
+
+def test_so_many_centers_lie_in_the_inner_part_and_the_others_anywhere_in_the_patch():
+    rng = np.random.default_rng(0)
+    place, rule = Volume(ball(), [[15.0, 15.0, 15.0]]), CenterSampling((3,) * 3, 0.5)
+    starts = np.array([rule.start(place, (27,) * 3, rng) for _ in range(400)])
+    assert ((starts <= 15) & (starts + 27 > 15)).all()
+    inner = ((starts + 12 <= 15) & (starts + 15 > 15)).all(axis=1).mean()
+    assert 0.42 < inner < 0.58
+    assert starts.min() == 15 - 26
+    assert starts.max() == 15

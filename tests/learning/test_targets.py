@@ -8,6 +8,7 @@ from lesionwise.learning.targets import (
     ActivatedMask,
     CentersAndOffsets,
     LesionMask,
+    SoftMasks,
     center_heatmap,
     centers_of_mass,
     offsets_to_centers,
@@ -102,3 +103,30 @@ def test_an_activated_channel_is_read_between_its_two_values():
     assert targets.out_channels == len(targets.first_guess) == len(targets.maps) == 1
     made = targets.make(np.array([[[0, 3]]]), (1.0, 1.0, 1.0))
     assert made["mask"].tolist() == [[[[0.0, 1.0]]]]
+
+
+def test_soft_masks_are_the_mask_of_what_is_to_be_found():
+    labels = np.zeros((2, 2, 2), np.int32)
+    labels[0, 0, 0] = 7
+    made = SoftMasks().make(labels, (1.0, 1.0, 1.0))
+    assert made["mask"].shape == (1, 2, 2, 2)
+    assert made["mask"].sum() == 1
+    assert (SoftMasks().out_channels, SoftMasks().first_guess) == (1, (-4.0,))
+
+
+def test_soft_masks_take_fractions_as_they_are_and_labels_as_0_or_1():
+    nothing = np.zeros((1, 1, 2), np.int32)
+    labels = {
+        "new": np.array([[[0.25, 1.2]]], np.float32),
+        "rater": np.array([[[3, 0]]], np.int32),
+    }
+    targets = SoftMasks(("new", "rater"))
+    made = targets.make(nothing, (1.0, 1.0, 1.0), labels)["mask"]
+    np.testing.assert_array_equal(made, np.array([[[[0.25, 1.0]]], [[[1, 0]]]], np.float32))
+    assert made.dtype == np.float32
+    assert targets.out_channels == 2
+
+
+def test_the_first_of_several_soft_masks_is_predicted():
+    output = torch.rand(1, 5, 2, 2, 2)
+    torch.testing.assert_close(SoftMasks(("a", "b")).activate(output), output[:, :1])

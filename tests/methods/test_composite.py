@@ -208,3 +208,21 @@ def test_without_any_lesion_mask_there_is_nothing_to_learn(tmp_path):
     data = TrainingData([study("b", 1.0, 1.0, labeled=False)])
     with pytest.raises(InputError, match="no visit has a lesion mask"):
         SegmentThenCompare(Witness(flair)).fit(data, RunContext(tmp_path))
+
+
+class Fails(Witness):
+    """A method that cannot learn, and has nothing to load."""
+
+    def fit(self, data, run):
+        raise InputError("there is nothing to learn")
+
+    def load(self, run):
+        raise InputError(f"{run.folder / 'model.safetensors'}: no such weights file")
+
+
+def test_a_member_that_failed_is_named(tmp_path):
+    ensemble = Ensemble((Witness(flair), Fails(flair)))
+    with pytest.raises(InputError, match=r"^member 2 of 2: there is nothing to learn$"):
+        ensemble.fit(TrainingData([study("a", 1.0)]), RunContext(tmp_path))
+    with pytest.raises(InputError, match=r"^member 2 of 2: .*member-1/model.safetensors: no such"):
+        ensemble.load(RunContext(tmp_path))

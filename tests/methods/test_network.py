@@ -124,3 +124,15 @@ def test_a_study_without_the_scan_is_named(tmp_path):
     method = replace(METHOD, scans=("t1w",))
     with pytest.raises(InputError, match="sub-s0: no t1w scan"):
         method.fit(TrainingData([visit_of(0)]), RunContext(tmp_path))
+
+
+def test_a_time_limit_shorter_than_one_step_is_refused(tmp_path):
+    run = RunContext(tmp_path, max_minutes=1e-9)
+    with pytest.raises(InputError, match=r"limit of 1e-09 minutes is shorter than one step"):
+        METHOD.fit(TrainingData([visit_of(0)]), run)
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_a_training_of_one_step_may_take_longer_than_its_time_limit(tmp_path):
+    longer(METHOD, 1, 2).fit(TrainingData([visit_of(0)]), RunContext(tmp_path, max_minutes=1e-9))
+    assert (tmp_path / "model.safetensors").exists()

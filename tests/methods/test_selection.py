@@ -1,5 +1,7 @@
 """Which weights become the model."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from lesionwise.instances.components import ConnectedComponents
@@ -47,3 +49,31 @@ def test_a_perfect_prediction_scores_one():
     assert scores["dsc"] == scores["lesion_f1"] == scores["pq"] == 1
     assert scores["dic"] == 0
     assert "clu_recall" not in scores  # no confluent unit: not defined
+
+
+def fractions():
+    """A lesion of 0.8 and a spread of 0.3 around it."""
+    soft = np.zeros(GRID.shape, dtype=np.float32)
+    soft[2:7, 2:7, 2:7] = 0.3
+    soft[3:6, 3:6, 3:6] = 0.8
+    visit = Visit({"flair": Volume(soft, GRID)})
+    return Study("a", (visit, visit), {"new": Volume(soft, GRID)}), soft
+
+
+def test_a_reference_of_fractions_is_compared_with_probabilities_and_cut_at_one_half():
+    study, soft = fractions()
+    selection = Selection(by=("soft_dsc",))
+    same = selection.scores_of_one(lambda _: LesionMaps(soft, GRID), study, "new")
+    assert same["dsc"] == 1
+    squares = float((soft**2).sum())
+    np.testing.assert_allclose(same["soft_dsc"], squares / float(soft.sum()), rtol=1e-5)
+    hard = (soft > 0.5).astype(np.float32)
+    cut = selection.scores_of_one(lambda _: LesionMaps(hard, GRID), study, "new")
+    np.testing.assert_allclose(cut["soft_dsc"], 2 * 27 * 0.8 / (27 + float(soft.sum())), rtol=1e-5)
+
+
+def test_lesions_of_a_reference_of_fractions_are_told_apart():
+    study, soft = fractions()
+    maps = LesionMaps((soft > 0.5).astype(np.float32), GRID)
+    scores = replace(ALL, by=("lesion_f1",)).score(lambda _: maps, [study], "new")
+    assert scores["lesion_f1"] == scores["pq"] == 1

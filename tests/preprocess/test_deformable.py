@@ -5,10 +5,12 @@ import sys
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from lesionwise.io.nifti import read_volume
 from lesionwise.preprocess.brain import brain_mask
 from lesionwise.preprocess.deformable import DeformToLast, warp
+from lesionwise.preprocess.geometry import label_order
 from lesionwise.preprocess.registration import move_onto, register_visits
 from lesionwise.types import Grid, InputError, Study, Visit, Volume
 
@@ -152,3 +154,28 @@ def test_a_real_pair_agrees_better_by_bspline_than_after_the_linear_map(shared):
         return np.corrcoef(a, b)[0, 1]
 
     assert agreement(bent) > agreement(linear)
+
+
+def test_cubic_warps_agree_with_the_cubic_interpolation_of_scipy():
+    rng = np.random.default_rng(3)
+    array = ndimage.gaussian_filter(rng.standard_normal((26, 25, 24)), 1.5).astype(np.float32)
+    grid = Grid(array.shape, np.eye(4))
+    field = np.zeros((3, *grid.shape), np.float32)
+    field[0], field[2] = 0.3, -0.4
+    out = warp(Volume(array, grid), grid, np.eye(4), field, grid, order=3).array
+    at = np.indices(array.shape) + np.array([0.3, 0.0, -0.4])[:, None, None, None]
+    wanted = ndimage.map_coordinates(array, at, order=3, mode="grid-constant")
+    inner = np.s_[9:-9, 9:-9, 9:-9]  # where the border's own rule no longer reaches
+    np.testing.assert_allclose(out[inner], wanted[inner], atol=1e-5)
+
+
+def test_fractions_are_bent_linearly_and_labels_keep_their_type():
+    grid = Grid((6, 6, 6), np.eye(4))
+    soft = np.zeros(grid.shape, np.float32)
+    soft[3] = 1
+    field = np.zeros((3, *grid.shape), np.float32)
+    field[0] = 0.5
+    volume = Volume(soft, grid)
+    bent = warp(volume, grid, np.eye(4), field, grid, order=label_order(volume)).array
+    np.testing.assert_allclose(bent[2], 0.5)
+    assert label_order(Volume(soft > 0, grid)) == 0

@@ -83,7 +83,15 @@ def recipe_file(row, folder):
     patches = [m.samples.size_vox for m in _networks(module.REDUCED)]
     slices = max(size[2] for size in patches)
     # what the deepest network of a row can halve
-    sizes = {"nnunet-subtraction": (32, 32, 32), "cascade-probability": (64, 64, 64)}
+    sizes = {
+        "nnunet-subtraction": (32, 32, 32),
+        "cascade-probability": (64, 64, 64),
+        "double-pathway": (49, 49, 49),
+        "ema-ohem": (32, 32, 32),
+        "modified-unet": (32, 32, 32),
+        "modified-unet-ensemble": (32, 32, 32),
+        "attention-unet-mc": (32, 32, 32),
+    }
     size = (32, 32, slices) if slices < 8 else sizes.get(row, (16, 16, 16))
     batch = 16 if slices < 8 else 2  # lists of slices are learned whole
     text = SMALL.format(row=row, module=row.replace("-", "_"), size=size, batch=batch)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -38,6 +40,13 @@ def reference_of(study: Study, task: str) -> LabelArray:
     return instances_of(found)
 
 
+def hard_labels(reference: NDArray[Any]) -> LabelArray:
+    """A reference as labels: of fractions the components of what is at least one half."""
+    if np.issubdtype(reference.dtype, np.floating):
+        return instances_of(reference >= 0.5)
+    return reference
+
+
 def instances_of_visit(visit: Visit) -> LabelArray:
     """The visit's instance map; without one the components of its lesion mask.
 
@@ -51,7 +60,7 @@ def instances_of_visit(visit: Visit) -> LabelArray:
     raise InputError(f"visit {visit.session or 'of unknown session'}: no lesion mask to learn from")
 
 
-def instances_of(mask: LabelArray) -> NDArray[np.int32]:
+def instances_of(mask: NDArray[Any]) -> NDArray[np.int32]:
     """Components of a mask as instances, for scans whose lesions nobody separated.
 
     Corners touch: 26 neighbors. So a confluent lesion counts as one.

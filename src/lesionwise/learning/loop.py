@@ -31,7 +31,7 @@ from lesionwise.learning.objective import Objective
 from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.parts import Part
 from lesionwise.learning.schedules import TrainingProgress
-from lesionwise.types import Progress
+from lesionwise.types import InputError, Progress
 
 CANDIDATES = "candidates"
 """Folder of a run with the best weights by validation."""
@@ -103,7 +103,8 @@ def fit(
     ``checkpoints/``, from which a killed training goes on.
 
     Raises:
-        InputError: If a checkpoint cannot be read or written.
+        InputError: If a checkpoint cannot be read or written, or if the time limit ends the
+            training within its first step.
         KeyboardInterrupt: If the training was interrupted.
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -141,6 +142,11 @@ def fit(
         trainer.fit(module, batches, ckpt_path=resume_from)
     if trainer.interrupted:
         raise KeyboardInterrupt
+    if max_minutes is not None and callback.steps == 1 < len(batches) * setup.optimization.epochs:
+        raise InputError(
+            f"the time limit of {max_minutes:.2g} minutes is shorter than one step of the training "
+            f"({callback.minutes:.2g} minutes)"
+        )
     if not alone:  # what the processes counted is in their checkpoint alone
         callback.load_state_dict(_state_of_callback(checkpoints / LAST))
     write_log_table(folder, callback.history)

@@ -222,6 +222,30 @@ class WeightedSum:
 
 
 @dataclass(frozen=True)
+class PerChannel:
+    """The mean of a loss over the channels of the output, each against its own mask.
+
+    For networks with an activation of their own: the loss reads one channel, such as
+    ``Dice(activated=True)``. Target: ``mask`` with as many channels as the output.
+
+    Attributes:
+        loss: of one channel.
+    """
+
+    loss: Loss
+
+    def __call__(self, output: torch.Tensor, targets: TensorsByName) -> Parts:
+        mask = targets["mask"]
+        if mask.shape[1] != output.shape[1]:
+            raise ValueError(f"{output.shape[1]} channels, {mask.shape[1]} masks")
+        each = [
+            self.loss(output[:, n : n + 1], {**targets, "mask": mask[:, n : n + 1]})["total"]
+            for n in range(output.shape[1])
+        ]
+        return {"total": torch.stack(each).mean(), "first": each[0]}
+
+
+@dataclass(frozen=True)
 class InstanceLoss:
     """Segmentation + ``heatmap`` · squared error + ``offsets`` · L1 on reference voxels.
 

@@ -80,6 +80,66 @@ class Supervised:
 
 
 @dataclass(frozen=True)
+class HardExamples:
+    """A supervised objective on the samples of a batch that another network gets most wrong.
+
+    The part named ``judge``, such as a ``MomentumCopy``, answers for every sample without
+    gradients; the ``fraction`` of the batch with the largest loss is learned from. Of equally
+    wrong samples the first count. The mean loss of all samples by the judge is logged as
+    ``judged``.
+
+    Attributes:
+        supervised: targets and loss. The loss of one sample alone ranks it.
+        fraction: of a batch that is learned from, rounded, at least one sample.
+        judge: name of the part.
+
+    Source: online hard example mining, Shrivastava and others, 2016,
+    doi:10.1109/CVPR.2016.89, there judged by the network itself.
+
+    Example:
+        ``HardExamples(Supervised(LesionMask(), Dice()), 0.25)`` with
+        ``parts=(MomentumCopy("judge"),)``
+    """
+
+    supervised: Supervised
+    fraction: float
+    judge: str = "judge"
+
+    @property
+    def targets(self) -> Targets:
+        return self.supervised.targets
+
+    def of(self, source: str) -> HardExamples:
+        return self
+
+    def make(self, sample: Sample) -> Mapping[str, FloatArray]:
+        """The targets' own arrays."""
+        return self.supervised.make(sample)
+
+    def __call__(
+        self, network: nn.Module, parts: Mapping[str, nn.Module], batch: Mapping[str, Any]
+    ) -> dict[str, torch.Tensor]:
+        size = len(batch["image"])
+        kept = max(1, round(self.fraction * size))
+        errors = self._errors(parts[self.judge], batch, kept)
+        worst = torch.sort(errors, descending=True, stable=True).indices[:kept]
+        chosen = {name: value[worst] for name, value in batch.items()}
+        return {**self.supervised(network, parts, chosen), "judged": errors.mean()}
+
+    @torch.no_grad()
+    def _errors(self, judge: nn.Module, batch: Mapping[str, Any], at_once: int) -> torch.Tensor:
+        """(B,): the judge's loss of each sample; no more are computed at once than are learned."""
+        errors = []
+        for first in range(0, len(batch["image"]), at_once):
+            some = {name: value[first : first + at_once] for name, value in batch.items()}
+            output = call_network(judge, some["image"], some)
+            for n in range(len(output)):
+                one = {name: value[n : n + 1] for name, value in some.items()}
+                errors.append(self.supervised.loss(output[n : n + 1], one)["total"])
+        return torch.stack(errors)
+
+
+@dataclass(frozen=True)
 class BySource:
     """An objective for each of several sources of samples; the total is their weighted sum.
 

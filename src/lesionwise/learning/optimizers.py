@@ -80,3 +80,32 @@ class Sgd:
             nesterov=self.nesterov,
             weight_decay=weight_decay,
         )
+
+
+@dataclass(frozen=True)
+class RmsProp:
+    """Gradients divided by the root of their running mean square; weight decay is L2.
+
+    Attributes:
+        decay: of the running mean.
+        momentum: fraction of the last step that is added to the next.
+        epsilon: added to the root.
+
+    Source: Tieleman and Hinton, 2012.
+    """
+
+    decay: float = 0.99
+    momentum: float = 0.0
+    epsilon: float = 1e-8
+
+    def build(
+        self, network: nn.Module, learning_rate: float, weight_decay: float
+    ) -> torch.optim.Optimizer:
+        return torch.optim.RMSprop(
+            network.parameters(),
+            lr=learning_rate,
+            alpha=self.decay,
+            eps=self.epsilon,
+            momentum=self.momentum,
+            weight_decay=weight_decay,
+        )

@@ -96,6 +96,68 @@ class PatchSampling:
 
 
 @dataclass(frozen=True)
+class BrainSampling:
+    """Patches whose middle voxel lies in the brain, some of them around lesions.
+
+    Where no brain mask is known, or no middle in it is found in 1000 tries, a patch lies anywhere.
+
+    Attributes:
+        lesion_fraction: probability that a patch holds a lesion's center, as of
+            ``PatchSampling``; in a volume without lesions all patches lie in the brain.
+    """
+
+    lesion_fraction: float = 0.0
+
+    def start(
+        self, place: Place, patch_size_vox: tuple[int, int, int], rng: np.random.Generator
+    ) -> tuple[int, int, int]:
+        """First voxel of a patch."""
+        if len(place.centers_vox) and rng.random() < self.lesion_fraction:
+            return PatchSampling(1.0).start(place, patch_size_vox, rng)
+        start = PatchSampling(0.0).start(place, patch_size_vox, rng)
+        if place.brain is None:
+            return start
+        first = start
+        for _ in range(1000):
+            middle = tuple(a + n // 2 for a, n in zip(start, patch_size_vox, strict=True))
+            if place.brain[middle]:
+                return start
+            start = PatchSampling(0.0).start(place, patch_size_vox, rng)
+        return first
+
+
+@dataclass(frozen=True)
+class CenterSampling:
+    """Patches that hold a lesion's center, in their inner part or anywhere.
+
+    For networks that answer for the middle of a patch alone. Patches may reach beyond the volume.
+    Every lesion is as likely as any other. In a volume without lesions a patch's middle lies
+    anywhere.
+
+    Attributes:
+        inner_vox: size of the inner part, in the middle of the patch.
+        inner_fraction: probability that the center lies in the inner part, where every place is
+            equally likely; otherwise it lies anywhere in the patch.
+    """
+
+    inner_vox: tuple[int, int, int]
+    inner_fraction: float = 1.0
+
+    def start(
+        self, place: Place, patch_size_vox: tuple[int, int, int], rng: np.random.Generator
+    ) -> tuple[int, int, int]:
+        """First voxel of a patch."""
+        size = np.array(patch_size_vox)
+        if len(place.centers_vox):
+            at = np.round(place.centers_vox[rng.integers(len(place.centers_vox))]).astype(int)
+            inner = np.array(self.inner_vox) if rng.random() < self.inner_fraction else size
+            start = at - rng.integers(0, inner) - (size - inner) // 2
+        else:
+            start = rng.integers(0, place.shape) - size // 2
+        return int(start[0]), int(start[1]), int(start[2])
+
+
+@dataclass(frozen=True)
 class WeightedSampling:
     """A patch's middle voxel is drawn by weight; every patch lies within the volume.
 

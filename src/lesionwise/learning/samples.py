@@ -19,7 +19,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from lesionwise.instances.reference import reference_of
+from lesionwise.instances.reference import hard_labels, reference_of
 from lesionwise.learning.channels import channel_names, channels
 from lesionwise.learning.intensity_transforms import IntensityTransform, LesionContrast
 from lesionwise.learning.normalization import Normalizer
@@ -164,10 +164,7 @@ class Case:
     def instances(self) -> LabelArray:
         if self._task is None:
             return np.broadcast_to(np.int32(0), self.shape)
-        found = reference_of(self._study, self._task)
-        if not np.issubdtype(found.dtype, np.floating):
-            return found
-        return (found >= 0.5).astype(np.int32)
+        return hard_labels(reference_of(self._study, self._task))
 
     @cached_property
     def labels(self) -> dict[str, NDArray[Any]]:
@@ -308,6 +305,7 @@ class Patches:
     ) -> PatchSource:
         """The patches; refuses studies in which no lesion lies."""
         studies = studies_of(data, self.auxiliary, validation)
+        check_references(studies, self.references)
         if not validation and not any(reference_of(s, reading.task).any() for s in studies):
             raise InputError("no lesion lies in the training studies: there is nothing to learn")
         return PatchSource(studies, self, reading, reading.task, objective, seed, validation)
@@ -420,6 +418,7 @@ class ListedPatches:
     ) -> ListSource:
         """The patches; refuses studies in which no lesion lies."""
         studies = studies_of(data, self.auxiliary, validation)
+        check_references(studies, self.references)
         source = ListSource(studies, self, reading, objective, seed, validation)
         if not validation and not source.positive.any():
             raise InputError("no lesion lies in the training studies: there is nothing to learn")
@@ -527,6 +526,24 @@ class TogetherSource(Dataset[Tensors]):
 
     def __getitem__(self, number: int) -> Tensors:
         return {name: source[number] for name, source in self.sources.items()}
+
+
+def check_references(studies: Sequence[Study], names: tuple[str, ...]) -> None:
+    """Refuse studies without a further reference before anything is learned.
+
+    Raises:
+        InputError: names the first subject, what it lacks, and how many lack something.
+    """
+    lacking = []
+    for study in studies if names else ():
+        known = {*study.changes, *study.followup.labels}
+        missing = [name for name in names if name not in known]
+        if missing:
+            lacking.append((study.subject, missing))
+    if lacking:
+        subject, missing = lacking[0]
+        others = f" ({len(lacking)} of {len(studies)} subjects lack some)" if lacking[1:] else ""
+        raise InputError(f"sub-{subject}: no reference {', '.join(missing)} to learn from{others}")
 
 
 def studies_of(

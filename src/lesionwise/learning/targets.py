@@ -136,6 +136,58 @@ class ActivatedMask:
 
 
 @dataclass(frozen=True)
+class SoftMasks:
+    """One mask or several, each a channel between 0 and 1, for networks with their own activation.
+
+    Take losses that read the output as it is, such as ``Dice(activated=True)``, for several masks
+    within ``PerChannel``. The first mask is predicted, the others help to learn it.
+
+    Attributes:
+        references: names of what the channels are compared with, which the samples must read
+            (``references`` of ``Patches``): fractions as they are, labels as 0 or 1. Empty: the
+            mask of what is to be found.
+        guess: first bias of each channel, before the activation; -4 with a sigmoid starts at a
+            probability of 0.02.
+
+    Example:
+        ``SoftMasks(("new", "new-rater-1", "new-rater-2"))``
+    """
+
+    references: tuple[str, ...] = ()
+    guess: float = -4.0
+    maps: tuple[str, ...] = ("probability",)
+
+    @property
+    def out_channels(self) -> int:
+        return max(1, len(self.references))
+
+    @property
+    def first_guess(self) -> tuple[float, ...]:
+        return (self.guess,) * self.out_channels
+
+    def make(
+        self,
+        instances: LabelArray,
+        spacing_mm: tuple[float, float, float],
+        labels: Mapping[str, NDArray[Any]] = EMPTY,
+    ) -> dict[str, FloatArray]:
+        """{"mask": (masks, I, J, K)}; the spacing plays no part."""
+        if not self.references:
+            return LesionMask().make(instances, spacing_mm)
+        return {"mask": np.stack([_fraction(labels[name]) for name in self.references])}
+
+    def activate(self, output: torch.Tensor) -> torch.Tensor:
+        """The first channel, (B, 1, …)."""
+        return output[:, :1].float()
+
+
+def _fraction(labels: NDArray[Any]) -> NDArray[np.float32]:
+    if np.issubdtype(labels.dtype, np.floating):
+        return np.clip(labels, 0, 1).astype(np.float32)
+    return (labels > 0).astype(np.float32)
+
+
+@dataclass(frozen=True)
 class CentersAndOffsets:
     """Lesion or not, how near a lesion's center, and where that center is: six channels.
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionwise.change.features import FeatureTable
-from lesionwise.instances.reference import reference_of
+from lesionwise.instances.reference import hard_labels, reference_of
 from lesionwise.io.files import atomic_path, write_json
 from lesionwise.methods.members import deal
 from lesionwise.methods.tidy import Tidy
@@ -119,7 +119,7 @@ class CandidateMethod:
         for done, study in enumerate(studies):
             run.progress("features", done, len(studies))
             features = self.describe(study, self.propose(study))
-            truth = features.share_of(reference_of(study, self.task) > 0)
+            truth = features.share_of(hard_labels(reference_of(study, self.task)) > 0)
             yield Described(study.subject, features, truth)
 
 

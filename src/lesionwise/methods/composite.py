@@ -7,7 +7,8 @@ again when the run goes on.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -84,18 +85,21 @@ class Ensemble:
         """Fit every member.
 
         Raises:
-            InputError: If a member cannot learn from its data.
+            InputError: If a member cannot learn from its data; the message begins with which.
         """
         part_of = deal(data.training, self.folds, run.seed)
         parts = len(set(part_of.values()))
         for number, member in enumerate(self.methods):
             seen = data if not parts else hold_out(data, part_of, number % parts)
-            fit_once(member, seen, member_run(run, number, len(self.methods)))
+            with _named(number, len(self.methods)):
+                fit_once(member, seen, member_run(run, number, len(self.methods)))
 
     def load(self, run: RunContext) -> Predictor:
         """All members at once."""
-        runs = [member_run(run, n, len(self.methods)) for n in range(len(self.methods))]
-        predictors = [m.load(r) for m, r in zip(self.methods, runs, strict=True)]
+        predictors = []
+        for number, member in enumerate(self.methods):
+            with _named(number, len(self.methods)):
+                predictors.append(member.load(member_run(run, number, len(self.methods))))
 
         def predict(study: Study) -> LesionMaps:
             if self.combine == "mean":
@@ -335,6 +339,17 @@ def new_components(
     kept = (shared <= max_overlap * size) & (size >= min_vox * (1 - SIZE_ROUNDING))
     kept[0] = False
     return np.asarray(kept[labels])
+
+
+@contextmanager
+def _named(number: int, members: int) -> Iterator[None]:
+    """Whatever a member complains of, with which member it was."""
+    try:
+        yield
+    except InputError as error:
+        if members == 1:
+            raise
+        raise InputError(f"member {number + 1} of {members}: {error}") from error
 
 
 def _vote(maps: LesionMaps, threshold: float) -> LesionMaps:

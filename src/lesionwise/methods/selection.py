@@ -12,9 +12,9 @@ from scipy.stats import rankdata
 
 from lesionwise.inference.window import SlidingWindow
 from lesionwise.instances.components import ConnectedComponents
-from lesionwise.instances.reference import reference_of
+from lesionwise.instances.reference import hard_labels, reference_of
 from lesionwise.metrics.case import Options, evaluate_case
-from lesionwise.types import BoolArray, Instances, Predictor, Refine, Study, ToInstances
+from lesionwise.types import Instances, Predictor, Refine, Study, ToInstances
 
 METRICS: Mapping[str, int] = {
     "lesion_precision": 1,
@@ -43,8 +43,9 @@ class Selection:
             lesions would count as missed however good the weights are, and a weight that keeps
             specks would win.
         by: the scores whose sum ranks weights while training: ``dsc``, ``soft_dsc`` (of the
-            probabilities) or any key of ``metrics.case``, for which components of the mask are
-            the lesions; None is ``dsc`` alone.
+            probabilities and, where it has them, the reference's fractions) or any key of
+            ``metrics.case``, for which components of the mask are the lesions; None is ``dsc``
+            alone.
         every: epochs between validations; the last epoch is always validated.
         window: how validation covers a volume.
         loss_samples: samples of the validation studies, without augmentation, whose mean loss is
@@ -72,13 +73,15 @@ class Selection:
 
         Where neither side has a voxel, ``dsc`` is 1.
         """
-        labels = reference_of(study, task)
+        found = reference_of(study, task)
+        labels = hard_labels(found)
         reference = labels > 0
         maps = predictor(study)
         mask = maps.probability > self.threshold
         scores = {"dsc": _dice(reference, mask)}
         if "soft_dsc" in self.ranked_by:
-            scores["soft_dsc"] = _dice(reference, maps.probability)
+            soft: NDArray[Any] = found if np.issubdtype(found.dtype, np.floating) else reference
+            scores["soft_dsc"] = _dice(soft, maps.probability)
         others = [name for name in self.ranked_by if name not in ("dsc", "soft_dsc")]
         if others:
             separate = self.to_instances or ConnectedComponents()
@@ -102,7 +105,7 @@ class Selection:
             maps = predictor(study)
             mask = maps.probability > self.threshold
             predicted = self.to_instances(maps, mask)
-            labels = np.array(reference_of(study, task), dtype=np.int32)
+            labels = np.array(hard_labels(reference_of(study, task)), dtype=np.int32)
             reference = Instances(labels, maps.grid)
             for step in self.refine:
                 predicted, reference = step(predicted), step(reference)
@@ -131,6 +134,11 @@ class Selection:
         return f"best mean rank over all metrics among the {compared} highest validation Dice"
 
 
-def _dice(reference: BoolArray, predicted: NDArray[Any]) -> float:
-    both = float(reference.sum()) + float(predicted.sum(dtype=np.float64))
-    return 2 * float(predicted[reference].sum(dtype=np.float64)) / both if both else 1.0
+def _dice(reference: NDArray[Any], predicted: NDArray[Any]) -> float:
+    """2 Σ p r / (Σ p + Σ r); 1 where both are empty."""
+    both = float(reference.sum(dtype=np.float64)) + float(predicted.sum(dtype=np.float64))
+    if not both:
+        return 1.0
+    where = reference > 0
+    shared = np.multiply(predicted[where], reference[where], dtype=np.float64)
+    return 2 * float(shared.sum()) / both

@@ -11,6 +11,8 @@ sliding windows and OpenVINO know nothing about but this:
   for several resolutions, the full one first and each further one coarser; in prediction for
   whatever the recipe's targets read. The precision of what comes before the output is up to the
   caller (autocast), that of the output is not.
+  Networks that end in an activation of their own, between 0 and 1, go with the targets
+  ``SoftMasks``.
 - **Smaller outputs**: the output may be smaller along any axis by an even number of voxels (or by
   none) if it belongs to the middle of the input: convolutions without padding, or several slices
   in and the middle one out. The sliding window sees this by itself.

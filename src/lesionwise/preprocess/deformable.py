@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionwise.preprocess._ants import ants_alone, to_ants
-from lesionwise.preprocess.geometry import resample_array_stack, resample_to, respaced
+from lesionwise.preprocess.geometry import (
+    Order,
+    label_order,
+    resample_array_stack,
+    resample_to,
+    respaced,
+)
 from lesionwise.preprocess.registration import (
     Model,
     register_visits,
@@ -39,8 +45,9 @@ class DeformToLast:
     """Earlier visits registered to the last, linearly and then by a smooth field, on its grids.
 
     The last visit stays as it is. An earlier one is interpolated once, through both maps: scans
-    linear, labels and brains by nearest neighbor. Its ``as_read`` notes the linear part alone,
-    so results can be carried back from the last visit only. A study of one visit passes unchanged.
+    by ``order``, labels and brains by nearest neighbor, fractions linearly. Its ``as_read`` notes
+    the linear part alone, so results can be carried back from the last visit only. A study of one
+    visit passes unchanged.
 
     A field can shrink a new lesion away or open an old one. It is smooth on purpose, and rows
     that bend images accept that.
@@ -52,6 +59,7 @@ class DeformToLast:
             correlation in windows of 7 voxels and control points 15 mm apart at the end.
         linear: the map before it.
         working_mm: voxel size of the copies on which the field is found.
+        order: of the scans' interpolation through both maps: 1 linear, 3 cubic B-spline.
         iterations: so many (syn: at most) at each level, coarse to fine, each level half as
             coarse as the one before and the last at ``working_mm``.
 
@@ -69,6 +77,7 @@ class DeformToLast:
     linear: Model = "affine"
     working_mm: float = 2.0
     iterations: tuple[int, ...] = (40, 20, 10)
+    order: Literal[1, 3] = 1
 
     def __call__(self, study: Study) -> Study:
         if len(study.visits) < 2:
@@ -79,7 +88,7 @@ class DeformToLast:
         earlier = []
         for visit, world in zip(study.visits[:-1], worlds[:-1], strict=True):
             field, grid = self.field(last.scans[name], visit.scans[name], world, last.brain)
-            earlier.append(_bent(visit, last, world, field, grid))
+            earlier.append(_bent(visit, last, world, field, grid, self.order))
         return replace(study, visits=(*earlier, last))
 
     def field(
@@ -111,13 +120,14 @@ def warp(
     field_mm: NDArray[np.float32],
     field_grid: Grid,
     *,
-    order: Literal[0, 1],
+    order: Order,
 ) -> Volume:
     """The volume read at ``world`` applied to (point + displacement) for each voxel of ``grid``.
 
     Args:
         field_mm: (3, *field_grid.shape), mm in the world of ``grid``; no displacement outside.
-        order: 0 nearest neighbor (the result keeps the dtype), 1 linear (float32).
+        order: 0 nearest neighbor (the result keeps the dtype), 1 linear or 3 cubic B-spline
+            (float32).
 
     Outside the volume the result is 0.
     """
@@ -126,6 +136,8 @@ def warp(
     source = volume.array if order == 0 else np.asarray(volume.array, dtype=np.float32)
     if source.dtype == np.bool_:
         source = source.view(np.uint8)
+    if order == 3:  # once for all slices
+        source = ndimage.spline_filter(source, order=3, output=np.float32, mode="grid-constant")
     out = np.empty(grid.shape, dtype=source.dtype)
     i, j = (n.ravel() for n in np.indices(grid.shape[:2]))
     for k in range(grid.shape[2]):  # slice by slice: coordinates of a whole scan take gigabytes
@@ -133,13 +145,18 @@ def warp(
         points += placed[..., k].reshape(3, -1).T
         at = (points @ to_source[:3, :3].T + to_source[:3, 3]).T
         out[..., k] = ndimage.map_coordinates(
-            source, at, order=order, mode="grid-constant", cval=0
+            source, at, order=order, mode="grid-constant", cval=0, prefilter=False
         ).reshape(grid.shape[:2])
     return Volume(out.astype(volume.array.dtype, copy=False) if order == 0 else out, grid)
 
 
 def _bent(
-    visit: Visit, last: Visit, world: Matrix, field: NDArray[np.float32], field_grid: Grid
+    visit: Visit,
+    last: Visit,
+    world: Matrix,
+    field: NDArray[np.float32],
+    field_grid: Grid,
+    order: Literal[1, 3],
 ) -> Visit:
     main = next(iter(last.scans.values())).grid
 
@@ -147,12 +164,12 @@ def _bent(
         return last.scans[name].grid if name in last.scans else main
 
     def label(volume: Volume) -> Volume:
-        return warp(volume, main, world, field, field_grid, order=0)
+        return warp(volume, main, world, field, field_grid, order=label_order(volume))
 
     return replace(
         visit,
         scans={
-            name: warp(volume, grid_of(name), world, field, field_grid, order=1)
+            name: warp(volume, grid_of(name), world, field, field_grid, order=order)
             for name, volume in visit.scans.items()
         },
         labels={name: label(volume) for name, volume in visit.labels.items()},

@@ -34,8 +34,9 @@ class Resample:
     round(n * s / spacing_mm) of them, at least one, so the new spacing departs from the
     one asked for by less than half a voxel spread over the whole axis.
 
-    Scans are interpolated by ``order``; labels and brain masks go by nearest neighbor.
-    Where an axis gets coarser, scans are smoothed first (see ``resample_to``).
+    Scans are interpolated by ``order``, labels and brain masks by nearest neighbor, and labels that
+    are fractions (floating point) linearly. Where an axis gets coarser, scans are smoothed first
+    (see ``resample_to``).
 
     Attributes:
         spacing_mm: one number, or one for each of i, j, k.
@@ -53,7 +54,8 @@ class Resample:
             return resample_to(volume, grid, order=self.order, antialias=self.antialias)
 
         def label(volume: Volume) -> Volume:
-            return resample_to(volume, respaced(volume.grid, self.spacing_mm), order=0)
+            grid = respaced(volume.grid, self.spacing_mm)
+            return resample_to(volume, grid, order=label_order(volume), antialias=self.antialias)
 
         return map_volumes(study, scan, label)
 
@@ -119,6 +121,26 @@ class PadTo:
         return map_volumes(study, pad, pad)
 
 
+@dataclass(frozen=True)
+class CropToCenter:
+    """Every volume cut to at most ``shape`` voxels around its middle; smaller ones stay.
+
+    Of an odd number of voxels too many, the one more goes at the end.
+    """
+
+    shape: tuple[int, int, int]
+
+    def __call__(self, study: Study) -> Study:
+        def cut(volume: Volume) -> Volume:
+            kept = [min(n, most) for n, most in zip(volume.grid.shape, self.shape, strict=True)]
+            start = [(n - m) // 2 for n, m in zip(volume.grid.shape, kept, strict=True)]
+            inner = tuple(slice(a, a + n) for a, n in zip(start, kept, strict=True))
+            array = np.ascontiguousarray(volume.array[inner])
+            return Volume(array, _shifted(volume.grid, start, kept))
+
+        return map_volumes(study, cut, cut)
+
+
 def map_volumes(
     study: Study, scan: Callable[[Volume], Volume], label: Callable[[Volume], Volume]
 ) -> Study:
@@ -157,6 +179,11 @@ def reshaped(grid: Grid, shape: tuple[int, int, int]) -> Grid:
     affine[:3, :3] = grid.affine[:3, :3] * scale
     affine[:3, 3] = grid.world_mm((scale - 1) / 2)
     return Grid(shape, affine)
+
+
+def label_order(volume: Volume) -> Order:
+    """How a label volume is interpolated: fractions linearly, labels by nearest neighbor."""
+    return 1 if np.issubdtype(volume.array.dtype, np.floating) else 0
 
 
 def resample_to(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from lesionwise.preprocess.geometry import one_thread, resample_to, respaced
+from lesionwise.preprocess.geometry import label_order, one_thread, resample_to, respaced
 from lesionwise.preprocess.similarity import similarity
 from lesionwise.preprocess.visits import map_parallel
 from lesionwise.types import BoolArray, Grid, InputError, Matrix, Study, Visit, Volume
@@ -151,7 +151,7 @@ def move_visits(
     grid_of: Callable[[str], Grid],
     main: Grid,
 ) -> Study:
-    """Visits resampled into one space: scans linear, labels nearest neighbor.
+    """Visits resampled into one space: scans linear, labels nearest neighbor, fractions linear.
 
     Args:
         matrices: one for each visit, world mm of the new space to world mm of the visit; None
@@ -163,7 +163,7 @@ def move_visits(
     """
 
     def label(volume: Volume, world: Matrix) -> Volume:
-        return resample_to(volume, main, order=0, world=world)
+        return resample_to(volume, main, order=label_order(volume), world=world)
 
     def moved(visit: Visit, world: Matrix | None) -> Visit:
         if world is None:

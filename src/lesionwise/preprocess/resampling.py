@@ -8,6 +8,7 @@ import numpy as np
 
 from lesionwise.preprocess.geometry import (
     Order,
+    label_order,
     map_volumes,
     resample_to,
     reshaped,
@@ -40,7 +41,9 @@ class ResizeVolume:
             lambda volume: resample_to(
                 volume, reshaped(volume.grid, self.size_vox), order=self.order
             ),
-            lambda volume: resample_to(volume, reshaped(volume.grid, self.size_vox), order=0),
+            lambda volume: resample_to(
+                volume, reshaped(volume.grid, self.size_vox), order=label_order(volume)
+            ),
         )
 
 
@@ -79,7 +82,9 @@ class ResampleNearInteger:
         return map_volumes(
             study,
             lambda volume: resample_to(volume, self.grid_for(volume.grid), order=self.order),
-            lambda volume: resample_to(volume, self.grid_for(volume.grid), order=0),
+            lambda volume: resample_to(
+                volume, self.grid_for(volume.grid), order=label_order(volume)
+            ),
         )
 
     def spacing_for(self, spacing_mm: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lesionwise.preprocess.geometry import Order, map_volumes, resample_to, reshaped
+from lesionwise.preprocess.geometry import Order, label_order, map_volumes, resample_to, reshaped
 from lesionwise.types import Grid, InputError, Study, Volume
 
 
@@ -33,7 +33,7 @@ class ResizeSlices:
             study,
             lambda volume: resample_to(volume, self.resized(volume.grid), order=self.order),
             lambda volume: Volume(
-                resample_to(volume, self.resized(volume.grid), order=0).array,
+                resample_to(volume, self.resized(volume.grid), order=label_order(volume)).array,
                 self.resized(volume.grid),
             ),
         )

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lesionwise.instances.reference import reference_of
+from lesionwise.instances.reference import hard_labels, reference_of
 from lesionwise.io.checked import inside, printable, read_checked
 from lesionwise.io.files import atomic_folder, write_json
 from lesionwise.io.prepared import PreparedStudies, is_prepared, write_prepared
@@ -294,7 +294,7 @@ def _prepare_subject(
                     study = step(study)
                 lesions = np.empty(0, dtype=np.int64)
                 if found.task != UNLABELLED:
-                    lesions = np.unique(reference_of(study, found.task))
+                    lesions = np.unique(hard_labels(reference_of(study, found.task)))
             except InputError as error:
                 left_out[name] = str(error)
                 continue

@@ -75,10 +75,10 @@ def case_of(
     Raises:
         InputError: If a scan or the reference is missing, or they lie on different grids.
     """
-    from lesionwise.instances.reference import reference_of
+    from lesionwise.instances.reference import hard_labels, reference_of
 
     images = images_of(study, scans, within_brain)
-    labels = np.asarray(reference_of(study, task))
+    labels = np.asarray(hard_labels(reference_of(study, task)))
     if labels.shape != images.shape[1:]:
         raise InputError(f"sub-{study.subject}: its lesions lie on another grid than its scans")
     spacing_mm = study.followup.scans[scans[0]].grid.spacing_mm

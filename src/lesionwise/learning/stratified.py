@@ -1,0 +1,210 @@
+"""Random patches in fixed shares: of each batch with a lesion, or of each study.
+
+``Patches`` draws the study and the place of every patch by chance. Here the shares are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from lesionwise.instances.reference import reference_of
+from lesionwise.learning.samplers import PatchSampling, Sampling
+from lesionwise.learning.samples import (
+    Augmentation,
+    Case,
+    Cases,
+    MakesTargets,
+    Reading,
+    Tensors,
+    View,
+    check_references,
+    cut,
+    in_order,
+    studies_of,
+    tensors,
+)
+from lesionwise.types import Auxiliary, InputError, Shape, Study, TrainingData
+
+
+@dataclass(frozen=True)
+class StratifiedPatches:
+    """Random patches, of which a fixed number in every batch holds a lesion.
+
+    The first ``round(lesion_fraction * batch_size)`` patches of a batch come from studies with
+    lesions, each equally likely, and hold a lesion's center; the others lie anywhere in any study.
+
+    Attributes:
+        size_vox, batch_size, per_epoch, augmentation, references, auxiliary: as of ``Patches``.
+            An epoch of whole batches keeps the share exact.
+        lesion_fraction: of a batch.
+
+    Example:
+        ``StratifiedPatches((32, 32, 32), batch_size=128, lesion_fraction=0.3)``
+    """
+
+    size_vox: Shape
+    batch_size: int = 2
+    per_epoch: int = 500
+    lesion_fraction: float = 0.5
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    references: tuple[str, ...] = ()
+    auxiliary: Auxiliary | None = None
+
+    def open(
+        self,
+        data: TrainingData,
+        reading: Reading,
+        objective: MakesTargets,
+        seed: int,
+        *,
+        validation: bool = False,
+    ) -> StratifiedSource:
+        """The patches; refuses training studies in which no lesion lies."""
+        studies = studies_of(data, self.auxiliary, validation)
+        check_references(studies, self.references)
+        source = StratifiedSource(studies, self, reading, objective, seed, validation)
+        if not validation and not source.with_lesion:
+            raise InputError("no lesion lies in the training studies: there is nothing to learn")
+        return source
+
+
+class StratifiedSource(Dataset[Tensors]):
+    """Numbered random patches with a fixed share around lesions."""
+
+    def __init__(
+        self,
+        studies: Sequence[Study],
+        samples: StratifiedPatches,
+        reading: Reading,
+        objective: MakesTargets,
+        seed: int,
+        validation: bool,
+    ) -> None:
+        self.samples, self.reading = samples, reading
+        self.objective, self.seed, self.validation = objective, seed, validation
+        self.cases = Cases(studies, reading.scans, reading.task, samples.references)
+        self.with_lesion = [
+            number
+            for number, study in enumerate(studies)
+            if reference_of(study, reading.task).any()
+        ]
+
+    @property
+    def per_epoch(self) -> int:
+        return self.samples.per_epoch
+
+    def __getitem__(self, number: int) -> Tensors:
+        samples = self.samples
+        rng = np.random.default_rng([self.seed, number])
+        place = number % samples.per_epoch % samples.batch_size
+        positive = bool(self.with_lesion) and place < round(
+            samples.lesion_fraction * samples.batch_size
+        )
+        among: Sequence[int] = self.with_lesion if positive else range(len(self.cases))
+        case = self.cases[int(rng.choice(among))]
+        sampling = PatchSampling(1.0 if positive else 0.0)
+        augmentation = Augmentation() if self.validation else samples.augmentation
+        return random_patch(
+            case, sampling, samples.size_vox, augmentation, self.reading, self.objective, rng
+        )
+
+
+@dataclass(frozen=True)
+class PatchesOfEachStudy:
+    """Random patches, equally many of each study in every epoch.
+
+    Studies take turns, in an order of their own for each round.
+
+    Attributes:
+        size_vox, batch_size, sampling, augmentation, references, auxiliary: as of ``Patches``.
+        per_study: patches of each study in an epoch.
+
+    Example:
+        ``PatchesOfEachStudy((56, 56, 56), batch_size=40, per_study=872)``
+    """
+
+    size_vox: Shape
+    batch_size: int = 2
+    per_study: int = 100
+    sampling: Sampling = field(default_factory=PatchSampling)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    references: tuple[str, ...] = ()
+    auxiliary: Auxiliary | None = None
+
+    def open(
+        self,
+        data: TrainingData,
+        reading: Reading,
+        objective: MakesTargets,
+        seed: int,
+        *,
+        validation: bool = False,
+    ) -> SourceOfEachStudy:
+        """The patches; refuses training studies in which no lesion lies."""
+        studies = studies_of(data, self.auxiliary, validation)
+        check_references(studies, self.references)
+        if not validation and not any(reference_of(s, reading.task).any() for s in studies):
+            raise InputError("no lesion lies in the training studies: there is nothing to learn")
+        return SourceOfEachStudy(studies, self, reading, objective, seed, validation)
+
+
+class SourceOfEachStudy(Dataset[Tensors]):
+    """Numbered random patches of studies that take turns."""
+
+    def __init__(
+        self,
+        studies: Sequence[Study],
+        samples: PatchesOfEachStudy,
+        reading: Reading,
+        objective: MakesTargets,
+        seed: int,
+        validation: bool,
+    ) -> None:
+        self.samples, self.reading = samples, reading
+        self.objective, self.seed, self.validation = objective, seed, validation
+        self.cases = Cases(studies, reading.scans, reading.task, samples.references)
+
+    @property
+    def per_epoch(self) -> int:
+        return self.samples.per_study * len(self.cases)
+
+    def __getitem__(self, number: int) -> Tensors:
+        rng = np.random.default_rng([self.seed, number])
+        turn, place = divmod(number, len(self.cases))
+        order = np.random.default_rng([self.seed, 1, turn]).permutation(len(self.cases))
+        samples = self.samples
+        augmentation = Augmentation() if self.validation else samples.augmentation
+        return random_patch(
+            self.cases[int(order[place])],
+            samples.sampling,
+            samples.size_vox,
+            augmentation,
+            self.reading,
+            self.objective,
+            rng,
+        )
+
+
+def random_patch(
+    case: Case,
+    sampling: Sampling,
+    size_vox: Shape,
+    augmentation: Augmentation,
+    reading: Reading,
+    objective: MakesTargets,
+    rng: np.random.Generator,
+) -> Tensors:
+    """One patch of a case with its targets: axes drawn first, then the place, then the rest."""
+    order = (0, 1, 2)
+    if augmentation.spatial is not None:
+        order = augmentation.spatial.axis_permutation(rng)
+
+    def start(seen: Case | View) -> Shape:
+        return sampling.start(seen, size_vox, rng)
+
+    seen = in_order(case, order)
+    return tensors(cut(seen, start, size_vox, augmentation, reading.normalize, rng), objective)
