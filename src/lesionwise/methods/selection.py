@@ -90,8 +90,8 @@ class Selection:
                 separate(maps, mask),
                 Options(),
             )
-            found = {name: case.values[name] for name in others}
-            scores |= {name: float(value) for name, value in found.items() if value is not None}
+            given = {name: case.values[name] for name in others}
+            scores |= {name: float(value) for name, value in given.items() if value is not None}
         return scores
 
     def score(
