@@ -252,11 +252,13 @@ class Auxiliary:
         name: by which ``--auxiliary NAME=DATA`` gives it.
         visits: visits of each of its studies.
         labelled: whether its studies have to say what is to be found.
+        required: False lets the training studies take its place where it is not given.
     """
 
     name: str
     visits: int = 1
     labelled: bool = True
+    required: bool = True
 
 
 @dataclass(frozen=True)
