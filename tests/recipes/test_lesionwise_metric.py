@@ -75,4 +75,4 @@ def test_the_published_network_on_the_published_patch():
     with torch.device("meta"):
         network = RECIPE.method.network()
         assert network(torch.empty(4, 2, 64, 64, 64)).shape == (4, 2, 64, 64, 64)
-    assert sum(p.numel() for p in network.parameters()) == 5_603_206
+    assert sum(p.numel() for p in network.parameters()) == 5_603_366

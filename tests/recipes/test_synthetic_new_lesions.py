@@ -96,3 +96,5 @@ def test_the_published_networks_on_the_published_patch():
             network = part.first.network()
             channels = part.first.network.keywords["in_channels"]
             assert network(torch.empty(4, channels, 64, 64, 64)).shape == (4, 1, 64, 64, 64)
+    count = sum(p.numel() for p in METHOD.network().parameters())
+    assert count == 5_603_366

@@ -243,8 +243,8 @@ class SyntheticPairs:
     The patch is moved at random, copied, and each copy gets image effects of its own. Each
     26-connected lesion stays in both visits, in the first, in the second or in neither, all equally
     likely. Further lesions have the shape of one of the patch's, mirrored at random; they lie near
-    another, in the brain, where the scan has about the brightness of tissue, apart from
-    every lesion, and are put into the first visit, the second, or both.
+    another, in the brain, where the scan has about the brightness of white matter, apart
+    from every lesion, and are put into the first visit, the second, or both.
 
     A sample is ``image`` (2, I, J, K), both copies; ``remove`` and ``add`` (2, I, J, K), where each
     visit has a lesion to lose or to gain; ``noise`` (1, I, J, K) for the networks to fill; and the
@@ -254,8 +254,8 @@ class SyntheticPairs:
         size_vox, batch_size, per_epoch, sampling, augmentation, auxiliary: as of ``Patches``.
         added: most lesions that are put into a patch.
         reach_vox: how far from a lesion an added one lies at most, along each axis.
-        tissue: least and largest mean of the scan where an added lesion comes to lie; the scan is
-            z-scored.
+        tissue: least 10th and largest 90th percentile of the scan where an added lesion comes to
+            lie; the scan is z-scored.
         noise_std: as the two networks were trained.
     """
 
@@ -266,7 +266,7 @@ class SyntheticPairs:
     augmentation: Augmentation = field(default_factory=Augmentation)
     added: int = 2
     reach_vox: int = 16
-    tissue: tuple[float, float] = (-0.75, 1.0)
+    tissue: tuple[float, float] = (-1.0, 1.25)
     noise_std: float = 1.0
     auxiliary: Auxiliary | None = None
 
@@ -377,9 +377,9 @@ def added_lesions(
             if (at < 0).any() or (at >= scan.shape).any():
                 continue
             index = tuple(at.T)
-            mean = float(scan[index].mean())
-            fits = (scan[index] != 0).all() and samples.tissue[0] <= mean <= samples.tissue[1]
-            if fits and not taken[index].any():
+            dark, bright = np.percentile(scan[index], (10, 90))
+            tissue = samples.tissue[0] <= dark and bright <= samples.tissue[1]
+            if tissue and (scan[index] != 0).all() and not taken[index].any():
                 mask = np.zeros(scan.shape, dtype=np.bool_)
                 mask[index] = True
                 found.append(mask)

@@ -170,8 +170,8 @@ RECIPE = Recipe(
         "a lesion stays in both visits, one of them or neither with equal chances: not stated",
         (
             "'realistic locations' are read as within 16 voxels of another lesion along each axis, "
-            "in the brain, apart from lesions, where the scan's mean is between -0.75 and 1; up "
-            "to two lesions a patch have the shape of another one of the patch, mirrored"
+            "in the brain, apart from lesions, where four fifths of the z-scores are between -1 "
+            "and 1.25; up to two lesions a patch have the shape of another one of it, mirrored"
         ),
         (
             "flips and rotations are those of all axes, by up to 20 degrees; in four of five "
