@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lesionwise.learning.lesion_weights import (
@@ -28,6 +28,7 @@ def test_each_lesion_weighs_by_its_volume_and_all_else_by_one():
     np.testing.assert_array_equal(made["mask"][0], two_lesions() > 0)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 500), st.integers(1, 500))
 def test_a_smaller_lesion_weighs_more_per_voxel_and_less_in_all(one, other):
     mask = np.zeros((2, 3, 502), dtype=bool)

@@ -6,8 +6,16 @@ from engine import pair_of
 from scipy import ndimage
 
 from lesionwise.methods.registered import AddRegistered, warped
-from lesionwise.types import Grid, InputError, LesionMaps, RunContext, Study, TrainingData
-from lesionwise.types import Visit, Volume  # isort: skip
+from lesionwise.types import (
+    Grid,
+    InputError,
+    LesionMaps,
+    RunContext,
+    Study,
+    TrainingData,
+    Visit,
+    Volume,
+)
 
 
 @dataclass(frozen=True)

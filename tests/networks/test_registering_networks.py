@@ -1,5 +1,7 @@
 """Networks of the rows B28 and B29."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -37,7 +39,7 @@ def test_every_weight_has_a_gradient(name):
 @pytest.mark.parametrize("make", [lambda: NcrNet((4, 8)), lambda: FieldUNet((4, 4), (4, 4, 4))])
 def test_it_begins_with_next_to_no_displacement(make):
     field = make().eval()(torch.randn(1, 2, 16, 16, 4))[:, -3:]
-    assert float(field.abs().max()) < 0.01
+    assert float(field.detach().abs().max()) < 0.01
 
 
 def test_the_published_networks_on_their_patches():
@@ -48,7 +50,7 @@ def test_the_published_networks_on_their_patches():
         joint = JointRegistrationUNet()
         assert joint(torch.empty(4, 2, 32, 32, 32)).shape == (4, 5, 32, 32, 32)
     down, up = (2, 16, 32, 32, 32), ((32, 32), (64, 32), (64, 32), (48, 32))
-    counted = sum(27 * a * b + b for a, b in zip(down, down[1:], strict=False))
+    counted = sum(27 * a * b + b for a, b in itertools.pairwise(down))
     counted += sum(27 * a * b + b for a, b in (*up, (34, 32), (32, 16), (16, 16)))
     counted += 16 * 3 + 3
     assert sum(p.numel() for p in joint.registration.parameters()) == counted

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lesionwise.networks.warp import squared_gradient, warp
@@ -10,6 +10,7 @@ def fields(shape, along=(0.0, 0.0, 0.0)):
     return torch.tensor(along).reshape(1, 3, 1, 1, 1).expand(1, 3, *shape).clone()
 
 
+@settings(deadline=None)
 @given(st.integers(-3, 3), st.integers(-3, 3), st.integers(-3, 3))
 def test_each_voxel_gets_what_lies_where_the_field_points(i, j, k):
     image = torch.rand(1, 2, 9, 10, 11)
