@@ -219,18 +219,26 @@ def test_truth_is_the_main_instance_map(root):
     assert voxels(labels["instances"]) == [(0, 0, 2)]
 
 
+def test_what_each_rater_calls_new_is_a_change(root):
+    made = root / "derivatives" / "truth"
+    put(made, "sub-01_ses-M12_space-orig_label-L_desc-new_mask", lesion(0, 0, 1))
+    put(made, "sub-01_ses-M12_space-orig_label-L_desc-newrater1_mask", lesion(0, 0, 2))
+    put(made, "sub-01_ses-M12_space-orig_label-L_desc-newrater4_mask", lesion(0, 1, 2))
+    changes = read_dataset(root)[0].changes
+    assert set(changes) == {"new", "new-rater-1", "new-rater-4"}
+    assert voxels(changes["new-rater-4"]) == [(0, 1, 2)]
+
+
 def test_changes_belong_to_the_last_visit(root):
     made = root / "derivatives" / "truth"
     put(made, "sub-01_ses-M12_space-orig_desc-new_mask", lesion(0, 0, 1))
     put(made, "sub-01_ses-M6_space-orig_desc-new_mask", lesion(0, 0, 2))
     put(made, "sub-01_desc-gone_dseg", 2 * lesion(0, 0, 3).astype(int))
-    put(made, "sub-01_ses-M12_space-orig_label-L_desc-newrater2_mask", lesion(0, 1, 3))
     changes = read_dataset(root)[0].changes
     assert {name: voxels(volume) for name, volume in changes.items()} == {
         "new": [(0, 0, 1)],
         "new@M6": [(0, 0, 2)],
         "gone": [(0, 0, 3)],
-        "new-rater-2": [(0, 1, 3)],
     }
 
 

@@ -11,6 +11,7 @@ from lesionwise.networks.film_unet import FilmUNet
 from lesionwise.preprocess.deformable import DeformToLast
 from lesionwise.preprocess.geometry import Resample
 from lesionwise.preprocess.intensity import N4
+from lesionwise.preprocess.raters import RatersOfNew
 from lesionwise.preprocess.standardize import Nyul
 from lesionwise.run.recipes import find_recipe
 
@@ -30,6 +31,7 @@ def test_each_of_four_raters_has_a_network_that_has_not_seen_the_patient():
     # 002:2536-2546
     assert [step.method.task for step in EXPERTS] == [f"new-rater-{n}" for n in range(1, 5)]
     assert len({step.name for step in EXPERTS}) == 4
+    assert RatersOfNew() in RECIPE.preprocess
     for step in EXPERTS:
         assert step.folds == 4
         assert not step.per_visit

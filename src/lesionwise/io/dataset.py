@@ -140,8 +140,8 @@ def read_dataset(
       each of several is also there as ``labels["instances-<seg>"]``.
     - ``desc-brain_mask``: ``brain``. A ``dseg`` without ``seg``: ``labels["tissue"]``.
     - ``desc-new``, ``desc-gone`` … masks and dsegs on the follow-up's grid: ``changes`` by that
-      name; those of an earlier session get ``@session`` behind it. With ``desc-newrater1``:
-      ``changes["new-rater-1"]``.
+      name; those of an earlier session get ``@session`` behind it. ``desc-newrater1`` is
+      ``changes["new-rater-1"]``, what one rater calls new.
 
     Args:
         scans: names among flair, t1w, t2w, pd, t1ce (T1w with contrast agent), in channel order.
@@ -363,9 +363,8 @@ def _kind(file: BidsFile, visits: int) -> str | None:
     """What a map is to a study; None where it is nothing that a study holds."""
     entities = file.entities
     desc, is_mask = entities.desc, entities.suffix == "mask"
-    change, by_rater, rater = desc.partition("rater")
-    if visits > 1 and change in CHANGES and by_rater and rater:
-        return f"change:{change}-rater-{rater}"
+    if visits > 1 and desc.startswith("newrater") and len(desc) > len("newrater"):
+        return f"change:new-rater-{desc.removeprefix('newrater')}"
     if visits > 1 and (desc in CHANGES or (desc and not entities.ses and desc != "brain")):
         return f"change:{desc}"
     if is_mask and desc == "brain":

@@ -32,17 +32,17 @@ from lesionwise.preprocess.brain_masks import SharedBrain
 from lesionwise.preprocess.deformable import DeformToLast
 from lesionwise.preprocess.geometry import CropToBrain
 from lesionwise.preprocess.intensity import N4, ZScore
+from lesionwise.preprocess.raters import RATERS, RatersOfNew
 from lesionwise.preprocess.standardize import Nyul
 from lesionwise.recipe import MSSEG2, Citation, Recipe
 from lesionwise.reduction import Reduction, reduced
 
-RATERS = 4
 FOLDS = 4
 FEATURES = (32, 64, 128, 256, 320, 320)
 
 CONSENSUS = NetworkMethod(
-    network=partial(FilmUNet, in_channels=2 + RATERS, out_channels=2, features=FEATURES),
-    scans=("flair", *(f"rater-{n}-map@followup" for n in range(1, RATERS + 1))),
+    network=partial(FilmUNet, in_channels=2 + len(RATERS), out_channels=2, features=FEATURES),
+    scans=("flair", *(f"{rater}-map@followup" for rater in RATERS)),
     samples=Patches(
         size_vox=(128, 128, 128),
         batch_size=2,
@@ -90,6 +90,7 @@ RECIPE = Recipe(
     passage="002, line 2494, section 2",
     scans=("flair",),
     preprocess=(
+        RatersOfNew(),
         DeformToLast(method="syn", linear="affine"),
         ExtractBrain(),
         SharedBrain("last"),
@@ -99,12 +100,12 @@ RECIPE = Recipe(
         ZScore(within="brain", zero_outside=True),
         *(
             AddMaps(
-                replace(EXPERT, task=f"new-rater-{n}"),
-                name=f"rater-{n}-map",
+                replace(EXPERT, task=rater),
+                name=f"{rater}-map",
                 folds=FOLDS,
                 per_visit=False,
             )
-            for n in range(1, RATERS + 1)
+            for rater in RATERS
         ),
     ),
     method=Ensemble((CONSENSUS,) * FOLDS, combine="mean", folds=FOLDS),
@@ -113,9 +114,9 @@ RECIPE = Recipe(
     task="new",
     departures=(
         (
-            "each training pair needs the new lesions as four raters drew them, changes named "
-            "new-rater-1 to new-rater-4, and as their consensus: without them training says which "
-            "are missing; 'lesionwise simulate --raters 4' draws some"
+            "pairs of which no rater's lesions are known are learned with the consensus in the "
+            "place of each rater, so all experts learn the same; 'lesionwise simulate --raters 4' "
+            "draws raters who differ"
         ),
         (
             "the consensus network learns from maps of experts that have not seen the patient, in "
