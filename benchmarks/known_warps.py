@@ -3,11 +3,11 @@
     python benchmarks/known_warps.py SCAN.nii.gz --minutes 5 --work FOLDER
 
 A brain is bent by smooth random fields (cubic B-splines, control points 24 mm apart), given new
-noise and one new lesion; the bent scan is the second visit, the scan itself the first. The networks of the recipes
-``ncr-net`` and ``joint-registration`` (reduced) learn from eight such pairs without the known
-fields, and are asked about four others. The error is the distance in mm between the field a method
-finds and the true one, in the brain: mean and 95th percentile. Beside them: no registration, the
-rigid step, and the free-form deformation (``DeformToLast``).
+noise and one new lesion; the bent scan is the second visit, the scan itself the first. The networks
+of the recipes ``ncr-net`` and ``joint-registration`` (reduced) learn from eight such pairs without
+the known fields, and are asked about four others. The error is the distance in mm between the field
+a method finds and the true one, in the brain: mean and 95th percentile. Beside them: no
+registration, the rigid step, and the free-form deformation (``DeformToLast``).
 """
 
 from __future__ import annotations

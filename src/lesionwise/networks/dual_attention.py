@@ -112,12 +112,13 @@ class DualAutoencoder(nn.Module):
 
     def rebuild(self, image: torch.Tensor) -> tuple[torch.Tensor, list[Pair]]:
         """Both images rebuilt, (B, 2, …), and the encoder's features of both at every level."""
-        rebuilt, features = [], []
+        rebuilt: list[torch.Tensor] = []
+        features: list[list[torch.Tensor]] = []
         for visit, last in enumerate(self.last):
             levels = self.encoder(image[:, visit : visit + 1])
             features.append(levels)
             rebuilt.append(last(self.decoder(levels)))
-        return torch.cat(rebuilt, dim=1), list(zip(*features, strict=True))
+        return torch.cat(rebuilt, dim=1), list(zip(features[0], features[1], strict=True))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return self.rebuild(image)[0]
