@@ -9,6 +9,7 @@ from lesionwise.methods.tidy import DropBorderPatches, DropThinPatches, Tidied
 from lesionwise.networks.dual_attention import DualAttentionUNet, DualAutoencoder
 from lesionwise.preprocess.brain_masks import OtsuBrain, SharedBrain
 from lesionwise.preprocess.intensity import N4
+from lesionwise.recipes.ssl_dual_attention import REDUCED
 from lesionwise.run.recipes import auxiliary_sets, find_recipe
 
 RECIPE = find_recipe("ssl-dual-attention")
@@ -61,3 +62,12 @@ def test_lesions_at_the_border_and_below_four_voxels_go():
     assert method.border == DropBorderPatches(patch_above=RECIPE.threshold)
     (small,) = method.tidy
     assert small == DropThinPatches(min_axis_vox=0.0, min_vox=4, patch_above=RECIPE.threshold)
+
+
+def test_reduced_both_trainings_have_short_epochs():
+    pretrained = REDUCED.method.method
+    (member,) = pretrained.then.methods
+    assert member.samples.balance == PositiveFraction(0.5, per_epoch=160)
+    assert pretrained.first.samples.per_epoch == 160
+    features = pretrained.first.network.keywords["features"]
+    assert features == member.network.keywords["features"] == (8, 16, 32, 64)

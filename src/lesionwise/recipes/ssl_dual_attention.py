@@ -137,6 +137,7 @@ REDUCED = reduced(
         network={"features": (8, 16, 32, 64)},
         learning_rate=2e-3,
         batch_size=8,
+        per_epoch=160,
         epochs=10_000,
         every=10_000,
         window=SlidingWindow(
