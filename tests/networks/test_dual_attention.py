@@ -23,7 +23,7 @@ def test_the_output_has_the_size_of_the_patch_in_float32():
 
 
 def test_six_levels_take_the_published_patch():
-    # 002:3149-3152: 16 to 512 filters; 002:3208: 32 x 32 x 32
+    # 002:3156-3157: 16 to 512 filters, groups of 4; 3211: 32 x 32 x 32
     with torch.device("meta"):
         network = DualAttentionUNet(2)
         assert network(torch.empty(1, 2, 32, 32, 32)).shape == (1, 2, 32, 32, 32)

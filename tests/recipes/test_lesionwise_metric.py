@@ -23,12 +23,12 @@ RECIPE = find_recipe("lesionwise-metric")
 
 
 def test_the_loss_is_the_dice_and_a_fifth_of_what_the_critic_misses():
-    # 002:799-815 and 870-872: 1 - Dice, alpha of 0.2 on 1 - F
+    # 002:807-823 and 873-875: 1 - Dice, alpha of 0.2 on 1 - F
     assert RECIPE.method.objective == WithScore(Supervised(LesionMask(), Dice()), weight=0.2)
 
 
 def test_the_critic_is_trained_first_by_its_squared_error_on_balanced_pairs_then_frozen():
-    # 002:807-810, 820-834 and 841: frozen; convolutions and connected layers; mask pairs; MSE
+    # 002:811-813, 832-843 and 855: frozen; convolutions and connected layers; mask pairs; MSE
     assert isinstance(CRITIC, FrozenNetwork)
     assert not CRITIC.learns
     first = CRITIC.first
@@ -41,7 +41,7 @@ def test_the_critic_is_trained_first_by_its_squared_error_on_balanced_pairs_then
 
 
 def test_both_networks_learn_with_adam_on_patches_of_64():
-    # 002:861-872
+    # 002:867-874
     for method in (RECIPE.method, CRITIC.first):
         assert method.samples.size_vox == (64, 64, 64)
         assert method.optimization.optimizer == Adam(betas=(0.9, 0.999))
@@ -50,14 +50,14 @@ def test_both_networks_learn_with_adam_on_patches_of_64():
 
 
 def test_the_network_and_the_image_quality_are_those_of_iqda():
-    # 002:861-869
+    # 002:866-872
     sibling = find_recipe("iqda")
     assert RECIPE.method.network.func is GroupUNet
     assert RECIPE.method.network.keywords == sibling.method.network.keywords
     (choice,) = RECIPE.method.samples.augmentation.intensity.effects
     assert choice == OneOf((Blur((0.5, 1.75)), Sharpen((0.5, 1.75)), AxialMean((2, 3, 4))))
     steps = [type(step) for step in RECIPE.preprocess]
-    for step in (ExtractBrain, N4, Denoise):  # 002:853-856
+    for step in (ExtractBrain, N4, Denoise):  # 002:859-862
         assert step in steps
     assert RECIPE.preprocess == sibling.preprocess
 

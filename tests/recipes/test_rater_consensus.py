@@ -20,7 +20,7 @@ EXPERTS = [step for step in RECIPE.preprocess if isinstance(step, AddMaps)]
 
 
 def test_bias_correction_histograms_and_diffeomorphic_registration_but_no_resampling():
-    # 002:2598-2600 and 2571-2578
+    # 002:2598-2600 and 2575-2580
     assert N4() in RECIPE.preprocess
     assert DeformToLast(method="syn", linear="affine") in RECIPE.preprocess
     assert any(isinstance(step, Nyul) for step in RECIPE.preprocess)
@@ -28,7 +28,7 @@ def test_bias_correction_histograms_and_diffeomorphic_registration_but_no_resamp
 
 
 def test_each_of_four_raters_has_a_network_that_has_not_seen_the_patient():
-    # 002:2536-2546
+    # 002:2542-2551
     assert [step.method.task for step in EXPERTS] == [f"new-rater-{n}" for n in range(1, 5)]
     assert len({step.name for step in EXPERTS}) == 4
     assert RatersOfNew() in RECIPE.preprocess
@@ -39,7 +39,7 @@ def test_each_of_four_raters_has_a_network_that_has_not_seen_the_patient():
 
 
 def test_the_consensus_network_sees_their_maps_and_both_scans_and_is_one_of_four():
-    # 002:2546-2551 and 2600-2601
+    # 002:2549-2555 and 2600-2601
     ensemble = RECIPE.method
     assert isinstance(ensemble, Ensemble)
     assert (len(ensemble.methods), ensemble.folds, ensemble.combine) == (4, 4, "mean")
@@ -50,7 +50,7 @@ def test_the_consensus_network_sees_their_maps_and_both_scans_and_is_one_of_four
 
 
 def test_every_network_is_told_the_resolution_and_weighs_small_lesions_more():
-    # 002:2553-2565 and 2578-2594
+    # 002:2556-2570 and 2579-2594
     methods = [RECIPE.method.methods[0], *(step.method for step in EXPERTS)]
     for method in methods:
         assert isinstance(method.network, partial)

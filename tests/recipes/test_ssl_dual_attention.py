@@ -17,14 +17,14 @@ PRETRAINED = RECIPE.method.method
 
 
 def test_a_rough_brain_of_both_visits_then_the_bias():
-    # 002:3132-3147: Otsu, intersection, largest part; N4 of 400 iterations and 3 levels
+    # 002:3130-3141: Otsu, intersection, largest part; N4 of 400 iterations and 3 levels
     steps = RECIPE.preprocess
     assert steps.index(OtsuBrain()) < steps.index(N4(levels=3, iterations=400))
     assert SharedBrain("intersection") in steps
 
 
 def test_the_encoder_alone_is_learned_without_labels():
-    # 002:3149-3176
+    # 002:3146-3177
     assert isinstance(PRETRAINED, Pretrained)
     assert PRETRAINED.only == "encoder."
     first = PRETRAINED.first
@@ -37,7 +37,7 @@ def test_the_encoder_alone_is_learned_without_labels():
 
 
 def test_five_networks_learn_from_balanced_patches():
-    # 002:3206-3219: 32 voxels every 16, half of them positive, every negative before any again,
+    # 002:3208-3219: 32 voxels every 16, half of them positive, every negative before any again,
     # batches of 32, cross-entropy, five folds averaged
     ensemble = PRETRAINED.then
     assert isinstance(ensemble, Ensemble)
@@ -56,7 +56,7 @@ def test_five_networks_learn_from_balanced_patches():
 
 
 def test_lesions_at_the_border_and_below_four_voxels_go():
-    # 002:3218-3220
+    # 002:3219-3221
     method = RECIPE.method
     assert isinstance(method, Tidied)
     assert method.border == DropBorderPatches(patch_above=RECIPE.threshold)

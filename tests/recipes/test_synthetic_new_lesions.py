@@ -25,7 +25,7 @@ INPAINTER, GENERATOR = METHOD.parts
 
 
 def test_three_synthetic_pairs_beside_a_real_one_weigh_a_third_each():
-    # 002:963-971
+    # 002:967-974
     assert list(SOURCES) == ["real", "synthetic-1", "synthetic-2", "synthetic-3"]
     assert all(samples.batch_size == 1 for samples in SOURCES.values())
     weights = {name: weight for name, weight, _ in METHOD.objective.objectives}
@@ -40,13 +40,13 @@ def test_three_synthetic_pairs_beside_a_real_one_weigh_a_third_each():
 
 
 def test_single_scans_with_outlined_lesions_come_from_a_set_of_their_own():
-    # 002:920-922
+    # 002:919-921
     (single,) = auxiliary_sets(RECIPE).values()
     assert (single.name, single.visits, single.labelled) == ("lesions", 1, True)
 
 
 def test_the_copies_are_turned_and_altered():
-    # 002:922-927: flipping and rotations; noise, blur, edge enhancement, subsampling
+    # 002:921-926: flipping and rotations; noise, blur, edge enhancement, subsampling
     augmentation = SOURCES["synthetic-1"].augmentation
     assert augmentation.spatial.flip > 0
     assert augmentation.spatial.affine.rotation_deg > 0
@@ -57,7 +57,7 @@ def test_the_copies_are_turned_and_altered():
 
 
 def test_the_networks_that_paint_are_trained_first_and_frozen():
-    # 002:938-958
+    # 002:938-957
     for part, fill, channels in ((INPAINTER, "healthy", 1), (GENERATOR, "lesions", 2)):
         assert isinstance(part, FrozenNetwork)
         first = part.first
@@ -71,13 +71,13 @@ def test_the_networks_that_paint_are_trained_first_and_frozen():
 
 
 def test_all_networks_learn_with_adam_on_patches_of_64():
-    # 002:982-986
+    # 002:983-986
     for method in (METHOD, INPAINTER.first, GENERATOR.first):
         assert method.samples.size_vox == (64, 64, 64)
         assert method.optimization.optimizer == Adam(betas=(0.9, 0.999))
         assert method.optimization.learning_rate == 0.0001
     assert METHOD.network.func is GroupUNet
-    assert METHOD.network.keywords == find_recipe("iqda").method.network.keywords  # 002:960
+    assert METHOD.network.keywords == find_recipe("iqda").method.network.keywords  # 002:959
 
 
 def test_reduced_every_source_and_every_network_is_smaller():

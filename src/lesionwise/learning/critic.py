@@ -56,7 +56,7 @@ class WithScore:
         weight: of the estimated score.
         critic: name of the part.
 
-    Source: document 002, lines 799 to 815, equations 1 to 3.
+    Source: document 002, lines 799 to 829, equations 1 to 3.
     """
 
     supervised: Supervised

@@ -31,7 +31,7 @@ class SizeWeightedMask:
     Attributes:
         reference_mm3: the larger, the more all lesions weigh, and the more so the smaller they are.
 
-    Source: document 002, lines 2553 to 2565, which asks for these two properties and leaves the
+    Source: document 002, lines 2556 to 2570, which asks for these two properties and leaves the
     function to another paper.
     """
 

@@ -29,7 +29,7 @@ class ConsistentReconstruction:
     Attributes:
         consistency: weight of the features' part.
 
-    Source: document 002, lines 3149 to 3176; the weight is not stated there.
+    Source: document 002, lines 3158 to 3177; the weight is not stated there.
     """
 
     consistency: float = 1.0

@@ -81,7 +81,7 @@ class NonCorrespondence:
     Attributes:
         alpha, beta, gamma: the weights.
 
-    Source: document 002, lines 3271 to 3289, equation 1; it states neither weights nor R.
+    Source: document 002, lines 3268 to 3308, equation 1; it states neither weights nor R.
     """
 
     alpha: float = 0.05
@@ -148,7 +148,7 @@ class SegmentAndRegister:
         loss: of the logits.
         smooth: weight of the field's squared steps between neighbors.
 
-    Source: document 002, lines 3457 to 3489.
+    Source: document 002, lines 3436 to 3472.
     """
 
     loss: Loss

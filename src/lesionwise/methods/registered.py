@@ -39,7 +39,7 @@ class AddRegistered:
         map_name, difference_name: of the scans that the last visit gets.
         threshold: of the final non-correspondence.
 
-    Source: document 002, lines 3281 to 3296.
+    Source: document 002, lines 3310 to 3318.
     """
 
     method: Method

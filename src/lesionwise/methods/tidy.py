@@ -107,7 +107,7 @@ class DropBorderPatches:
         patch_above: exclusive.
         connectivity: 6, 18 or 26.
 
-    Source: document 002, line 3219, which does not say how near the border is.
+    Source: document 002, line 3220, which does not say how near the border is.
     """
 
     depth_vox: int = 1

@@ -22,7 +22,7 @@ class FilmNorm(nn.Module):
         conditions: numbers of the condition.
         hidden: width between the two layers.
 
-    Source: document 002, lines 2582 to 2594; Perez and others, 2018, for the idea.
+    Source: document 002, lines 2579 to 2594; Perez and others, 2018, for the idea.
     """
 
     def __init__(self, channels: int, conditions: int = 3, hidden: int = 16) -> None:

@@ -83,7 +83,7 @@ class JointRegistrationUNet(nn.Module):
         features: channels per level of each branch.
         down, up: of the ``FieldUNet``.
 
-    Source: document 002, lines 3417 to 3455; the branches' widths are not stated there.
+    Source: document 002, lines 3408 to 3434; the branches' widths are not stated there.
     """
 
     def __init__(

@@ -72,7 +72,7 @@ class NcrNet(nn.Module):
         features: channels per level.
         rare: first bias of the map's logit.
 
-    Source: document 002, line 3264, section 2; widths are not stated there.
+    Source: document 002, line 3266, section 2; widths are not stated there.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class SeparateInputsUNet(nn.Module):
         features: channels per level.
         own: channels of each input's block.
 
-    Source: document 002, lines 3293 to 3298; widths of Çiçek and others, 2016.
+    Source: document 002, lines 3317 to 3323; widths of Çiçek and others, 2016.
     """
 
     def __init__(

@@ -22,7 +22,7 @@ class ScoreCritic(nn.Module):
         features: channels per level.
         hidden: width of the first fully connected layer.
 
-    Source: document 002, line 820, which shows convolutional and fully connected layers and states
+    Source: document 002, line 832, which shows convolutional and fully connected layers and states
     neither their number nor their widths.
     """
 

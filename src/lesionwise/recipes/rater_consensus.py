@@ -149,7 +149,10 @@ RECIPE = Recipe(
         ),
         "a z-score follows Nyul's standardization, as nnU-Net has it",
         "the first guess is not stated: a lesion probability of 0.02 everywhere",
-        "which weights predict is not stated: those of the highest validation Dice",
+        (
+            "which weights predict is not stated: of the consensus those of the highest Dice in "
+            "the part that is left out, of the experts the last ones unless the run validates"
+        ),
         "threshold and connectivity are not stated: 0.5 and 26",
     ),
 )
