@@ -124,9 +124,9 @@ RECIPE = Recipe(
         ),
         "the learning rate's course is not stated: constant",
         (
-            "reported are Dice, sensitivity and distance of cases with new lesions, number and volume "
-            "of false lesions of cases without, in units that are not stated; the five folds "
-            "were for evaluation, and one network is trained"
+            "reported are Dice, sensitivity and distance of cases with new lesions, number and "
+            "volume of false lesions of cases without, in units that are not stated; the five "
+            "folds were for evaluation, and one network is trained"
         ),
         "the first guess is not stated: a lesion probability of 0.02 everywhere",
         "which weights predict is not stated: those of the highest validation Dice",
