@@ -39,7 +39,7 @@ class FilmNorm(nn.Module):
         gamma, beta = self.modulate(condition).chunk(2, dim=1)
         scale = (self.gamma + gamma)[:, :, None, None, None]
         shift = (self.beta + beta)[:, :, None, None, None]
-        return scale * self.norm(x) + shift  # type: ignore[no-any-return]
+        return scale * self.norm(x) + shift
 
 
 class FilmConv(nn.Module):
