@@ -50,9 +50,8 @@ class Head(nn.Conv3d):
         super().__init__(in_channels, out_channels, kernel_size=1)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        if input.is_meta:  # shapes alone, for which autocast knows no precision
-            return super().forward(input.float())
-        with torch.autocast(input.device.type, enabled=False):
+        kind = "cpu" if input.is_meta else input.device.type  # meta has no autocast
+        with torch.autocast(kind, enabled=False):
             return super().forward(input.float())
 
 
