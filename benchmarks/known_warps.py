@@ -47,8 +47,8 @@ def known_pair(study: Study, seed: int, std_mm: float) -> tuple[Study, np.ndarra
     assert brain is not None
     shape, spacing = scan.grid.shape, np.array(scan.grid.spacing_mm)
     rng = np.random.default_rng(seed)
-    points = int(np.ceil(max(np.array(shape) * spacing) / CONTROL_MM)) + 3
-    control = rng.normal(0, std_mm, (3, points, points, points)) / spacing.reshape(3, 1, 1, 1)
+    points = np.ceil(np.array(shape) * spacing / CONTROL_MM).astype(int) + 3
+    control = rng.normal(0, std_mm, (3, *points)) / spacing.reshape(3, 1, 1, 1)
     field = spline_field(control, shape)
     noise = 0.1 * rng.standard_normal(shape).astype(np.float32)
     second = warped(scan.array, field)
