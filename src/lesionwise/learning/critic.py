@@ -14,7 +14,7 @@ from lesionwise.inference.window import call_network
 from lesionwise.learning.objective import Supervised
 from lesionwise.learning.samples import Sample
 from lesionwise.learning.targets import Targets
-from lesionwise.types import NOTHING, FloatArray
+from lesionwise.types import EMPTY, FloatArray
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ScoreError:
 
     def make(self, sample: Sample) -> Mapping[str, FloatArray]:
         """Nothing: the score comes with the sample."""
-        return NOTHING
+        return EMPTY
 
     def __call__(
         self, network: nn.Module, parts: Mapping[str, nn.Module], batch: Mapping[str, Any]

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from lesionwise.learning.losses import Parts, TensorsByName, center_crop_to
 from lesionwise.learning.targets import LesionMask
-from lesionwise.types import NOTHING, FloatArray, LabelArray
+from lesionwise.types import EMPTY, FloatArray, LabelArray
 
 VOXEL_WEIGHT = "voxel_weight"
 
@@ -44,7 +44,7 @@ class SizeWeightedMask:
         self,
         instances: LabelArray,
         spacing_mm: tuple[float, float, float],
-        labels: Mapping[str, NDArray[Any]] = NOTHING,
+        labels: Mapping[str, NDArray[Any]] = EMPTY,
     ) -> dict[str, FloatArray]:
         """{"mask": (1, I, J, K), "voxel_weight": (1, I, J, K)}."""
         weight = lesion_weights(instances > 0, float(np.prod(spacing_mm)), self.reference_mm3)

@@ -13,7 +13,7 @@ from torch.nn import functional
 from lesionwise.learning.objective import Objective
 from lesionwise.learning.samples import Sample
 from lesionwise.learning.targets import Targets
-from lesionwise.types import NOTHING, FloatArray
+from lesionwise.types import EMPTY, FloatArray
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class ConsistentReconstruction:
 
     def make(self, sample: Sample) -> Mapping[str, FloatArray]:
         """Nothing: the image is its own target."""
-        return NOTHING
+        return EMPTY
 
     def __call__(
         self, network: nn.Module, parts: Mapping[str, nn.Module], batch: Mapping[str, Any]

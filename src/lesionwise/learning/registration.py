@@ -16,7 +16,7 @@ from lesionwise.learning.objective import Supervised
 from lesionwise.learning.samples import Sample
 from lesionwise.learning.targets import LesionMask, Targets
 from lesionwise.networks.warp import squared_gradient, warp
-from lesionwise.types import NOTHING, FloatArray, LabelArray
+from lesionwise.types import EMPTY, FloatArray, LabelArray
 
 FIELD_MAPS = ("field_i", "field_j", "field_k")
 """Displacements in voxels, from a voxel of the last visit to its place in the first."""
@@ -34,7 +34,7 @@ class MaskAndField:
         self,
         instances: LabelArray,
         spacing_mm: tuple[float, float, float],
-        labels: Mapping[str, NDArray[Any]] = NOTHING,
+        labels: Mapping[str, NDArray[Any]] = EMPTY,
     ) -> dict[str, FloatArray]:
         """The mask alone, as ``LesionMask`` makes it."""
         return LesionMask().make(instances, spacing_mm)
@@ -56,7 +56,7 @@ class MapAndField:
         self,
         instances: LabelArray,
         spacing_mm: tuple[float, float, float],
-        labels: Mapping[str, NDArray[Any]] = NOTHING,
+        labels: Mapping[str, NDArray[Any]] = EMPTY,
     ) -> dict[str, FloatArray]:
         """Nothing: it is learned without labels."""
         return {}
@@ -97,7 +97,7 @@ class NonCorrespondence:
 
     def make(self, sample: Sample) -> Mapping[str, FloatArray]:
         """Nothing: it is learned without labels."""
-        return NOTHING
+        return EMPTY
 
     def __call__(
         self, network: nn.Module, parts: Mapping[str, nn.Module], batch: Mapping[str, Any]

@@ -45,7 +45,7 @@ from lesionwise.learning.samples import (
 from lesionwise.learning.spatial_transforms import crop
 from lesionwise.learning.targets import Targets
 from lesionwise.types import (
-    NOTHING,
+    EMPTY,
     Auxiliary,
     BoolArray,
     FloatArray,
@@ -221,7 +221,7 @@ class Refill:
 
     def make(self, sample: Sample) -> Mapping[str, FloatArray]:
         """Nothing: the original comes with the sample."""
-        return NOTHING
+        return EMPTY
 
     def __call__(
         self, network: nn.Module, parts: Mapping[str, nn.Module], batch: Mapping[str, Any]
@@ -324,7 +324,7 @@ class SyntheticSource(Dataset[Tensors]):
         new = (seen[1] & ~seen[0]) | (add[1] & ~add[0])
         noise = samples.noise_std * rng.standard_normal(lesions.shape, dtype=np.float32)
         made = self.objective.make(
-            Sample(sample.image, new.astype(np.int32), NOTHING, sample.spacing_mm)
+            Sample(sample.image, new.astype(np.int32), EMPTY, sample.spacing_mm)
         )
         return {
             "image": torch.from_numpy(np.ascontiguousarray(sample.image)),
@@ -501,7 +501,7 @@ def _drawn(
     copied = View(
         [case.images[0]] * copies,
         case.instances,
-        NOTHING,
+        EMPTY,
         case.centers_vox,
         case.brain,
         case.spacing_mm,
