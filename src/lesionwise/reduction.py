@@ -112,8 +112,8 @@ def _reduced_samples(samples: Any, reduction: Reduction) -> Any:
         return replace(samples, sources=each)
     names = {f.name for f in fields(samples) if f.init}
     wanted = {n: getattr(reduction, n) for n in ("size_vox", "batch_size", "per_epoch")}
-    balance = getattr(samples, "balance", None)
-    if reduction.per_epoch is not None and getattr(balance, "per_epoch", 0):
+    balance: Any = getattr(samples, "balance", None)
+    if reduction.per_epoch is not None and getattr(balance, "per_epoch", None):
         samples = replace(samples, balance=replace(balance, per_epoch=reduction.per_epoch))
     return replace(samples, **{n: v for n, v in wanted.items() if v is not None and n in names})
 

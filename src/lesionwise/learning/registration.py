@@ -111,7 +111,8 @@ class NonCorrespondence:
         count = inside.sum().clamp(min=1)
 
         def mean(values: torch.Tensor) -> torch.Tensor:
-            return (values * inside).sum() / count
+            average: torch.Tensor = (values * inside).sum() / count
+            return average
 
         losses = {
             "distance": mean((1 - unlike) * difference.square() / 2),

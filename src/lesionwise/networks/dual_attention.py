@@ -154,8 +154,8 @@ class DifferenceGate(nn.Module):
     def forward(self, baseline: torch.Tensor, followup: torch.Tensor) -> torch.Tensor:
         before, after = self.norm(baseline), self.norm(followup)
         correlation = (before * after).mean(dim=1, keepdim=True).abs()
-        embedded: torch.Tensor = self.embed(after - before)
-        return embedded * correlation
+        weighted: torch.Tensor = correlation * self.embed(after - before)
+        return weighted
 
 
 class DualAttentionUNet(nn.Module):

@@ -39,7 +39,8 @@ class FilmNorm(nn.Module):
         gamma, beta = self.modulate(condition).chunk(2, dim=1)
         scale = (self.gamma + gamma)[:, :, None, None, None]
         shift = (self.beta + beta)[:, :, None, None, None]
-        return scale * self.norm(x) + shift
+        modulated: torch.Tensor = scale * self.norm(x) + shift
+        return modulated
 
 
 class FilmConv(nn.Module):
