@@ -83,10 +83,10 @@ def recipe_file(row, folder):
     path = folder / f"{row.replace('-', '_')}.py"
     module = importlib.import_module(f"lesionwise.recipes.{row.replace('-', '_')}")
     patches = [m.samples.size_vox for m in _networks(module.REDUCED)]
-    flat = all(size[2] < 4 for size in patches)
+    slices = max(size[2] for size in patches)
     # what the deepest network of a row can halve
     sizes = {"nnunet-subtraction": (32, 32, 32), "cascade-probability": (64, 64, 64)}
-    size = None if flat else sizes.get(row, (16, 16, 16))
+    size = (32, 32, slices) if slices < 8 else sizes.get(row, (16, 16, 16))
     path.write_text(SMALL.format(row=row, module=row.replace("-", "_"), size=size))
     return path
 

@@ -1,6 +1,9 @@
 """B22 against its document (002, lines 2494 to 2612)."""
 
+from dataclasses import replace
 from functools import partial
+
+from engine import SIDE, pair_of
 
 from lesionwise.learning.lesion_weights import SizeWeightedMask, VoxelWeightedCrossEntropy
 from lesionwise.learning.optimizers import Sgd
@@ -11,9 +14,12 @@ from lesionwise.networks.film_unet import FilmUNet
 from lesionwise.preprocess.deformable import DeformToLast
 from lesionwise.preprocess.geometry import Resample
 from lesionwise.preprocess.intensity import N4
-from lesionwise.preprocess.raters import RatersOfNew
+from lesionwise.preprocess.raters import RATERS, RatersOfNew
 from lesionwise.preprocess.standardize import Nyul
+from lesionwise.recipes.rater_consensus import REDUCED
+from lesionwise.reduction import Reduction, reduced
 from lesionwise.run.recipes import find_recipe
+from lesionwise.types import RunContext, TrainingData
 
 RECIPE = find_recipe("rater-consensus")
 EXPERTS = [step for step in RECIPE.preprocess if isinstance(step, AddMaps)]
@@ -70,3 +76,25 @@ def test_the_rest_is_nnunets():
     assert optimization.epochs == 1000
     assert method.samples.per_epoch == 250 * method.samples.batch_size
     assert method.inference.window.mirror_axes == (0, 1, 2)
+
+
+def test_experts_and_consensus_learn_and_predict_in_turn(tmp_path):
+    # one pair, one network per rater, one step each: does what one stage gives fit the next?
+    few = Reduction(
+        network={"features": (4, 8)}, size_vox=(SIDE,) * 3, batch_size=1, per_epoch=1, epochs=1
+    )
+    recipe = reduced(REDUCED, few)
+    new = pair_of().changes["new"]
+    study = replace(pair_of(), changes={"new": new} | dict.fromkeys(RATERS, new))
+    steps = [replace(step, folds=0) for step in recipe.preprocess if isinstance(step, AddMaps)]
+    (consensus,) = recipe.method.methods
+    assert consensus.network.keywords["features"] == (4, 8)
+    for number, step in enumerate(steps):
+        run = RunContext(tmp_path / f"{number}", device="cpu")
+        study = step.fit(TrainingData([study]), run)(study)
+    assert [f"{rater}-map" in study.followup.scans for rater in RATERS] == [True] * 4
+    run = RunContext(tmp_path / "consensus", device="cpu")
+    consensus.fit(TrainingData([study]), run)
+    maps = consensus.load(run)(study)
+    assert maps.probability.shape == (SIDE,) * 3
+    assert 0 < maps.probability.min() <= maps.probability.max() < 1
