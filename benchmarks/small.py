@@ -26,7 +26,7 @@ from pathlib import Path
 from lesionwise.learning.places import EqualClasses
 from lesionwise.learning.samplers import BrainSampling, PatchSampling
 from lesionwise.learning.samples import Augmentation as PatchAugmentation
-from lesionwise.learning.samples import ListedPatches, Patches
+from lesionwise.learning.samples import ListedPatches, Patches, Samples, Together
 from lesionwise.learning.stratified import PatchesOfEachStudy, StratifiedPatches
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.methods.nnunet import Augmentation, AugmentedCopies, NnunetMethod
@@ -119,18 +119,25 @@ def without_augmentation(method: Method) -> Method:
     """A network that learns by heart: patches around lesions, as they are."""
     if not isinstance(method, NetworkMethod):
         return method
-    samples = method.samples
+    return replace(method, samples=_around_lesions(method.samples))
+
+
+def _around_lesions(samples: Samples) -> Samples:
+    if isinstance(samples, Together):
+        return replace(
+            samples, sources=tuple((name, _around_lesions(each)) for name, each in samples.sources)
+        )
     if isinstance(samples, Patches):
-        samples = replace(samples, sampling=PatchSampling(0.9), augmentation=PatchAugmentation())
-    elif isinstance(samples, ListedPatches):
-        samples = replace(samples, balance=EqualClasses(), augmentation=PatchAugmentation())
-    elif isinstance(samples, StratifiedPatches):
-        samples = replace(samples, lesion_fraction=0.9, augmentation=PatchAugmentation())
-    elif isinstance(samples, PatchesOfEachStudy):
-        samples = replace(samples, augmentation=PatchAugmentation())
-        if isinstance(samples.sampling, BrainSampling):
-            samples = replace(samples, sampling=PatchSampling(0.9))
-    return replace(method, samples=samples)
+        return replace(samples, sampling=PatchSampling(0.9), augmentation=PatchAugmentation())
+    if isinstance(samples, ListedPatches):
+        return replace(samples, balance=EqualClasses(), augmentation=PatchAugmentation())
+    if isinstance(samples, StratifiedPatches):
+        return replace(samples, lesion_fraction=0.9, augmentation=PatchAugmentation())
+    if isinstance(samples, PatchesOfEachStudy):
+        around = PatchSampling(0.9)
+        sampling = around if isinstance(samples.sampling, BrainSampling) else samples.sampling
+        return replace(samples, sampling=sampling, augmentation=PatchAugmentation())
+    return samples
 
 
 def by_heart(name: str, *before_learned: Step) -> tuple[Recipe, tuple[int, ...], str]:

@@ -413,6 +413,9 @@ def simulate(
         Path | None,
         typer.Option(help="Real masks on the MNI152 grid instead of drawn lesions."),
     ] = None,
+    raters: Annotated[
+        int, typer.Option(help="Raters who draw the last visit's new lesions.", min=0)
+    ] = 0,
     workers: Workers = 1,
 ) -> None:
     """Simulate patients whose lesions are known to the voxel, as a BIDS data set."""
@@ -432,6 +435,7 @@ def simulate(
             new_scanner=new_scanner,
             spacing_mm=spacing,
             lesion_masks=lesion_masks,
+            raters=raters,
             workers=workers,
             progress=progress,
         )

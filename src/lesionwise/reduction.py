@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from lesionwise.inference.window import SlidingWindow
+from lesionwise.learning.samples import Together
 from lesionwise.methods.composite import Ensemble
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.recipe import Recipe
@@ -83,10 +84,7 @@ def reduced_network(method: NetworkMethod, reduction: Reduction) -> NetworkMetho
     if reduction.network and isinstance(network, partial):
         arguments = {**network.keywords, **reduction.network}
         network = partial(network.func, *network.args, **arguments)
-    samples: Any = method.samples
-    names = {f.name for f in fields(samples) if f.init}
-    wanted = {n: getattr(reduction, n) for n in ("size_vox", "batch_size", "per_epoch")}
-    samples = replace(samples, **{n: v for n, v in wanted.items() if v is not None and n in names})
+    samples = _reduced_samples(method.samples, reduction)
     optimization = method.optimization
     for name in ("learning_rate", "epochs"):
         value = getattr(reduction, name)
@@ -107,6 +105,19 @@ def reduced_network(method: NetworkMethod, reduction: Reduction) -> NetworkMetho
         selection=selection,
         inference=inference,
     )
+
+
+def _reduced_samples(samples: Any, reduction: Reduction) -> Any:
+    """Samples reduced; of several together each."""
+    if isinstance(samples, Together):
+        each = tuple((name, _reduced_samples(part, reduction)) for name, part in samples.sources)
+        return replace(samples, sources=each)
+    names = {f.name for f in fields(samples) if f.init}
+    wanted = {n: getattr(reduction, n) for n in ("size_vox", "batch_size", "per_epoch")}
+    balance: Any = getattr(samples, "balance", None)
+    if reduction.per_epoch is not None and getattr(balance, "per_epoch", None):
+        samples = replace(samples, balance=replace(balance, per_epoch=reduction.per_epoch))
+    return replace(samples, **{n: v for n, v in wanted.items() if v is not None and n in names})
 
 
 def change_methods(method: Method, change: Callable[[Method], Method]) -> Method:

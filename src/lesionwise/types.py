@@ -253,12 +253,14 @@ class Auxiliary:
         visits: visits of each of its studies.
         labelled: whether its studies have to say what is to be found.
         scans: that its visits have to have; empty asks for those of the recipe.
+        required: False lets the training studies take its place where it is not given.
     """
 
     name: str
     visits: int = 1
     labelled: bool = True
     scans: tuple[str, ...] = ()
+    required: bool = True
 
 
 @dataclass(frozen=True)

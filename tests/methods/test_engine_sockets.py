@@ -21,8 +21,14 @@ from lesionwise.inference.window import SlidingWindow, call_network
 from lesionwise.learning.objective import BySource, Supervised
 from lesionwise.learning.parts import Frozen, MomentumCopy, Trained
 from lesionwise.learning.places import EverySlice
-from lesionwise.learning.samples import ListedPatches, Patches, Together, UnlabelledPatches
-from lesionwise.methods.composite import Pretrained
+from lesionwise.learning.samples import (
+    ListedPatches,
+    Patches,
+    Together,
+    UnlabelledPatches,
+    studies_of,
+)
+from lesionwise.methods.composite import Ensemble, Pretrained
 from lesionwise.methods.network import Inference
 from lesionwise.networks.blocks import Head
 from lesionwise.networks.planes import InPlane
@@ -476,3 +482,26 @@ def test_a_window_of_prediction_may_differ_from_the_patch(tmp_path):
 
     replace(predictor, infer=infer)(visit_of())
     assert set(seen) == {(8, 8, 8)}
+
+
+def test_the_members_of_an_ensemble_begin_with_the_same_learned_encoder(tmp_path):
+    kept = replace(TRANSFERRED.then, optimization=replace(
+        METHOD.optimization, learning_rate=0.0, epochs=1
+    ))  # fmt: skip
+    method = replace(TRANSFERRED, then=Ensemble((kept, kept), folds=2))
+    data = TrainingData([visit_of(), visit_of(1)], [], {"unlabelled": [unlabelled(visit_of(2))]})
+    method.fit(data, RunContext(tmp_path))
+    first = weights(tmp_path / "pretrained" / "model.safetensors")["encoder.0.weight"]
+    for number in range(2):
+        member = weights(tmp_path / f"member-{number}" / "model.safetensors")
+        torch.testing.assert_close(first, member["encoder.0.weight"])
+
+
+def test_the_training_studies_take_the_place_of_a_set_that_is_not_required():
+    data = TrainingData([visit_of()])
+    optional = Auxiliary("unlabelled", labelled=False, required=False)
+    assert studies_of(data, optional) is data.training
+    given = replace(data, auxiliary={"unlabelled": [visit_of(2)]})
+    assert [s.subject for s in studies_of(given, optional)] == ["s2"]
+    with pytest.raises(InputError, match="--auxiliary unlabelled=DATA"):
+        studies_of(data, replace(optional, required=True))

@@ -1,8 +1,10 @@
+from dataclasses import dataclass, replace
+
 import numpy as np
 import pytest
 
-from lesionwise.methods.tidy import DropSmallPatches, DropThinPatches
-from lesionwise.types import Grid, LesionMaps
+from lesionwise.methods.tidy import DropBorderPatches, DropSmallPatches, DropThinPatches, Tidied
+from lesionwise.types import Grid, LesionMaps, RunContext, Study, Visit, Volume
 
 
 def maps(probability, spacing_mm=(1.0, 1.0, 1.0)):
@@ -78,3 +80,68 @@ def test_other_maps_and_the_grid_stay():
     tidied = DropSmallPatches(4.0)(LesionMaps(block(1, 1, 1), grid, heatmap))
     assert tidied.grid is grid
     assert tidied.center_heatmap is heatmap
+
+
+def two_blocks():
+    """A brain with one lesion in its middle and one that touches its outermost layer."""
+    brain = np.zeros((12, 12, 12), dtype=bool)
+    brain[1:11, 1:11, 1:11] = True
+    probability = np.zeros(brain.shape, dtype=np.float32)
+    probability[5:7, 5:7, 5:7] = 0.9
+    probability[1:3, 4:6, 8:10] = 0.8
+    probability[9, 9, 2] = 0.3
+    return brain, probability
+
+
+def test_a_patch_at_the_border_of_the_brain_is_dropped_whole():
+    brain, probability = two_blocks()
+    found = DropBorderPatches()(maps(probability), brain).probability
+    assert not found[1:3, 4:6, 8:10].any()
+    probability[1:3, 4:6, 8:10] = 0
+    np.testing.assert_array_equal(found, probability)
+
+
+@pytest.mark.parametrize(("depth", "kept"), [(1, True), (2, False)])
+def test_how_deep_the_border_reaches(depth, kept):
+    brain, probability = two_blocks()
+    probability[1:3, 4:6, 8:10] = 0
+    probability[2:4, 4:6, 6:8] = 0.8  # one layer below the border
+    found = DropBorderPatches(depth_vox=depth)(maps(probability), brain).probability
+    assert (found[2, 4, 6] > 0) == kept
+
+
+def test_without_a_brain_no_border_is_known():
+    _, probability = two_blocks()
+    given = maps(probability)
+    assert DropBorderPatches()(given, None) is given
+
+
+def test_a_tidied_method_tidies_what_its_method_predicts(tmp_path):
+    brain, probability = two_blocks()
+    grid = Grid(brain.shape, np.eye(4))
+    study = Study("a", (Visit({"flair": Volume(probability, grid)}, brain=Volume(brain, grid)),))
+    method = Tidied(Scan(), border=DropBorderPatches(), tidy=(DropSmallPatches(7.0),))
+    assert method.members() == (Scan(),)
+    assert method.uses_validation
+    found = method.load(RunContext(tmp_path))(study).probability
+    assert (found > 0).sum() == 8
+    found = replace(method, tidy=(DropSmallPatches(8.0),)).load(RunContext(tmp_path))(study)
+    assert not found.probability.any()
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A method that takes the scan for the probability."""
+
+    uses_validation = True
+
+    def members(self):
+        return ()
+
+    def fit(self, data, run):
+        """Nothing to learn."""
+
+    def load(self, run):
+        return lambda study: LesionMaps(
+            study.followup.scans["flair"].array, study.followup.scans["flair"].grid
+        )

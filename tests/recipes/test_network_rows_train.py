@@ -73,6 +73,9 @@ def dataset(tmp_path_factory):
             }
             if session == "02":
                 volumes["label-L_desc-new_mask"] = new > 0
+                for rater in range(1, 5):  # none of them sees all of it
+                    drawn = (new > 0) & (rng.random(new.shape) < 0.9)
+                    volumes[f"label-L_desc-newrater{rater}_mask"] = drawn
             save_visit(root, subject, session, volumes)
     return root
 

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -5,6 +7,7 @@ import lesionwise.run.simulate as module
 from lesionwise.io.bids import read_dataset
 from lesionwise.io.files import read_table
 from lesionwise.io.nifti import read_grid
+from lesionwise.results.simulated import record_of
 from lesionwise.run.simulate import simulate
 from lesionwise.simulate.patient import Patient
 from lesionwise.types import Grid, InputError, Study, Visit, Volume
@@ -115,3 +118,17 @@ def test_progress_is_told(tmp_path, made):
     told = []
     simulate(tmp_path, patients=2, visits=1, progress=lambda *step: told.append(step))
     assert told == [("simulate", 0, 2), ("simulate", 1, 2), ("simulate", 2, 2)]
+
+
+def test_raters_draw_the_new_lesions_of_the_last_visit(tmp_path, made):
+    simulate(tmp_path / "sim", 1, 2, raters=4)
+    (study,) = read_dataset(tmp_path / "sim")
+    drawn = {name for name in study.changes if "rater" in name}
+    assert drawn == {f"new-rater-{n}" for n in range(1, 5)}
+    for name in drawn:
+        assert study.changes[name].grid.matches(study.changes["new"].grid)
+
+
+def test_without_raters_a_patient_is_the_same_as_ever(tmp_path, made):
+    simulate(tmp_path / "sim", 1, 2)
+    assert "raters" not in json.loads(record_of(tmp_path / "sim", "sim0001").read_text())

@@ -96,6 +96,39 @@ class Frozen:
         """Nothing."""
 
 
+class HasNetwork(Method, Protocol):
+    """A method that trains one network."""
+
+    @property
+    def network(self) -> Callable[[], nn.Module]: ...
+
+
+@dataclass(frozen=True)
+class FrozenNetwork:
+    """The network of a method, trained first by that method, then a part that does not change.
+
+    As ``Frozen``, but the network stands in one place: where the method is made smaller, the part
+    is too.
+
+    Attributes:
+        name: of the part.
+        first: the method that trains it.
+    """
+
+    name: str
+    first: HasNetwork
+
+    @property
+    def learns(self) -> bool:
+        return False
+
+    def build(self, network: nn.Module) -> nn.Module:
+        return self.first.network().requires_grad_(False)
+
+    def after_step(self, module: nn.Module, network: nn.Module) -> None:
+        """Nothing."""
+
+
 @dataclass(frozen=True)
 class MomentumCopy:
     """A copy of the network that follows it slowly: copy = decay · copy + (1 - decay) · network.

@@ -551,6 +551,8 @@ def studies_of(
 ) -> Sequence[Study]:
     """The studies that samples are taken from.
 
+    An auxiliary set that is not given and not required is replaced by the training studies.
+
     Raises:
         InputError: If there are none.
     """
@@ -560,6 +562,8 @@ def studies_of(
         found = data.training
     else:
         found = data.auxiliary.get(auxiliary.name, ())
+        if not len(found) and not auxiliary.required:
+            found = data.training
         if not len(found):
             name = auxiliary.name
             raise InputError(f"no auxiliary set {name} was given (--auxiliary {name}=DATA)")

@@ -7,6 +7,7 @@ again when the run goes on.
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -49,6 +50,7 @@ class Ensemble:
 
     Member n learns in ``member-n`` of the run's folder with a seed of its own and an equal
     share of the time limit. Write ``Ensemble((method,) * 5)`` for five trainings of one method.
+    Where the run begins with weights (``Pretrained``), all members do.
 
     Attributes:
         methods: what is combined.
@@ -91,8 +93,12 @@ class Ensemble:
         parts = len(set(part_of.values()))
         for number, member in enumerate(self.methods):
             seen = data if not parts else hold_out(data, part_of, number % parts)
+            own = member_run(run, number, len(self.methods))
+            if (run.folder / INITIAL).is_file():
+                own.folder.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(run.folder / INITIAL, own.folder / INITIAL)
             with _named(number, len(self.methods)):
-                fit_once(member, seen, member_run(run, number, len(self.methods)))
+                fit_once(member, seen, own)
 
     def load(self, run: RunContext) -> Predictor:
         """All members at once."""

@@ -8,11 +8,20 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from lesionwise.change.features import ELLIPSOID, axis_lengths
 from lesionwise.instances.components import DEFAULT_CONNECTIVITY, connected_components
 from lesionwise.instances.filters import SIZE_ROUNDING
-from lesionwise.types import LesionMaps
+from lesionwise.types import (
+    BoolArray,
+    LesionMaps,
+    Method,
+    Predictor,
+    RunContext,
+    Study,
+    TrainingData,
+)
 
 Tidy: TypeAlias = Callable[[LesionMaps], LesionMaps]
 """Maps without what is not to become lesion, on the same grid."""
@@ -82,3 +91,80 @@ def _only(maps: LesionMaps, labels: NDArray[np.int32], stays: NDArray[np.bool_])
     """The maps with a probability of 0 outside the labels 1 … n that stay."""
     inside = np.concatenate([[False], stays])[labels]
     return replace(maps, probability=np.where(inside, maps.probability, np.float32(0)))
+
+
+@dataclass(frozen=True)
+class DropBorderPatches:
+    """Set patches of the probability that reach the border of the brain to 0.
+
+    A patch is a connected component of the voxels above ``patch_above``. It goes when one of its
+    voxels lies less than ``depth_vox`` steps through voxel faces inside the brain, or outside. The
+    border of the volume is a border of the brain. Voxels outside patches keep their probability.
+    Without a brain mask nothing changes.
+
+    Attributes:
+        depth_vox: 1: a patch that holds a voxel of the brain's outermost layer goes.
+        patch_above: exclusive.
+        connectivity: 6, 18 or 26.
+
+    Source: document 002, line 3220, which does not say how near the border is.
+    """
+
+    depth_vox: int = 1
+    patch_above: float = 0.5
+    connectivity: int = DEFAULT_CONNECTIVITY
+
+    def __call__(self, maps: LesionMaps, brain: BoolArray | None) -> LesionMaps:
+        if brain is None:
+            return maps
+        labels = connected_components(maps.probability > self.patch_above, self.connectivity)
+        inner = ndimage.binary_erosion(brain, iterations=self.depth_vox)
+        at_border = np.zeros(int(labels.max(initial=0)) + 1, dtype=np.bool_)
+        at_border[labels[~inner]] = True
+        at_border[0] = False
+        return replace(
+            maps, probability=np.where(at_border[labels], np.float32(0), maps.probability)
+        )
+
+
+@dataclass(frozen=True)
+class Tidied:
+    """A method whose maps lose patches before a threshold makes the mask.
+
+    Attributes:
+        method: what makes the maps.
+        border: of patches at the brain's border; it comes first. None keeps them.
+        tidy: what else changes the maps, in order.
+    """
+
+    method: Method
+    border: DropBorderPatches | None = None
+    tidy: tuple[Tidy, ...] = ()
+
+    @property
+    def uses_validation(self) -> bool:
+        """As the method does."""
+        return self.method.uses_validation
+
+    def members(self) -> tuple[Method, ...]:
+        """The method."""
+        return (self.method,)
+
+    def fit(self, data: TrainingData, run: RunContext) -> None:
+        """Fit the method."""
+        self.method.fit(data, run)
+
+    def load(self, run: RunContext) -> Predictor:
+        """The method, its maps tidied."""
+        predictor = self.method.load(run)
+
+        def predict(study: Study) -> LesionMaps:
+            maps = predictor(study)
+            if self.border is not None:
+                brain = study.followup.brain
+                maps = self.border(maps, None if brain is None else np.asarray(brain.array, bool))
+            for step in self.tidy:
+                maps = step(maps)
+            return maps
+
+        return predict

@@ -26,6 +26,7 @@ from lesionwise.results.simulated import (
 )
 from lesionwise.simulate.masks import find_masks, read_lesion_mask
 from lesionwise.simulate.patient import simulate_patient
+from lesionwise.simulate.raters import simulated_raters
 from lesionwise.simulate.scanner import Style
 from lesionwise.types import Grid, InputError, Progress, Volume, silent
 
@@ -48,6 +49,7 @@ class _Order:
     spacing_mm: tuple[float, float, float] | None
     lesion_mask: str
     version: str
+    raters: int = 0
 
 
 def simulate(
@@ -65,6 +67,7 @@ def simulate(
     spacing_mm: tuple[float, float, float] | None = None,
     lesion_masks: Path | None = None,
     exclude_masks: tuple[str, ...] = (),
+    raters: int = 0,
     workers: int = 1,
     progress: Progress = silent,
 ) -> Path:
@@ -82,6 +85,8 @@ def simulate(
         lesion_masks: a folder of real lesion masks on the MNI152 grid; patients then carry
             these lesions in turn instead of drawn ones.
         exclude_masks: subjects (without ``sub-``) whose masks are not used.
+        raters: so many masks of the last visit's new lesions beside the truth, each drawn by a
+            rater who over-segments, under-segments or misses small ones (`simulate.raters`).
         workers: processes; each needs about 3 GB.
         progress: called with each finished patient.
 
@@ -110,6 +115,7 @@ def simulate(
             spacing_mm=spacing_mm,
             lesion_mask=str(masks[(number - 1) % len(masks)]) if masks else "",
             version=__version__,
+            raters=raters,
         )
         for number in range(1, patients + 1)
     ]
@@ -145,6 +151,8 @@ def _one_thread() -> None:
 def _record(order: _Order) -> dict[str, Any]:
     record = asdict(order)
     record["lesion_mask"] = Path(order.lesion_mask).name  # the file's place is not the truth's
+    if not order.raters:
+        del record["raters"]
     record["spacing_mm"] = list(order.spacing_mm) if order.spacing_mm else None
     return record
 
@@ -217,6 +225,11 @@ def _write_patient(output: Path, order: _Order) -> None:
         if number == len(patient.study.visits) - 1:
             for state, volume in patient.study.changes.items():
                 write_volume(files.change(state), _stored(volume, flip))
+            new = patient.study.changes.get("new")
+            if new is not None:
+                drawn = simulated_raters(new, order.raters, order.seed)
+                for rater, volume in enumerate(drawn, start=1):
+                    write_volume(files.change(f"newrater{rater}"), _stored(volume, flip))
     write_json(record_of(output, order.subject), _record(order))
 
 

@@ -1,0 +1,63 @@
+"""Learning without labels from two visits: rebuild both images, with features alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from lesionwise.learning.objective import Objective
+from lesionwise.learning.samples import Sample
+from lesionwise.learning.targets import Targets
+from lesionwise.types import EMPTY, FloatArray
+
+
+@dataclass(frozen=True)
+class ConsistentReconstruction:
+    """The squared error of both rebuilt images, and that between the features of the visits.
+
+    The network has ``rebuild(image)``, which returns both images rebuilt, (B, 2, …), and for each
+    level of its encoder the features of the first and the second visit
+    (``networks.dual_attention.DualAutoencoder``). Losses: ``reconstruction``, the sum over visits
+    of the mean squared error; ``consistency``, the sum over levels of that between the visits'
+    features; ``total``.
+
+    Attributes:
+        consistency: weight of the features' part.
+
+    Source: document 002, lines 3158 to 3177; the weight is not stated there.
+    """
+
+    consistency: float = 1.0
+
+    @property
+    def targets(self) -> Targets | None:
+        """None: the network is trained for its encoder alone."""
+        return None
+
+    def of(self, source: str) -> Objective:
+        return self
+
+    def make(self, sample: Sample) -> Mapping[str, FloatArray]:
+        """Nothing: the image is its own target."""
+        return EMPTY
+
+    def __call__(
+        self, network: nn.Module, parts: Mapping[str, nn.Module], batch: Mapping[str, Any]
+    ) -> dict[str, torch.Tensor]:
+        image = batch["image"].float()
+        rebuild: Any = network.rebuild
+        rebuilt, features = rebuild(image)
+        error = image.shape[1] * functional.mse_loss(rebuilt.float(), image)
+        apart = torch.stack(
+            [functional.mse_loss(one.float(), two.float()) for one, two in features]
+        ).sum()
+        return {
+            "total": error + self.consistency * apart,
+            "reconstruction": error,
+            "consistency": apart,
+        }

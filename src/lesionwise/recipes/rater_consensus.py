@@ -1,0 +1,171 @@
+"""A network for each rater, and one that learns the raters' consensus from their maps."""
+
+from dataclasses import replace
+from functools import partial
+
+from lesionwise.inference.window import SlidingWindow
+from lesionwise.instances.components import ConnectedComponents
+from lesionwise.learning.intensity_transforms import (
+    Blur,
+    Brightness,
+    Contrast,
+    Gamma,
+    Noise,
+    OnChannels,
+)
+from lesionwise.learning.lesion_weights import SizeWeightedMask, VoxelWeightedCrossEntropy
+from lesionwise.learning.losses import DeepSupervision
+from lesionwise.learning.objective import Supervised
+from lesionwise.learning.optimization import Optimization
+from lesionwise.learning.optimizers import Sgd
+from lesionwise.learning.samplers import PatchSampling
+from lesionwise.learning.samples import Augmentation, Patches
+from lesionwise.learning.schedules import Polynomial
+from lesionwise.learning.spatial_transforms import RandomAffine, SpatialAugmentation
+from lesionwise.methods.cascade import AddMaps
+from lesionwise.methods.composite import Ensemble
+from lesionwise.methods.network import Inference, NetworkMethod
+from lesionwise.methods.selection import Selection
+from lesionwise.networks.film_unet import FilmUNet
+from lesionwise.preprocess.brain import ExtractBrain
+from lesionwise.preprocess.brain_masks import SharedBrain
+from lesionwise.preprocess.deformable import DeformToLast
+from lesionwise.preprocess.geometry import CropToBrain
+from lesionwise.preprocess.intensity import N4, ZScore
+from lesionwise.preprocess.raters import RATERS, RatersOfNew
+from lesionwise.preprocess.standardize import Nyul
+from lesionwise.recipe import MSSEG2, Citation, Recipe
+from lesionwise.reduction import Reduction, reduced
+
+FOLDS = 4
+FEATURES = (32, 64, 128, 256, 320, 320)
+
+CONSENSUS = NetworkMethod(
+    network=partial(FilmUNet, in_channels=2 + len(RATERS), out_channels=2, features=FEATURES),
+    scans=("flair", *(f"{rater}-map@followup" for rater in RATERS)),
+    samples=Patches(
+        size_vox=(128, 128, 128),
+        batch_size=2,
+        per_epoch=500,
+        sampling=PatchSampling(lesion_fraction=1 / 3),
+        augmentation=Augmentation(
+            spatial=SpatialAugmentation(
+                flip=0.5, affine=RandomAffine(0.2, rotation_deg=30.0), elastic=None
+            ),
+            intensity=OnChannels(
+                scans=("flair",),
+                effects=(
+                    Noise((0.0, 0.3), probability=0.1),
+                    Blur((0.5, 1.0), probability=0.2),
+                    Brightness((0.75, 1.25), probability=0.15),
+                    Contrast((0.75, 1.25), probability=0.15),
+                    Gamma((0.7, 1.5), probability=0.3, keep_moments=True),
+                ),
+            ),
+        ),
+    ),
+    objective=Supervised(
+        SizeWeightedMask(reference_mm3=100.0),
+        DeepSupervision(VoxelWeightedCrossEntropy(), weights=(1.0, 0.5, 0.25, 0.125)),
+    ),
+    optimization=Optimization(
+        learning_rate=1e-2,
+        epochs=1000,
+        optimizer=Sgd(momentum=0.99, nesterov=True),
+        weight_decay=3e-5,
+        schedule=Polynomial(0.9),
+    ),
+    task="new",
+    inference=Inference(SlidingWindow(overlap=0.5, mirror_axes=(0, 1, 2), weighting="nnunet")),
+    selection=Selection(every=50),
+)
+EXPERT = replace(
+    CONSENSUS,
+    network=partial(FilmUNet, in_channels=2, out_channels=2, features=FEATURES),
+    scans=("flair",),
+)
+
+RECIPE = Recipe(
+    citation=Citation(published=MSSEG2, year=2021),
+    passage="002, line 2494, section 2",
+    scans=("flair",),
+    preprocess=(
+        RatersOfNew(),
+        DeformToLast(method="syn", linear="affine"),
+        ExtractBrain(),
+        SharedBrain("last"),
+        N4(),
+        CropToBrain(),
+        Nyul(within="brain", zero_outside=True),
+        ZScore(within="brain", zero_outside=True),
+        *(
+            AddMaps(
+                replace(EXPERT, task=rater),
+                name=f"{rater}-map",
+                folds=FOLDS,
+                per_visit=False,
+            )
+            for rater in RATERS
+        ),
+    ),
+    method=Ensemble((CONSENSUS,) * FOLDS, combine="mean", folds=FOLDS),
+    to_instances=ConnectedComponents(),
+    visits=2,
+    task="new",
+    departures=(
+        (
+            "pairs of which no rater's lesions are known are learned with the consensus in the "
+            "place of each rater, so all experts learn the same; 'lesionwise simulate --raters 4' "
+            "draws raters who differ"
+        ),
+        (
+            "the consensus network learns from maps of experts that have not seen the patient, in "
+            "four parts; a new patient's maps are the mean of the four: not stated"
+        ),
+        (
+            "nnU-Net's network, deep supervision, optimizer, schedule and window are ours on our "
+            "own engine, which does not resample; its planning is not used: patches of 128, "
+            "batches of 2, strides of 2 along every axis"
+        ),
+        (
+            "nnU-Net's scaling and low resolution are left out of the augmentation, as they "
+            "contradict the voxel size that the network is told"
+        ),
+        "transforms of intensities act on the scans alone, not on the raters' maps",
+        (
+            "the weight of a lesion's voxels is 1 + the root of 100 mm3 over its volume: the "
+            "document leaves the function to another paper; a lesion that the patch cuts counts "
+            "as what is seen of it"
+        ),
+        "cross-entropy alone is minimized, as printed, without nnU-Net's Dice",
+        (
+            "the perceptron of each normalization has one hidden layer of 16 and sees the "
+            "logarithm of the voxel size along each axis: not stated"
+        ),
+        "brain extraction is not stated: ours, and voxels outside the brain are 0",
+        (
+            "the diffeomorphic registration brings the baseline onto the follow-up's grid, after "
+            "an affine one: not stated"
+        ),
+        "a z-score follows Nyul's standardization, as nnU-Net has it",
+        "the first guess is not stated: a lesion probability of 0.02 everywhere",
+        (
+            "which weights predict is not stated: of the consensus those of the highest Dice in "
+            "the part that is left out, of the experts the last ones unless the run validates"
+        ),
+        "threshold and connectivity are not stated: 0.5 and 26",
+    ),
+)
+
+REDUCED = reduced(
+    RECIPE,
+    Reduction(
+        network={"features": (8, 16, 32, 64)},
+        size_vox=(48, 48, 48),
+        batch_size=2,
+        per_epoch=20,
+        epochs=10_000,
+        every=10_000,
+        window=SlidingWindow(overlap=0.5, windows_per_batch=4, weighting="nnunet"),
+    ),
+)
