@@ -1,19 +1,26 @@
 """What commands write down about their own work."""
 
+import json
+from pathlib import Path
+
+import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lesionwise.io.files import read_json, read_table, write_json
 from lesionwise.io.record import (
     FileRecord,
-    begin,
+    check_same_settings,
     check_settings,
     damage,
     file_records,
+    fingerprint_of,
     note_failures,
     noted_failures,
+    settings_id,
     sha256,
+    sha256_of_bytes,
     versions,
     write_failures,
 )
@@ -31,6 +38,28 @@ def test_a_hash_is_that_of_the_content(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(b"abc")
     assert sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256_of_bytes(b"abc") == sha256(path)
+
+
+def test_a_fingerprint_changes_with_the_name_and_the_size_of_any_image(tmp_path):
+    path = tmp_path / "sub-01" / "a.nii.gz"
+    path.parent.mkdir()
+    path.write_bytes(b"abc")
+    before = fingerprint_of(tmp_path)
+    (tmp_path / "README").write_text("of no account", encoding="utf-8")
+    assert fingerprint_of(tmp_path) == before
+    path.write_bytes(b"abcd")
+    longer = fingerprint_of(tmp_path)
+    path.rename(path.with_name("b.nii.gz"))
+    assert len({before, longer, fingerprint_of(tmp_path)}) == 3
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(SETTINGS, SETTINGS)
+def test_equal_settings_share_an_id_and_others_do_not(one, other):
+    assert settings_id(dict(reversed(one.items()))) == settings_id(one)
+    same_text = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+    assert (settings_id(one) == settings_id(other)) == same_text
 
 
 def test_what_is_no_file_has_no_hash(tmp_path):
@@ -62,17 +91,45 @@ def test_damage_names_the_file_and_what_is_wrong(tmp_path):
         damage(tmp_path, {"../a": FileRecord(1, "")})
 
 
-def test_a_record_is_begun_once_and_gone_on_with(tmp_path):
-    path = tmp_path / "run" / "settings.json"
-    assert begin(path, {"folds": 5, "recipes": ["a", "b"]}) == "fresh"
-    assert begin(path, {"folds": 5, "recipes": ["a", "b"]}) == "resumed"
-    with pytest.raises(InputError, match=r"run: was begun with recipes a, b, now it is a; "):
-        begin(path, {"folds": 5, "recipes": ["a"]})
-    assert read_json(path) == {"settings": {"folds": 5, "recipes": ["a", "b"]}}
-    for bad in ({"settings": [1]}, {}):
-        write_json(path, bad)
-        with pytest.raises(InputError, match="holds no settings"):
-            begin(path, {"folds": 5})
+@settings(deadline=None)
+@given(SETTINGS, SETTINGS)
+def test_for_the_same_settings_one_that_a_side_does_not_name_is_not_set(before, now):
+    if all(before.get(name) == now.get(name) for name in {*before, *now}):
+        check_same_settings(before, now, "out")
+    else:
+        with pytest.raises(InputError, match="out: was begun with ") as error:
+            check_same_settings(before, now, "out")
+        assert "\n" not in str(error.value)
+
+
+def test_what_was_written_is_the_same_as_what_wrote_it(tmp_path):
+    now = {"size": (16, 16), "limit": float("inf"), "path": Path("a/b"), "fold": np.int64(1)}
+    write_json(tmp_path / "a.json", now)
+    check_same_settings(read_json(tmp_path / "a.json"), now, "out")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        (["a", "b"], ["a"], "recipes a, b, now it is a"),
+        (None, {"t": "0" * 64}, "recipes not set, now it is t SHA-256 000000000000"),
+        ("0" * 64, "1" * 64, "recipes SHA-256 000000000000, now it is SHA-256 111111111111"),
+        (list(range(90)), list(range(91)), "another recipes"),
+        (0.5, "", "recipes 0.5, now it is empty"),
+    ],
+)
+def test_a_setting_that_differs_is_shown_in_one_short_line(before, now, said):
+    line = f"out: was begun with {said}; choose another output folder"
+    for check in (check_settings, check_same_settings):
+        with pytest.raises(InputError) as error:
+            check({"recipes": before}, {"recipes": now}, "out")
+        assert str(error.value) == line
+
+
+def test_another_part_is_named_before_its_values():
+    before = {"method.a": 1, "method.is": "Trees"}
+    with pytest.raises(InputError, match=r"method\.is Trees, now it is Rules"):
+        check_same_settings(before, {"method.b": 2, "method.is": "Rules"}, "out")
 
 
 @settings(deadline=None)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from bids import begin, save_visit
 
+from lesionwise.io.files import read_table
 from lesionwise.run.benchmark import benchmark
 from lesionwise.run.recipes import auxiliary_sets, find_recipe
 from lesionwise.run.train import train
@@ -92,7 +93,9 @@ def test_the_first_network_learns_from_the_auxiliary_set_alone(recipe, pairs, si
 def test_a_run_goes_on_with_the_same_sets_only(recipe, pairs, single, tmp_path):
     train(recipe, pairs, tmp_path / "run", auxiliary={"lesions": single})
     train(recipe, pairs, tmp_path / "run", auxiliary={"lesions": single})
-    with pytest.raises(InputError, match="was begun with auxiliary = "):
+    with pytest.raises(
+        InputError, match=r"was begun with auxiliary lesions SHA-256 .*, now it is not set; "
+    ):
         train(recipe, pairs, tmp_path / "run")
 
 
@@ -166,6 +169,9 @@ def test_a_subject_that_contradicts_itself_is_left_out_and_named(call, recipe, p
     status, _, said = call("train", recipe, pairs, "-o", tmp_path / "run")
     assert status == 0
     assert "left out: sub-z: sub-z_ses-01: more than one flair scan" in said
+    (failed,) = read_table(tmp_path / "run" / "prepared" / "failures.tsv").to_dict("records")
+    assert failed["study"] == "sub-z"
+    assert failed["error"].startswith("sub-z_ses-01: more than one flair scan")
     done = benchmark(pairs, [recipe], tmp_path / "b", folds=2, isolate=False)
     assert done.failures["sub-z"].startswith("sub-z_ses-01: more than one flair scan")
     assert list(done.failures) == ["sub-z"]

@@ -204,7 +204,7 @@ def write_json(path: str | Path, data: Mapping[str, Any]) -> None:
         TypeError: If a value has no place in JSON.
         InputError: If the file cannot be written.
     """
-    text = json.dumps(_plain(data), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(as_json(data), indent=2, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
 
 
@@ -308,7 +308,16 @@ def check_writable(folder: str | Path) -> Path:
     return folder
 
 
-def _plain(value: Any) -> Any:
+def as_json(value: Any) -> Any:
+    """The value as ``read_json`` gives it back after ``write_json``.
+
+    Raises:
+        TypeError: If it has no place in JSON.
+
+    Example:
+        >>> as_json({"size": (1, 2), "limit": float("inf")})
+        {'size': [1, 2], 'limit': None}
+    """
     if isinstance(value, str):
         return encodable(value)
     if value is None or isinstance(value, bool | int):
@@ -320,17 +329,17 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.integer):
         return int(value)
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return as_json(value.tolist())
     if isinstance(value, Mapping):
-        return {encodable(str(key)): _plain(item) for key, item in value.items()}
+        return {encodable(str(key)): as_json(item) for key, item in value.items()}
     if isinstance(value, set | frozenset):
-        return [_plain(item) for item in sorted(value)]
+        return [as_json(item) for item in sorted(value)]
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [as_json(item) for item in value]
     if isinstance(value, Path):
         return encodable(value.as_posix())
     if is_dataclass(value) and not isinstance(value, type):
-        return {part.name: _plain(getattr(value, part.name)) for part in fields(value)}
+        return {part.name: as_json(getattr(value, part.name)) for part in fields(value)}
     raise TypeError(f"{type(value).__name__} has no place in JSON: {value!r}")
 
 

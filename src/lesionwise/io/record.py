@@ -1,29 +1,39 @@
-"""What a command writes down about its own work: settings, versions, hashes, failures."""
+"""What a command writes down about its own work: settings, versions, hashes, failures.
+
+Every command that keeps a record does it with these functions, so that a folder that was begun
+with other settings, a damaged file and an input that failed read the same everywhere.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
+import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lesionwise.io.checked import inside, printable, read_checked
-from lesionwise.io.files import write_json, write_table
+from lesionwise.io.files import as_json, write_json, write_table
 from lesionwise.types import InputError
 
 NUMERIC_PACKAGES = ("torch", "numpy", "scipy", "simpleitk")
 """Packages whose version may change a result in its last digits."""
+
+TRAINING_PACKAGES = (*NUMERIC_PACKAGES, "lightning", "monai")
+"""The same for what a training leaves."""
 
 STATE = ".lesionwise"
 """Hidden folder for what a results folder remembers beside its results."""
 
 FAILURES = "failures.tsv"
 
-Begun = Literal["fresh", "resumed"]
+OTHER_FOLDER = "choose another output folder"
+"""What a user can do about a folder that was begun with other settings."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,34 @@ def sha256(path: str | Path) -> str:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     return digest.hexdigest()
+
+
+def sha256_of_bytes(content: bytes) -> str:
+    """Hexadecimal SHA-256 of content in memory."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def fingerprint_of(folder: Path, pattern: str = "*.nii*") -> str:
+    """SHA-256 over the names and sizes of the files of a folder; their content is not read.
+
+    Args:
+        pattern: of the names, at any depth.
+    """
+    lines = [
+        f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n"
+        for path in sorted(folder.rglob(pattern))
+    ]
+    return sha256_of_bytes("".join(lines).encode("utf-8", "surrogateescape"))
+
+
+def settings_id(settings: Mapping[str, Any]) -> str:
+    """12 hexadecimal digits that equal settings share, in whatever order, for names of folders.
+
+    Example:
+        >>> settings_id({"a": 1, "b": 2}) == settings_id({"b": 2, "a": 1})
+        True
+    """
+    return sha256_of_bytes(json.dumps(settings, sort_keys=True).encode())[:12]
 
 
 def file_records(root: Path, paths: Iterable[Path]) -> dict[str, FileRecord]:
@@ -133,7 +171,7 @@ def check_settings(
     before: Mapping[str, Any],
     now: Mapping[str, Any],
     place: str | Path,
-    remedy: str = "choose another output folder",
+    remedy: str = OTHER_FOLDER,
 ) -> None:
     """Refuse to add to what was begun with other settings.
 
@@ -157,36 +195,46 @@ output folder
     """
     for name, value in now.items():
         if name in before and before[name] != value:
-            raise InputError(
-                f"{place}: was begun with {name} {_shown(before[name])}, "
-                f"now it is {_shown(value)}; {remedy}"
-            )
+            raise _other_setting(name, before[name], value, place, remedy)
 
 
-def begin(
-    path: str | Path, settings: Mapping[str, Any], remedy: str = "choose another output folder"
-) -> Begun:
-    """Write a record of settings, or go on from the one that is there.
+def check_same_settings(
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    place: str | Path,
+    remedy: str = OTHER_FOLDER,
+) -> None:
+    """The same where a setting that one side does not name is not set there, and so counts.
+
+    For trained and prepared data, where the settings of a part exist only with the part.
 
     Args:
-        path: the record, a JSON file with the settings under ``settings``.
-        settings: as JSON holds them.
-
-    Returns:
-        ``fresh`` where there was no record, else ``resumed``.
+        before: as read from a record.
+        now: anything that ``write_json`` can write.
+        place, remedy: as for ``check_settings``.
 
     Raises:
-        InputError: If the record there cannot be read or holds other settings.
+        InputError: If a setting differs; the message names the first one by name, parts of a
+            recipe (``PATH.is``) before their values.
+
+    Example:
+        >>> check_same_settings({"folds": 5}, {"folds": 5, "seed": 1}, "runs/a")
+        Traceback (most recent call last):
+        ...
+        lesionwise.types.InputError: runs/a: was begun with seed not set, now it is 1; choose \
+another output folder
     """
-    path = Path(path)
-    if not path.exists():
-        write_json(path, {"settings": dict(settings)})
-        return "fresh"
-    before = read_checked(path, dict[str, Any]).get("settings")
-    if not isinstance(before, dict):
-        raise InputError(f"{path}: holds no settings")
-    check_settings(before, settings, path.parent, remedy)
-    return "resumed"
+    written: dict[str, Any] = as_json(now)
+    for name in sorted({*before, *written}, key=lambda name: (not name.endswith(".is"), name)):
+        if before.get(name) != written.get(name):
+            raise _other_setting(name, before.get(name), written.get(name), place, remedy)
+
+
+def _other_setting(name: str, was: Any, now: Any, place: str | Path, remedy: str) -> InputError:
+    before, after = _shown(was), _shown(now)
+    if before == after:  # they differ behind what one line can show
+        return InputError(f"{place}: was begun with another {name}; {remedy}")
+    return InputError(f"{place}: was begun with {name} {before}, now it is {after}; {remedy}")
 
 
 def write_failures(
@@ -253,5 +301,12 @@ def _calls(folder: Path) -> list[tuple[Path, _Call]]:
 def _shown(value: Any) -> str:
     if value is None:
         return "not set"
+    if isinstance(value, Mapping):
+        return _shown([f"{name} {_shown(each)}" for name, each in value.items()])
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if _HASH.fullmatch(text):
+        return f"SHA-256 {text[:12]}"
     return printable(text[:60]) or "empty"
+
+
+_HASH = re.compile("[0-9a-f]{64}")

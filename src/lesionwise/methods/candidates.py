@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from lesionwise.change.features import FeatureTable
 from lesionwise.instances.reference import hard_labels, reference_of
 from lesionwise.io.files import atomic_path, write_json
+from lesionwise.io.record import sha256, sha256_of_bytes
 from lesionwise.methods.members import deal
 from lesionwise.methods.tidy import Tidy
 from lesionwise.types import (
@@ -252,7 +252,7 @@ class LightGbm:
             "trees": trees,
             "cross_entropy": loss,
             "parameters": trees * (2 * self.leaves - 1),
-            "sha256": sha256((run.folder / MODEL).read_bytes()).hexdigest(),
+            "sha256": sha256(run.folder / MODEL),
         }
         write_json(run.folder / TRAINING, summary)
 
@@ -343,7 +343,7 @@ def _trained_text(path: Path, summary: Path) -> str:
         raise InputError(f"{error.filename}: no such file; train again") from error
     except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
         raise InputError(f"{summary}: no SHA-256 of {path.name}; train again") from error
-    if sha256(content).hexdigest() != expected:
+    if sha256_of_bytes(content) != expected:
         raise InputError(f"{path}: damaged or changed since it was trained (another SHA-256)")
     return content.decode("utf-8")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from lesionwise.instances.reference import reference_of
 from lesionwise.io.bids import BidsStudies, read_dataset
 from lesionwise.io.files import read_json, write_json, write_text
 from lesionwise.io.nifti import write_volume
+from lesionwise.io.record import check_same_settings, fingerprint_of, settings_id
 from lesionwise.metrics.case import Options
 from lesionwise.metrics.evaluation import Evaluation
 from lesionwise.recipe import Recipe
@@ -39,7 +38,7 @@ from lesionwise.run.crossvalidate import (
 )
 from lesionwise.run.evaluate import evaluate
 from lesionwise.run.learned_steps import shared_steps
-from lesionwise.run.prepare import fingerprint_of, parts_of
+from lesionwise.run.prepare import parts_of
 from lesionwise.run.recipes import auxiliary_sets, settings
 from lesionwise.run.run_format import settings_of
 from lesionwise.types import InputError, Progress, Volume, silent
@@ -263,31 +262,19 @@ def _begin(output: Path, made: Mapping[str, Any], entries: Sequence[BenchmarkRec
         for entry in known.values()
     ):
         raise InputError(f"{path}: malformed (recipes)")
-    recipes = {
+    recipes: dict[str, dict[str, Any]] = {
         entry.name: {"overrides": list(entry.overrides), "settings": settings(entry.found)}
         for entry in entries
     }
-    for name in sorted({*before, *made} - {"recipes"}):
-        if before.get(name) != made.get(name):
-            raise InputError(
-                f"{output}: was begun with {name} = {before.get(name)}, now {made.get(name)}; "
-                "choose another output folder"
-            )
-    for name, now in recipes.items():
-        was = before["recipes"].get(name)
-        plain = json.loads(json.dumps(now))
-        if was is not None and was != plain:
-            known = settings_of(was)
-            changed = sorted(
-                key
-                for key in {*known, *plain["settings"]}
-                if known.get(key) != plain["settings"].get(key)
-            )
-            if changed or was["overrides"] != plain["overrides"]:
-                what = changed[0] if changed else "overrides"
-                raise InputError(
-                    f"{output}: {name} was begun with another {what}; choose another output folder"
-                )
+    general = {name: value for name, value in before.items() if name != "recipes"}
+    check_same_settings(general, made, output)
+    for name in recipes.keys() & known.keys():
+        was, now = known[name], recipes[name]
+        place = f"{output}: {name}"
+        check_same_settings(settings_of(was), now["settings"], place)
+        check_same_settings(
+            {"overrides": was.get("overrides")}, {"overrides": now["overrides"]}, place
+        )
     write_json(path, {**made, "recipes": {**before["recipes"], **recipes}})
 
 
@@ -362,7 +349,7 @@ def _preparation(recipe: Recipe) -> str:
         "task": recipe.task,
         **settings(shared_steps(recipe.preprocess), "preprocess"),
     }
-    return hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()[:12]
+    return settings_id(how)
 
 
 def _once(

@@ -9,12 +9,13 @@ from typing import Any
 
 import pandas as pd
 
+from lesionwise import __version__
 from lesionwise.io.files import write_table
+from lesionwise.io.record import TRAINING_PACKAGES, versions
 from lesionwise.metrics.evaluation import SHORT, Evaluation
 from lesionwise.metrics.statistics import RankComparison
 from lesionwise.report.leaderboard import Leaderboard, write_leaderboard
 from lesionwise.run.benchmark_recipes import BenchmarkRecipe
-from lesionwise.run.train import versions
 
 
 def write_benchmark_tables(
@@ -81,8 +82,9 @@ def write_benchmark_tables(
             "seed": made["seed"],
             "minutes per training": budget,
             "rules": next((e.rules for e in evaluations.values()), ""),
+            "lesionwise": __version__,
+            **versions(TRAINING_PACKAGES),
             "machine": f"{platform.machine()}, {platform.system()}",
-            **versions(),
         },
         warnings=tuple(continued),
     )

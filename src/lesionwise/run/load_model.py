@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.resources
 import re
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from lesionwise.inference.weights import WEIGHTS
 from lesionwise.instances.components import ConnectedComponents
 from lesionwise.io.checked import inside, read_checked
 from lesionwise.io.record import sha256 as sha256_of
+from lesionwise.io.record import sha256_of_bytes
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.preprocess.brain_network import WEIGHTS as BRAIN_WEIGHTS
 from lesionwise.recipe import Citation, Recipe
@@ -192,7 +192,7 @@ def _nnunet_model(name: str, device: str) -> LoadedModel:
         departures=("logits are summed in float32", "windows without a voxel are left out"),
     )
     hashes = [sha256_of(path) for path in read.checkpoints]
-    together = hashlib.sha256("".join(hashes).encode()).hexdigest()
+    together = sha256_of_bytes("".join(hashes).encode())
     sha256 = hashes[0] if len(hashes) == 1 else together
     described = {"recipe": name, "overrides": [], "configuration": read.configuration}
     return LoadedModel(recipe, read.predictor, name, sha256, described)

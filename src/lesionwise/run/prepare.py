@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -17,6 +15,12 @@ from lesionwise.instances.reference import hard_labels, reference_of
 from lesionwise.io.checked import inside, printable, read_checked
 from lesionwise.io.files import atomic_folder, write_json
 from lesionwise.io.prepared import PreparedStudies, is_prepared, write_prepared
+from lesionwise.io.record import (
+    check_same_settings,
+    fingerprint_of,
+    sha256_of_bytes,
+    write_failures,
+)
 from lesionwise.recipe import Recipe
 from lesionwise.run.learned_steps import shared_steps
 from lesionwise.run.recipes import auxiliary_sets, find_recipe, settings
@@ -116,6 +120,9 @@ def prepare(
     or whose preparation fails on an error of its files, is left out and listed. Only the steps
     before the first that learns are taken; the others belong to a fold (``run.learned_steps``).
 
+    ``folder`` gets a folder a subject, ``prepared.json`` (settings and fingerprint), and
+    ``failures.tsv`` where something was left out.
+
     Args:
         recipe: name or file.
         dataset: BIDS or nnU-Net raw folder; or a prepared folder, which is returned as it is.
@@ -141,13 +148,12 @@ def prepare(
         **settings(shared_steps(found.preprocess), "preprocess"),
     }
     if folder == dataset:
-        fingerprint = _check_settings(folder, how, None)
-        return _read(folder, fingerprint)
+        return _read(folder, _check_settings(folder, how))
     from lesionwise.io.bids import open_dataset
 
     studies = open_dataset(dataset, found.scans, found.visits)
     fingerprint = fingerprint_of(dataset)
-    _check_settings(folder, how, fingerprint)
+    _begin(folder, how, fingerprint)
     for subject, error in studies.errors.items():
         record = _Record(subject, left_out={f"sub-{subject}": error})
         write_json(folder / f"sub-{subject}" / DONE, asdict(record))
@@ -161,6 +167,7 @@ def prepare(
         done += 1
         progress("prepare", done, len(subjects))
     prepared = _read(folder, fingerprint)
+    write_failures(folder, prepared.left_out, first="study")
     if not prepared.names:
         reasons = "; ".join(f"{k}: {v}" for k, v in list(prepared.left_out.items())[:3])
         raise InputError(f"{dataset}: no study to learn from ({reasons or 'no subjects'})")
@@ -234,14 +241,6 @@ def left_out_of(prepared: Prepared, auxiliary: Mapping[str, Prepared]) -> dict[s
     for name, found in auxiliary.items():
         left_out |= {f"{name} {study}": error for study, error in found.left_out.items()}
     return left_out
-
-
-def fingerprint_of(dataset: Path) -> str:
-    """SHA-256 over the names and sizes of a data set's images; their voxels are not read."""
-    digest = hashlib.sha256()
-    for path in sorted(dataset.rglob("*.nii*")):
-        digest.update(f"{path.relative_to(dataset)} {path.stat().st_size}\n".encode())
-    return digest.hexdigest()
 
 
 def _run(jobs: list[tuple[Any, ...]], workers: int) -> Iterator[None]:
@@ -330,7 +329,7 @@ def _studies_of(path: Path, record: _Record) -> Iterator[tuple[str, int]]:
 def _hash_of(volume: Volume) -> str:
     """SHA-256 of a scan's voxels, whatever its file was called."""
     array = np.ascontiguousarray(volume.array, dtype=np.float32)
-    return hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()
+    return sha256_of_bytes(repr(array.shape).encode() + array.tobytes())
 
 
 def refuse_shared_scans(name: str, prepared: Prepared, auxiliary: Prepared) -> None:
@@ -372,20 +371,21 @@ def visits_of(study: Study, count: int) -> Iterator[tuple[str, Study]]:
         yield "_".join(sessions), Study(study.subject, part, changes)
 
 
-def _check_settings(folder: Path, how: Mapping[str, Any], fingerprint: str | None) -> str:
+def _begin(folder: Path, how: Mapping[str, Any], fingerprint: str) -> None:
     path = folder / SETTINGS_FILE
-    if not path.is_file():
+    if path.is_file():
+        _check_settings(folder, how, fingerprint)
+    else:
         write_json(path, {"settings": how, "data": fingerprint})
-    before = read_checked(path, _Settings)
-    now = json.loads(json.dumps(dict(how)))
-    for name in sorted({*before.settings, *now}):
-        if before.settings.get(name) != now.get(name):
-            raise InputError(
-                f"{folder}: prepared with {name} = {before.settings.get(name)}, "
-                f"now {now.get(name)}; choose another folder"
-            )
-    if fingerprint is not None and before.data != fingerprint:
-        raise InputError(f"{folder}: prepared from other files; choose another folder")
+
+
+def _check_settings(folder: Path, how: Mapping[str, Any], fingerprint: str | None = None) -> str:
+    """The fingerprint of the data that a folder was prepared from, in the same way as now."""
+    before = read_checked(folder / SETTINGS_FILE, _Settings)
+    was, now = {"data": before.data, **before.settings}, {"data": fingerprint, **how}
+    if fingerprint is None:  # the data are the prepared folder itself
+        now["data"] = before.data
+    check_same_settings(was, now, folder)
     return str(before.data)
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import platform
 import shutil
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from lesionwise import defaults
 from lesionwise.inference.weights import INITIAL, WEIGHTS
 from lesionwise.io.checked import read_checked
 from lesionwise.io.files import atomic_path, faults_of_the_place, write_json
+from lesionwise.io.record import TRAINING_PACKAGES, check_same_settings, versions
 from lesionwise.io.record import sha256 as sha256_of
 from lesionwise.recipe import Recipe
 from lesionwise.results.folder import check_own_folder
@@ -156,7 +155,7 @@ def train(
         "settings": settings(found),
         "citation": str(found.citation),
         "departures": list(found.departures),
-        "versions": versions(),
+        "versions": {"lesionwise": lesionwise.__version__, **versions(TRAINING_PACKAGES)},
     }
     if sets:
         begun["auxiliary"] = {name: found_set.fingerprint for name, found_set in sets.items()}
@@ -194,7 +193,7 @@ def train(
         "sha256": sha256_of(weights) if weights.is_file() else "",
         "summary": read_checked(summary, dict[str, Any]) if summary.is_file() else {},
     }
-    _write(folder, ended)
+    write_json(folder / RUN_FILE, ended)
     return folder
 
 
@@ -243,17 +242,6 @@ def split_subjects(
     return training, sorted(validation)
 
 
-def versions() -> dict[str, str]:
-    """Versions of what computes, by name."""
-    found = {"lesionwise": lesionwise.__version__, "python": platform.python_version()}
-    for name in ("torch", "lightning", "numpy", "scipy", "SimpleITK"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def _keep_recipe(recipe: str | Path, folder: Path) -> str:
     text = str(recipe)
     path = text.removesuffix(REDUCED)
@@ -282,17 +270,11 @@ def _begin(folder: Path, begun: Mapping[str, Any]) -> str:
                 f"{folder}: a run of an earlier version, which cannot go on; choose another output "
                 "folder, and begin with its weights by --initial"
             )
-        was, now = _compared(before), _compared(begun)
-        for name in sorted({*was, *now}):
-            if was.get(name) != now.get(name):
-                raise InputError(
-                    f"{folder}: was begun with {name} = {was.get(name)}, now "
-                    f"{now.get(name)}; choose another output folder"
-                )
+        check_same_settings(_compared(before), _compared(begun), folder)
         if before.get("status") == "done" and _has_its_weights(folder, before):
             return "done"
     state = "training" if (folder / RUN_FILE).is_file() else "new"
-    _write(folder, begun)
+    write_json(folder / RUN_FILE, begun)
     return state
 
 
@@ -314,11 +296,7 @@ def _reused(run: Path, recipe: Recipe, folder: Path) -> dict[str, Any]:
         raise InputError(f"{run}: its training has not ended")
     was = {k: v for k, v in settings_of(described).items() if _shapes_the_network(k)}
     now = {k: v for k, v in settings(recipe).items() if _shapes_the_network(k)}
-    for name in sorted({*was, *now}, key=lambda name: (not name.endswith(".is"), name)):
-        if was.get(name) != now.get(name):
-            raise InputError(
-                f"{run}: trained with {name} = {was.get(name)}, the recipe has {now.get(name)}"
-            )
+    check_same_settings(was, now, run, "train the recipe itself, without --reuse")
     _copy(run / WEIGHTS, folder / WEIGHTS)
     if (run / "training.json").is_file():
         _copy(run / "training.json", folder / "training.json")
@@ -329,10 +307,6 @@ def _reused(run: Path, recipe: Recipe, folder: Path) -> dict[str, Any]:
 
 def _shapes_the_network(name: str) -> bool:
     return name.startswith(("method.", "preprocess.")) and not name.startswith("method.selection.")
-
-
-def _write(folder: Path, described: Mapping[str, Any]) -> None:
-    write_json(folder / RUN_FILE, json.loads(json.dumps(described, default=str)))
 
 
 def _copy(source: Path, target: Path) -> None:

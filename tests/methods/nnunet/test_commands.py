@@ -68,7 +68,7 @@ def test_a_row_is_trained_killed_resumed_applied_and_evaluated(row, dataset, tmp
         patch.setattr(LesionTrainer, "on_epoch_end", killed)
         with pytest.raises(KeyboardInterrupt):
             train(row, dataset, run, overrides=told, device="cpu")
-    with pytest.raises(InputError, match="base_features = 4, now 8"):
+    with pytest.raises(InputError, match="base_features 4, now it is 8"):
         train(row, dataset, run, overrides=(*told, "method.plans.base_features=8"), device="cpu")
     train(row, dataset, run, overrides=told, device="cpu")
     described = json.loads((run / "run.json").read_text())
