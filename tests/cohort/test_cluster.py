@@ -78,7 +78,7 @@ def test_without_dask_one_line_names_the_extra(monkeypatch):
     [(8, 100, 50, 8), (8, 9, 50, None), (8, 100, 3, 3), (8, 0.1, 50, 1), (1, 100, 0, 1)],
 )
 def test_workers_fit_cores_memory_and_subjects(monkeypatch, cores, free_gib, subjects, expected):
-    monkeypatch.setattr(cluster, "_cores", lambda: cores)
+    monkeypatch.setattr(cluster, "own_cores", lambda: cores)
     monkeypatch.setattr(cluster, "_free_gib", lambda: free_gib)
     if expected is None:
         expected = int(free_gib / cluster.MEMORY_GIB)

@@ -1,3 +1,4 @@
+import os
 import threading
 
 import numpy as np
@@ -57,7 +58,7 @@ def test_threads_follow_what_the_process_was_given(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert own_threads() == 3
     monkeypatch.delenv("OMP_NUM_THREADS")
-    monkeypatch.setattr(visits.os, "sched_getaffinity", lambda _: {0, 4, 5, 7}, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 4, 5, 7}, raising=False)
     assert own_threads() == 4
     monkeypatch.setattr(visits.multiprocessing, "parent_process", lambda: "a process")
     assert own_threads() == 1

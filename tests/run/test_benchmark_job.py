@@ -4,8 +4,19 @@ import os
 
 import numpy as np
 import pytest
-from works import doubles, ends, fails, fills_memory, is_at_fault, is_killed
+from works import (
+    divides,
+    doubles,
+    ends,
+    fails,
+    fills_memory,
+    is_at_fault,
+    is_killed,
+    leaves,
+    sends_twice,
+)
 
+from lesionwise.processes import ProcessEndError, call_in_process
 from lesionwise.run.benchmark_job import run_here, run_isolated
 from lesionwise.types import silent
 
@@ -56,3 +67,17 @@ def test_any_other_failure_is_one_line_with_its_traceback_beside():
 )
 def test_a_process_that_dies_is_a_fault_and_not_the_end(work, job, error):
     assert run_isolated(work, job, silent).error == error
+
+
+def test_a_call_in_a_process_of_its_own_tells_and_returns():
+    told = []
+    assert call_in_process(sends_twice, 21, told.append) == 42
+    assert told == ["begun", ["half", 21]]
+
+
+def test_its_errors_are_raised_here_and_its_end_says_how():
+    with pytest.raises(ZeroDivisionError):
+        call_in_process(divides, 0)
+    with pytest.raises(ProcessEndError) as ended:
+        call_in_process(leaves, 7)
+    assert ended.value.code == 7

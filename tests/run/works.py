@@ -32,3 +32,17 @@ def ends(job, progress):
 def is_killed(job, progress):
     os.kill(os.getpid(), 9)
     time.sleep(10)
+
+
+def sends_twice(job, send):
+    send("begun")
+    send(["half", job])
+    return job * 2
+
+
+def divides(job, send):
+    return 1 / job
+
+
+def leaves(job, send):
+    os._exit(job)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lesionwise.processes import own_cores
 from lesionwise.types import InputError
 
 if TYPE_CHECKING:
@@ -49,13 +50,7 @@ class Workers:
 def default_workers(subjects: int) -> int:
     """One process a core, but none without ``MEMORY_GIB`` free and none without a subject."""
     fitting = int(_free_gib() / MEMORY_GIB)
-    return max(1, min(_cores(), fitting, subjects))
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return max(1, min(own_cores(), fitting, subjects))
 
 
 def _free_gib() -> float:
@@ -93,7 +88,7 @@ def dask_client(workers: Workers, subjects: int) -> Iterator[tuple[Client, int]]
             yield client, workers.threads or 0
         return
     number = workers.number or default_workers(subjects)
-    threads = workers.threads or max(1, _cores() // number)
+    threads = workers.threads or max(1, own_cores() // number)
     pools = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     settings = {
         "distributed.nanny.pre-spawn-environ": dict.fromkeys(pools, threads),

@@ -32,6 +32,7 @@ from lesionwise.cohort.records import (
 from lesionwise.cohort.subjects import CohortSubject
 from lesionwise.io.checked import read_checked
 from lesionwise.io.files import write_json
+from lesionwise.processes import own_peak_gb
 from lesionwise.types import InputError
 
 if TYPE_CHECKING:
@@ -349,9 +350,4 @@ def _install(folder: Path, token: str, target: Path) -> None:
 
 
 def _peak_mib() -> int:
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak // (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    return int((own_peak_gb() or 0.0) * 1e9 / 2**20)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import wraps
 from typing import TypeVar
 
+from lesionwise.processes import own_cores
 from lesionwise.types import Study, Visit
 
 T = TypeVar("T")
@@ -57,9 +58,7 @@ def own_threads() -> int:
         return int(stated)
     if multiprocessing.parent_process() is not None:
         return 1
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return own_cores()
 
 
 def cached_loader(load: Callable[[], T]) -> Callable[[], T]:

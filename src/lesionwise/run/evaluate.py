@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -24,6 +20,7 @@ from lesionwise.metrics.case import Options, evaluate_case
 from lesionwise.metrics.evaluation import Evaluation, ScoredCase
 from lesionwise.metrics.raters import cohen_kappa, fleiss_kappa, majority, staple
 from lesionwise.metrics.slices import Overlap, Plane, SliceTable, slice_table
+from lesionwise.processes import map_processes, own_cores
 from lesionwise.report.evaluation_tables import EVALUATION_FILES, write_evaluation_tables
 from lesionwise.results.folder import check_own_folder
 from lesionwise.run.images import find_images
@@ -34,7 +31,6 @@ from lesionwise.types import InputError, Instances, Progress, Volume, silent
 Consensus: TypeAlias = Literal["majority", "staple"]
 ASKED = "evaluate.json"
 """What was asked for, so that ``evaluate_again`` can ask the same."""
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -359,49 +355,13 @@ def _alike(done: Sequence[_Done], tasks: Sequence[_Task]) -> list[_Done]:
 
 def _run(tasks: Sequence[_Task], workers: int | None, progress: Progress) -> list[_Done]:
     """Results in the order of the tasks."""
-    count = min(len(tasks), workers or _cores())
-    stage = "scoring"
-    progress(stage, 0, len(tasks))
-    if count < 2:
-        done = []
-        for number, task in enumerate(tasks, start=1):
-            done.append(_score(task))
-            progress(stage, number, len(tasks))
-        return done
-    spawn = multiprocessing.get_context("spawn")
-    with _single_threaded(), ProcessPoolExecutor(count, mp_context=spawn) as pool:
-        futures = {pool.submit(_score, task): task.case for task in tasks}
-        results: dict[str, _Done] = {}
-        try:
-            for number, future in enumerate(as_completed(futures), start=1):
-                results[futures[future]] = future.result()
-                progress(stage, number, len(tasks))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return [results[task.case] for task in tasks]
-
-
-def _cores() -> int:
-    """Cores this process may use, where the system says so; else all there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-@contextmanager
-def _single_threaded() -> Iterator[None]:
-    """Processes started inside use one thread each, since there is one for every core."""
-    before = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    progress("scoring", 0, len(tasks))
+    return map_processes(
+        _score,
+        tasks,
+        workers or own_cores(),
+        lambda done: progress("scoring", done, len(tasks)),
+    )
 
 
 def _score(task: _Task) -> _Done:

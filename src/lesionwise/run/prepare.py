@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from lesionwise.io.record import (
     sha256_of_bytes,
     write_failures,
 )
+from lesionwise.processes import map_processes
 from lesionwise.recipe import Recipe
 from lesionwise.run.learned_steps import shared_steps
 from lesionwise.run.recipes import auxiliary_sets, find_recipe, settings
@@ -161,11 +161,12 @@ def prepare(
     waiting = [n for n, s in enumerate(subjects) if not _is_whole(folder / f"sub-{s}")]
     done = len(subjects) - len(waiting)
     progress("prepare", done, len(subjects))
-    how_read = (str(recipe), tuple(overrides), auxiliary, str(dataset))
-    jobs = [(*how_read, number, str(folder)) for number in waiting]
-    for _ in _run(jobs, workers):
-        done += 1
-        progress("prepare", done, len(subjects))
+    map_processes(
+        partial(_prepare_subject, str(recipe), tuple(overrides), auxiliary, dataset, folder),
+        waiting,
+        workers,
+        lambda ended: progress("prepare", done + ended, len(subjects)),
+    )
     prepared = _read(folder, fingerprint)
     write_failures(folder, prepared.left_out, first="study")
     if not prepared.names:
@@ -243,31 +244,18 @@ def left_out_of(prepared: Prepared, auxiliary: Mapping[str, Prepared]) -> dict[s
     return left_out
 
 
-def _run(jobs: list[tuple[Any, ...]], workers: int) -> Iterator[None]:
-    if workers < 2 or len(jobs) < 2:
-        for job in jobs:
-            _prepare_subject(*job)
-            yield None
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
-        for future in as_completed([pool.submit(_prepare_subject, *job) for job in jobs]):
-            future.result()
-            yield None
-
-
 def _prepare_subject(
     recipe: str,
     overrides: tuple[str, ...],
     auxiliary: Auxiliary | None,
-    dataset: str,
+    dataset: Path,
+    folder: Path,
     index: int,
-    folder: str,
 ) -> None:
     from lesionwise.io.bids import open_dataset
 
     found = _recipe(recipe, overrides, auxiliary)
-    studies = open_dataset(Path(dataset), found.scans, found.visits)
+    studies = open_dataset(dataset, found.scans, found.visits)
     subject = studies.subjects[index]
     left_out: dict[str, str] = {}
     kept: list[_KeptStudy] = []
@@ -283,8 +271,8 @@ def _prepare_subject(
             left_out[f"sub-{subject}"] = f"fewer than {found.visits} visits"
     except InputError as error:
         left_out[f"sub-{subject}"] = str(error)
-    target = Path(folder) / f"sub-{subject}"
-    with atomic_folder(target, keep=_is_whole) as partial:
+    target = folder / f"sub-{subject}"
+    with atomic_folder(target, keep=_is_whole) as making:
         for name, study in parts:
             try:
                 if found.task != UNLABELLED:
@@ -297,10 +285,10 @@ def _prepare_subject(
             except InputError as error:
                 left_out[name] = str(error)
                 continue
-            write_prepared(study, partial / name)
+            write_prepared(study, making / name)
             kept.append(_KeptStudy(f"sub-{subject}/{name}", int((lesions > 0).sum())))
         record = _Record(name_in_data, tuple(kept), left_out, scans)
-        write_json(partial / DONE, asdict(record))
+        write_json(making / DONE, asdict(record))
 
 
 def _is_whole(folder: Path) -> bool:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from lesionwise import __version__
 from lesionwise.io.bids import write_dataset_description
 from lesionwise.io.files import check_writable, read_json, write_json, write_table
 from lesionwise.io.nifti import write_volume
+from lesionwise.processes import map_processes
 from lesionwise.results.names import DESCRIPTION, PARTICIPANTS, beside
 from lesionwise.results.simulated import (
     NAME,
@@ -123,29 +122,13 @@ def simulate(
     waiting = [order for order in orders if not _is_done(output, order)]
     done = patients - len(waiting)
     progress("simulate", done, patients)
-    for _ in _run(output, waiting, workers):
-        done += 1
-        progress("simulate", done, patients)
+    map_processes(
+        partial(_write_patient, output),
+        waiting,
+        workers,
+        lambda ended: progress("simulate", done + ended, patients),
+    )
     return output
-
-
-def _run(output: Path, orders: list[_Order], workers: int) -> Iterator[None]:
-    if workers < 2 or len(orders) < 2:
-        for order in orders:
-            _write_patient(output, order)
-            yield
-        return
-    with ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) as pool:
-        waiting = [pool.submit(_write_patient, output, order) for order in orders]
-        for finished in as_completed(waiting):
-            finished.result()
-            yield
-
-
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def _record(order: _Order) -> dict[str, Any]:
