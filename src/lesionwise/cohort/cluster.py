@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MEMORY_GIB = 3.0
 """Memory that one worker is given where the number of workers is not said."""
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+"""Windows ends a process at once by any signal."""
 CONNECT_S = 30.0
 """How long a running scheduler may take to answer."""
 
@@ -60,7 +62,7 @@ def _free_gib() -> float:
     free = float(psutil.virtual_memory().available)
     limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
     with suppress(OSError, ValueError):
-        free = min(free, int(limit.read_text()) - int(used.read_text()))
+        free = min(free, int(limit.read_text("ascii")) - int(used.read_text("ascii")))
     return free / 2**30
 
 
@@ -137,7 +139,7 @@ def _local(number: int, dashboard: bool) -> Iterator[Client]:
         for nanny in cluster.workers.values():
             nanny.status = Status.closing_gracefully  # its worker is not started again
             if nanny.pid:
-                os.kill(nanny.pid, signal.SIGKILL)  # at once, whatever it is at
+                os.kill(nanny.pid, KILL)  # at once, whatever it is at
         with suppress(TimeoutError):
             client.close(timeout=10)
             cluster.close(timeout=30)

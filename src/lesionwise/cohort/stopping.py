@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -38,7 +37,7 @@ class StopRequest:
         """Handle a signal."""
         if self.number:
             signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
         self.number = number
 
     def check(self) -> None:

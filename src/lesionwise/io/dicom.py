@@ -184,7 +184,10 @@ def _converted(series: Series, place: Path) -> Path:
         _give(path, inputs / f"{number:06d}.dcm", series)
     command = [str(program), "-b", "n", "-z", "n", "-x", "n", "-l", "o", "-g", "i", "-f", "scan"]
     done = subprocess.run(
-        [*command, "-o", str(made), str(inputs)], capture_output=True, text=True, errors="replace"
+        [*command, "-o", str(made), str(inputs)],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
     )
     volumes = sorted(made.glob("*.nii"))
     if done.returncode != 0 or not volumes:

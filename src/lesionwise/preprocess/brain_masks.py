@@ -193,7 +193,12 @@ class ExternalBrain:
         ]
         try:
             done = subprocess.run(
-                words, capture_output=True, text=True, check=False, timeout=self.limit_seconds
+                words,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                check=False,
+                timeout=self.limit_seconds,
             )
         except FileNotFoundError as error:
             raise InputError(f"{name}: the program {words[0]} is not installed") from error

@@ -27,7 +27,7 @@ LEVELS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 1.
 @lru_cache(maxsize=1)
 def lesion_statistics() -> dict[str, Any]:
     """The fitted numbers; `fit_statistics` says what each one is."""
-    statistics: dict[str, Any] = json.loads(DEFAULT.read_text())
+    statistics: dict[str, Any] = json.loads(DEFAULT.read_text(encoding="utf-8"))
     return statistics
 
 
@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=DEFAULT)
     a = parser.parse_args()
     found = fit_statistics(a.lesionstats, a.lesions, tuple(a.exclude))
-    a.output.write_text(json.dumps(found, indent=1) + "\n")
+    a.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
