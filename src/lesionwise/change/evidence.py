@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionwise.change.subtraction import subtraction
+from lesionwise.instances.table import bounding_box
 from lesionwise.instances.voxels import Indices, list_voxels
 from lesionwise.types import BoolArray, FloatArray, Grid
 
@@ -141,9 +142,9 @@ def compare_scans(
         None where both brains share too little normal tissue to say anything.
     """
     shown = brains[0] & brains[1]
-    if not shown.any():
+    box = bounding_box(shown)
+    if box is None:
         return None
-    box = _box(shown)
     tissue = _deeper_than(shown[box], MARGIN_MM, grid) & _deeper_than(
         ~doubtful[box], DOUBT_MM, grid
     )
@@ -238,8 +239,3 @@ def _deeper_than(mask: BoolArray, by_mm: float, grid: Grid) -> BoolArray:
     depth: Float32 = edt.edt(np.ascontiguousarray(mask), anisotropy=grid.spacing_mm)
     deep: BoolArray = depth > by_mm
     return deep
-
-
-def _box(mask: BoolArray) -> tuple[slice, ...]:
-    found = ndimage.find_objects(mask.astype(np.uint8))
-    return tuple(found[0])

@@ -19,6 +19,7 @@ from lesionwise.inference.weights import INITIAL, WEIGHTS, copy_matching
 from lesionwise.instances.components import DEFAULT_CONNECTIVITY, connected_components
 from lesionwise.instances.filters import SIZE_ROUNDING
 from lesionwise.instances.reference import reference_of
+from lesionwise.instances.table import overlap_table
 from lesionwise.io.files import write_text
 from lesionwise.methods.members import (
     chosen,
@@ -340,11 +341,11 @@ def new_components(
         (I, J, K) bool: the kept components whole, with any voxels they share with ``before``.
     """
     labels = connected_components(after, connectivity)
-    size = np.bincount(labels.ravel())
-    shared = np.bincount(labels[before], minlength=len(size))
+    table = overlap_table(labels, before.astype(np.uint8))
+    size, shared = table.reference_voxels, np.zeros(len(table.reference_ids), dtype=np.int64)
+    shared[table.reference_rows] = table.common
     kept = (shared <= max_overlap * size) & (size >= min_vox * (1 - SIZE_ROUNDING))
-    kept[0] = False
-    return np.asarray(kept[labels])
+    return np.isin(labels, table.reference_ids[kept])
 
 
 @contextmanager

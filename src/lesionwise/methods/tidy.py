@@ -13,6 +13,7 @@ from scipy import ndimage
 from lesionwise.change.features import ELLIPSOID, axis_lengths
 from lesionwise.instances.components import DEFAULT_CONNECTIVITY, connected_components
 from lesionwise.instances.filters import SIZE_ROUNDING
+from lesionwise.instances.table import lesion_table
 from lesionwise.types import (
     BoolArray,
     LesionMaps,
@@ -83,7 +84,7 @@ class DropSmallPatches:
 
     def __call__(self, maps: LesionMaps) -> LesionMaps:
         labels = connected_components(maps.probability > self.patch_above, self.connectivity)
-        volumes_mm3 = np.bincount(labels.ravel())[1:] * maps.grid.voxel_volume_mm3
+        volumes_mm3 = lesion_table(labels, maps.grid).volume_mm3
         return _only(maps, labels, volumes_mm3 > self.volume_mm3 * (1 + SIZE_ROUNDING))
 
 

@@ -10,6 +10,7 @@ import SimpleITK
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionwise.instances.table import bounding_box
 from lesionwise.preprocess.each_scan import on_scans
 from lesionwise.preprocess.geometry import one_thread
 from lesionwise.types import BoolArray, FloatArray, Study, Volume
@@ -57,7 +58,8 @@ class Denoise:
             # rounding of the residuals alone is no noise
             if not noise > 1e-5 * float(np.abs(array).max(initial=0)):
                 return array
-            box = _box(mask, self.patch_vox // 2 + self.reach_vox)
+            box = bounding_box(mask, self.patch_vox // 2 + self.reach_vox)
+            assert box is not None  # an empty mask has no noise
             out = array.copy()
             part = array[box]
             out[box] = denoise_nl_means(
@@ -125,9 +127,9 @@ def noise_level(array: NDArray[np.float32], mask: BoolArray) -> float:
 
     Source: Gasser et al. 1986; Coupé et al. 2008, section II.
     """
-    if not mask.any():
+    box = bounding_box(mask, 1)
+    if box is None:
         return 0.0
-    box = _box(mask, 1)
     part = array[box]
     axes = [axis for axis in range(3) if part.shape[axis] > 1]
     if not axes:
@@ -139,13 +141,6 @@ def noise_level(array: NDArray[np.float32], mask: BoolArray) -> float:
     spread = float(np.median(np.abs(residual - np.median(residual))))
     used = 2 * len(axes)
     return 1.4826 * spread * math.sqrt(used / (used + 1))
-
-
-def _box(mask: BoolArray, margin: int) -> tuple[slice, slice, slice]:
-    """The box around a mask that is not empty, wider by the margin within the array."""
-    slices = ndimage.find_objects(mask.astype(np.uint8))[0]
-    i, j, k = (slice(max(0, s.start - margin), s.stop + margin) for s in slices)
-    return i, j, k
 
 
 def _everywhere(volume: Volume) -> BoolArray:

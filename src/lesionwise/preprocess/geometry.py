@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from lesionwise.instances.table import bounding_box
 from lesionwise.preprocess.visits import each_visit
 from lesionwise.types import Grid, InputError, Instances, Study, Visit, Volume
 
@@ -489,11 +490,13 @@ def _crop(study: Study, inside: Callable[[Visit], Iterable[Volume]], margin_mm: 
     boxes: list[tuple[Grid, NDArray[np.int64]]] = []
     for visit in study.visits:
         for volume in inside(visit):
-            if not volume.array.any():
+            box = bounding_box(volume.array)
+            if box is None:
                 continue
-            box = _box(volume.array)
+            low = np.array([part.start for part in box])
+            high = np.array([part.stop for part in box])
             widen = np.ceil(margin_mm / np.array(volume.grid.spacing_mm) - 1e-6).astype(np.int64)
-            boxes.append((volume.grid, np.stack([box[0] - widen, box[1] + widen])))
+            boxes.append((volume.grid, np.stack([low - widen, high + widen])))
 
     def cut_for(visit: Visit) -> Callable[[Volume], Volume]:
         own = [volume.grid for volume in inside(visit)]
@@ -523,17 +526,6 @@ def _crop(study: Study, inside: Callable[[Visit], Iterable[Volume]], margin_mm: 
 
 def _cut_all(volumes: Mapping[str, Volume], cut: Callable[[Volume], Volume]) -> dict[str, Volume]:
     return {name: cut(volume) for name, volume in volumes.items()}
-
-
-def _box(array: NDArray[Any]) -> NDArray[np.int64]:
-    """(2, 3): first index and one past the last index of what is not zero."""
-    low, high = [], []
-    for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        filled = np.flatnonzero((array != 0).any(axis=others))
-        low.append(filled[0])
-        high.append(filled[-1] + 1)
-    return np.array([low, high], dtype=np.int64)
 
 
 def _box_on(grid: Grid, box_grid: Grid, box: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from lesionwise.instances.table import bounding_box
 from lesionwise.preprocess.brain import largest_filled, mask_where_missing
 from lesionwise.preprocess.geometry import resample_to, respaced
 from lesionwise.types import Grid, InputError, Study, Volume
@@ -157,8 +158,9 @@ def _framed(array: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     Returns:
         The box, and the index in ``array`` of its first voxel (negative where it was padded).
     """
-    filled = np.argwhere(array != 0)
-    low, high = filled.min(axis=0), filled.max(axis=0) + 1
+    used = bounding_box(array) or tuple(slice(0, n) for n in array.shape)
+    low = np.array([part.start for part in used])
+    high = np.array([part.stop for part in used])
     sides = np.ceil((high - low) / MULTIPLE).astype(int) * MULTIPLE
     sides = np.clip(sides, LEAST_SIDE, LARGEST_SIDE)
     start = low + (high - low - sides) // 2

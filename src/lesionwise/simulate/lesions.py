@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionwise.instances.table import lesion_table
 from lesionwise.simulate.anatomy import PLACES, Anatomy
 from lesionwise.simulate.fields import Float, smooth_field
 from lesionwise.simulate.statistics import lesion_statistics
-from lesionwise.types import BoolArray
+from lesionwise.types import BoolArray, Grid
 
 Box = tuple[slice, slice, slice]
 STABLE, ENLARGING, SHRINKING, NEW, DISAPPEARED = (
@@ -426,11 +427,11 @@ def _give_away_fragments(labels: NDArray[np.int32]) -> None:
         label = int(owner[piece])
         if label not in largest or sizes[piece] > sizes[largest[label]]:
             largest[label] = piece
-    boxes = ndimage.find_objects(pieces)
+    boxes = lesion_table(pieces, Grid(pieces.shape, np.eye(4))).boxes(margin_vox=1)
     for piece in range(1, len(sizes)):
         if largest[int(owner[piece])] == piece:
             continue
-        box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in boxes[piece - 1])
+        box = boxes[piece - 1]
         inside = pieces[box] == piece
         around = ndimage.binary_dilation(inside, np.ones((3, 3, 3))) & ~inside
         others = labels[box][around & (labels[box] > 0)]
@@ -446,9 +447,8 @@ def describe(
     groups = cc3d.connected_components(labels > 0, connectivity=26)
     known = {unit.label: unit for unit in units}
     out: dict[int, dict[str, Any]] = {}
-    for label, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is None:
-            continue
+    table = lesion_table(labels, Grid(labels.shape, np.eye(4)))
+    for label, box in zip(table.label.tolist(), table.boxes(), strict=True):
         index = np.argwhere(labels[box] == label) + [s.start for s in box]
         out[label] = {
             "voxels": len(index),

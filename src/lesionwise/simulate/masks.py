@@ -12,11 +12,12 @@ from scipy import ndimage
 from skimage.morphology import h_maxima
 from skimage.segmentation import watershed
 
+from lesionwise.instances.table import lesion_table
 from lesionwise.io.nifti import read_mask
 from lesionwise.simulate.anatomy import Anatomy, Zones, place_of
 from lesionwise.simulate.fields import Float
-from lesionwise.simulate.lesions import Box, LesionSettings, Unit, draw_fates
-from lesionwise.types import BoolArray, InputError, Volume
+from lesionwise.simulate.lesions import LesionSettings, Unit, draw_fates
+from lesionwise.types import BoolArray, Grid, InputError, Volume
 
 MIN_VOXELS = 3
 CONFLUENT_MIN_VOXELS = 14
@@ -59,7 +60,8 @@ def split_at_maxima(mask: BoolArray, height_mm: float = 1.0) -> NDArray[np.int32
     out = np.zeros(mask.shape, dtype=np.int32)
     parts = cc3d.connected_components(mask, connectivity=26)
     count = 0
-    for part, box in enumerate(ndimage.find_objects(parts), start=1):
+    boxes = lesion_table(parts, Grid(parts.shape, np.eye(4))).boxes()
+    for part, box in enumerate(boxes, start=1):
         own = np.pad(parts[box] == part, 1)
         size = int(own.sum())
         if size < MIN_VOXELS:
@@ -109,11 +111,8 @@ def place_mask(
     groups = cc3d.connected_components(labels > 0, connectivity=26)
     brightness = rng.normal(1.0, 0.22, int(groups.max()) + 1)
     units = []
-    for label, found in enumerate(ndimage.find_objects(labels), start=1):
-        box: Box = tuple(  # type: ignore[assignment]
-            slice(max(s.start - 4, 0), min(s.stop + 4, n))
-            for s, n in zip(found, labels.shape, strict=True)
-        )
+    boxes = lesion_table(labels, Grid(labels.shape, np.eye(4))).boxes(margin_vox=4)
+    for label, box in enumerate(boxes, start=1):
         own = labels[box] == label
         voxels = np.argwhere(own) + [s.start for s in box]
         group = int(groups[tuple(voxels[0])])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from lesionwise.instances.table import bounding_box
 from lesionwise.simulate.anatomy import SHAPE, Anatomy, head_grid
 from lesionwise.simulate.artifacts import without_face
 from lesionwise.simulate.fields import Float, smooth_field
@@ -285,13 +286,9 @@ def contrast_image(
 
 def _halo(lesions: LesionLayer) -> Float:
     """How near a voxel is to lesions, in [0, 1]: their fraction, blurred by 2 mm."""
-    found = ndimage.find_objects((lesions.fraction > 0).astype(np.uint8))
+    box = bounding_box(lesions.fraction > 0, margin_vox=6)
     out = np.zeros(SHAPE, dtype=np.float32)
-    if found:
-        box = tuple(
-            slice(max(s.start - 6, 0), min(s.stop + 6, n))
-            for s, n in zip(found[0], SHAPE, strict=True)
-        )
+    if box is not None:
         out[box] = ndimage.gaussian_filter(lesions.fraction[box], 2.0, truncate=3)
     return out
 

@@ -91,8 +91,8 @@ def fit_statistics(lesionstats: Path, lesions: Path, exclude: tuple[int, ...]) -
 def _places(lesions: Path, exclude: tuple[int, ...]) -> dict[str, dict[str, float]]:
     """Share of components in each place, by the template's zones (the masks lie in its space)."""
     import cc3d
-    from scipy import ndimage
 
+    from lesionwise.instances.table import lesion_table
     from lesionwise.io.nifti import read_mask
     from lesionwise.simulate.anatomy import PLACES, head_grid, place_of, template_zones
 
@@ -104,7 +104,7 @@ def _places(lesions: Path, exclude: tuple[int, ...]) -> dict[str, dict[str, floa
             continue
         mask = read_mask(path)
         labels = cc3d.connected_components(mask.array, connectivity=26)
-        for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        for label, box in enumerate(lesion_table(labels, mask.grid).boxes(), start=1):
             index = np.argwhere(labels[box] == label) + [s.start for s in box]
             if len(index) < 3:
                 continue
