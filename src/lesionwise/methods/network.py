@@ -158,6 +158,7 @@ class NetworkMethod:
         device, devices = devices_of(run.device)
         run.folder.mkdir(parents=True, exist_ok=True)
         training = self.samples.open(data, self.reading, self.objective, run.seed)
+        # Before the network is built: it takes the weights that its parts have learned.
         run = self._train_parts_first(data, run)
         network, parts = self._built(run)
         use_bf16 = self.runtime.precision == "bfloat16" and supports_bfloat16(device)
@@ -182,6 +183,7 @@ class NetworkMethod:
             run.folder,
             resume=run.resume,
             max_minutes=run.max_minutes,
+            # With several devices each process would report, on one terminal.
             on_progress=run.progress if len(devices) == 1 else silent,
         )
         modules = {part.name: module for part, module in parts}

@@ -121,12 +121,14 @@ def benchmark(
     dataset, output = Path(dataset), Path(output)
     entries = find_benchmark_recipes(recipes, overrides)
     failures = _without_scans(entries, dataset)
+    # A recipe without scans is a row of the table; with no recipe left there is nothing to do.
     usable = [entry for entry in entries if entry.name not in failures]
     if not usable:
         raise InputError(next(iter(failures.values())))
     studies = read_dataset(dataset, scans=scans_of(usable))
     check_own_folder(output, (dataset,))
     counts = _references(studies, usable, output, dataset, progress)
+    # One split for all recipes: else their scores could not be compared case by case.
     split = folds_of(_balance(counts), folds, seed, dataset)
     made = {
         "data": fingerprint_of(dataset),
@@ -328,6 +330,7 @@ def _cross_validated(
             max_minutes=made["max_minutes"],
             auxiliary=tuple(name for name, _ in further),
         )
+        # A training that was interrupted goes on; its times are then those of its last call only.
         begun = (job.folder / "run").is_dir()
         result = _once(
             job.folder / RESULT,

@@ -40,6 +40,7 @@ def write_benchmark_tables(
     """
     scores, comparisons = [], []
     ranks: RankComparison | None = None
+    # Groups find different things, so they are scored apart and stand in one table.
     for evaluation in evaluations.values():
         scores += [{"recipe": row.pop("method"), **row} for row in map(_flat, evaluation.cases)]
         comparisons += evaluation.comparison_rows

@@ -190,6 +190,7 @@ def compare(
         with named_as_typed(typed, loaded.recipe.scans[0]):
             finder = given[done] if given else loaded
             found.append(find_lesions(study, finder, options, on_progress))
+    # Every visit goes to the first directly, not from visit to visit, so errors do not add up.
     to_common: list[Matrix] = [np.eye(4)]
     alignments: list[Alignment] = []
     first = _image(found[0])
@@ -230,6 +231,7 @@ def compare(
         rules,
     )
     tracks, shared = followed.tracks, followed.shared
+    # Following may have found lesions below the threshold, which belong to the results too.
     found = [
         _with_lesions(visit, lesions)
         for visit, lesions in zip(found, followed.lesions, strict=True)
@@ -262,6 +264,7 @@ def compare(
         rows.append(_visit_row(ScanFiles(output, scan.entities), record, tracks, number))
         if number:
             changed = change_map(shared, tracks, number)
+            # With a model of new lesions, its mask takes the place of the one from the tracks.
             maps += _write_changes(
                 output, scan, visit, tracks, number, changed, mask=pair_model is None, series=origin
             )
@@ -272,6 +275,7 @@ def compare(
             progress(f"new lesions of visit {pair[1].session}: {pair_model.name}", number, total)
             files, pair_record = predict_pair(ScanPair(*pair), output, pair_model)
             new.append(len(read_lesion_table(files, pair_record.method)))
+        # The first visit has none before it.
         summary[f"new by {pair_model.name}"] = [None, *new]
     scores = score_visits(found, truth) if truth else None
     named_rows, links = named_tracks(tracks.table, tracks.links, [scan.entities for scan in scans])

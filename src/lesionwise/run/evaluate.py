@@ -182,6 +182,7 @@ def evaluate(
     labels = labels_by_side(label)
     if kind == "instances" and any(labels.values()):
         raise InputError("label: a label marks a mask, so it does not go with kind instances")
+    # A label makes a mask of any map, so files are paired as masks then.
     pairs, failures = _paired(references, methods, "mask" if any(labels.values()) else kind)
     folder = output / "consensus" if output and len(references) > 1 else None
     tasks = [
@@ -199,6 +200,7 @@ def evaluate(
     scans = {}
     if images is not None:
         scans = find_images(images, {task.case: task.references[0][1] for task in tasks})
+    # The content of all files decides how files of one side are read, so some are read twice.
     done = _alike(_run(tasks, workers, progress), tasks)
     for result in done:
         failures |= result.failures
@@ -207,6 +209,7 @@ def evaluate(
         for result in done
         for case in result.scored
     )
+    # Nothing was scored, so there is at least one failure: the first one says why.
     if not scored:
         raise InputError(next(iter(failures.values())))
     evaluation = Evaluation(

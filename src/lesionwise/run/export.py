@@ -81,6 +81,7 @@ def export(
         raise InputError(f"{output}: is there already; remove it or choose another number")
     studies = read_dataset(dataset, scans=scans)
     check_writable(output.parent)
+    # Written beside its place and renamed at the end, so a killed call leaves no half data set.
     partial = output.with_name(f".{secrets.token_hex(4)}-{output.name}")
     names: dict[Literal["Tr", "Ts"], list[str]] = {"Tr": [], "Ts": []}
     patients: dict[str, str] = {}
@@ -94,6 +95,7 @@ def export(
                     failures[f"sub-{subject}"] = f"fewer than {visits} visits"
                 for _, study in parts:
                     known = study.changes if task == "new" else study.followup.labels
+                    # Cases without a reference are what nnU-Net predicts, not what it learns from.
                     labeled = "new" in known or bool({"lesions", "instances"} & set(known))
                     part: Literal["Tr", "Ts"] = "Tr" if labeled else "Ts"
                     written = _write_one(study, partial, scans, part, visits, task)

@@ -146,6 +146,7 @@ def find_lesions(
     watch = Stopwatch()
     if not options.extract_brain:
         study = replace(study, visits=tuple(_stripped(v, recipe.scans[0]) for v in study.visits))
+    # The visit on whose scan the lesions are written.
     which = 0 if recipe.output.grid == "baseline" else -1
     native = study.visits[which]
     reference = native.scans[recipe.scans[0]]
@@ -161,6 +162,8 @@ def find_lesions(
             prepared = step(prepared)
         visit = prepared.visits[which]
         stages.add(step, visit)
+        # The mask is carried back where a step drew it, not from the prepared grid at the end:
+        # later steps may crop or resample it.
         if visit.brain is not None and (brain_native is None or _redrawn(before, visit.brain)):
             brain_native = _on_scan_grid(_seen_as_read(visit.brain, visit.as_read), reference)
     on_stage("network")
@@ -171,6 +174,7 @@ def find_lesions(
         native, reference = visit, visit.scans[recipe.scans[0]]
         brain_native = visit.brain
     else:
+        # Steps that registered the scan moved its world; the maps go back to that of the file.
         grid = Grid(maps.grid.shape, visit.as_read @ maps.grid.affine)
         maps = replace(maps, grid=grid)
     threshold = recipe.threshold if options.threshold is None else options.threshold
@@ -180,10 +184,13 @@ def find_lesions(
         if brain_native is None:
             brain_native = Volume(np.ones(reference.grid.shape, dtype=np.bool_), reference.grid)
         probability = _carried(maps, reference.grid, recipe.output.resample, threshold)
+        # In place: a map of a whole head is large.
         np.multiply(probability.array, brain_native.array, out=probability.array)
         mask = lesion_mask(probability.array, threshold, min_peak)
         instances = {}
         for name, separate in _separations(model, maps, options).items():
+            # Components are those of the final mask. The other methods need the network's own maps,
+            # so they work on the prepared grid and their labels are carried over.
             if isinstance(separate, ConnectedComponents):
                 native_maps = LesionMaps(probability.array, reference.grid)
                 lesions = separate(native_maps, mask)

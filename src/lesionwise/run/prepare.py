@@ -154,6 +154,7 @@ def prepare(
     studies = open_dataset(dataset, found.scans, found.visits)
     fingerprint = fingerprint_of(dataset)
     _begin(folder, how, fingerprint)
+    # Recorded like the others, so that they are listed with what was left out.
     for subject, error in studies.errors.items():
         record = _Record(subject, left_out={f"sub-{subject}": error})
         write_json(folder / f"sub-{subject}" / DONE, asdict(record))

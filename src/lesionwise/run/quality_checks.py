@@ -132,6 +132,7 @@ def change_notes(
         judged = [Quality(n.grade, (), n.measures) for n in (notes[one], notes[two])]
         reasons = list(protocol_changes(pair, name, judged))
         reasons += [f"{what} between {names}" for what in _header_changes(before.path, after.path)]
+        # From the earlier visit to the later one, by way of the first visit.
         shared = shared_fraction(
             brains[one], brains[two], to_first[two] @ np.linalg.inv(to_first[one])
         )
@@ -145,6 +146,7 @@ def change_notes(
                 f"{names} share {100 * shared:.0f} % of the brain: "
                 "what only one of them shows counts as new or disappeared"
             )
+        # What makes a comparison wrong, not merely less sure.
         severe = []
         if _swapped(before, after, series[one : two + 1]):
             severe.append(

@@ -96,6 +96,8 @@ def search(
         raise InputError(f"search: {recipe} is not a single network")
     output = check_own_folder(Path(output), (Path(dataset),))
     prepared = output / "prepared"
+    # Once for all runs, so only settings of the method can be searched: a run with other
+    # preprocessing is refused by the arrays.
     prepare(recipe, Path(dataset), prepared, overrides=overrides, workers=workers)
     rows: list[dict[str, Any]] = []
     failures: dict[str, str] = {}
@@ -123,6 +125,7 @@ def search(
     trained = [row for row in rows if "dsc" in row]
     if not trained:
         raise InputError(f"search: no combination was trained ({next(iter(failures.values()))})")
+    # All metrics cost a prediction of every validation study, so only the best by Dice have them.
     compared = sorted(trained, key=lambda row: -row["dsc"])[:compare]  # stable: the first of equals
     scores = [
         all_metrics(output / row["run"], prepared, recipe, overrides, device) for row in compared

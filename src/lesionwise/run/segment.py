@@ -123,6 +123,7 @@ def segment(
     check_output(output, scans)
     loaded = load_model(model, device=device)
     names = [ScanFiles(output, scan.entities).name for scan in found]
+    # Scans that are made again may differ from before; all others must agree with this call.
     check_folder_settings(output, model_settings(loaded, options), names if overwrite else ())
     failures: dict[str, str] = {}
     done: list[str] = []
@@ -149,6 +150,7 @@ def segment(
             failures[str(scan.path)] = str(error)
             if len(found) > 1:
                 continue
+            # Nothing was made, but the folder lists the failure of this call too.
             _write_tables(output, selection, failures)
             raise
         done.append(names[number])

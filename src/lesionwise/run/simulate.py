@@ -103,6 +103,7 @@ def simulate(
     orders = [
         _Order(
             subject=f"sim{number:04d}",
+            # A patient's seed depends on its number alone, so more patients can be added later.
             seed=1_000_000 * seed + number,
             visits=visits,
             style=style,

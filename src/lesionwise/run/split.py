@@ -117,6 +117,7 @@ def split(
             volume, kind = read_map(path)
             mask = volume.array > (0 if kind == "mask" else threshold)
             found = LesionMaps(volume.array.astype(np.float32), volume.grid)
+            # Before and after the size filter: the printed table has both counts.
             every = separate(found, mask)
             lesions = drop_small(every)
             probability = None if kind == "mask" else volume.array
@@ -135,6 +136,7 @@ def split(
             failures[str(path)] = str(error)
             if len(maps) > 1:
                 continue
+            # Nothing was made, but the folder lists the failure of this call too.
             write_map_tables(output, maps, failures)
             raise
         written.append(files.instances)

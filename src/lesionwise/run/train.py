@@ -137,10 +137,12 @@ def train(
     )
     for name, found_set in sets.items():
         refuse_shared_scans(name, arrays, found_set)
+    # An ensemble of folds or a method of rules is validated by nothing here: it learns from all.
     if validation_subjects is None and fold is None and not found.method.uses_validation:
         validation_subjects = []
     training, validation = split_subjects(arrays, fold or 0, folds, seed, validation_subjects)
     folder = output if fold is None else output / f"fold-{fold}"
+    # Only a part of it decides the run and must agree when a call goes on (``_compared``).
     begun = {
         "format": FORMAT,
         "status": "training",
@@ -167,6 +169,7 @@ def train(
     resume = _begin(folder, begun)
     if resume == "done":
         return folder
+    # Kept in the run: the file given may be gone when a killed call goes on.
     if initial is not None:
         _copy(start, folder / INITIAL)
     if reuse is not None:
