@@ -1,6 +1,6 @@
 """Brain masks of several programs against the source masks of real scans, in one run.
 
-    python benchmarks/bench_brain.py DATA THICK --runs RUNS [--deepbet FOLDER]
+    python benchmarks/bench_brain.py DATA THICK --runs RUNS [--deepbet FOLDER] [--simulated FOLDER]
 
 DATA and THICK are the folders with the real scans and their masks by their source (five subjects,
 eight raw FLAIR scans). RUNS holds the folds of tools/train_brain_model.py; each subject is measured
@@ -8,6 +8,9 @@ with a fold that never saw it. FOLDER is where ``pip install --no-deps --target 
 fill-voids`` put the package deepbet. Every program runs in a process of its own, so that its memory
 can be told; seconds are those of the process's threads (processor time) and of the clock, for one
 scan after a first one that is not counted.
+
+``--simulated`` adds the FLAIR scans of a data set of ``lesionwise simulate --style clinical``
+(bright fat, thick slices), whose brain masks are exact; its seed must not be one of the training.
 
 Leak is the share of found voxels that lie more than 5 mm outside the source's mask.
 """
@@ -68,6 +71,15 @@ def cases(data: Path, thick: Path) -> Iterator[tuple[str, str, Path, BoolArray]]
         yield subject, session, path, read_mask(file).array.astype(bool)
 
 
+def simulated_cases(folder: Path) -> Iterator[tuple[str, str, Path, BoolArray]]:
+    """As ``cases``, of simulated heads."""
+    for path in sorted(folder.glob("sub-*/ses-*/anat/*_FLAIR.nii.gz")):
+        subject, session = (part.split("-")[1] for part in path.name.split("_")[:2])
+        truth = folder / "derivatives" / "truth" / path.relative_to(folder).parent
+        mask = read_mask(next(truth.glob("*desc-brain_mask.nii.gz")))
+        yield subject, session, path, mask.array.astype(bool)
+
+
 def fold_without(runs: Path, subject: str) -> Path:
     """The weights of the first fold that never saw a subject."""
     for described in sorted(runs.glob("fold-*/run.json")):
@@ -126,6 +138,8 @@ def run_one(name: str, given: argparse.Namespace) -> None:
     """All scans by one program; a JSON line each."""
     find = program(name, given)
     every = list(cases(given.data, given.thick))
+    if given.simulated is not None:
+        every += simulated_cases(given.simulated)
     find(every[0][2], every[0][0])
     for subject, session, path, true in every:
         wall, processor = time.perf_counter(), time.process_time()
@@ -141,12 +155,21 @@ def run_one(name: str, given: argparse.Namespace) -> None:
         print(json.dumps(row), flush=True)
 
 
+def mean_of(rows: list[dict[str, float]]) -> str:
+    """Mean Dice and leak of some scans."""
+    if not rows:
+        return "-"
+    dice, leak = (np.mean([row[name] for row in rows]) for name in ("dice", "leak"))
+    return f"{dice:.3f}, {100 * leak:.1f} %"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("thick", type=Path)
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--deepbet", type=Path)
+    parser.add_argument("--simulated", type=Path)
     parser.add_argument("--programs", default=",".join(PROGRAMS))
     parser.add_argument("--alone", help="run one program in this process")
     given = parser.parse_args()
@@ -166,15 +189,20 @@ def main() -> None:
         of = [row for row in rows if row["scan"] == scan]
         told = [f"{r['dice']:.3f}, {100 * r['leak']:.1f} %, {r['liters']:.2f}" for r in of]
         print(f"| {scan} | " + " | ".join(told) + f" | {of[0]['reference_liters']:.2f} |")
-    print("| program | mean Dice | mean leak | without openlong03 | seconds | processor | GiB |")
+    print(
+        "| program | mean Dice | mean leak | real, sound | simulated | seconds | processor | GiB |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name in dict.fromkeys(row["program"] for row in rows):
         of = [row for row in rows if row["program"] == name]
-        sound = [row for row in of if "openlong03" not in row["scan"]]
+        made = [row for row in of if row["scan"].startswith("sim")]
+        sound = [row for row in of if row not in made and "openlong03" not in row["scan"]]
         print(
             f"| {name} | {np.mean([r['dice'] for r in of]):.3f} "
             f"| {100 * np.mean([r['leak'] for r in of]):.1f} % "
             f"| {np.mean([r['dice'] for r in sound]):.3f}, "
             f"{100 * np.mean([r['leak'] for r in sound]):.1f} % "
+            f"| {mean_of(made)} "
             f"| {np.mean([r['seconds'] for r in of]):.1f} "
             f"| {np.mean([r['processor_seconds'] for r in of]):.1f} "
             f"| {max(r['memory_gib'] for r in of):.2f} |"
