@@ -67,7 +67,7 @@ def overrides_of(described: dict[str, Any]) -> list[str]:
             ("method.network.features", "[32,64,128]"),
         ):
             if path not in named:
-                kept.append(f"{path}={value}")
+                kept.append(f"{path}={described.get('settings', {}).get(path, value)}")
     return kept
 
 
