@@ -23,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lesionwise.learning.candidate_crops import CandidateCrops, UnequalCrops
 from lesionwise.learning.places import EqualClasses
 from lesionwise.learning.samplers import BrainSampling, PatchSampling
 from lesionwise.learning.samples import Augmentation as PatchAugmentation
@@ -131,6 +132,11 @@ def _around_lesions(samples: Samples) -> Samples:
         return replace(samples, sampling=PatchSampling(0.9), augmentation=PatchAugmentation())
     if isinstance(samples, ListedPatches):
         return replace(samples, balance=EqualClasses(), augmentation=PatchAugmentation())
+    if isinstance(samples, CandidateCrops):
+        return replace(samples, augmentation=PatchAugmentation())
+    if isinstance(samples, UnequalCrops):
+        crops = replace(samples.crops, augmentation=PatchAugmentation())
+        return replace(samples, crops=crops)
     if isinstance(samples, StratifiedPatches):
         return replace(samples, lesion_fraction=0.9, augmentation=PatchAugmentation())
     if isinstance(samples, PatchesOfEachStudy):

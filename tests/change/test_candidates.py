@@ -6,6 +6,9 @@ import pytest
 from lesionwise.change.candidates import (
     BoundaryShiftClusters,
     BrighterAtFollowup,
+    MapComponents,
+    RaisedRatio,
+    ball,
     clusters,
     mutual_information,
 )
@@ -157,3 +160,61 @@ def test_an_empty_brain_proposes_nothing():
 def test_a_missing_scan_is_one_line():
     with pytest.raises(InputError, match="sub-a: no flair scan"):
         BrighterAtFollowup(above=1.0)(pair(FLAT, FLAT, scan="t1w"))
+
+
+def raised(after, *, brain=None, before=1.0, **settings):
+    """Candidates by ratio; voxels are 1 by 1 by 2 mm."""
+    study = pair(np.full(after.shape, before), after, brain=brain)
+    return RaisedRatio(**{"opening_mm": 0.0, "brain_erosion_mm": 0.0, **settings})(study)
+
+
+def test_what_rises_by_a_larger_factor_is_proposed_the_limit_itself_is_not():
+    after = 1 + bump(FLAT.shape, CUBE, height=0.25)
+    assert (raised(after, above=1.2) > 0).sum() == 27
+    assert not raised(after, above=1.25).any()
+
+
+def test_where_a_scan_is_not_positive_nothing_is_raised():
+    assert not raised(np.ones(FLAT.shape), before=0.0).any()
+
+
+def test_clusters_below_the_least_volume_go_and_one_of_exactly_that_stays():
+    after = 1 + bump(FLAT.shape, CUBE, ((9, 10), (9, 10), (9, 10)))
+    assert raised(after, min_volume_mm3=54.0).max() == 1
+    assert raised(after, min_volume_mm3=54.1).max() == 0
+    assert raised(after, min_volume_mm3=2.0).max() == 2
+
+
+def test_an_opening_parts_what_hangs_together_by_a_thread():
+    sides = ((4, 7), (4, 7))
+    thread = ((4, 7), (5, 6), (5, 6))
+    after = 1 + bump(FLAT.shape, ((1, 4), *sides), thread, ((7, 10), *sides))
+    assert raised(after).max() == 1
+    labels = raised(after, opening_mm=1.0)
+    assert labels.max() == 2
+    assert labels[5, 5, 5] == 0
+
+
+def test_the_border_of_the_brain_is_left_out_but_not_the_end_of_the_volume():
+    after = np.full((8, 8, 8), 2.0)
+    brain = np.ones(after.shape, dtype=bool)
+    brain[0] = False
+    found = raised(after, brain=brain, brain_erosion_mm=1.0) > 0
+    assert not found[:2].any()
+    assert found[2:].all()
+
+
+def test_a_ball_follows_the_spacing_and_reaches_a_voxel_at_least():
+    assert ball(2.0, (1.0, 1.0, 2.0)).shape == (5, 5, 3)
+    cross = ball(1.0, (1.0, 1.0, 5.0))
+    assert cross.shape == (3, 3, 3)
+    assert cross.sum() == 7
+
+
+def test_components_of_a_map_are_candidates():
+    study = pair(FLAT, bump(FLAT.shape, CUBE, ((9, 10), (9, 10), (9, 10))), scan="probability")
+    assert MapComponents("probability", above=0.5)(study).max() == 2
+    assert MapComponents("probability", above=0.5, min_vox=2)(study).max() == 1
+    assert MapComponents("probability", above=1.0)(study).max() == 0
+    with pytest.raises(InputError, match="no other scan"):
+        MapComponents("other")(study)

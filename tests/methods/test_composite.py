@@ -6,6 +6,7 @@ from witness import GRID, Witness, flair, shown, study
 
 from lesionwise.methods.composite import (
     Ensemble,
+    NewByVisitMaps,
     SegmentThenCompare,
     TestTimeFlips,
     new_components,
@@ -226,3 +227,54 @@ def test_a_member_that_failed_is_named(tmp_path):
         ensemble.fit(TrainingData([study("a", 1.0)]), RunContext(tmp_path))
     with pytest.raises(InputError, match=r"^member 2 of 2: .*member-1/model.safetensors: no such"):
         ensemble.load(RunContext(tmp_path))
+
+
+def with_maps(first, last):
+    """A pair with a map of all lesions in each visit, from lists of voxels along i."""
+    pair = study("a", 1.0)
+    flat = np.zeros(GRID.shape, dtype=np.float32)
+
+    def visit(voxels):
+        array = flat.copy()
+        array[voxels, 0, 0] = 0.9
+        return Visit({"flair": Volume(flat, GRID), "all": Volume(array, GRID)})
+
+    return replace(pair, visits=(visit(first), visit(last)))
+
+
+def finding(voxels):
+    """A method that finds voxels along i with a probability of 0.7, and 0.3 elsewhere."""
+
+    def probability(_):
+        array = np.full(GRID.shape, 0.3, dtype=np.float32)
+        array[voxels, 0, 0] = 0.7
+        return array
+
+    return Witness(probability)
+
+
+def test_new_components_are_confirmed_by_maps_of_both_visits(tmp_path):
+    found = finding([0, 1, 3])
+    for first, last, kept in (
+        ([], [0], [0, 1]),  # one voxel of the follow-up's lesions is enough
+        ([0], [0, 1], []),  # half of it was there, and nothing may be
+        ([], [], []),
+        ([0], [0, 1, 3], [3]),
+    ):
+        method = NewByVisitMaps(found, scan="all")
+        maps = method.load(RunContext(tmp_path))(with_maps(first, last))
+        assert np.flatnonzero(maps.probability[:, 0, 0]).tolist() == kept
+        assert maps.probability.max(initial=0) in (0, np.float32(0.7))
+
+
+def test_a_share_of_a_new_component_may_have_been_there(tmp_path):
+    method = NewByVisitMaps(finding([0, 1]), scan="all", max_overlap=0.5)
+    predict = method.load(RunContext(tmp_path))
+    assert predict(with_maps([0], [0, 1])).probability[0, 0, 0] == np.float32(0.7)
+    assert not predict(with_maps([0, 1], [0, 1])).probability.any()
+
+
+def test_a_visit_without_its_map_is_refused(tmp_path):
+    method = NewByVisitMaps(finding([0]), scan="other")
+    with pytest.raises(InputError, match="no other scan"):
+        method.load(RunContext(tmp_path))(with_maps([], [0]))

@@ -28,17 +28,26 @@ SMALL = '''
 
 from dataclasses import replace
 
+from lesionwise.preprocess.brain_masks import OtsuBrain
+from lesionwise.preprocess.distance_maps import DistanceMaps
 from lesionwise.reduction import Reduction, reduced
 from lesionwise.recipes.{module} import REDUCED
 
 FEW = reduced(
     REDUCED, Reduction(size_vox={size}, batch_size={batch}, per_epoch=4, epochs=2, every=1)
 )
-KEPT = ("methods", "preprocess.missing_scans", "preprocess.pair_maps", "preprocess.slices")
-NAMES = tuple("lesionwise." + name for name in KEPT)
-RECIPE = replace(
-    FEW, preprocess=tuple(s for s in FEW.preprocess if type(s).__module__.startswith(NAMES))
+KEPT = (
+    "methods",
+    "preprocess.distance_maps",
+    "preprocess.missing_scans",
+    "preprocess.pair_maps",
+    "preprocess.slices",
 )
+NAMES = tuple("lesionwise." + name for name in KEPT)
+STEPS = tuple(s for s in FEW.preprocess if type(s).__module__.startswith(NAMES))
+if DistanceMaps() in STEPS:  # which ask for a brain, and scans to predict on come without
+    STEPS = (OtsuBrain(radius_mm=1.0), *STEPS)
+RECIPE = replace(FEW, preprocess=STEPS)
 '''
 
 

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionwise.change.subtraction import ratio
 from lesionwise.instances.components import DEFAULT_CONNECTIVITY, connected_components
+from lesionwise.instances.filters import SIZE_ROUNDING
 from lesionwise.types import BoolArray, FloatArray, Grid, InputError, Study, Visit
 
 
@@ -105,6 +107,100 @@ class BoundaryShiftClusters:
         survives = np.zeros(labels.max(initial=0) + 1, dtype=np.bool_)
         survives[labels[core]] = True
         return _only(labels, survives)
+
+
+@dataclass(frozen=True)
+class RaisedRatio:
+    """Clusters of the brain in which the last visit over the first exceeds a limit.
+
+    The ratio counts inside the brain of both visits, eroded by ``brain_erosion_mm``. What exceeds
+    the limit is opened by ``opening_mm``, which parts clusters that hang together by a thread, and
+    clusters of at least ``min_volume_mm3`` are kept. Where a scan is not positive the ratio is 1.
+
+    Attributes:
+        above: least ratio, exclusive.
+        opening_mm: radius of a ball. Along an axis with larger voxels it reaches one voxel, so that
+            it takes effect on any grid; 0 opens nothing.
+        min_volume_mm3: a cluster of exactly this volume, up to rounding, is kept.
+        brain_erosion_mm: radius of a ball, as ``opening_mm``. The end of the volume is no border.
+        scan: which scan.
+        connectivity: 6, 18 or 26.
+
+    Source: the chapter of recipe ``roi-filter``, section 1. Silent on connectivity: the project's
+    default.
+    """
+
+    above: float = 1.15
+    opening_mm: float = 1.0
+    min_volume_mm3: float = 7.0
+    brain_erosion_mm: float = 1.0
+    scan: str = "flair"
+    connectivity: int = DEFAULT_CONNECTIVITY
+
+    def __call__(self, study: Study) -> NDArray[np.int32]:
+        """(I, J, K) labels 1 … n on the last visit's grid; 0 where nothing is proposed.
+
+        Raises:
+            InputError: If a visit lacks the scan, or the two do not lie on one grid.
+        """
+        before, after, brain, grid = scan_pair(study, self.scan)
+        inner = _eroded_by(brain, self.brain_erosion_mm, grid)
+        raised = (ratio(before, after) > self.above) & inner
+        core = _eroded_by(raised, self.opening_mm, grid)
+        if self.opening_mm > 0 and core.any():
+            core = ndimage.binary_dilation(core, ball(self.opening_mm, grid.spacing_mm))
+        least_vox = self.min_volume_mm3 / grid.voxel_volume_mm3 * (1 - SIZE_ROUNDING)
+        labels = connected_components(np.asarray(core, dtype=np.bool_), self.connectivity)
+        return _only(labels, np.bincount(labels.ravel()) >= least_vox)
+
+
+@dataclass(frozen=True)
+class MapComponents:
+    """Connected components of a map of the last visit, such as a network's probability.
+
+    Attributes:
+        scan: name of the map among the last visit's scans.
+        above: exclusive.
+        min_vox: smaller components are left out.
+        connectivity: 6, 18 or 26.
+    """
+
+    scan: str
+    above: float = 0.5
+    min_vox: int = 1
+    connectivity: int = DEFAULT_CONNECTIVITY
+
+    def __call__(self, study: Study) -> NDArray[np.int32]:
+        """(I, J, K) labels 1 … n on the map's grid; 0 where nothing is proposed.
+
+        Raises:
+            InputError: If the last visit lacks the map.
+        """
+        if self.scan not in study.followup.scans:
+            raise InputError(f"sub-{study.subject}: no {self.scan} scan")
+        found = np.asarray(study.followup.scans[self.scan].array) > self.above
+        return clusters(found, self.min_vox, self.connectivity)
+
+
+def ball(radius_mm: float, spacing_mm: tuple[float, float, float]) -> BoolArray:
+    """The voxels within a radius of the middle one; along each axis at least its neighbors.
+
+    An ellipsoid whose half axes are the radius, or the spacing where that is larger, so that a
+    radius below the spacing gives the six neighbors through faces.
+    """
+    half = [max(radius_mm, step) for step in spacing_mm]
+    reach = [int(r / step * (1 + 1e-9)) for r, step in zip(half, spacing_mm, strict=True)]
+    axes = np.ogrid[tuple(slice(-n, n + 1) for n in reach)]
+    squares = [(a * s / r) ** 2 for a, s, r in zip(axes, spacing_mm, half, strict=True)]
+    return np.asarray(squares[0] + squares[1] + squares[2] <= 1 + 1e-6)
+
+
+def _eroded_by(mask: BoolArray, radius_mm: float, grid: Grid) -> BoolArray:
+    """Eroded with a ``ball``; the end of the volume is no border."""
+    if not radius_mm > 0:
+        return mask
+    structure = ball(radius_mm, grid.spacing_mm)
+    return np.asarray(ndimage.binary_erosion(mask, structure, border_value=1))
 
 
 def _label(study: Study, name: str, grid: Grid) -> BoolArray:

@@ -176,3 +176,35 @@ class BySource:
             total = weighted if total is None else total + weighted
         assert total is not None
         return {"total": total, **values}
+
+
+@dataclass(frozen=True)
+class MeanOverCrops:
+    """An objective of crops of unequal size (``learning.candidate_crops.UnequalCrops``).
+
+    Crops pass the network one at a time, and the loss is the mean of theirs: one step of the
+    optimizer sees them all. Normalization over a batch is therefore over one crop at a time.
+
+    Attributes:
+        each: the objective of one crop.
+    """
+
+    each: Objective
+
+    @property
+    def targets(self) -> Targets | None:
+        return self.each.targets
+
+    def of(self, source: str) -> MeanOverCrops:
+        return self
+
+    def make(self, sample: Sample) -> Mapping[str, FloatArray]:
+        """The targets of one crop."""
+        return self.each.make(sample)
+
+    def __call__(
+        self, network: nn.Module, parts: Mapping[str, nn.Module], batch: Mapping[str, Any]
+    ) -> dict[str, torch.Tensor]:
+        """The mean of each loss over the crops of ``batch``, by the crop's name."""
+        losses = [self.each(network, parts, crop) for crop in batch.values()]
+        return {name: torch.stack([one[name] for one in losses]).mean() for name in losses[0]}

@@ -81,6 +81,36 @@ class LesionMask:
         return lesion_probability(output)
 
 
+CANDIDATE = "candidate"
+"""The label of the candidate that a crop was cut for."""
+
+
+@dataclass(frozen=True)
+class CandidateClass:
+    """Whether the candidate of a crop is a lesion: two logits for the whole crop.
+
+    It is one where it shares a voxel with the reference.
+    """
+
+    out_channels: int = 2
+    first_guess: tuple[float, ...] = (0.0, 0.0)
+    maps: tuple[str, ...] = ("probability",)
+
+    def make(
+        self,
+        instances: LabelArray,
+        spacing_mm: tuple[float, float, float],
+        labels: Mapping[str, NDArray[Any]] = EMPTY,
+    ) -> dict[str, FloatArray]:
+        """{"mask": (1, 1, 1, 1)}, 1 or 0; asks for the label ``candidate``."""
+        shared = ((instances > 0) & (labels[CANDIDATE] > 0)).any()
+        return {"mask": np.full((1, 1, 1, 1), shared, dtype=np.float32)}
+
+    def activate(self, output: torch.Tensor) -> torch.Tensor:
+        """The softmax of the lesion channel, (B, 1, 1, 1, 1)."""
+        return lesion_probability(output)
+
+
 @dataclass(frozen=True)
 class LesionLogit:
     """Lesion or not: two logits, whose difference is averaged over windows and then squashed.

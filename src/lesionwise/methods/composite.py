@@ -41,6 +41,7 @@ from lesionwise.types import (
     RunContext,
     Study,
     TrainingData,
+    Visit,
     Volume,
 )
 
@@ -224,6 +225,78 @@ class SegmentThenCompare:
             return LesionMaps(probability.astype(np.float32, copy=False), after.grid)
 
         return predict
+
+
+@dataclass(frozen=True)
+class NewByVisitMaps:
+    """New lesions that maps of all lesions of both visits confirm, component by component.
+
+    Each connected component of the method's mask stays if it shares a voxel with the lesions of
+    the last visit, and no more than ``max_overlap`` of its voxels with those of the first. What
+    does not stay has a probability of 0, as have all voxels outside components.
+
+    Attributes:
+        method: finds new lesions.
+        scan: name of the map that both visits have, such as a step ``AddMaps`` appends.
+        threshold: lesions of a visit are where the map exceeds it.
+        mask_above: the method's mask is probability > ``mask_above``; the recipe's threshold.
+        max_overlap: in [0, 1); 0 lets a component share no voxel with the first visit's lesions.
+        connectivity: of components: 6, 18 or 26.
+    """
+
+    method: Method
+    scan: str
+    threshold: float = 0.5
+    mask_above: float = 0.5
+    max_overlap: float = 0.0
+    connectivity: int = DEFAULT_CONNECTIVITY
+
+    @property
+    def uses_validation(self) -> bool:
+        """As the method does."""
+        return self.method.uses_validation
+
+    def members(self) -> tuple[Method, ...]:
+        """The method."""
+        return (self.method,)
+
+    def fit(self, data: TrainingData, run: RunContext) -> None:
+        """Fit the method; the comparison learns nothing."""
+        self.method.fit(data, run)
+
+    def load(self, run: RunContext) -> Predictor:
+        """The method, and the comparison of what it finds with both visits."""
+        predictor = self.method.load(run)
+
+        def predict(study: Study) -> LesionMaps:
+            maps = predictor(study)
+            found = maps.probability > self.mask_above
+            not_old = new_components(
+                self._lesions(study, study.baseline, maps),
+                found,
+                max_overlap=self.max_overlap,
+                min_vox=1,
+                connectivity=self.connectivity,
+            )
+            unseen = new_components(
+                self._lesions(study, study.followup, maps),
+                found,
+                max_overlap=0.0,
+                min_vox=1,
+                connectivity=self.connectivity,
+            )
+            kept = np.where(not_old & ~unseen, maps.probability, np.float32(0))
+            return replace(maps, probability=kept)
+
+        return predict
+
+    def _lesions(self, study: Study, visit: Visit, maps: LesionMaps) -> BoolArray:
+        if self.scan not in visit.scans:
+            raise InputError(f"sub-{study.subject}: no {self.scan} scan")
+        volume = visit.scans[self.scan]
+        if not volume.grid.matches(maps.grid):
+            raise InputError(f"sub-{study.subject}: its visits do not lie on one grid")
+        return np.asarray(volume.array > self.threshold)
 
 
 @dataclass(frozen=True)
