@@ -73,7 +73,7 @@ def test_a_step_that_was_not_fitted_refuses():
 
 
 def test_a_folder_without_a_step_is_one_line(tmp_path):
-    with pytest.raises(InputError, match=r"parts\.json: missing"):
+    with pytest.raises(InputError, match=r"parts\.json: cannot be read"):
         AddMaps(Witness(flair), "found").load(RunContext(tmp_path))
 
 

@@ -104,3 +104,17 @@ def test_weights_of_another_network_are_refused(tmp_path):
         read_network(tmp_path / "other.safetensors")
     with pytest.raises(InputError, match="no such weights file"):
         read_network(tmp_path / "none.safetensors")
+
+
+def test_a_scan_smaller_than_the_network_can_halve_has_an_answer():
+    scan = Volume(
+        np.random.default_rng(0).random((8, 8, 8)).astype(np.float32), Grid((8, 8, 8), np.eye(4))
+    )
+    seen = []
+
+    def network(head):
+        seen.append(head.shape)
+        return np.zeros_like(head)
+
+    assert brain_probability(scan, network).array.shape == (8, 8, 8)
+    assert seen == [(32, 32, 32)]

@@ -12,9 +12,10 @@ GRID = Grid((30, 40, 30), np.diag([3.0, 3.0, 3.0, 1.0]))
 def head(monkeypatch: pytest.MonkeyPatch) -> Volume:
     """A brain in the back of a head; what finds it is known to this test."""
     array = np.zeros(GRID.shape, dtype=np.float32)
-    array[2:28, 2:38, 2:28] = 50
+    array[2:28, 2:38, 2:28] = 30 + np.arange(26)
     array[8:22, 6:22, 10:24] = 100
     brain = Volume(array == 100, GRID)
+    array[8:22, 6:22, 10:24] += np.arange(14)
     monkeypatch.setattr(faces, "brain_mask", lambda image, name: brain)
     return Volume(array, GRID)
 

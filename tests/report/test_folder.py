@@ -210,7 +210,8 @@ def test_visits_are_shown_together_with_what_changed(study: StudyPage, tmp_path:
     )
     page = rebuild_pages(output).pages[-1].read_text()
     assert 'id="canvas-1"' in page
-    assert "enlarging, +20" in page
+    assert "1 enlarging lesion; none new, shrinking or disappeared" in page
+    assert "<span>+20 mm³</span>" in page
 
 
 def test_known_lesions_come_back(study: StudyPage, tmp_path: Path) -> None:

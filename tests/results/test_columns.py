@@ -16,7 +16,7 @@ def test_every_column_of_every_table_is_described_once():
 
 
 def test_units_follow_from_the_end_of_the_name():
-    ends = {"_mm3": "mm^3", "_ml": "mL", "_mm": "mm"}
+    ends = {"_mm3": "mm^3", "_ml": "mL", "_mm": "mm", "_percent": "%"}
     for name in dir(columns):
         if name.endswith("_COLUMNS"):
             for column in getattr(columns, name):

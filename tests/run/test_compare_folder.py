@@ -8,6 +8,7 @@ import pytest
 from heads import bright_model, save
 from test_segment_folder import find_bright, image
 
+from lesionwise.io.scans import find_scans
 from lesionwise.results.comparison import ComparisonRecord
 from lesionwise.results.names import scan_name
 from lesionwise.results.quality import QualityNote
@@ -99,4 +100,4 @@ def test_another_scan_of_a_session_may_be_segmented_into_the_folder(tmp_path, qu
     lesions = table(out / "lesions.tsv").set_index("scan")
     assert pd.isna(lesions.loc["sub-1_ses-1_acq-2D", "state"])
     assert lesions.loc["sub-1_ses-1_acq-3D", "state"] == "baseline"
-    assert scan_name(segment_module.find_scans([third])[0].entities) in scans.index
+    assert scan_name(find_scans([third])[0].entities) in scans.index

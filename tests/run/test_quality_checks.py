@@ -114,9 +114,10 @@ def test_visits_named_in_the_wrong_order_are_refused_and_nothing_is_written(tmp_
     paths = [save(tmp_path / f"sub-1_ses-{name}_FLAIR.nii.gz", head("ab")) for name in names]
     with pytest.raises(InputError, match=f"ses-{names[1]}_FLAIR.nii.gz: by its name before"):
         compare(paths, tmp_path / "out", options=BARE)
+    assert not (tmp_path / "out").exists()
     with pytest.raises(InputError, match="visits are named in time order, baseline first"):
         predict_pairs(paths, tmp_path / "out", model=pair_model())
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").rglob("*.nii.gz"))
 
 
 @pytest.mark.parametrize("names", [("1", "2"), ("2", "10"), ("post1", "pre2"), ("b", "a")])

@@ -100,7 +100,7 @@ def working_head(scan: Volume) -> Volume:
     low = float(np.percentile(scan.array, 1))
     finer = [max(2.0, s) for s in scan.grid.spacing_mm]
     coarse = resample_to(scan, respaced(scan.grid, finer), order=1)
-    grid = world_grid(scan.grid, WORKING_MM, MULTIPLE, LARGEST_MM)
+    grid = world_grid(scan.grid, WORKING_MM, MULTIPLE, LARGEST_MM, smallest=2)
     return Volume(normalized(resample_to(coarse, grid, order=1, fill=low).array), grid)
 
 
@@ -115,18 +115,28 @@ def normalized(head: NDArray[np.floating]) -> Floats:
     return np.clip(above / np.float32(scale), 0, 2)
 
 
-def world_grid(scan: Grid, spacing_mm: float, multiple: int = 1, largest_mm: float = 1e6) -> Grid:
+def world_grid(
+    scan: Grid,
+    spacing_mm: float,
+    multiple: int = 1,
+    largest_mm: float = 1e6,
+    smallest: int = 1,
+) -> Grid:
     """Isotropic voxels along the axes of the world that cover a scan, centered on it.
 
     Args:
         multiple: of voxels along each side.
         largest_mm: longest side; a larger scan is covered in its middle alone.
+        smallest: shortest side, in multiples: instance normalization needs more than one voxel
+            where the network is coarsest.
     """
     corners = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in scan.shape])).reshape(3, -1).T
     places = scan.world_mm(corners)
     low, high = places.min(axis=0), places.max(axis=0)
     extent = np.minimum(high - low, largest_mm)
-    shape = np.maximum(np.ceil(extent / spacing_mm / multiple - 1e-6), 1).astype(int) * multiple
+    shape = (
+        np.maximum(np.ceil(extent / spacing_mm / multiple - 1e-6), smallest).astype(int) * multiple
+    )
     affine = np.diag([spacing_mm] * 3 + [1.0])
     affine[:3, 3] = (low + high) / 2 - spacing_mm * (shape - 1) / 2
     return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)

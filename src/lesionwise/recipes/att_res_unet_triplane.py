@@ -51,7 +51,11 @@ NETWORK = NetworkMethod(
 )
 
 RECIPE = Recipe(
-    citation=Citation(published=MSSEG2, year=2021),
+    citation=Citation(
+        title="[Chapter on a residual U-Net with attention gates on slices of three planes]",
+        published=MSSEG2,
+        year=2021,
+    ),
     passage="002, line 665, sections 1 to 3",
     scans=("flair",),
     preprocess=(

@@ -77,7 +77,11 @@ LESIONS_OF_A_VISIT = Pretrained(first=ALL_CONTRASTS, then=SOME_CONTRASTS, auxili
 def cascade(lesions: Method, new_lesions: Method) -> Recipe:
     """The system of two networks."""
     return Recipe(
-        citation=Citation(published=MSSEG2, year=2021),
+        citation=Citation(
+            title="[Chapter on an adaptation of DeepSCAN to new lesions]",
+            published=MSSEG2,
+            year=2021,
+        ),
         passage="002, line 2850, section 1",
         scans=("flair",),
         preprocess=(

@@ -52,7 +52,11 @@ NETWORK = NetworkMethod(
 )
 
 RECIPE = Recipe(
-    citation=Citation(published=MSSEG2, year=2021),
+    citation=Citation(
+        title="[Chapter on a convolutional network with double pathway architecture]",
+        published=MSSEG2,
+        year=2021,
+    ),
     passage="002, line 1097, section 2",
     scans=("flair",),
     preprocess=(RegisterToTemplate(model="affine"), Rescale01(within="all")),

@@ -21,7 +21,11 @@ from lesionwise.recipe import MSSEG2, Citation, Recipe
 from lesionwise.reduction import Reduction, reduced
 
 RECIPE = Recipe(
-    citation=Citation(published=MSSEG2, year=2021),
+    citation=Citation(
+        title="[Chapter on hard example mining with a moving average of the network]",
+        published=MSSEG2,
+        year=2021,
+    ),
     passage="002, line 2613, sections 2 and 3",
     scans=("flair",),
     preprocess=(RegisterToHalfway(), Resample(0.5), ZScore(within="all")),

@@ -26,7 +26,11 @@ from lesionwise.reduction import Reduction, reduced
 STRIDE_VOX = (16, 16, 16)
 
 RECIPE = Recipe(
-    citation=Citation(published=MSSEG2, year=2021),
+    citation=Citation(
+        title="[Chapter on registration and new lesions learned end to end]",
+        published=MSSEG2,
+        year=2021,
+    ),
     passage="002, line 3378, section 2",
     scans=("flair",),
     preprocess=(

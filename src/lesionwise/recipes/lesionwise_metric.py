@@ -47,7 +47,11 @@ CRITIC = NetworkMethod(
 )
 
 RECIPE = Recipe(
-    citation=Citation(published=MSSEG2, year=2021),
+    citation=Citation(
+        title="[Chapter on a network that estimates lesion-wise metrics for the loss]",
+        published=MSSEG2,
+        year=2021,
+    ),
     passage="002, line 761, sections 2 and 3",
     scans=("flair",),
     preprocess=(

@@ -80,7 +80,11 @@ ATTENTION = replace(
 )
 
 RECIPE = Recipe(
-    citation=Citation(published=MSSEG2, year=2021),
+    citation=Citation(
+        title="[Chapter on modified and attention U-Nets for brain and spinal cord]",
+        published=MSSEG2,
+        year=2021,
+    ),
     passage="002, line 2049, sections 3.2 to 3.5, pipeline 2",
     scans=("flair",),
     preprocess=(

@@ -43,7 +43,11 @@ NCR_NET = NetworkMethod(
 )
 
 RECIPE = Recipe(
-    citation=Citation(published=MSSEG2, year=2021),
+    citation=Citation(
+        title="[Chapter on non-correspondence detection and registration]",
+        published=MSSEG2,
+        year=2021,
+    ),
     passage="002, line 3229, section 2",
     scans=("flair",),
     preprocess=(

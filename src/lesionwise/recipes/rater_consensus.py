@@ -86,7 +86,11 @@ EXPERT = replace(
 )
 
 RECIPE = Recipe(
-    citation=Citation(published=MSSEG2, year=2021),
+    citation=Citation(
+        title="[Chapter on networks for raters and their consensus]",
+        published=MSSEG2,
+        year=2021,
+    ),
     passage="002, line 2494, section 2",
     scans=("flair",),
     preprocess=(

@@ -53,7 +53,11 @@ MEMBER = NetworkMethod(
 )
 
 RECIPE = Recipe(
-    citation=Citation(published=MSSEG2, year=2021),
+    citation=Citation(
+        title="[Chapter on an ensemble of SC U-Nets with attention maps]",
+        published=MSSEG2,
+        year=2021,
+    ),
     passage="002, line 443, section 2",
     scans=("flair",),
     preprocess=(

@@ -34,7 +34,11 @@ SAMPLES = PatchesOfEachStudy(
 )
 
 RECIPE = Recipe(
-    citation=Citation(published=MSSEG2, year=2021),
+    citation=Citation(
+        title="[Chapter on a light Siamese U-Net++ with the masks of all raters]",
+        published=MSSEG2,
+        year=2021,
+    ),
     passage="002, line 344, sections on architecture, pre-processing, learning and testing",
     scans=("flair",),
     preprocess=(

@@ -62,7 +62,11 @@ ACTIVITY = NetworkMethod(
 )
 
 RECIPE = Recipe(
-    citation=Citation(published=MSSEG2, year=2021),
+    citation=Citation(
+        title="[Chapter on a self-supervised encoder and dual-path attention]",
+        published=MSSEG2,
+        year=2021,
+    ),
     passage="002, line 3099, sections 2 to 4",
     scans=("flair",),
     preprocess=(

@@ -104,7 +104,11 @@ SEGMENTATION = Supervised(LesionMask(), Dice())
 NAMES = ("synthetic-1", "synthetic-2", "synthetic-3")
 
 RECIPE = Recipe(
-    citation=Citation(published=MSSEG2, year=2021),
+    citation=Citation(
+        title="[Chapter on new lesions simulated in single scans]",
+        published=MSSEG2,
+        year=2021,
+    ),
     passage="002, line 876, sections 2 and 3",
     scans=("flair",),
     preprocess=(

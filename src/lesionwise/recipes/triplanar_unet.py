@@ -80,7 +80,11 @@ MEMBER = NetworkMethod(
 )
 
 RECIPE = Recipe(
-    citation=Citation(published=MSSEG2, year=2021),
+    citation=Citation(
+        title="[Chapter on a 2D U-Net for the slices of all three planes]",
+        published=MSSEG2,
+        year=2021,
+    ),
     passage="002, line 1704, sections 2 and 3",
     scans=("flair",),
     preprocess=(
