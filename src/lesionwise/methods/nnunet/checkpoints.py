@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint")
+    if not zipfile.is_zipfile(path):
+        # the format before torch 1.6; its reader can be led to allocate any amount of memory
+        raise InputError(f"{path}: not a checkpoint (not a ZIP archive)")
     try:
         with torch.serialization.safe_globals(_allowed()):
             read = torch.load(path, map_location="cpu", weights_only=True)
@@ -56,7 +60,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         named = re.search(r"GLOBAL (\S+)", str(error))
         what = f" ({named.group(1)})" if named else ""
         raise InputError(f"{path}: not read, since it could run code{what}") from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # torch's reader raises whatever it meets in damaged bytes
         raise InputError(f"{path}: not a checkpoint ({_line(error)})") from error
     if not isinstance(read, dict) or "network_weights" not in read:
         raise InputError(f"{path}: not a checkpoint of nnU-Net (no network_weights)")
