@@ -35,7 +35,6 @@ def test_settings_of_before_compare_with_those_of_today() -> None:
 @pytest.mark.parametrize(
     ("name", "sha256", "mean", "in_lesion"),
     [
-        ("conflunet", "2da0cfa9", 0.0041644, 0.8726448),
         ("unet-cc", "ada60dfc", 0.0042709, 0.8992923),
     ],
 )
