@@ -18,6 +18,7 @@ OUTSIDE = (
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "src/lesionwise/models/conflunet.md",
+    "src/lesionwise/models/unet-cc.md",
     "src/lesionwise/models/brain.md",
 )
 LINK = re.compile(r"\[([^\]]*)\]\((?![a-z]+:|#)([^)#\s]+)(#[^)]*)?\)")
