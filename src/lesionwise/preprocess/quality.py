@@ -37,8 +37,8 @@ DARK_RIM, TOO_DARK_RIM = 0.16, 0.25
 """Of ``BrainBorder``, in FLAIR; measured in docs/measurements/quality.md."""
 ON_ITS_SIDE, BACKWARD_MM = 0.03, 8.0
 """By how much a brain is more symmetric along another axis, and its cerebellum lies in front."""
-NOT_UPRIGHT = -3.0
-"""Of ``BrainPose.upright``: 5 and more in the masks at hand, the negative of that upside down."""
+NOT_UPRIGHT = -8.0
+"""Of ``BrainPose.upright``: -5 and more in the masks of 17 real scans, the negative upside down."""
 FLAT = 0.08
 BRIGHT_TAIL = 0.58
 """Above the median, share of the range: 0.26 to 0.53 in FLAIR, 0.64 to 0.73 in T2w."""
