@@ -19,7 +19,7 @@ from garbage import only_input_errors
 from lesionwise.cohort.records import failures_of, read_record
 from lesionwise.io.checked import read_checked
 from lesionwise.io.prepared import read_prepared, write_prepared
-from lesionwise.io.record import begin, noted_failures
+from lesionwise.io.record import noted_failures
 from lesionwise.metrics.evaluation import Options
 from lesionwise.metrics.statistics import RankComparison
 from lesionwise.report.leaderboard import (
@@ -96,12 +96,6 @@ def noted_failure(root: Path) -> Made:
     good = {"inputs": ["a"], "failures": {"a": "no image"}}
     path.write_text(json.dumps(good))
     return path, lambda: noted_failures(root)
-
-
-def settings_of_a_record(root: Path) -> Made:
-    path = root / "record.json"
-    path.write_text(json.dumps({"settings": {"folds": 5}}))
-    return path, lambda: begin(path, {"folds": 5})
 
 
 def evaluation(root: Path) -> Made:
@@ -194,7 +188,6 @@ READERS = (
     cohort_record,
     cohort_failure,
     noted_failure,
-    settings_of_a_record,
     evaluation,
     leaderboard,
     scores_of_a_leaderboard,

@@ -163,7 +163,7 @@ def test_a_unet_cc_run_serves_unet_acls(trained, arrays, tmp_path):
 
 
 def test_another_network_is_not_reused(trained, arrays, tmp_path):
-    with pytest.raises(InputError, match=r"method\.objective\.loss\.is = WeightedSum"):
+    with pytest.raises(InputError, match=r"begun with method\.objective\.loss\.is WeightedSum"):
         train(
             "conflunet",
             arrays,
