@@ -114,6 +114,7 @@ STAGES: Mapping[str, str] = {
     "ZScore": "normalize",
     "Resample": "resample",
     "CropToBrain": "resample",
+    "JoinToBrain": "given lesions",
 }
 
 
