@@ -10,6 +10,9 @@ from scipy import ndimage
 
 from lesionwise.types import InputError, LabelArray, Study, Visit
 
+NO_LESION = "no lesion lies in the training studies: there is nothing to learn"
+"""Why a training is refused whose reference is empty in every study."""
+
 
 def reference_of(study: Study, task: str) -> LabelArray:
     """What is to be found in a study: labels on the grid of its last visit, 0 = background.

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch.utils.data import Dataset
 
+from lesionwise.instances.reference import NO_LESION
 from lesionwise.learning.samplers import PatchSampling, Sampling
 from lesionwise.learning.samples import Cases, MakesTargets, Reading, Tensors, studies_of
 from lesionwise.learning.spatial_transforms import crop
@@ -94,7 +95,7 @@ class MaskPairs:
         studies = studies_of(data, self.auxiliary, validation)
         source = PairSource(studies, self, reading, seed + (1_000_003 if validation else 0))
         if not validation and not any(case.instances.any() for case in source.cases):
-            raise InputError("no lesion lies in the training studies: there is nothing to learn")
+            raise InputError(NO_LESION)
         return source
 
 

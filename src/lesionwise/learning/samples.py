@@ -19,7 +19,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from lesionwise.instances.reference import hard_labels, reference_of
+from lesionwise.instances.reference import NO_LESION, hard_labels, reference_of
 from lesionwise.learning.channels import channel_names, channels
 from lesionwise.learning.intensity_transforms import IntensityTransform, LesionContrast
 from lesionwise.learning.normalization import Normalizer
@@ -307,7 +307,7 @@ class Patches:
         studies = studies_of(data, self.auxiliary, validation)
         check_references(studies, self.references)
         if not validation and not any(reference_of(s, reading.task).any() for s in studies):
-            raise InputError("no lesion lies in the training studies: there is nothing to learn")
+            raise InputError(NO_LESION)
         return PatchSource(studies, self, reading, reading.task, objective, seed, validation)
 
 
@@ -421,7 +421,7 @@ class ListedPatches:
         check_references(studies, self.references)
         source = ListSource(studies, self, reading, objective, seed, validation)
         if not validation and not source.positive.any():
-            raise InputError("no lesion lies in the training studies: there is nothing to learn")
+            raise InputError(NO_LESION)
         return source
 
 

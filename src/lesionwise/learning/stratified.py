@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch.utils.data import Dataset
 
-from lesionwise.instances.reference import reference_of
+from lesionwise.instances.reference import NO_LESION, reference_of
 from lesionwise.learning.samplers import PatchSampling, Sampling
 from lesionwise.learning.samples import (
     Augmentation,
@@ -68,7 +68,7 @@ class StratifiedPatches:
         check_references(studies, self.references)
         source = StratifiedSource(studies, self, reading, objective, seed, validation)
         if not validation and not source.with_lesion:
-            raise InputError("no lesion lies in the training studies: there is nothing to learn")
+            raise InputError(NO_LESION)
         return source
 
 
@@ -148,7 +148,7 @@ class PatchesOfEachStudy:
         studies = studies_of(data, self.auxiliary, validation)
         check_references(studies, self.references)
         if not validation and not any(reference_of(s, reading.task).any() for s in studies):
-            raise InputError("no lesion lies in the training studies: there is nothing to learn")
+            raise InputError(NO_LESION)
         return SourceOfEachStudy(studies, self, reading, objective, seed, validation)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionwise.change.features import FeatureTable
-from lesionwise.instances.reference import hard_labels, reference_of
+from lesionwise.instances.reference import NO_LESION, hard_labels, reference_of
 from lesionwise.io.files import atomic_path, write_json
 from lesionwise.io.record import sha256, sha256_of_bytes
 from lesionwise.methods.members import deal
@@ -224,7 +224,7 @@ class LightGbm:
             raise InputError("no study to learn from")
         rows, positive, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
         if not positive.any() or positive.all():
-            raise InputError("no lesion lies in the training studies: there is nothing to learn")
+            raise InputError(NO_LESION)
         settings = {
             "objective": "binary",
             "learning_rate": self.learning_rate,
