@@ -144,7 +144,7 @@ def map_processes(
             ) from error
         except Exception:
             raise
-        except BaseException:
+        except BaseException:  # Ctrl-C: what is being worked on is not waited for
             held.close()
             raise
         finally:
