@@ -42,6 +42,10 @@ PARTS = (
     ("masks", 12, 113, "randomized", None, True, 1.0),
     ("thick", 10, 114, "randomized", (0.9, 0.9, 6.5), False, 1.0),
     ("few", 4, 115, "randomized", (0.9, 0.9, 5.0), False, 0.15),
+    ("more", 10, 116, "realistic", (1.0, 1.0, 1.0), False, 1.0),
+    ("healthy", 6, 117, "randomized", (0.9, 0.9, 5.5), False, 0.0),
+    ("clear", 4, 118, "realistic", (1.0, 1.0, 1.0), False, 0.0),
+    ("fat", 8, 119, "clinical", (0.9, 0.9, 6.0), False, 1.0),
 )
 LOOSE_MM = ((-1.0, 1.0), (1.0, 5.0), (5.0, 14.0))
 """How far each copy's mask lies outside the brain; one more copy has no mask at all."""
