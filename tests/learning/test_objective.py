@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from lesionwise.learning.losses import Dice, SquaredError
 from lesionwise.learning.objective import HardExamples, Supervised
 from lesionwise.learning.samples import Sample
 from lesionwise.learning.targets import SoftMasks
@@ -102,3 +103,32 @@ def test_targets_are_those_of_the_supervised_objective():
     assert made["mask"].sum() == 8
     assert RULE.targets == SoftMasks()
     assert RULE.of("anything") is RULE
+
+
+@dataclass(frozen=True)
+class Nearness:
+    """The smallest where ``Distance`` is largest."""
+
+    def __call__(self, output, targets):
+        return {"total": -(output - targets["mask"]).abs().mean()}
+
+
+def test_an_error_of_its_own_ranks_the_samples():
+    network = Constant()
+    rule = HardExamples(Supervised(SoftMasks(), Distance()), fraction=0.25, error=Nearness())
+    rule(network, {"judge": Constant()}, batch_of([0.1, 0.9, 0.3, 0.2, 0.8, 0.0, 0.4, 0.5]))
+    assert learned(network) == [5, 0]
+
+
+def test_missed_lesions_rank_above_faint_false_ones_by_the_squared_error():
+    # eight voxels of 512 missed; all others nearly right in either sample
+    found = torch.full((2, 1, 8, 8, 8), 0.02)
+    mask = torch.zeros_like(found)
+    mask[1, 0, :2, :2, :2] = 1
+    dice = Dice(activated=True)
+    by_dice = [float(dice(found[n : n + 1], {"mask": mask[n : n + 1]})["total"]) for n in (0, 1)]
+    by_square = [
+        float(SquaredError()(found[n : n + 1], {"mask": mask[n : n + 1]})["total"]) for n in (0, 1)
+    ]
+    assert by_dice[0] > by_dice[1]
+    assert by_square[1] > by_square[0]

@@ -4,6 +4,7 @@ import pytest
 import torch
 from published import one_step, parameters, shape_of_output
 
+from lesionwise.learning.losses import Dice, SquaredError
 from lesionwise.learning.objective import HardExamples
 from lesionwise.learning.optimizers import Adam
 from lesionwise.learning.parts import MomentumCopy
@@ -45,6 +46,9 @@ def test_a_quarter_of_a_batch_is_chosen_by_a_copy_that_follows():
     (part,) = METHOD.parts
     assert isinstance(part, MomentumCopy)
     assert part.name == METHOD.objective.judge
+    # Algorithm 1 writes e for what ranks (unstated) and l for what is learned from
+    assert isinstance(METHOD.objective.error, SquaredError)
+    assert isinstance(METHOD.objective.supervised.loss, Dice)
 
 
 def test_the_rate_falls_at_half_and_at_four_fifths_of_thirty_thousand_steps():

@@ -84,25 +84,28 @@ class HardExamples:
     """A supervised objective on the samples of a batch that another network gets most wrong.
 
     The part named ``judge``, such as a ``MomentumCopy``, answers for every sample without
-    gradients; the ``fraction`` of the batch with the largest loss is learned from. Of equally
-    wrong samples the first count. The mean loss of all samples by the judge is logged as
+    gradients; the ``fraction`` of the batch with the largest error is learned from. Of equally
+    wrong samples the first count. The mean error of all samples by the judge is logged as
     ``judged``.
 
     Attributes:
-        supervised: targets and loss. The loss of one sample alone ranks it.
+        supervised: targets and loss of the samples that are learned from.
         fraction: of a batch that is learned from, rounded, at least one sample.
+        error: of one sample alone ranks it; None takes the loss. A Dice loss ranks every sample
+            without a lesion above all others, since it is near 1 for any false voxel.
         judge: name of the part.
 
     Source: online hard example mining, Shrivastava and others, 2016,
     doi:10.1109/CVPR.2016.89, there judged by the network itself.
 
     Example:
-        ``HardExamples(Supervised(LesionMask(), Dice()), 0.25)`` with
+        ``HardExamples(Supervised(LesionMask(), Dice()), 0.25, SquaredError())`` with
         ``parts=(MomentumCopy("judge"),)``
     """
 
     supervised: Supervised
     fraction: float
+    error: Loss | None = None
     judge: str = "judge"
 
     @property
@@ -128,14 +131,15 @@ class HardExamples:
 
     @torch.no_grad()
     def _errors(self, judge: nn.Module, batch: Mapping[str, Any], at_once: int) -> torch.Tensor:
-        """(B,): the judge's loss of each sample; no more are computed at once than are learned."""
+        """(B,): the judge's error of each sample; no more are computed at once than learned."""
+        error = self.error or self.supervised.loss
         errors = []
         for first in range(0, len(batch["image"]), at_once):
             some = {name: value[first : first + at_once] for name, value in batch.items()}
             output = call_network(judge, some["image"], some)
             for n in range(len(output)):
                 one = {name: value[n : n + 1] for name, value in some.items()}
-                errors.append(self.supervised.loss(output[n : n + 1], one)["total"])
+                errors.append(error(output[n : n + 1], one)["total"])
         return torch.stack(errors)
 
 

@@ -4,7 +4,7 @@ from functools import partial
 
 from lesionwise.inference.window import SlidingWindow
 from lesionwise.instances.components import ConnectedComponents
-from lesionwise.learning.losses import Dice
+from lesionwise.learning.losses import Dice, SquaredError
 from lesionwise.learning.objective import HardExamples, Supervised
 from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.optimizers import Adam
@@ -39,8 +39,9 @@ RECIPE = Recipe(
             lesion_fraction=0.3,
         ),
         objective=HardExamples(
-            Supervised(SoftMasks(), Dice(activated=True, smooth=1.0)),
+            Supervised(SoftMasks(), Dice(activated=True)),
             fraction=0.25,  # 32 of 128
+            error=SquaredError(),
         ),
         parts=(MomentumCopy("judge", decay=0.999),),
         optimization=Optimization(
@@ -67,9 +68,9 @@ RECIPE = Recipe(
             "-4: not stated"
         ),
         (
-            "the error that ranks patches is not stated: the Dice loss of each patch, with 1 added "
-            "to numerator and denominator; without it every patch without a lesion would have an "
-            "error of 1 and no other patch would ever be learned from"
+            "the error that ranks patches has a sign of its own in Algorithm 1 and is not stated: "
+            "the mean squared error of a patch. The Dice loss, tried too, is near 1 for every "
+            "patch without a lesion, so that no other patch was ever learned from"
         ),
         "the momentum is not stated: 0.999",
         (
