@@ -203,6 +203,10 @@ def segment(
     threshold: Annotated[
         float | None, typer.Option(help="The mask is probability > threshold.", min=0, max=1)
     ] = None,
+    min_peak: Annotated[
+        float | None,
+        typer.Option(help="Drop lesions whose highest probability is below this.", min=0, max=1),
+    ] = None,
     min_volume: Annotated[
         float | None, typer.Option(help="Drop lesions below this volume (mm³).", min=0)
     ] = None,
@@ -229,6 +233,7 @@ def segment(
         instances=instances,
         also=defaults.SEPARATIONS,
         threshold=threshold,
+        min_peak=min_peak,
         min_volume_mm3=min_volume,
         min_extent_mm=min_extent,
         extract_brain=brain_extraction,

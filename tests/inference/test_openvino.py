@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from lesionwise.inference.openvino import OpenVinoNetwork
+from lesionwise.inference import openvino as module
+from lesionwise.inference.openvino import OpenVinoNetwork, difference
 from lesionwise.inference.views import MonteCarlo, dropout_on
 from lesionwise.networks.blocks import Head
 from lesionwise.networks.group_unet import GroupUNet
@@ -146,7 +147,8 @@ for name in ("getaddrinfo", "gethostbyname", "create_connection"):
 socket.socket.connect = refuse
 socket.socket.connect_ex = refuse
 import threading, torch
-from lesionwise.inference.openvino import OpenVinoNetwork
+from lesionwise.inference import openvino as module
+from lesionwise.inference.openvino import OpenVinoNetwork, difference
 OpenVinoNetwork(torch.nn.Conv3d(1, 1, 1).eval(), use_bf16=False)(torch.zeros(1, 1, 4, 4, 4))
 for thread in threading.enumerate():
     if thread is not threading.main_thread():
@@ -166,3 +168,28 @@ def test_it_looks_up_no_host_and_writes_nothing_to_the_home_folder(tmp_path):
     )
     assert done.stdout.strip() == "computed", done.stdout + done.stderr
     assert list(tmp_path.rglob("*")) == []
+
+
+def test_the_difference_is_a_share_of_the_expected_output():
+    expected = torch.full((1, 1, 2, 2, 2), 10.0)
+    assert difference(expected + 1, expected) == pytest.approx(0.1)
+    assert difference((expected, expected * 1.5), (expected, expected)) == pytest.approx(0.5)
+    assert difference(expected * 0, expected * 0) == 0
+    assert difference(expected * float("nan"), expected) == float("inf")
+    assert difference(expected[:, :, :1], expected) == float("inf")
+
+
+def test_torch_computes_what_openvino_gets_wrong(monkeypatch):
+    network = NETWORKS["one"].eval()
+    patches = noise(1, 2, 8, 8, 8)
+    wrong = OpenVinoNetwork(network, use_bf16=False)
+    monkeypatch.setattr(wrong, "_compile", lambda shape: lambda patches: network(patches) + 0.1)
+    with torch.no_grad():
+        expected = network(patches)
+    torch.testing.assert_close(wrong(patches), expected)
+    torch.testing.assert_close(wrong(patches), expected)
+    monkeypatch.setattr(module, "MAX_DIFFERENCE", {"f32": 10.0})
+    trusted = OpenVinoNetwork(network, use_bf16=False)
+    monkeypatch.setattr(trusted, "_compile", lambda shape: lambda patches: network(patches) + 0.1)
+    with torch.no_grad():
+        torch.testing.assert_close(trusted(patches), expected + 0.1)

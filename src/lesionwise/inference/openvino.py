@@ -23,6 +23,10 @@ from lesionwise.types import InputError
 Output: TypeAlias = torch.Tensor | tuple[torch.Tensor, ...]
 
 
+MAX_DIFFERENCE = {"f32": 1e-3, "bf16": 0.1}
+"""Root mean square of the difference from torch, as a share of that of torch's output."""
+
+
 def has_openvino() -> bool:
     """True where the package is installed."""
     return importlib.util.find_spec("openvino") is not None
@@ -36,7 +40,8 @@ class OpenVinoNetwork:
     precision before it: half precision would round heatmaps to plateaus. Networks that end
     otherwise are compiled whole.
 
-    A network with ``conditions``, or with dropout on, is computed by torch.
+    A network with ``conditions``, or with dropout on, is computed by torch. So are patches of a
+    shape whose first ones differ from torch's answer by more than ``MAX_DIFFERENCE``.
 
     Args:
         network: its weights are read when it is compiled, and not again.
@@ -65,8 +70,17 @@ class OpenVinoNetwork:
             return self.network(patches, **conditions)
         shape = tuple(patches.shape)
         if shape not in self._infer:
-            self._infer[shape] = self._compile(shape)
+            compiled = self._compile(shape)
+            most = MAX_DIFFERENCE["bf16" if self.use_bf16 else "f32"]
+            with torch.autocast("cpu", enabled=False):  # of a caller
+                expected = self._by_torch(patches.float())
+            agrees = difference(compiled(patches), expected) <= most
+            self._infer[shape] = compiled if agrees else self._by_torch
         return self._infer[shape](patches)
+
+    def _by_torch(self, patches: torch.Tensor) -> Output:
+        with torch.no_grad():
+            return self.network(patches)  # type: ignore[no-any-return]
 
     def _compile(self, shape: tuple[int, ...]) -> Callable[[torch.Tensor], Output]:
         openvino = _import_openvino()
@@ -99,6 +113,22 @@ class OpenVinoNetwork:
             return outputs if several else outputs[0]
 
         return infer
+
+
+@torch.no_grad()
+def difference(computed: Output, expected: Output) -> float:
+    """The largest relative root mean square difference of the tensors of two outputs.
+
+    Infinite where one of them is not finite or shapes differ; 0 where both are 0.
+    """
+    worst = 0.0
+    for seen, right in zip(_as_tuple(computed), _as_tuple(expected), strict=True):
+        if seen.shape != right.shape or not bool(torch.isfinite(seen).all()):
+            return float("inf")
+        apart = float((seen.float() - right.float()).square().mean().sqrt())
+        scale = float(right.float().square().mean().sqrt())
+        worst = max(worst, apart / scale if scale else (float("inf") if apart else 0.0))
+    return worst
 
 
 def _without_heads(

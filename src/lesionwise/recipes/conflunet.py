@@ -12,7 +12,7 @@ from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.samples import Augmentation, Patches
 from lesionwise.learning.spatial_transforms import SpatialAugmentation
 from lesionwise.learning.targets import CentersAndOffsets
-from lesionwise.methods.network import NetworkMethod
+from lesionwise.methods.network import Inference, NetworkMethod
 from lesionwise.methods.selection import Selection
 from lesionwise.networks.unet import UNet
 from lesionwise.preprocess.brain import ExtractBrain
@@ -66,6 +66,7 @@ RECIPE = Recipe(
                 WeightedSum(((1.0, Focal(gamma=2.0)), (0.5, Dice()))), heatmap=2000.0, offsets=0.5
             ),
         ),
+        inference=Inference(SlidingWindow(engine="openvino")),
         optimization=Optimization(learning_rate=1e-4, epochs=300),
         selection=Selection(top_k=10, to_instances=TO_INSTANCES, refine=REFINE),
     ),

@@ -12,7 +12,7 @@ from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.samples import Augmentation, Patches
 from lesionwise.learning.spatial_transforms import SpatialAugmentation
 from lesionwise.learning.targets import LesionMask
-from lesionwise.methods.network import NetworkMethod
+from lesionwise.methods.network import Inference, NetworkMethod
 from lesionwise.networks.unet import UNet
 from lesionwise.preprocess.brain import ExtractBrain
 from lesionwise.preprocess.geometry import CropToBrain, Resample
@@ -60,6 +60,7 @@ RECIPE = Recipe(
             augmentation=Augmentation(SpatialAugmentation(), other_scanners()),
         ),
         objective=Supervised(LesionMask(), WeightedSum(((1.0, Focal(gamma=2.0)), (0.5, Dice())))),
+        inference=Inference(SlidingWindow(engine="openvino")),
         optimization=Optimization(learning_rate=1e-4, epochs=300),
     ),
     to_instances=TO_INSTANCES,
