@@ -14,10 +14,12 @@ millimeters, and absent (the whole head), so that the network forgives what brai
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -206,11 +208,18 @@ def make_data(real: Path, thick: Path, out: Path, workers: int) -> Path:
     return target
 
 
-def ship(run: Path, name: str) -> None:
-    """Put the weights and the record of a run beside the package's code."""
+def ship(run: Path, name: str, decided: Sequence[str] = ()) -> None:
+    """Put the weights and the record of a run beside the package's code.
+
+    Args:
+        decided: settings that act when the model is applied, chosen after the training, such as
+            ``min_peak=0.7``.
+    """
     described = read_run(run)
     if described["status"] != "done":
         sys.exit(f"{run}: its training has not ended")
+    described["overrides"] = [*described["overrides"], *decided]
+    described["settings"] |= {k: json.loads(v) for k, _, v in (d.partition("=") for d in decided)}
     shutil.copyfile(run / WEIGHTS, MODELS / f"{name}.safetensors")
     write_json(MODELS / f"{name}.json", described)
 
@@ -228,6 +237,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="further")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--ship", action="store_true")
+    parser.add_argument("--decide", action="append", default=[], help="min_peak=0.7, with --ship")
     given = parser.parse_args()
     dataset = make_data(given.real, given.thick, given.out, max(1, given.workers))
     prepared = given.out / "prepared"
@@ -261,7 +271,7 @@ def main() -> None:
     ]
     subprocess.run(command, check=True)
     if given.ship:
-        ship(folder, given.recipe)
+        ship(folder, given.recipe, given.decide)
 
 
 if __name__ == "__main__":
