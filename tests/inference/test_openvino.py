@@ -183,13 +183,38 @@ def test_torch_computes_what_openvino_gets_wrong(monkeypatch):
     network = NETWORKS["one"].eval()
     patches = noise(1, 2, 8, 8, 8)
     wrong = OpenVinoNetwork(network, use_bf16=False)
-    monkeypatch.setattr(wrong, "_compile", lambda shape: lambda patches: network(patches) + 0.1)
+    monkeypatch.setattr(wrong, "_compile", lambda *shapes: lambda patches: network(patches) + 0.1)
     with torch.no_grad():
         expected = network(patches)
     torch.testing.assert_close(wrong(patches), expected)
     torch.testing.assert_close(wrong(patches), expected)
     monkeypatch.setattr(module, "MAX_DIFFERENCE", {"f32": 10.0})
     trusted = OpenVinoNetwork(network, use_bf16=False)
-    monkeypatch.setattr(trusted, "_compile", lambda shape: lambda patches: network(patches) + 0.1)
+    monkeypatch.setattr(trusted, "_compile", lambda *shapes: lambda patches: network(patches) + 0.1)
     with torch.no_grad():
         torch.testing.assert_close(trusted(patches), expected + 0.1)
+
+
+class Centered(nn.Module):
+    """Adds a ramp that a trace keeps in the size of the patch it saw."""
+
+    def forward(self, image):
+        size = int(image.shape[-1])
+        return image * torch.linspace(0, 1, size).sum()
+
+
+@pytest.mark.parametrize("side", [16, 40])
+def test_a_network_that_keeps_numbers_of_its_trace_is_traced_with_its_own_patch(side):
+    patches = noise(1, 2, side, side, side)
+    seen = OpenVinoNetwork(Centered().eval(), use_bf16=False)(patches)
+    torch.testing.assert_close(seen, Centered()(patches), rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_too_deep_for_a_small_patch_is_compiled(monkeypatch):
+    monkeypatch.setattr(module, "SMALL_VOX", 1)
+    network = NETWORKS["one"].eval()
+    compiled = OpenVinoNetwork(network, use_bf16=False)
+    patches = noise(1, 2, 8, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(patches), network(patches), atol=1e-4, rtol=1e-4)
+    assert compiled._infer[tuple(patches.shape)] != compiled._by_torch

@@ -26,6 +26,9 @@ Output: TypeAlias = torch.Tensor | tuple[torch.Tensor, ...]
 MAX_DIFFERENCE = {"f32": 1e-3, "bf16": 0.1}
 """Root mean square of the difference from torch, as a share of that of torch's output."""
 
+SMALL_VOX = 32
+"""Side of the patch on which a network is traced first."""
+
 
 def has_openvino() -> bool:
     """True where the package is installed."""
@@ -70,19 +73,35 @@ class OpenVinoNetwork:
             return self.network(patches, **conditions)
         shape = tuple(patches.shape)
         if shape not in self._infer:
-            compiled = self._compile(shape)
-            most = MAX_DIFFERENCE["bf16" if self.use_bf16 else "f32"]
-            with torch.autocast("cpu", enabled=False):  # of a caller
-                expected = self._by_torch(patches.float())
-            agrees = difference(compiled(patches), expected) <= most
-            self._infer[shape] = compiled if agrees else self._by_torch
+            self._infer[shape] = self._checked(patches)
         return self._infer[shape](patches)
+
+    def _checked(self, patches: torch.Tensor) -> Callable[[torch.Tensor], Output]:
+        """What computes patches of this shape: OpenVINO, or torch where they differ."""
+        shape = tuple(patches.shape)
+        small = (1, shape[1], *(min(n, SMALL_VOX) for n in shape[2:]))
+        most = MAX_DIFFERENCE["bf16" if self.use_bf16 else "f32"]
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.use_bf16):
+            expected = self._by_torch(patches.float())
+        # Tracing costs several times a patch, so a small one is tried first. A network may be too
+        # deep for it, need one size, or keep numbers of it.
+        for traced in dict.fromkeys((small, shape)):
+            try:
+                compiled = self._compile(shape, traced)
+                if difference(compiled(patches), expected) <= most:
+                    return compiled
+            except (RuntimeError, ValueError):
+                continue
+        return self._by_torch
 
     def _by_torch(self, patches: torch.Tensor) -> Output:
         with torch.no_grad():
             return self.network(patches)  # type: ignore[no-any-return]
 
-    def _compile(self, shape: tuple[int, ...]) -> Callable[[torch.Tensor], Output]:
+    def _compile(
+        self, shape: tuple[int, ...], traced: tuple[int, ...]
+    ) -> Callable[[torch.Tensor], Output]:
+        """The network for patches of a shape, traced with one of another."""
         openvino = _import_openvino()
         with (
             torch.inference_mode(False),
@@ -93,8 +112,8 @@ class OpenVinoNetwork:
             warnings.simplefilter("ignore")  # on tracing, which is what is wanted
             network = copy.deepcopy(self.network).eval()
             network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-            body, heads, several = _without_heads(network, shape)
-            model = openvino.convert_model(body, example_input=torch.zeros(shape))
+            body, heads, several = _without_heads(network, traced)
+            model = openvino.convert_model(body, example_input=torch.zeros(traced))
         model.reshape(list(shape))
         options = {
             "INFERENCE_PRECISION_HINT": "bf16" if self.use_bf16 else "f32",
