@@ -146,3 +146,14 @@ def test_a_stable_patient_has_the_same_lesions_on_another_scanner():
     assert {row["change"] for row in patient.lesions[1]} == {"stable"}
     a, b = (np.median(visit.scans["flair"].array[visit.brain.array]) for visit in study.visits)
     assert a != b
+
+
+def test_a_load_of_0_leaves_a_healthy_head():
+    patient = simulate_patient(5, visits=2, lesion_load=0, spacing_mm=(3.0, 3.0, 3.0))
+    for visit in (0, 1):
+        instances, lesions, tissue = _arrays(patient, visit)
+        assert not instances.any()
+        assert not lesions.any()
+        assert not (tissue == 4).any()
+        assert not patient.lesions[visit]
+    assert not any(np.any(change.array) for change in patient.study.changes.values())

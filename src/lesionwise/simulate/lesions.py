@@ -91,7 +91,8 @@ class LesionSettings:
     """How patients' lesions are drawn; sizes and counts come from `lesion_statistics`.
 
     Attributes:
-        load: multiplies the number of components (and of confluent groups).
+        load: multiplies the number of components (and of confluent groups); 0 leaves none, any
+            other load at least three.
         max_components: upper bound of a patient's components.
         new_rate, gone_rate: share of components that appear or vanish from visit to visit.
         changing_rate: share of units that grow or shrink, each, from visit to visit.
@@ -139,6 +140,8 @@ def place_lesions(
 def _plan(rng: np.random.Generator, settings: LesionSettings) -> list[tuple[str, list[float]]]:
     """Place and unit volumes (mm3) of each component of a patient, large ones first."""
     s = lesion_statistics()
+    if settings.load == 0:
+        return []
     levels = s["levels"]
     count = rng.lognormal(s["log_components"]["mean"], s["log_components"]["sd"])
     count = float(np.clip(count * settings.load, 3, settings.max_components))

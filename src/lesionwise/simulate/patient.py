@@ -79,7 +79,7 @@ def simulate_patient(
         style: ``realistic``; ``randomized`` contrasts far around FLAIR, for training; or
             ``clinical`` heads: bright fat and marrow of any thickness, slices of 3 to 8 mm along
             any axis, cut fields of view, strong bias, motion, some without a face.
-        lesion_load: multiplies the number of lesions.
+        lesion_load: multiplies the number of lesions; 0 leaves none.
         spacing_mm: voxel size; drawn where it is not given (half the patients 1 mm in 3D,
             the others slices of 1.2 to 5 mm).
         with_skull: False leaves nothing outside the brain.
