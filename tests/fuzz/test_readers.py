@@ -31,6 +31,8 @@ from lesionwise.io.nnunet import read_nnunet
 from lesionwise.io.scans import select_scans, subject_scans
 from lesionwise.io.sidecar import acquired, read_sidecar
 from lesionwise.io.visit_order import visit_times
+from lesionwise.run.label_maps import lesions_of
+from lesionwise.run.train import training_warning
 from lesionwise.types import InputError
 
 Made = tuple[Path, Callable[[], Any]]
@@ -81,6 +83,24 @@ def nifti_packed(root: Path) -> Made:
 def nifti_2(root: Path) -> Made:
     path = _nifti(root / "a.nii", nib.Nifti2Image)
     return path, lambda: _every(path)
+
+
+def label_map(root: Path) -> Made:
+    path = _nifti(root / "sub-1_dseg.nii")
+    sidecar = root / "sub-1_dseg.json"
+    sidecar.write_text('{"GeneratedBy": {"Name": "another tool"}}')
+    return path, lambda: lesions_of(read_labels(path), path, 26)
+
+
+def label_map_sidecar(root: Path) -> Made:
+    path, read = label_map(root)
+    return path.with_suffix(".json"), read
+
+
+def training_log(root: Path) -> Made:
+    path = root / "log.jsonl"
+    path.write_text('{"epoch": 1, "loss": 0.5}\n{"epoch": 2, "validation_dsc": 0.25}\n')
+    return path, lambda: training_warning(root)
 
 
 def checked_json(root: Path) -> Made:
@@ -210,6 +230,9 @@ READERS = (
     nifti,
     nifti_packed,
     nifti_2,
+    label_map,
+    label_map_sidecar,
+    training_log,
     checked_json,
     checked_table,
     sidecar,

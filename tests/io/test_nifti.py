@@ -431,6 +431,21 @@ def test_labels_behind_a_scaling(file):
     refused(read_labels, scaled(file, RAMP.astype(np.uint8), 1 / 23), "holds fractions")
 
 
+@pytest.mark.parametrize("read", [read_map, read_mask, read_labels])
+def test_a_scaling_that_makes_a_fraction_of_a_mask_is_named(file, read):
+    mask = np.zeros((2, 3, 4), np.uint8)
+    mask[0, 0] = 1
+    refused(read, scaled(file, mask, 1 / 255), r"the scaling in its header \(0.00392157\)")
+    scaled(file, mask * 255, 1 / 255)
+    assert read(file)[0].array.sum() == 4 if read is read_map else read(file).array.sum() == 4
+
+
+def test_a_probability_stored_as_whole_numbers_is_scaled(file):
+    volume, kind = read_map(scaled(file, np.arange(24, dtype=np.uint8).reshape(2, 3, 4), 1 / 32))
+    assert kind == "probability"
+    assert volume.array.max() == np.float32(23 / 32)
+
+
 def test_a_scaling_that_is_no_number(file):
     patch(save(file), 112, np.array([2, np.nan], np.float32).tobytes())
     refused(read_volume, file, "bad intensity scaling")

@@ -1,5 +1,6 @@
 """Whether labels are lesions, classes or one mask."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -27,6 +28,25 @@ def save(path, values, places=PLACES):
 
 def read(path: Path, **how: object):
     return lesions_of(read_labels(path), path, 26, **how)
+
+
+@pytest.mark.parametrize("name", ["packed.nii", "plain.nii.gz", "UP.NII.GZ", "Mixed.Nii.gz"])
+def test_a_map_is_read_whatever_its_extension_says_of_it(tmp_path, name):
+    good = save(tmp_path / "a.nii.gz", [1] * 12)
+    content = good.read_bytes()
+    path = tmp_path / name
+    path.write_bytes(gzip.decompress(content) if name == "plain.nii.gz" else content)
+    assert read(path).lesions.labels.max() == 12
+    assert evaluate(good, path, workers=1).cases[0].value("dsc") == 1
+
+
+def test_labels_stored_as_floating_point_are_noted(tmp_path):
+    labels = np.zeros((30, 20, 14), dtype=np.float32)
+    labels[2:5, 2:5, 2:5] = 1
+    path = tmp_path / "a.nii.gz"
+    nib.save(nib.Nifti1Image(labels, np.eye(4)), path)
+    (note,) = read(path).notes
+    assert "stored as floating point" in note
 
 
 def test_regions_are_classes_and_a_note_says_so(tmp_path):

@@ -262,6 +262,18 @@ def test_what_only_one_side_states_pairs_with_a_note_if_nothing_else_could_be_me
     assert "only one of the two says acq-3D" in pairs.notes["sub-1_ses-1"]
 
 
+@pytest.mark.parametrize("stated", [("rec-a", "ce-GD"), ("acq-3D", "run-1"), ("dir-AP", "echo-1")])
+def test_two_names_that_each_state_more_of_the_scan_are_two_scans(folders, stated):
+    names_ = [f"sub-1_ses-1_{entity}_mask.nii" for entity in stated]
+    with pytest.raises(InputError, match="nothing in it pairs"):
+        pair_files(*folders(names_[:1], names_[1:]))
+
+
+def test_a_rater_on_one_side_and_an_acquisition_on_the_other_pair_with_a_note(folders):
+    pairs = pair_files(*folders(["sub-1_rater-b_mask.nii"], ["sub-1_acq-3D_mask.nii"]))
+    assert "only one of the two says acq-3D and rater-b" in pairs.notes["sub-1_rater-b"]
+
+
 def test_what_only_one_side_states_does_not_pair_if_two_could_be_meant(folders):
     pairs = pair_files(
         *folders(

@@ -39,7 +39,7 @@ def find_bright(study, model, options, on_progress):
         {"offsets": lesions, "acls": lesions, "cc": lesions},
         options.threshold or 0.5,
         {"network": 0.5},
-        maps,
+        maps.grid,
     )
 
 

@@ -163,6 +163,16 @@ def read_grid(path: str | Path) -> Grid:
     return Grid(stated_shape(path, header), stated_affine(path, header))
 
 
+def stores_floats(path: str | Path) -> bool:
+    """Whether the voxels of a file are stored as floating point; only the header is read.
+
+    Raises:
+        InputError: As for ``read_grid``.
+    """
+    path = Path(path)
+    return stored_type(path, parse_header(path, file_start(path))).kind == "f"
+
+
 def header_notes(path: str | Path) -> tuple[str, ...]:
     """What a reader of results should know of a header that was read all the same, one phrase each.
 
@@ -255,6 +265,7 @@ def _read(path: str | Path, *, whole: bool = False) -> tuple[NDArray[Any], Grid]
         raise InputError(f"{path}: bad intensity scaling ({error})") from error
     if slope is not None and (slope, intercept) != (1, 0):
         there = bool(array.any())
+        one_value = whole and array.dtype.kind in "iu" and _one_value(array)
         with np.errstate(over="ignore"):
             array = array.astype(np.float64) * slope + intercept
         if not np.isfinite(array).all():
@@ -264,6 +275,11 @@ def _read(path: str | Path, *, whole: bool = False) -> tuple[NDArray[Any], Grid]
                 f"{path}: the scaling in its header ({slope:g}) leaves nothing of its labels; "
                 "set scl_slope to 1"
             )
+        if one_value and intercept == 0 and _whole(array) is None:
+            raise InputError(
+                f"{path}: the scaling in its header ({slope:g}) makes {array.max():.4g} of the one "
+                "value of its mask; set scl_slope to 1"
+            )
     return canonical(array, Grid(shape, affine))
 
 
@@ -271,6 +287,12 @@ def _read(path: str | Path, *, whole: bool = False) -> tuple[NDArray[Any], Grid]
 def _tell_once(path: str) -> None:
     """Say on standard error, once a process, that a file that is read states no orientation."""
     logging.getLogger("lesionwise").warning("%s: %s", path, NO_ORIENTATION)
+
+
+def _one_value(array: NDArray[Any]) -> bool:
+    """Whether all values that are not 0 are the same, and there are some."""
+    nonzero = array[array != 0]
+    return bool(nonzero.size) and bool(nonzero.min() == nonzero.max())
 
 
 def _whole(array: NDArray[Any]) -> NDArray[Any] | None:

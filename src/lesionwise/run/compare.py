@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -44,6 +44,7 @@ from lesionwise.results.scan import ScanRecord, read_lesion_table, scan_row
 from lesionwise.run.find_lesions import FindOptions, VisitResult, find_lesions
 from lesionwise.run.follow import VisitInput, follow
 from lesionwise.run.given import given_models
+from lesionwise.run.kept import keep, kept_until_done, read_kept
 from lesionwise.run.load_model import LoadedModel, load_model
 from lesionwise.run.predict_pairs import ScanPair, predict_pair
 from lesionwise.run.quality_checks import (
@@ -64,7 +65,7 @@ from lesionwise.run.segment import (
     write_dicom,
     write_found,
 )
-from lesionwise.types import InputError, Instances, Matrix, Progress, Volume, silent
+from lesionwise.types import InputError, Instances, Matrix, Progress, Study, Volume, silent
 
 if TYPE_CHECKING:
     from lesionwise.io.dicom_series import Series
@@ -137,6 +138,9 @@ def compare(
     (the graph), under each follow-up a mask of new lesions and a map of states on its own grid,
     and a map of states on the common grid. A folder holds one comparison.
 
+    What was found in each visit is kept in the folder until the comparison is written, so that
+    the same call takes it up after an interruption.
+
     Args:
         visits: FLAIR scans in time order, two or more.
         rules: when a lesion counts as the same, new, enlarging …
@@ -178,137 +182,171 @@ def compare(
     if pair_model is not None and pair_model.recipe.visits != 2:
         raise InputError(f"{pair_model.name}: this model looks at one visit, not at two")
     _check_folder(output, named, scans, loaded, options)
-    total = len(scans)
-    found, maps, rows = [], [], []
-    for done, (typed, scan) in enumerate(zip(named, scans, strict=True)):
+    files = [ScanFiles(output, scan.entities) for scan in scans]
+    settings = [settings_of(scan.path, loaded, options, None) for scan in scans]
+    for number, path in enumerate(lesions):
+        settings[number]["lesions"] = sha256(path)
+    with kept_until_done(output) as place:
+        total = len(scans)
+        found, maps, rows = [], [], []
+        for done, (typed, scan) in enumerate(zip(named, scans, strict=True)):
 
-        def on_progress(stage: str, done: int = done, name: str = scan.session) -> None:
-            progress(f"visit {name}: {stage}", done, total)
+            def on_progress(stage: str, done: int = done, name: str = scan.session) -> None:
+                progress(f"visit {name}: {stage}", done, total)
 
-        on_progress("read")
-        study = read_scan(scan.path, scan.subject, scan.session, loaded.recipe.scans[0])
-        with named_as_typed(typed, loaded.recipe.scans[0]):
-            finder = given[done] if given else loaded
-            found.append(find_lesions(study, finder, options, on_progress))
-    # Every visit goes to the first directly, not from visit to visit, so errors do not add up.
-    to_common: list[Matrix] = [np.eye(4)]
-    alignments: list[Alignment] = []
-    first = _image(found[0])
-    for done, visit in enumerate(found[1:], start=1):
-        progress(f"visit {scans[done].session}: register to {scans[0].session}", done, total)
-        to_common.append(
-            rigid(first, _image(visit), fixed_mask=found[0].brain, moving_mask=visit.brain)
-        )
-        alignments.append(
-            alignment_of(
-                first,
-                _image(visit),
-                to_common[-1],
-                baseline_brain=found[0].brain,
-                followup_brain=visit.brain,
+            on_progress("read")
+            study = read_scan(scan.path, scan.subject, scan.session, loaded.recipe.scans[0])
+            with named_as_typed(typed, loaded.recipe.scans[0]):
+                finder = given[done] if given else loaded
+                found.append(
+                    _found(study, finder, options, settings[done], place, files[done], on_progress)
+                )
+        # Every visit goes to the first directly, not from visit to visit, so errors do not add up.
+        to_common: list[Matrix] = [np.eye(4)]
+        alignments: list[Alignment] = []
+        first = _image(found[0])
+        for done, visit in enumerate(found[1:], start=1):
+            progress(f"visit {scans[done].session}: register to {scans[0].session}", done, total)
+            to_common.append(
+                rigid(first, _image(visit), fixed_mask=found[0].brain, moving_mask=visit.brain)
             )
+            alignments.append(
+                alignment_of(
+                    first,
+                    _image(visit),
+                    to_common[-1],
+                    baseline_brain=found[0].brain,
+                    followup_brain=visit.brain,
+                )
+            )
+        channel = loaded.recipe.scans[0]
+        notes = [
+            scan_note(scan, visit.visit, visit.brain, channel)
+            for scan, visit in zip(scans, found, strict=True)
+        ]
+        changed_notes = alignment_notes(scans, alignments) + change_notes(
+            scans,
+            [visit.visit for visit in found],
+            [visit.brain for visit in found],
+            notes,
+            to_common,
+            channel,
+            [one for _, one in opened],
         )
-    channel = loaded.recipe.scans[0]
-    notes = [
-        scan_note(scan, visit.visit, visit.brain, channel)
-        for scan, visit in zip(scans, found, strict=True)
-    ]
-    changed_notes = alignment_notes(scans, alignments) + change_notes(
-        scans,
-        [visit.visit for visit in found],
-        [visit.brain for visit in found],
-        notes,
-        to_common,
-        channel,
-        [one for _, one in opened],
-    )
-    progress("follow lesions", total, total)
-    common = found[0].prepared_maps.grid
-    followed = follow(
-        [VisitInput(_image(v), v.brain, v.probability, v.main[1]) for v in found],
-        to_common,
-        common,
-        rules,
-    )
-    tracks, shared = followed.tracks, followed.shared
-    # Following may have found lesions below the threshold, which belong to the results too.
-    found = [
-        _with_lesions(visit, lesions)
-        for visit, lesions in zip(found, followed.lesions, strict=True)
-    ]
-    if registered:
-        progress("write registered scans", total, total)
-        images, brains = [_image(visit) for visit in found], [visit.brain for visit in found]
-        maps += write_registered(output, scans, images, brains, to_common)
-    for number, (scan, visit) in enumerate(zip(scans, found, strict=True)):
-        settings = settings_of(scan.path, loaded, options, None)
-        origin = opened[number][1] if dicom_seg else None
-        settings["dicom_seg"] = origin is not None
-        if given:
-            settings["lesions"] = sha256(lesions[number])
-        record = write_found(
-            visit,
-            output,
-            scan,
-            loaded,
-            settings,
-            source=source_of(named[number].path),
-            page=False,
-            note=notes[number],
-            series=origin,
-            known=truth[number] if truth else None,
-            on_progress=lambda stage, name=scan.session: progress(  # type: ignore[misc]
-                f"visit {name}: {stage}", total, total
+        progress("follow lesions", total, total)
+        common = found[0].prepared_grid
+        followed = follow(
+            [VisitInput(_image(v), v.brain, v.probability, v.main[1]) for v in found],
+            to_common,
+            common,
+            rules,
+        )
+        tracks, shared = followed.tracks, followed.shared
+        # Following may have found lesions below the threshold, which belong to the results too.
+        found = [
+            _with_lesions(visit, lesions)
+            for visit, lesions in zip(found, followed.lesions, strict=True)
+        ]
+        if registered:
+            progress("write registered scans", total, total)
+            images, brains = [_image(visit) for visit in found], [visit.brain for visit in found]
+            maps += write_registered(output, scans, images, brains, to_common)
+        for number, (scan, visit) in enumerate(zip(scans, found, strict=True)):
+            origin = opened[number][1] if dicom_seg else None
+            record = write_found(
+                visit,
+                output,
+                scan,
+                loaded,
+                {**settings[number], "dicom_seg": origin is not None},
+                source=source_of(named[number].path),
+                page=False,
+                note=notes[number],
+                series=origin,
+                known=truth[number] if truth else None,
+                on_progress=lambda stage, name=scan.session: progress(  # type: ignore[misc]
+                    f"visit {name}: {stage}", total, total
+                ),
+            )
+            rows.append(_visit_row(files[number], record, tracks, number))
+            if number:
+                changed = change_map(shared, tracks, number)
+                # With a model of new lesions, its mask takes the place of the one from the tracks.
+                maps += _write_changes(
+                    output,
+                    scan,
+                    visit,
+                    tracks,
+                    number,
+                    changed,
+                    mask=pair_model is None,
+                    series=origin,
+                )
+        summary = pd.DataFrame(rows)
+        if pair_model is not None:
+            new = []
+            for number, pair in enumerate(pairwise(scans), start=1):
+                progress(
+                    f"new lesions of visit {pair[1].session}: {pair_model.name}", number, total
+                )
+                pair_files, pair_record = predict_pair(ScanPair(*pair), output, pair_model)
+                new.append(len(read_lesion_table(pair_files, pair_record.method)))
+            # The first visit has none before it.
+            summary[f"new by {pair_model.name}"] = [None, *new]
+        scores = score_visits(found, truth) if truth else None
+        named_rows, links = named_tracks(
+            tracks.table, tracks.links, [scan.entities for scan in scans]
+        )
+        result = ComparisonResult(
+            tuple(scan.entities for scan in scans),
+            ComparisonRecord(
+                sources=tuple(source_of(scan.path) for scan in scans),
+                first_visit_to_visit_mm=tuple(_rows(matrix) for matrix in to_common),
+                recipe=loaded.name,
+                model_hash=loaded.sha256,
+                departures=tuple(loaded.recipe.departures),
+                options=asdict(options),
+                tracking_rules=asdict(rules),
+                found_by_following=followed.rescued,
+                quality=tuple(note.written() for note in (*changed_notes, *also_judged)),
+                seconds=tuple(dict(visit.seconds) for visit in found),
+                truth=bool(truth),
             ),
+            summary,
+            named_rows,
+            links,
+            scores,
         )
-        rows.append(_visit_row(ScanFiles(output, scan.entities), record, tracks, number))
-        if number:
-            changed = change_map(shared, tracks, number)
-            # With a model of new lesions, its mask takes the place of the one from the tracks.
-            maps += _write_changes(
-                output, scan, visit, tracks, number, changed, mask=pair_model is None, series=origin
-            )
-    summary = pd.DataFrame(rows)
-    if pair_model is not None:
-        new = []
-        for number, pair in enumerate(pairwise(scans), start=1):
-            progress(f"new lesions of visit {pair[1].session}: {pair_model.name}", number, total)
-            files, pair_record = predict_pair(ScanPair(*pair), output, pair_model)
-            new.append(len(read_lesion_table(files, pair_record.method)))
-        # The first visit has none before it.
-        summary[f"new by {pair_model.name}"] = [None, *new]
-    scores = score_visits(found, truth) if truth else None
-    named_rows, links = named_tracks(tracks.table, tracks.links, [scan.entities for scan in scans])
-    result = ComparisonResult(
-        tuple(scan.entities for scan in scans),
-        ComparisonRecord(
-            sources=tuple(source_of(scan.path) for scan in scans),
-            first_visit_to_visit_mm=tuple(_rows(matrix) for matrix in to_common),
-            recipe=loaded.name,
-            model_hash=loaded.sha256,
-            departures=tuple(loaded.recipe.departures),
-            options=asdict(options),
-            tracking_rules=asdict(rules),
-            found_by_following=followed.rescued,
-            quality=tuple(note.written() for note in (*changed_notes, *also_judged)),
-            seconds=tuple(dict(visit.seconds) for visit in found),
-            truth=bool(truth),
-        ),
-        summary,
-        named_rows,
-        links,
-        scores,
-    )
-    result.write(output, maps)
-    left_out = left_out_rows(select_scans(visits).left_out)
-    inputs = [*(scan.path for scan in named), *map(Path, left_out)]
-    write_folder(output, "lesionwise compare", inputs, left_out)
-    progress("page", total, total)
-    page = write_comparison_page(output)
-    quality = (*notes, *changed_notes, *also_judged)
-    hidden = [name for name in summary if str(name).startswith("previous_")]
-    shown = shown_summary(summary.drop(columns=hidden))
-    return Comparison(shown, tracks, tuple(found), tuple(to_common), scores, page, quality)
+        result.write(output, maps)
+        left_out = left_out_rows(select_scans(visits).left_out)
+        inputs = [*(scan.path for scan in named), *map(Path, left_out)]
+        write_folder(output, "lesionwise compare", inputs, left_out)
+        progress("page", total, total)
+        page = write_comparison_page(output)
+        quality = (*notes, *changed_notes, *also_judged)
+        hidden = [name for name in summary if str(name).startswith("previous_")]
+        shown = shown_summary(summary.drop(columns=hidden))
+        return Comparison(shown, tracks, tuple(found), tuple(to_common), scores, page, quality)
+
+
+def _found(
+    study: Study,
+    model: LoadedModel,
+    options: FindOptions,
+    settings: Mapping[str, Any],
+    place: Path,
+    files: ScanFiles,
+    on_progress: Callable[[str], None],
+) -> VisitResult:
+    """The lesions of a visit: those that a call found before it was interrupted, or found now."""
+    before = read_kept(place, files, settings, study.followup)
+    if before is not None:
+        on_progress("found before")
+        return before
+    found = find_lesions(study, model, options, on_progress)
+    if _image(found) is next(iter(study.followup.scans.values())):  # not on the prepared grid
+        keep(place, files, settings, found)
+    return found
 
 
 def _rows(matrix: Matrix) -> tuple[tuple[float, ...], ...]:

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from lesionwise.inference.weights import WEIGHTS
 from lesionwise.io.bids import read_dataset
 from lesionwise.io.checked import read_checked
-from lesionwise.io.files import read_json
 from lesionwise.io.nifti import write_volume
 from lesionwise.run.find_lesions import FindOptions, find_lesions
 from lesionwise.run.load_model import load_model
@@ -165,15 +164,16 @@ def run_fold(job: FoldJob, progress: Progress) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Summary:
-    """What ``training.json`` says of a network's size."""
+    """What ``training.json`` says of a network and of the time it took."""
 
     parameters: int | None = None
+    minutes: float = 0.0
 
 
 def trained_before_s(run: Path) -> float:
     """Seconds that the networks of a run were trained, over all its starts; 0 without one."""
-    trainings = [read_json(path) for path in sorted(run.rglob("training.json"))]
-    return 60.0 * sum(float(each.get("minutes", 0.0)) for each in trainings)
+    trainings = [read_checked(path, _Summary) for path in sorted(run.rglob("training.json"))]
+    return 60.0 * sum(each.minutes for each in trainings)
 
 
 def case_name(part: Study) -> str:
@@ -204,9 +204,12 @@ def count_parameters(run: Path) -> int | None:
     if weights:
         total = 0
         for path in weights:
-            with safe_open(str(path), framework="numpy") as tensors:
-                for name in tensors.keys():  # noqa: SIM118  (no mapping)
-                    total += int(np.prod(tensors.get_slice(name).get_shape()))
+            try:
+                with safe_open(str(path), framework="numpy") as tensors:
+                    for name in tensors.keys():  # noqa: SIM118  (no mapping)
+                        total += int(np.prod(tensors.get_slice(name).get_shape()))
+            except (SafetensorError, OSError, ValueError) as error:
+                raise InputError(f"{path}: not a safetensors file") from error
         return total
     summary = run / "training.json"
     if not summary.is_file():

@@ -70,7 +70,7 @@ class VisitResult:
         instances: by way of telling them apart; the first is the main one.
         threshold: the one that made the mask.
         seconds: wall time of each stage, in order.
-        prepared_maps: the maps on the grid the method saw, for those who combine visits.
+        prepared_grid: the grid that the method saw.
         warnings: what the user should know before believing the result.
         stages: the scan after each preprocessing step, in two slices.
     """
@@ -82,7 +82,7 @@ class VisitResult:
     instances: Mapping[str, Instances]
     threshold: float
     seconds: Mapping[str, float]
-    prepared_maps: LesionMaps
+    prepared_grid: Grid
     warnings: tuple[str, ...] = field(default=())
     stages: tuple[Stage, ...] = ()
 
@@ -170,6 +170,7 @@ def find_lesions(
     on_stage("network")
     with watch.stage("network"):
         maps = model.predict(prepared)
+    prepared_grid = maps.grid
     visit = prepared.visits[which]
     if recipe.output.grid == "prepared":
         native, reference = visit, visit.scans[recipe.scans[0]]
@@ -209,7 +210,7 @@ def find_lesions(
         instances=instances,
         threshold=threshold,
         seconds=watch.seconds,
-        prepared_maps=maps,
+        prepared_grid=prepared_grid,
         stages=stages.all(),
     )
 

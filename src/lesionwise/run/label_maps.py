@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from lesionwise.instances.components import connected_components
 from lesionwise.instances.table import count_parts
 from lesionwise.io.files import read_json
+from lesionwise.io.nifti import stores_floats
 from lesionwise.run.pairing import Kind, stem
 from lesionwise.types import InputError, Instances, Volume
 
@@ -148,9 +148,8 @@ def _is_instance_map(path: Path) -> bool:
 def _unusual(labels: NDArray[np.int32], path: Path) -> list[str]:
     """What is unusual about a label map that was accepted."""
     highest = int(labels.max(initial=0))
-    image: Any = nib.load(path)
     notes = []
-    if image.get_data_dtype().kind == "f":
+    if stores_floats(path):
         notes.append(f"{path.name}: stored as floating point, all whole numbers, taken as labels")
     if highest == 0:
         notes.append(f"{path.name}: holds label 0 only, so it has no lesion")

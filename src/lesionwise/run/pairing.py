@@ -10,7 +10,8 @@ folder would get the same name that way, they keep these words.
 BIDS names pair when all entities agree except those that describe the label file itself
 (``DESCRIPTIVE``). If one side states an entity that the other does not, such as ``acq-3D``, the
 two still pair, with a note, provided that each is the only candidate of the other. Entities that
-differ never pair.
+differ never pair, and neither do two names of which each states an entity of the scan that the
+other does not, such as ``rec-a`` and ``ce-GD``: those are two scans.
 
 Where one case has several files, label files (``_mask``, ``_dseg``) go before others, lesion
 labels (``label-L``, ``seg-…``) before others, files without ``desc-`` before others, and instance
@@ -56,6 +57,9 @@ SCANS = frozenset(
 
 DESCRIPTIVE = frozenset(("space", "seg", "res", "den", "label", "desc"))
 """BIDS entities that describe a label file, not the scan it belongs to."""
+
+OF_A_SCAN = frozenset(ORDER) - DESCRIPTIVE
+"""BIDS entities that tell one scan from another."""
 
 NUMBERED = frozenset(("run", "echo", "flip", "inv", "split", "chunk"))
 """BIDS entities whose values are whole numbers: ``run-1`` and ``run-01`` are the same."""
@@ -109,6 +113,13 @@ class Case:
         agree = all(_number(key, own[key]) == _number(key, others[key]) for key in shared)
         words = not self.words or not other.words or self.words == other.words
         return same and agree and words
+
+    def is_another(self, other: Case) -> bool:
+        """Whether each of the two states an entity of the scan that the other does not."""
+        own, others = (
+            {key for key, _ in case.entities if key in OF_A_SCAN} for case in (self, other)
+        )
+        return bool(own - others) and bool(others - own)
 
     def beyond(self, other: Case) -> str:
         """What this name states and the other does not, such as ``acq-3D``."""
@@ -273,7 +284,10 @@ def _only_candidates(
     left = [case for case in references if case not in partners]
     taken = set(partners.values())
     free = [case for case in predictions if case not in taken]
-    candidates = {case: [other for other in free if case.may_be(other)] for case in left}
+    candidates = {
+        case: [other for other in free if case.may_be(other) and not case.is_another(other)]
+        for case in left
+    }
     wanted = Counter(other for found in candidates.values() for other in found)
     return {
         case: found[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -19,7 +18,7 @@ from lesionwise.results.folder import check_own_folder
 from lesionwise.run.load_model import load_model, read_run
 from lesionwise.run.prepare import prepare
 from lesionwise.run.recipes import find_recipe
-from lesionwise.run.train import train
+from lesionwise.run.train import train, validation_dice
 from lesionwise.types import InputError, Progress, silent
 
 TABLE = "search.tsv"
@@ -144,13 +143,12 @@ def best_dice(run: Path) -> float:
     """The highest validation Dice in the log of a run.
 
     Raises:
-        InputError: If nothing was validated.
+        InputError: If nothing was validated, or the log is missing or damaged.
     """
-    lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    values = [row["validation_dsc"] for row in map(json.loads, lines) if "validation_dsc" in row]
+    values = validation_dice(run)
     if not values:
         raise InputError(f"{run}: no validation studies to rank by")
-    return max(float(value) for value in values)
+    return max(values)
 
 
 def all_metrics(

@@ -35,6 +35,22 @@ from lesionwise.run.run_format import FORMAT, format_of, settings_of
 from lesionwise.types import InputError, Progress, RunContext, TrainingData, silent
 
 
+def validation_dice(run: Path) -> list[float]:
+    """The validation Dice of each epoch that was validated, from the log of a run.
+
+    Raises:
+        InputError: If the log is missing or damaged.
+    """
+    path = run / "log.jsonl"
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [float(row["validation_dsc"]) for row in rows if "validation_dsc" in row]
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; train again") from error
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}: a damaged log of a training") from error
+
+
 def training_warning(folder: Path) -> str:
     """What the user should know of how a training ended; empty where nothing is wrong.
 
@@ -44,8 +60,7 @@ def training_warning(folder: Path) -> str:
     for log in [folder / "log.jsonl", *sorted(folder.glob("fold-*/log.jsonl"))]:
         if not log.is_file():
             continue
-        rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-        scores = [row["validation_dsc"] for row in rows if "validation_dsc" in row]
+        scores = validation_dice(log.parent)
         if scores and not scores[-1] > 0:
             return (
                 f"{log.parent}: validation Dice ended at 0, so the model finds no lesion that is "
