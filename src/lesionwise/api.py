@@ -340,6 +340,7 @@ def predict(
     *,
     device: str = "auto",
     trust_recipe: bool = False,
+    same_patient: bool = False,
     on_progress: Progress = silent,
 ) -> PredictResult:
     """Apply a trained run with its recipe's own settings: to each scan, or to each pair of visits.
@@ -350,6 +351,7 @@ def predict(
         output: folder for the results.
         device: "auto", "cpu", "cuda" …
         trust_recipe: let the recipe file inside the run execute.
+        same_patient: visits of a pair are of one patient although their headers say otherwise.
         on_progress: called with stage, done and total.
 
     Returns:
@@ -372,6 +374,7 @@ def predict(
         Path(output),
         device=device,
         trust_recipe=trust_recipe,
+        same_patient=same_patient,
         progress=on_progress,
     )
 

@@ -146,6 +146,9 @@ MaxMinutes = Annotated[
     float | None,
     typer.Option(help="Wall time of each training in minutes; the learning rate falls within it."),
 ]
+SamePatient = Annotated[
+    bool, typer.Option("--same-patient", help="One patient, although headers say otherwise.")
+]
 Auxiliary = Annotated[
     list[str] | None,
     typer.Option(
@@ -288,10 +291,7 @@ def compare(
     dicom_seg: Annotated[
         bool, typer.Option(help="DICOM segmentations too, of visits that are DICOM series.")
     ] = True,
-    same_patient: Annotated[
-        bool,
-        typer.Option("--same-patient", help="One patient, although headers say otherwise."),
-    ] = False,
+    same_patient: SamePatient = False,
     registered: Annotated[
         bool,
         typer.Option(
@@ -735,6 +735,7 @@ def predict(
     output: Output,
     device: Device = "auto",
     trust_recipe: TrustRecipe = False,
+    same_patient: SamePatient = False,
 ) -> None:
     """Apply a trained run with the recipe's own settings: to each scan, or to each pair of visits
     where the recipe takes two."""
@@ -742,7 +743,13 @@ def predict(
 
     with progress_shown() as progress:
         done = command(
-            run, scans, output, device=device, trust_recipe=trust_recipe, progress=progress
+            run,
+            scans,
+            output,
+            device=device,
+            trust_recipe=trust_recipe,
+            same_patient=same_patient,
+            progress=progress,
         )
     show(done.summary)
     _exit_on_failures(done.failures)

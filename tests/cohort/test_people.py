@@ -27,6 +27,28 @@ def test_without_participants_the_table_stays(tmp_path):
     assert with_people(tmp_path / "out", table, "subject") is table
 
 
+def test_an_age_with_a_decimal_comma_is_read_and_what_is_none_is_told(tmp_path):
+    text = "participant_id\tage\nsub-1\t34,5\nsub-2\tn.k.\nsub-3\tn/a\n"
+    (note,) = keep_people(_data_set(tmp_path / "bids", text), tmp_path / "out")
+    assert "participants.tsv: 1 values of age are no numbers (such as n.k.)" in note
+    table = pd.DataFrame({"subject": ["sub-1", "sub-2", "sub-3"]})
+    found = with_people(tmp_path / "out", table, "subject")
+    assert found["age"].tolist()[0] == 34.5
+    assert found["age"].isna().tolist() == [False, True, True]
+    others = pd.DataFrame({"subject": ["sub-8"]})
+    assert list(with_people(tmp_path / "out", others, "subject")) == ["subject"]
+
+
+def test_a_table_of_participants_that_cannot_be_read_is_told(tmp_path):
+    (note,) = keep_people(_data_set(tmp_path / "a", "name\tage\nx\t4\n"), tmp_path / "out")
+    assert "no column participant_id" in note
+    odd = _data_set(tmp_path / "b", "")
+    (odd / "participants.tsv").write_bytes(b"participant_id\tage\nsub-\xe9\t4\n")
+    (note,) = keep_people(odd, tmp_path / "out")
+    assert note.endswith("age, sex and group are left out")
+    assert keep_people(_data_set(tmp_path / "c", "participant_id\tx\n"), tmp_path / "out") == []
+
+
 def test_groups_are_of_the_last_scan_of_each_patient():
     scans = pd.DataFrame(
         {

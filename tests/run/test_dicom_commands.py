@@ -1,7 +1,5 @@
 """DICOM folders through ``segment`` and ``compare``."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -9,13 +7,14 @@ pydicom = pytest.importorskip("pydicom")
 pytest.importorskip("highdicom")
 pytest.importorskip("dcm2niix")
 
-from heads import head  # noqa: E402
+from heads import head, pair_model  # noqa: E402
 from series import write_series  # noqa: E402
 
 from lesionwise.io.dicom_seg import read_segmentation  # noqa: E402
 from lesionwise.io.nifti import read_labels, read_mask  # noqa: E402
 from lesionwise.run.compare import compare  # noqa: E402
 from lesionwise.run.find_lesions import FindOptions  # noqa: E402
+from lesionwise.run.predict_pairs import predict_pairs  # noqa: E402
 from lesionwise.run.segment import segment  # noqa: E402
 from lesionwise.types import InputError  # noqa: E402
 
@@ -69,16 +68,37 @@ def test_two_patients_are_not_compared(tmp_path, model):
     assert "SECRET" not in str(why.value)
 
 
-def test_visits_in_the_wrong_order_are_told(tmp_path, model):
+def test_a_refused_pair_leaves_nothing_in_the_output_folder(tmp_path, model):
+    before = write_series(tmp_path / "a", head("a"), patient="A")
+    after = write_series(tmp_path / "b", head("b"), patient="B")
+    with pytest.raises(InputError, match="another patient"):
+        compare([before, after], tmp_path / "out", options=BARE)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(InputError, match="another patient"):
+        predict_pairs([before, after], tmp_path / "out", model=pair_model())
+    assert not list((tmp_path / "out").rglob("*.nii.gz"))
+
+
+def test_visits_of_two_identifiers_are_compared_where_the_user_says_they_are_one(tmp_path, model):
+    before = write_series(tmp_path / "a", head("a"), patient="A")
+    after = write_series(tmp_path / "b", head("ab"), patient="B", date="20210304")
+    done = compare([before, after], tmp_path / "out", options=BARE, same_patient=True)
+    assert done.summary["new"].tolist() == [0, 1]
+    assert len(list((tmp_path / "out").rglob("*desc-new_mask.dcm"))) == 1
+
+
+def test_visits_whose_dates_run_backwards_are_refused(tmp_path, model):
     later = write_series(tmp_path / "a", head("a"), date="20210304")
     earlier = write_series(tmp_path / "b", head("ab"), date="20200304")
-    done = compare([later, earlier], tmp_path / "out", options=BARE)
-    note = done.quality[-1]
-    assert (note.about, note.grade) == ("01 to 02", "poor")
-    assert "02 was acquired before 01: the order is wrong" in note.reasons
-    kept = json.loads((tmp_path / "out" / "compare.json").read_text())["Quality"]
-    assert kept[0]["reasons"] == list(note.reasons)
-    assert len(list((tmp_path / "out").rglob("*desc-new_mask.dcm"))) == 1
+    with pytest.raises(InputError, match=r"/b: acquired before .*/a"):
+        compare([later, earlier], tmp_path / "out", options=BARE)
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_whose_names_run_backwards_are_refused(tmp_path, model):
+    scans = [write_series(tmp_path / f"visit{n}", head("a")) for n in "21"]
+    with pytest.raises(InputError, match=r"visit1: by its name before .*visit2"):
+        compare(scans, tmp_path / "out", options=BARE)
 
 
 def test_a_series_with_a_missing_slice_leaves_nothing(tmp_path, model):

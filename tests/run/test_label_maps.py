@@ -49,6 +49,16 @@ def test_labels_stored_as_floating_point_are_noted(tmp_path):
     assert "stored as floating point" in note
 
 
+def test_a_map_without_orientation_is_noted(tmp_path):
+    labels = np.zeros((30, 20, 14), dtype=np.uint8)
+    labels[2:5, 2:5, 2:5] = 1
+    image = nib.Nifti1Image(labels, None)
+    image.header.set_zooms((1, 1, 1))
+    image.to_filename(tmp_path / "a.nii")
+    (note,) = read(tmp_path / "a.nii").notes
+    assert note.startswith("a.nii: its header states no orientation")
+
+
 def test_regions_are_classes_and_a_note_says_so(tmp_path):
     path = save(tmp_path / "annotated.nii.gz", [1 + n % 4 for n in range(12)])
     found = read(path)

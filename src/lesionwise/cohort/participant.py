@@ -177,7 +177,7 @@ def run_subjects(
     with announced(output, order.run, labels) if waiting else nullcontext():
         write_json(output / RECORD, {"settings": dict(settings)})
         write_dataset_description(output, "lesionwise cohort")
-        keep_people(dataset, output)
+        notes += keep_people(dataset, output)
         for subject in subjects:
             if subject.error:
                 write_error(output, subject.label, subject.error)

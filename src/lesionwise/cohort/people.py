@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from lesionwise.cohort.records import STATE
+from lesionwise.io.checked import printable
 from lesionwise.io.files import read_table, write_table
 from lesionwise.results.columns import Column
 from lesionwise.types import InputError
@@ -20,20 +22,45 @@ PEOPLE_COLUMNS = (
 KEPT = "people.tsv"
 
 
-def keep_people(dataset: Path, output: Path) -> None:
+def keep_people(dataset: Path, output: Path) -> list[str]:
     """Keep age, sex and group beside the results, for the group level.
 
     A data set without ``participants.tsv``, or with one that states none of them, keeps nothing.
+
+    Returns:
+        A line for each thing that could not be read.
     """
+    path = dataset / "participants.tsv"
+    if not path.exists():
+        return []
     try:
-        table = read_table(dataset / "participants.tsv")
-    except InputError:
-        return
+        table = read_table(path)
+    except InputError as error:
+        return [f"{error}; age, sex and group are left out"]
     names = [column.name for column in PEOPLE_COLUMNS if column.name in table]
-    if "participant_id" not in table or not names:
-        return
+    if not names:
+        return []
+    if "participant_id" not in table:
+        return [f"{path}: no column participant_id; age, sex and group are left out"]
     (output / STATE).mkdir(parents=True, exist_ok=True)
     write_table(output / STATE / KEPT, table[["participant_id", *names]])
+    notes = []
+    for column in PEOPLE_COLUMNS:
+        if column.name in names and not column.text:
+            stated = table[column.name].dropna()
+            odd = stated[_numbers(stated).isna()]
+            if len(odd):
+                notes.append(
+                    f"{path}: {len(odd)} values of {column.name} are no numbers (such as "
+                    f"{printable(odd.iloc[0])}) and are left out"
+                )
+    return notes
+
+
+def _numbers(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Texts as numbers, with a point or a comma before decimals; NaN where they are none."""
+    texts = values.astype(object)  # nothing but missing values would be numbers
+    return pd.to_numeric(texts.str.strip().str.replace(",", ".", regex=False), errors="coerce")
 
 
 def with_people(output: Path, table: pd.DataFrame, by: str) -> pd.DataFrame:
@@ -52,7 +79,7 @@ def with_people(output: Path, table: pd.DataFrame, by: str) -> pd.DataFrame:
             continue
         values = table[by].map(people[column.name])
         if not column.text:
-            values = pd.to_numeric(values, errors="coerce")
+            values = _numbers(values)
         if values.notna().any():
             place = int(table.columns.get_loc(by)) + 1  # type: ignore[arg-type]
             known = sum(name in table for name in ("age", "sex", "group"))

@@ -220,6 +220,7 @@ PAIR_COLUMNS = (
     SCAN,
     *COUNTS,
     SECONDS,
+    Column("warnings", "what to know before believing the result", text=True),
     SOURCE,
     PAGE,
 )

@@ -184,6 +184,7 @@ def pair_row(files: PairFiles, record: PairRecord, table: pd.DataFrame) -> dict[
         "volume_ml": round(float(table["volume_mm3"].sum()) / 1000, 3),
         "mask_volume_ml": None if mask_ml is None else round(mask_ml, 3),
         "seconds": round(sum(seconds), 1),
+        "warnings": "; ".join(record.warnings) or None,
         "source": " ".join(record.input_paths),
         "page": pair_page(files.scan, record.baseline, record.followup),
     }

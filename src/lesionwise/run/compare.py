@@ -57,9 +57,10 @@ from lesionwise.run.quality_checks import (
 )
 from lesionwise.run.registered import write_registered
 from lesionwise.run.segment import (
+    as_nifti,
     model_settings,
-    open_scan,
     read_scan,
+    series_of,
     settings_of,
     shown_summary,
     write_dicom,
@@ -169,18 +170,19 @@ def compare(
     for scan in named:
         if scan.kind == "dicom":  # its conversion would already overwrite another's
             check_input(ScanFiles(output, scan.entities), source_of(scan.path))
-    opened = [open_scan(scan, output, series) for scan in named]
-    scans = [scan for scan, _ in opened]
+    # All that may be refused is, before a series is converted into the output folder.
+    of_scans = [series_of(scan, series) for scan in named]
     if not same_patient:
-        check_one_patient(named, [one for _, one in opened])
-    check_order(scans)
-    given = given_models(lesions, len(scans)) if lesions else []
+        check_one_patient(named, of_scans)
+    check_order(named, of_scans)
+    given = given_models(lesions, len(named)) if lesions else []
     loaded = given[0] if given else load_model(model, device=device)
     if given:
         options = replace(options, also=tuple(way for way in options.also if way != "offsets"))
     pair_model = None if new_lesions is None else load_model(new_lesions, device=device)
     if pair_model is not None and pair_model.recipe.visits != 2:
         raise InputError(f"{pair_model.name}: this model looks at one visit, not at two")
+    scans = [as_nifti(scan, output, one) for scan, one in zip(named, of_scans, strict=True)]
     _check_folder(output, named, scans, loaded, options)
     files = [ScanFiles(output, scan.entities) for scan in scans]
     settings = [settings_of(scan.path, loaded, options, None) for scan in scans]
@@ -231,7 +233,6 @@ def compare(
             notes,
             to_common,
             channel,
-            [one for _, one in opened],
         )
         progress("follow lesions", total, total)
         common = found[0].prepared_grid
@@ -252,7 +253,7 @@ def compare(
             images, brains = [_image(visit) for visit in found], [visit.brain for visit in found]
             maps += write_registered(output, scans, images, brains, to_common)
         for number, (scan, visit) in enumerate(zip(scans, found, strict=True)):
-            origin = opened[number][1] if dicom_seg else None
+            origin = of_scans[number] if dicom_seg else None
             record = write_found(
                 visit,
                 output,
@@ -289,7 +290,9 @@ def compare(
                 progress(
                     f"new lesions of visit {pair[1].session}: {pair_model.name}", number, total
                 )
-                pair_files, pair_record = predict_pair(ScanPair(*pair), output, pair_model)
+                pair_files, pair_record = predict_pair(
+                    ScanPair(*pair), output, pair_model, same_patient=same_patient
+                )
                 new.append(len(read_lesion_table(pair_files, pair_record.method)))
             # The first visit has none before it.
             summary[f"new by {pair_model.name}"] = [None, *new]

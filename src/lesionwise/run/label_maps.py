@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lesionwise.instances.components import connected_components
 from lesionwise.instances.table import count_parts
 from lesionwise.io.files import read_json
-from lesionwise.io.nifti import stores_floats
+from lesionwise.io.nifti import header_notes, stores_floats
 from lesionwise.run.pairing import Kind, stem
 from lesionwise.types import InputError, Instances, Volume
 
@@ -148,7 +148,7 @@ def _is_instance_map(path: Path) -> bool:
 def _unusual(labels: NDArray[np.int32], path: Path) -> list[str]:
     """What is unusual about a label map that was accepted."""
     highest = int(labels.max(initial=0))
-    notes = []
+    notes = [f"{path.name}: {note}" for note in header_notes(path)]
     if stores_floats(path):
         notes.append(f"{path.name}: stored as floating point, all whole numbers, taken as labels")
     if highest == 0:

@@ -35,6 +35,7 @@ def predict(
     *,
     device: str = "auto",
     trust_recipe: bool = False,
+    same_patient: bool = False,
     progress: Progress = silent,
 ) -> PredictResult:
     """Apply a model to each scan, or to each pair of visits where its recipe takes two.
@@ -45,13 +46,16 @@ def predict(
         output: folder for the results; see ``docs/guide/output.md``.
         device: "auto", "cpu", "cuda" …
         trust_recipe: let the recipe file inside the run execute.
+        same_patient: visits of a pair are of one patient although their headers say otherwise.
 
     Raises:
         InputError: If the model cannot be loaded, or no scan can be read.
     """
     loaded = load_model(model, device, trust_recipe=trust_recipe)
     if loaded.recipe.visits == 2:
-        pairs = predict_pairs(scans, output, model=loaded, progress=progress)
+        pairs = predict_pairs(
+            scans, output, model=loaded, same_patient=same_patient, progress=progress
+        )
         return PredictResult(pairs.summary, pairs.failures)
     done = segment(
         scans, output, model=loaded, options=FindOptions(), device=device, progress=progress

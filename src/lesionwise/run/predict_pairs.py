@@ -13,7 +13,7 @@ import pandas as pd
 import lesionwise
 from lesionwise.instances.describe import describe_lesions
 from lesionwise.io.bids import Entities, FoundScan, select_scans
-from lesionwise.io.nifti import read_grid, read_volume
+from lesionwise.io.nifti import header_notes, read_grid, read_volume
 from lesionwise.io.record import check_settings, sha256, versions
 from lesionwise.io.scans import left_out_rows
 from lesionwise.io.visit_order import order_unless_named
@@ -27,8 +27,8 @@ from lesionwise.run.find_lesions import FindOptions, VisitResult, find_lesions
 from lesionwise.run.load_model import LoadedModel, load_model
 from lesionwise.run.locations import add_locations
 from lesionwise.run.models import facts_of
-from lesionwise.run.quality_checks import check_order, named_as_typed
-from lesionwise.run.segment import as_nifti
+from lesionwise.run.quality_checks import check_one_patient, check_order, named_as_typed
+from lesionwise.run.segment import as_nifti, series_of
 from lesionwise.types import InputError, Progress, Study, Visit, silent
 
 PER_PAIR = ("scans",)
@@ -155,6 +155,7 @@ def predict_pairs(
     options: FindOptions = FindOptions(),  # noqa: B008  (frozen)
     device: str = "auto",
     overwrite: bool = False,
+    same_patient: bool = False,
     progress: Progress = silent,
 ) -> PredictedPairs:
     """New lesions of every pair of visits that follow each other, by a two-visit model.
@@ -164,6 +165,9 @@ def predict_pairs(
     a page. ``new_lesions.tsv`` holds every new lesion, ``pairs.tsv`` a row per pair,
     ``failures.tsv`` the pairs that gave nothing and the scans that were left out; later calls add
     to them. Skips pairs whose results are there, whole, and of the same files, model and settings.
+
+    Args:
+        same_patient: the visits are of one patient although their headers say otherwise.
 
     Raises:
         InputError: If the folder is not one for results, was begun with other settings, or holds
@@ -186,7 +190,9 @@ def predict_pairs(
             progress(f"{pair.title}: {stage}", number, len(pairs))
 
         try:
-            files, record = predict_pair(pair, output, loaded, options, overwrite, on_progress)
+            files, record = predict_pair(
+                pair, output, loaded, options, overwrite, same_patient, on_progress
+            )
         except InputError as error:
             failures[pair.title] = str(error)
             if len(pairs) > 1:
@@ -198,7 +204,7 @@ def predict_pairs(
     table = _write_tables(output, selection, failures)
     summary = table[table["page"].isin(done)].reset_index(drop=True)
     pages = tuple(output / page for page in done)
-    shown = summary.drop(columns=["scan", "source", "page"], errors="ignore")
+    shown = summary.drop(columns=["scan", "warnings", "source", "page"], errors="ignore")
     return PredictedPairs(shown, failures, pages)
 
 
@@ -232,15 +238,20 @@ def predict_pair(
     model: LoadedModel,
     options: FindOptions = FindOptions(),  # noqa: B008  (frozen)
     overwrite: bool = False,
+    same_patient: bool = False,
     on_progress: Callable[[str], None] = lambda stage: None,
 ) -> tuple[PairFiles, PairRecord]:
     """The new lesions of one pair, written unless they are there; where, and the record.
 
     Raises:
-        InputError: If the visits are named in the wrong order, a scan cannot be used, or results
-            of other inputs have this name.
+        InputError: If the visits are named in the wrong order or of different patients, a scan
+            cannot be used, or results of other inputs have this name.
     """
-    check_order((pair.baseline, pair.followup))
+    visits = (pair.baseline, pair.followup)
+    series = [series_of(scan) for scan in visits]
+    if not same_patient:
+        check_one_patient(visits, series)
+    check_order(visits, series)
     inputs = tuple(source_of(scan.path) for scan in (pair.baseline, pair.followup))
     target = pair.baseline if model.recipe.output.grid == "baseline" else pair.followup
     files = PairFiles(output, target.entities)
@@ -248,7 +259,9 @@ def predict_pair(
     if before is not None and pair.followup.kind == "dicom":
         _check_inputs(files, before, inputs, ())
     given = pair
-    pair = ScanPair(as_nifti(pair.baseline, output), as_nifti(pair.followup, output))
+    pair = ScanPair(
+        *(as_nifti(*each) for each in zip(visits, (output, output), series, strict=True))
+    )
     paths = (pair.baseline.path, pair.followup.path)
     settings = _settings(paths, model, options)
     if before is not None:
@@ -336,7 +349,7 @@ def _write(
         departures=tuple(model.recipe.departures),
         model=facts_of(model).summary(),
         threshold=found.threshold,
-        warnings=found.warnings,
+        warnings=(*found.warnings, *_header_warnings(pair)),
         seconds={stage: round(time, 2) for stage, time in found.seconds.items()},
         settings=settings,
         versions=versions(),
@@ -352,6 +365,15 @@ def _write(
     )
     claim(output, "lesionwise predict")
     return result.write(output, grid=None if prepared else read_grid(target.path))
+
+
+def _header_warnings(pair: ScanPair) -> tuple[str, ...]:
+    """What a reader should know of the headers of the two scans."""
+    return tuple(
+        f"{scan.path.name}: {note}"
+        for scan in (pair.baseline, pair.followup)
+        for note in header_notes(scan.path)
+    )
 
 
 def _settings(paths: Sequence[Path], model: LoadedModel, options: FindOptions) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 from lesionwise.io.bids import FoundScan
 from lesionwise.io.names import parse_name
 from lesionwise.io.nifti import header_notes
-from lesionwise.io.sidecar import acquired, read_sidecar
+from lesionwise.io.sidecar import acquired, parse_time, read_sidecar
 from lesionwise.io.visit_order import check_visit_order
 from lesionwise.preprocess.alignment import Alignment
 from lesionwise.preprocess.geometry import resample_to, respaced
@@ -108,18 +108,16 @@ def change_notes(
     notes: Sequence[QualityNote],
     to_first: Sequence[Matrix],
     name: str,
-    series: Sequence[Series | None] = (),
 ) -> tuple[QualityNote, ...]:
     """What changed between consecutive visits that no lesion is to blame for, a note a pair.
 
     Voxel size, contrast, noise; scanner and times of the sequence, where sidecars state them; the
-    part of the brain that both visits show; the order of the visits, where dates are stated; and
-    whether both visits are one scan. Only pairs with a reason get a note.
+    part of the brain that both visits show; and whether both visits are one scan. Only pairs with
+    a reason get a note.
 
     Args:
         notes: of each scan, as ``scan_note`` gave them.
         to_first: world mm of the first visit to world mm of each visit.
-        series: of each scan where it came from DICOM.
 
     Raises:
         InputError: If two visits share less than ``LEAST_SHARED`` of a brain.
@@ -148,10 +146,6 @@ def change_notes(
             )
         # What makes a comparison wrong, not merely less sure.
         severe = []
-        if _swapped(before, after, series[one : two + 1]):
-            severe.append(
-                f"{after.session} was acquired before {before.session}: the order is wrong"
-            )
         same = [np.asarray(visit.scans[name].array) for visit in pair]
         if same[0].shape == same[1].shape and np.array_equal(same[0], same[1]):
             severe.append(f"{names} hold the same scan")
@@ -227,14 +221,6 @@ def _header_changes(before: Path, after: Path) -> list[str]:
     return changes
 
 
-def _swapped(before: FoundScan, after: FoundScan, series: Sequence[Series | None]) -> bool:
-    if len(series) == 2 and series[0] is not None and series[1] is not None:
-        dates = [each.acquired for each in series if each is not None]
-        return all(len(date) > 8 for date in dates) and dates[1] < dates[0]
-    first, second = _acquired(before), _acquired(after)
-    return first is not None and second is not None and second < first
-
-
 def _acquired(scan: FoundScan) -> datetime | None:
     try:
         return acquired(scan.path)
@@ -261,10 +247,13 @@ def check_one_patient(scans: Sequence[FoundScan], series: Sequence[Series | None
             )
 
 
-def check_order(scans: Sequence[FoundScan]) -> None:
+def check_order(scans: Sequence[FoundScan], series: Sequence[Series | None] = ()) -> None:
     """Pass unless two visits that follow each other run backwards, by their dates or names.
 
     Sessions count where the files' names state them, and else the files' names themselves.
+
+    Args:
+        series: of each scan where it came from DICOM; empty if none did.
 
     Raises:
         InputError: As for ``check_visit_order``.
@@ -272,7 +261,11 @@ def check_order(scans: Sequence[FoundScan]) -> None:
     paths = [scan.path for scan in scans]
     stated = [parse_name(path) for path in paths]
     sessions = [entities.ses for entities in stated if entities is not None and entities.ses]
-    times = [_acquired(scan) for scan in scans]
+    of_scans = list(series) or [None] * len(scans)
+    times = [
+        _acquired(scan) if one is None else parse_time(one.acquired)
+        for scan, one in zip(scans, of_scans, strict=True)
+    ]
     check_visit_order(paths, times, sessions if len(sessions) == len(scans) else ())
 
 

@@ -197,43 +197,60 @@ def _write_tables(
     return tables.scans
 
 
-def open_scan(
-    scan: FoundScan, output: Path, description: str | None = None
-) -> tuple[FoundScan, Series | None]:
-    """The scan as a NIfTI file, and the DICOM series it came from, if any.
-
-    A series is converted, and the conversion is kept beside the results with what its header
-    says about the sequence; nothing that tells who the patient is.
+def series_of(scan: FoundScan, description: str | None = None) -> Series | None:
+    """The DICOM series that is the scan; None where the scan is a NIfTI file.
 
     Args:
         description: part of the description of the series that is meant.
 
     Raises:
-        InputError: If the folder holds no FLAIR series, several, or an incomplete one.
+        InputError: If the scan is at fault, or the folder holds no FLAIR series or several.
     """
     if scan.error:
         raise InputError(scan.error)
     if scan.kind == "nifti":
-        return scan, None
-    from lesionwise.io.dicom import choose_series, convert_series, find_series
+        return None
+    from lesionwise.io.dicom import choose_series, find_series
 
+    return choose_series(find_series(scan.path), description=description)
+
+
+def as_nifti(scan: FoundScan, output: Path, series: Series | None) -> FoundScan:
+    """The scan as a NIfTI file.
+
+    A series is converted, and the conversion is kept beside the results with what its header
+    says about the sequence; nothing that tells who the patient is.
+
+    Args:
+        series: from ``series_of``.
+
+    Raises:
+        InputError: If the series is incomplete or cannot be converted.
+    """
+    if series is None:
+        return scan
+    from lesionwise.io.dicom import convert_series, series_grid
+
+    series_grid(series)  # a fault shows before anything is written
     path = ScanFiles(output, scan.entities).converted
-    series = choose_series(find_series(scan.path), description=description)
     claim(output, "lesionwise segment")
     convert_series(series, path)
     times = {"EchoTime": series.echo_ms, "InversionTime": series.inversion_ms}
     about = {name: time / 1000 for name, time in times.items() if time is not None}
     write_json(beside(path, ".json"), {"Modality": "MR", **about})
-    return replace(scan, path=path, kind="nifti"), series
+    return replace(scan, path=path, kind="nifti")
 
 
-def as_nifti(scan: FoundScan, output: Path) -> FoundScan:
-    """The scan itself, or for a DICOM series its conversion, which is kept beside the results.
+def open_scan(
+    scan: FoundScan, output: Path, description: str | None = None
+) -> tuple[FoundScan, Series | None]:
+    """The scan as a NIfTI file, and the DICOM series it came from, if any.
 
     Raises:
-        InputError: As for ``open_scan``.
+        InputError: As for ``series_of`` and ``as_nifti``.
     """
-    return open_scan(scan, output)[0]
+    series = series_of(scan, description)
+    return as_nifti(scan, output, series), series
 
 
 def read_scan(path: Path, subject: str, session: str = "", scan: str = "flair") -> Study:
