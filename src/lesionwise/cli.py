@@ -881,6 +881,8 @@ def export(
             task=task,
             progress=progress,
         )
+    for name, why in done.left_out.items():
+        show_note(f"left out: {name}: {why}")
     counts = f"{len(done.training)} training and {len(done.test)} test cases"
     show_line(f"{counts} in {done.folder}")
     _exit_on_failures(done.failures)

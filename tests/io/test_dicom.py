@@ -226,6 +226,20 @@ def test_a_slice_that_is_cut_off_anywhere_is_named(tmp_path, kept):
     refused(tmp_path, r"S3_006\.dcm: (truncated|damaged)", find_series)
 
 
+@pytest.mark.parametrize("kept", [-1, -9, -60, 0.9, 0.7])
+def test_a_compressed_slice_that_is_cut_off_is_named(tmp_path, kept):
+    for path in write_series(tmp_path).iterdir():
+        header = pydicom.dcmread(path)
+        header.compress(pydicom.uid.RLELossless)
+        header.save_as(path)
+    volume, _ = read_series(tmp_path)
+    assert np.array_equal(np.sort(volume.array, axis=None), np.sort(PIXELS, axis=None))
+    path = tmp_path / "S3_006.dcm"
+    raw = path.read_bytes()
+    path.write_bytes(raw[: int(kept * len(raw)) if isinstance(kept, float) else kept])
+    refused(tmp_path, r"S3_006\.dcm: (truncated|damaged)", find_series)
+
+
 def test_files_of_other_names_and_kinds_are_passed_over(tmp_path):
     write_series(tmp_path)
     (tmp_path / "notes.dcm.txt").write_text("1")
@@ -448,3 +462,9 @@ def test_a_segmentation_of_a_multi_frame_series_reads_back(tmp_path):
     assert b"SECRET" not in (tmp_path / "seg.dcm").read_bytes()
     back = read_segmentation(tmp_path / "seg.dcm", volume.grid)
     assert np.array_equal(back.array, volume.array)
+
+
+def test_a_frame_at_no_place_is_refused(tmp_path):
+    write_enhanced(tmp_path / "scan" / "a.dcm")
+    swap(tmp_path / "scan" / "a.dcm", "ImagePositionPatient", lambda value: b"nan\\0\\0")
+    refused(tmp_path / "scan", "damaged multi-frame image|do not make one regular", read_series)

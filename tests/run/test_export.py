@@ -178,3 +178,23 @@ def test_an_exported_data_set_is_prepared_for_training(bids, tmp_path):
     assert prepared.subjects == ("01", "01")  # one patient, never on both sides of a split
     assert prepared.lesions == (2, 2)
     assert [study.subject for study in prepared.studies(["01"])] == ["01", "01"]
+
+
+def test_a_visit_without_a_scan_and_a_file_of_another_name_are_told(bids, tmp_path):
+    folder = bids / "sub-02" / "ses-2" / "anat"
+    (folder / "sub-02_ses-2_FLAIR.nii.gz").rename(folder / "sub-02_ses-2_T1w.nii.gz")
+    save(bids / "sub-02" / "ses-1" / "anat" / "old flair.nii.gz", np.ones(SHAPE, np.float32))
+    done = export(bids, tmp_path / "Dataset007_MS")
+    assert done.test == ("02_1",)
+    assert done.failures == {}
+    (odd, why), (visit, reason) = sorted(done.left_out.items())
+    assert odd.endswith("old flair.nii.gz")
+    assert why == "its name does not follow BIDS"
+    assert (visit, reason) == ("sub-02_ses-2", "no flair scan")
+
+
+def test_the_same_are_listed_when_a_data_set_is_prepared(bids, tmp_path):
+    folder = bids / "sub-01" / "ses-2" / "anat"
+    (folder / "sub-01_ses-2_FLAIR.nii.gz").rename(folder / "sub-01_ses-2_T1w.nii.gz")
+    found = prepare("unet-cc", bids, tmp_path / "prepared")
+    assert found.left_out["sub-01_ses-2"] == "no flair scan"

@@ -165,7 +165,7 @@ def _multiframe_grid(place: str, path: Path) -> Grid:
         geometry = highdicom.imread(path).get_volume_geometry()
     except Exception as error:
         raise InputError(f"{place}: damaged multi-frame image ({error})") from error
-    if geometry is None:
+    if geometry is None or not np.isfinite(geometry.affine).all():
         raise InputError(f"{place}: its frames do not make one regular volume")
     slices, rows, columns = geometry.spatial_shape
     affine = RAS_FROM_LPS @ np.asarray(geometry.affine) @ np.eye(4)[:, [2, 1, 0, 3]]

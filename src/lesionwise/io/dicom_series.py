@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from lesionwise.io.checked import printable
 from lesionwise.io.tree import files_below
@@ -271,6 +271,7 @@ def image_header(path: Path) -> ImageHeader | None:
             syntax = _value(meta, "TransferSyntaxUID")
             compressed = syntax is not None and bool(syntax.is_compressed)
             tag_bytes = 8 if syntax is None or syntax.is_implicit_VR else 12
+            whole = not compressed or _ends(file, end, size)
             is_image = not names or any("Image Storage" in name for name in names)
         except InputError:
             raise
@@ -285,9 +286,27 @@ def image_header(path: Path) -> ImageHeader | None:
     header = _checked(path, found)
     pixels = header.rows * header.columns * header.frames * header.samples
     needed = pixels * _count(path, found, "BitsAllocated", 16) // 8
-    if not compressed and size - end < tag_bytes + needed:
+    if not whole or (not compressed and size - end < tag_bytes + needed):
         raise InputError(f"{path}: truncated DICOM file")
     return header
+
+
+def _ends(file: BinaryIO, start: int, size: int) -> bool:
+    """Whether compressed pixels that begin at ``start`` come to their end within the file.
+
+    They are items, each with its length, and a mark behind the last one (DICOM PS3.5 A.4).
+    """
+    file.seek(start)
+    if file.read(4) != b"\xe0\x7f\x10\x00":
+        return False
+    place = start + 12
+    while place + 8 <= size:
+        file.seek(place)
+        mark, length = file.read(4), int.from_bytes(file.read(4), "little")
+        if mark != b"\xfe\xff\x00\xe0":
+            return mark == b"\xfe\xff\xdd\xe0"
+        place += 8 + length
+    return False
 
 
 def _is_deflated(pydicom: Any, path: Path) -> bool:

@@ -6,7 +6,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +20,7 @@ from lesionwise.io.space import same_space
 from lesionwise.methods.members import deal_subjects
 from lesionwise.preprocess.geometry import resample_to
 from lesionwise.preprocess.registration import rigid
-from lesionwise.run.prepare import visits_of
+from lesionwise.run.prepare import by_name, visits_of
 from lesionwise.types import InputError, Progress, Study, Task, Visit, Volume, silent
 
 SPLITS = "splits_final.json"
@@ -33,13 +33,15 @@ class ExportResult:
     Attributes:
         folder: the data set.
         training, test: names of the cases with and without labels.
-        failures: what was left out, and why.
+        failures: subjects that could not be written, and why.
+        left_out: visits and files that are no cases, such as those without a scan, and why.
     """
 
     folder: Path
     training: tuple[str, ...]
     test: tuple[str, ...]
     failures: dict[str, str]
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 def export(
@@ -115,7 +117,9 @@ def export(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     progress("done", len(studies), len(studies))
-    return ExportResult(output, tuple(names["Tr"]), tuple(names["Ts"]), failures)
+    return ExportResult(
+        output, tuple(names["Tr"]), tuple(names["Ts"]), failures, by_name(studies.skipped)
+    )
 
 
 def splits_of(

@@ -95,10 +95,12 @@ class _Record:
 
 @dataclass(frozen=True)
 class _Settings:
-    """What the settings file of a folder says."""
+    """What the settings file of a folder says; ``skipped`` are visits and files of the data set
+    that are no studies, each with the reason."""
 
     settings: dict[str, Any]
     data: str | None
+    skipped: tuple[str, ...] = ()
 
 
 def prepare(
@@ -153,7 +155,7 @@ def prepare(
 
     studies = open_dataset(dataset, found.scans, found.visits)
     fingerprint = fingerprint_of(dataset)
-    _begin(folder, how, fingerprint)
+    _begin(folder, how, fingerprint, studies.skipped)
     # Recorded like the others, so that they are listed with what was left out.
     for subject, error in studies.errors.items():
         record = _Record(subject, left_out={f"sub-{subject}": error})
@@ -360,12 +362,12 @@ def visits_of(study: Study, count: int) -> Iterator[tuple[str, Study]]:
         yield "_".join(sessions), Study(study.subject, part, changes)
 
 
-def _begin(folder: Path, how: Mapping[str, Any], fingerprint: str) -> None:
+def _begin(folder: Path, how: Mapping[str, Any], fingerprint: str, skipped: Sequence[str]) -> None:
     path = folder / SETTINGS_FILE
     if path.is_file():
         _check_settings(folder, how, fingerprint)
     else:
-        write_json(path, {"settings": how, "data": fingerprint})
+        write_json(path, {"settings": how, "data": fingerprint, "skipped": list(skipped)})
 
 
 def _check_settings(folder: Path, how: Mapping[str, Any], fingerprint: str | None = None) -> str:
@@ -378,9 +380,19 @@ def _check_settings(folder: Path, how: Mapping[str, Any], fingerprint: str | Non
     return str(before.data)
 
 
+def by_name(phrases: Iterable[str]) -> dict[str, str]:
+    """What was left out by its name, from phrases ``NAME: why``.
+
+    Example:
+        >>> by_name(["sub-1_ses-2: no flair scan"])
+        {'sub-1_ses-2': 'no flair scan'}
+    """
+    return {name: why for name, _, why in (phrase.partition(": ") for phrase in phrases)}
+
+
 def _read(folder: Path, fingerprint: str) -> Prepared:
     names, subjects, lesions = [], [], []
-    left_out: dict[str, str] = {}
+    left_out = by_name(read_checked(folder / SETTINGS_FILE, _Settings).skipped)
     scans: dict[str, frozenset[str]] = {}
     for path in sorted(folder.glob(f"sub-*/{DONE}")):
         record = read_checked(path, _Record)
