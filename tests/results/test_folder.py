@@ -181,3 +181,20 @@ def test_the_tables_of_a_folder_say_which_pages_show_its_scans(tmp_path, scan_re
     tables = read_folder(tmp_path)
     assert tables.scans["page"].tolist() == ["sub-a.html"]
     assert replace(tables).main == "cc"
+
+
+@pytest.mark.parametrize("place", ["sub-01/anat", "sub-01", "sub-01/new"])
+def test_results_of_a_named_scan_do_not_lie_in_its_subjects_folder(tmp_path, place):
+    scan = tmp_path / "sub-01" / "anat" / "sub-01_FLAIR.nii.gz"
+    scan.parent.mkdir(parents=True)
+    scan.touch()
+    with pytest.raises(InputError, match="would lie among the scans"):
+        check_output(tmp_path / place, [scan])
+    assert check_output(tmp_path / "out", [scan])
+
+
+def test_a_folder_may_be_called_like_a_subject_where_the_scan_is_not(tmp_path):
+    scan = tmp_path / "sub-study" / "scans" / "a.nii.gz"
+    scan.parent.mkdir(parents=True)
+    scan.touch()
+    assert check_output(tmp_path / "sub-study" / "out", [scan])

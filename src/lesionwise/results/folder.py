@@ -83,23 +83,16 @@ def check_output(
         files: names that would be written.
 
     Raises:
-        InputError: If it is one of the inputs, lies in the folder of a subject of theirs, holds a
-            data set or files of the same names that this package did not write, holds the results
-            of ``cohort``, or takes no files.
+        InputError: If it is one of the inputs, lies in the folder of a subject of theirs (also of a
+            file that is named), holds a data set or files of the same names that this package did
+            not write, holds the results of ``cohort``, or takes no files.
     """
     check_writable(output)
     place = output.resolve()
-    for given in inputs:
-        if not given.is_dir():
-            continue
-        root = given.resolve()
-        inside = place.is_relative_to(root)
-        below = place.relative_to(root).parts if inside else ()
-        if place == root or (below and below[0].startswith(("sub-", "ses-", "anat"))):
-            raise InputError(
-                f"{output}: results would lie among the scans; "
-                "derivatives/lesionwise is a good place"
-            )
+    if any(_among_scans(place, given) for given in inputs):
+        raise InputError(
+            f"{output}: results would lie among the scans; derivatives/lesionwise is a good place"
+        )
     if (output / "cohort.json").is_file():
         raise InputError(f"{output}: holds the results of cohort; choose another output folder")
     if not output.is_dir() or is_ours(output):
@@ -117,6 +110,17 @@ def check_output(
                 "choose another output folder"
             )
     return output
+
+
+def _among_scans(place: Path, given: Path) -> bool:
+    """Whether a folder is one that is read, or lies in the folder of a subject of a data set."""
+    if given.is_dir():
+        root = given.resolve()
+        below = place.relative_to(root).parts if place.is_relative_to(root) else ()
+        return place == root or (bool(below) and below[0].startswith(("sub-", "ses-", "anat")))
+    named = [p for p in Path(os.path.abspath(given)).parents if given.name.startswith(f"{p.name}_")]
+    subjects = [folder.resolve() for folder in named if folder.name.startswith("sub-")]
+    return any(place.is_relative_to(folder) for folder in subjects)
 
 
 def check_own_folder(
