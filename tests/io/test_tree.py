@@ -127,3 +127,15 @@ def test_files_by_a_pattern(tmp_path):
     )
     for pattern, count in (("FLAIR*", 3), ("*/FLAIR*", 1), ("**/FLAIR*", 3), ("p?/**/*.nii", 3)):
         assert len(files_matching(tmp_path, pattern)) == count
+
+
+def test_a_link_to_a_folder_above_leads_nowhere(tmp_path):
+    for name in ("1", "2"):
+        scan = tmp_path / "data" / f"sub-{name}" / "anat" / f"sub-{name}_FLAIR.nii"
+        scan.parent.mkdir(parents=True)
+        scan.touch()
+    (tmp_path / "data" / "sub-1" / "up").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "sub-1" / "anat" / "far").symlink_to(tmp_path)
+    files, misfits = survey(tmp_path / "data")
+    assert [file.path.name for file in files] == ["sub-1_FLAIR.nii", "sub-2_FLAIR.nii"]
+    assert misfits == []

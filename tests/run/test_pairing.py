@@ -339,3 +339,10 @@ def test_methods_are_named_by_what_tells_them_apart():
 def test_the_same_prediction_twice_is_refused():
     with pytest.raises(InputError, match="given twice"):
         method_names([Path("/r/a"), Path("/r/a")])
+
+
+def test_a_link_to_a_folder_above_leads_nowhere(folders):
+    reference, prediction = folders(["sub-1_mask.nii"], ["sub-1_mask.nii"])
+    (reference / "up").symlink_to(reference.parent)
+    pairs = pair_files(reference, prediction)
+    assert pairs.files == {"sub-1": (reference / "sub-1_mask.nii", prediction / "sub-1_mask.nii")}

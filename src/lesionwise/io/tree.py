@@ -138,7 +138,8 @@ def files_below(folder: Path) -> Iterator[Path]:
     Raises:
         InputError: If a folder cannot be read.
     """
-    yield from _below(folder, frozenset(), 0)
+    above = Path(os.path.realpath(folder)).parents
+    yield from _below(folder, frozenset(map(str, above)), 0)
 
 
 def _below(folder: Path, above: frozenset[str], depth: int) -> Iterator[Path]:

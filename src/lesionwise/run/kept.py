@@ -7,7 +7,7 @@ import math
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,20 +83,25 @@ def kept_until_done(output: Path) -> Iterator[Path]:
     to the same error. After a kill, Ctrl-C or any other error it stays.
     """
     place = output / STATE / "visits"
-    made = [folder for folder in (place.parent, output) if not folder.exists()]
+    is_new = not output.exists()
     try:
         yield place
     except InputError:
-        _forget(place, made)
+        _forget(place)
+        if is_new:
+            _remove_empty(output)
         raise
-    _forget(place, made)
+    _forget(place)
 
 
-def _forget(place: Path, made: Sequence[Path]) -> None:
+def _forget(place: Path) -> None:
     shutil.rmtree(place, ignore_errors=True)
-    with suppress(OSError):  # other things are in there, or nothing was made
-        for folder in made:
-            folder.rmdir()
+    _remove_empty(place.parent)
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):  # other things are in it, or it is not there
+        folder.rmdir()
 
 
 def keep(place: Path, files: ScanFiles, settings: Mapping[str, Any], found: VisitResult) -> None:

@@ -370,11 +370,12 @@ def _listed(path: Path) -> tuple[Path, list[Path]]:
 
 def _below(root: Path) -> Iterator[Path]:
     """All files below a folder, also in linked folders; a link to a folder above it ends there."""
+    outside = {str(folder) for folder in Path(os.path.realpath(root)).parents}
     for folder, inner, files in os.walk(root, followlinks=True):
         place = Path(folder)
         above = place.relative_to(root).parts
-        real = os.path.realpath(place)
-        if any(os.path.realpath(root.joinpath(*above[:n])) == real for n in range(len(above))):
+        reached = {os.path.realpath(root.joinpath(*above[:n])) for n in range(len(above))}
+        if os.path.realpath(place) in reached | outside:
             inner.clear()
             continue
         yield from (place / name for name in files)
