@@ -8,7 +8,7 @@ import pytest
 
 from lesionwise.io.bids import open_dataset
 from lesionwise.run.export import export, splits_of
-from lesionwise.run.prepare import prepare
+from lesionwise.run.prepare import prepare, visits_of
 from lesionwise.types import InputError
 
 SHAPE = (8, 9, 10)
@@ -198,3 +198,17 @@ def test_the_same_are_listed_when_a_data_set_is_prepared(bids, tmp_path):
     (folder / "sub-01_ses-2_FLAIR.nii.gz").rename(folder / "sub-01_ses-2_T1w.nii.gz")
     found = prepare("unet-cc", bids, tmp_path / "prepared")
     assert found.left_out["sub-01_ses-2"] == "no flair scan"
+
+
+def test_a_map_of_regions_does_not_pass_for_lesions(bids, tmp_path, caplog):
+    path = next((bids / "derivatives").rglob("sub-01_ses-1_*seg-truth_dseg.nii.gz"))
+    labels = np.zeros(SHAPE, np.uint8)
+    for number, k in enumerate((0, 3, 6, 9)):
+        labels[1:3, 1:3, k], labels[5:7, 5:7, k] = 1 + number % 2, 2 - number % 2
+    save(path, labels)
+    studies = open_dataset(bids)
+    parts = {name: part for name, part in visits_of(studies[0], 1)}
+    assert len(np.unique(parts["ses-1"].followup.labels["instances"].array)) == 9
+    assert len(np.unique(parts["ses-2"].followup.labels["instances"].array)) == 3
+    (said,) = caplog.messages
+    assert said.startswith("sub-01 ses-1: its instance map holds 2 labels in 8 separate parts")

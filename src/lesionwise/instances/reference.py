@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionwise.types import InputError, LabelArray, Study, Visit
+from lesionwise.types import InputError, LabelArray, Study, Visit, Volume
 
 NO_LESION = "no lesion lies in the training studies: there is nothing to learn"
 """Why a training is refused whose reference is empty in every study."""
+
+CLASS_PARTS = 1.5
+"""Parts per label from which labels are taken for classes, such as regions, not for lesions."""
 
 
 def reference_of(study: Study, task: str) -> LabelArray:
@@ -70,3 +75,44 @@ def instances_of(mask: NDArray[Any]) -> NDArray[np.int32]:
     """
     labels, _ = ndimage.label(mask > 0, structure=np.ones((3, 3, 3)))
     return labels.astype(np.int32)  # type: ignore[no-any-return]
+
+
+def are_classes(parts: dict[int, int], spare: int = 1) -> bool:
+    """Whether labels are classes, such as regions, by the parts that each lies in.
+
+    Args:
+        parts: from ``table.count_parts``.
+        spare: parts more than labels that speak for nothing.
+
+    Example:
+        >>> are_classes({1: 4, 2: 3}), are_classes({1: 1, 2: 1, 3: 2})
+        (True, False)
+    """
+    total = sum(parts.values())
+    return total >= CLASS_PARTS * len(parts) and total - len(parts) > spare
+
+
+def classes_joined(study: Study) -> Study:
+    """The study with components in the place of instance maps whose labels are classes.
+
+    So a map of regions does not pass for one of lesions. Standard error says where that is so.
+    """
+    from lesionwise.instances.table import count_parts
+
+    visits = []
+    for visit in study.visits:
+        volume = visit.labels.get("instances")
+        parts = {} if volume is None else count_parts(volume.array)
+        if volume is not None and are_classes(parts):
+            name = f"sub-{study.subject}" + (f" ses-{visit.session}" if visit.session else "")
+            logging.getLogger("lesionwise").warning(
+                "%s: its instance map holds %d labels in %d separate parts, read as classes of "
+                "one mask",
+                name,
+                len(parts),
+                sum(parts.values()),
+            )
+            joined = Volume(instances_of(volume.array), volume.grid)
+            visit = replace(visit, labels={**visit.labels, "instances": joined})
+        visits.append(visit)
+    return replace(study, visits=tuple(visits))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionwise.instances.components import connected_components
+from lesionwise.instances.reference import are_classes
 from lesionwise.instances.table import count_parts
 from lesionwise.io.files import read_json
 from lesionwise.io.nifti import header_notes, stores_floats
@@ -18,9 +19,6 @@ from lesionwise.run.pairing import Kind, stem
 from lesionwise.types import InputError, Instances, Volume
 
 Side: TypeAlias = Literal["reference", "prediction"]
-
-CLASS_PARTS = 1.5
-"""Parts per label from which labels are taken for classes, such as regions, not for lesions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +83,7 @@ def lesions_of(
     several = sum(count > 1 for count in parts.values())
     total = sum(parts.values())
     # The suffix _dseg speaks for instances, but BIDS uses it for classes too.
-    if total >= CLASS_PARTS * len(parts) and total - len(parts) > dseg:
+    if are_classes(parts, spare=int(dseg)):
         how = "classes" if len(parts) > 1 else "mask"
         notes.append(
             f"{path.name}: {_listed(found)} in {total} separate parts, read as "

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lesionwise.instances.reference import hard_labels, reference_of
+from lesionwise.instances.reference import classes_joined, hard_labels, reference_of
 from lesionwise.io.checked import inside, printable, read_checked
 from lesionwise.io.files import atomic_folder, write_json
 from lesionwise.io.prepared import PreparedStudies, is_prepared, write_prepared
@@ -347,7 +347,11 @@ def parts_of(study: Study, recipe: Recipe) -> Iterator[tuple[str, Study]]:
 
 
 def visits_of(study: Study, count: int) -> Iterator[tuple[str, Study]]:
-    """``count`` visits at a time with the changes to their last: name and study of each run."""
+    """``count`` visits at a time with the changes to their last: name and study of each run.
+
+    Instance maps whose labels are classes become components of one mask (``classes_joined``).
+    """
+    study = classes_joined(study)
     visits = study.visits
     for first in range(len(visits) - count + 1):
         part = visits[first : first + count]
