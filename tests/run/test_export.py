@@ -207,7 +207,7 @@ def test_a_map_of_regions_does_not_pass_for_lesions(bids, tmp_path, caplog):
         labels[1:3, 1:3, k], labels[5:7, 5:7, k] = 1 + number % 2, 2 - number % 2
     save(path, labels)
     studies = open_dataset(bids)
-    parts = {name: part for name, part in visits_of(studies[0], 1)}
+    parts = dict(visits_of(studies[0], 1))
     assert len(np.unique(parts["ses-1"].followup.labels["instances"].array)) == 9
     assert len(np.unique(parts["ses-2"].followup.labels["instances"].array)) == 3
     (said,) = caplog.messages
