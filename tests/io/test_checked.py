@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lesionwise.io.checked import (
+    encodable,
+    file_named,
     inside,
     parse_checked,
     parse_rows,
@@ -273,3 +276,11 @@ def test_what_is_printable_can_be_encoded_and_holds_no_control_character(text):
     shown.encode("utf-8")
     assert not any(ord(sign) < 32 or 0x7F <= ord(sign) < 0xA0 for sign in shown)
     assert printable(shown) == shown
+
+
+def test_a_file_whose_name_is_no_text_is_found_again_by_what_was_written(tmp_path):
+    for name in ("pati\udce9nt.nii", "plain.nii", "back\\xe9slash.nii"):
+        path = tmp_path / name
+        path.touch()
+        assert file_named(encodable(str(path))) == path
+    assert file_named("nowhere\\xe9") == Path("nowhere\udce9")

@@ -1,6 +1,7 @@
 """What ``segment`` writes, refuses and does not do twice."""
 
 import json
+import os
 
 import nibabel as nib
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 from heads import head, save
 
+from lesionwise.report.folder import rebuild_pages
 from lesionwise.run.find_lesions import FindOptions
 from lesionwise.run.segment import segment
 from lesionwise.types import InputError
@@ -145,3 +147,11 @@ def test_the_volume_is_that_of_the_lesions_and_the_masks_is_told_where_it_differ
     assert (row["lesions"], row["volume_ml"], row["mask_volume_ml"]) == (1, 0.512, mask_ml)
     assert mask_ml >= 0.512 + 2 * 0.008  # the dropped spot and, perhaps, bright noise
     assert f"The whole mask measures {mask_ml:.2f} ml" in done.page.read_text()
+
+
+def test_a_file_whose_name_is_no_text_gets_its_page(tmp_path, model):
+    scan = save(tmp_path / "x.nii.gz", head("ab"))
+    odd = scan.rename(tmp_path / os.fsdecode(b"pati\xe9nt.nii.gz"))
+    done = segment([odd], tmp_path / "out", options=FindOptions(extract_brain=False))
+    assert done.page.is_file()
+    assert rebuild_pages(tmp_path / "out").failures == {}

@@ -211,6 +211,19 @@ def encodable(text: str) -> str:
     return _SURROGATES.sub(lambda found: _shown(found[0]), text)
 
 
+def file_named(text: str) -> Path:
+    """The file that a text stands for, which ``encodable`` may have made of its path.
+
+    Bytes that are no text are taken back from their escapes where no file has the text itself for
+    its name. Nothing need be there.
+    """
+    path = Path(text)
+    if "\\x" not in text or path.exists():
+        return path
+    return Path(_BYTE.sub(lambda found: chr(0xDC00 + int(found[1], 16)), text))
+
+
+_BYTE = re.compile(r"\\x([89a-f][0-9a-f])")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lesionwise.io.checked import inside
+from lesionwise.io.checked import file_named, inside
 from lesionwise.io.names import Entities
 from lesionwise.io.nifti import read_mask, read_volume
 from lesionwise.report.faces import brain_without_face
@@ -371,7 +371,7 @@ def _shown_brain(mask: Path, image: Volume, source: str, hide_face: bool) -> Vol
 
 def _read_source(output: Path, name: str) -> Volume:
     """The scan that a sidecar names; one without a folder's root is looked for here, then there."""
-    path = Path(name)
+    path = file_named(name)
     if not path.is_absolute() and not path.exists():
         path = inside(output, name)
     return read_volume(path)

@@ -12,7 +12,7 @@ import numpy as np
 
 from lesionwise import defaults
 from lesionwise.instances.components import connected_components
-from lesionwise.io.checked import printable, read_checked, read_rows
+from lesionwise.io.checked import file_named, printable, read_checked, read_rows
 from lesionwise.io.files import write_json
 from lesionwise.io.nifti import read_grid, read_labels, read_volume, write_volume
 from lesionwise.io.space import on_grid, same_space
@@ -258,8 +258,8 @@ def evaluate_again(folder: Path, progress: Progress = silent) -> Evaluation:
     """
     asked = read_checked(folder / ASKED, Request)
     return evaluate(
-        [Path(path) for path in asked.reference],
-        [Path(path) for path in asked.predictions.values()],
+        [file_named(path) for path in asked.reference],
+        [file_named(path) for path in asked.predictions.values()],
         folder,
         options=asked.options,
         kind=asked.kind,
@@ -267,8 +267,8 @@ def evaluate_again(folder: Path, progress: Progress = silent) -> Evaluation:
         consensus=asked.consensus,
         slices=asked.slices,
         names=list(asked.predictions),
-        images=None if asked.images is None else Path(asked.images),
-        patients=None if asked.patients is None else Path(asked.patients),
+        images=None if asked.images is None else file_named(asked.images),
+        patients=None if asked.patients is None else file_named(asked.patients),
         figures=asked.figures,
         seed=asked.seed,
         progress=progress,
