@@ -73,3 +73,10 @@ def test_dates_decide_over_names():
         check_visit_order(["M00", "M12"], [LATE, EARLY])
     with pytest.raises(InputError, match="by its name"):
         check_visit_order(["M12", "M00"], [EARLY, None])
+
+
+def test_names_count_where_all_dates_are_one():
+    day = datetime(1900, 1, 1)  # as anonymized headers have it
+    with pytest.raises(InputError, match="M00: by its name before M12"):
+        check_visit_order(["M12", "M00"], [day, day])
+    check_visit_order(["M00", "M12"], [day, day])

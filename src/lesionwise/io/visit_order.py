@@ -117,8 +117,9 @@ def check_visit_order(
 ) -> None:
     """Pass unless two visits that follow each other run backwards, by their dates or their names.
 
-    Dates count where both visits have one. Names count where they differ in one number alone, as
-    ``P14_T2_FLAIR`` and ``P14_T1_FLAIR`` or ``M12`` and ``M00`` do, and no dates say otherwise.
+    Dates count where both visits have one and they differ. Names count where they differ in one
+    number alone, as ``P14_T2_FLAIR`` and ``P14_T1_FLAIR`` or ``M12`` and ``M00`` do, and no dates
+    say otherwise.
 
     Args:
         paths: what the user named, in that order.
@@ -132,7 +133,7 @@ def check_visit_order(
     called = list(names) or [str(path) for path in paths]
     for one, two in pairwise(range(len(paths))):
         before, after = known[one], known[two]
-        if before is not None and after is not None:
+        if before is not None and after is not None and before != after:
             wrong = "acquired" if after < before else ""
         else:
             wrong = "by its name" if _counts_down(called[one], called[two]) else ""
