@@ -173,7 +173,9 @@ def read_kept(
             return None
         with zipfile.ZipFile(folder / ARRAYS) as packed:
             return _read(about, _Arrays(packed), grid, visit)
-    except (InputError, OSError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
+    except (InputError, OSError, KeyError, ValueError, RuntimeError, EOFError):
+        return None  # damaged, so the visit is done again
+    except (zipfile.BadZipFile, zlib.error):
         return None  # damaged, so the visit is done again
 
 
