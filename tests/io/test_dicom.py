@@ -466,5 +466,9 @@ def test_a_segmentation_of_a_multi_frame_series_reads_back(tmp_path):
 
 def test_a_frame_at_no_place_is_refused(tmp_path):
     write_enhanced(tmp_path / "scan" / "a.dcm")
-    swap(tmp_path / "scan" / "a.dcm", "ImagePositionPatient", lambda value: b"nan\\0\\0")
+    path = tmp_path / "scan" / "a.dcm"
+    raw = path.read_bytes()
+    start = raw.rindex(b"\x20\x00\x32\x00DS") + 8
+    end = start + int.from_bytes(raw[start - 2 : start], "little")
+    path.write_bytes(raw[:start] + b"nan\\0\\0".ljust(end - start) + raw[end:])
     refused(tmp_path / "scan", "damaged multi-frame image|do not make one regular", read_series)
