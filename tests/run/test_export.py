@@ -193,11 +193,14 @@ def test_a_visit_without_a_scan_and_a_file_of_another_name_are_told(bids, tmp_pa
     assert (visit, reason) == ("sub-02_ses-2", "no flair scan")
 
 
-def test_the_same_are_listed_when_a_data_set_is_prepared(bids, tmp_path):
+def test_each_visit_that_cannot_be_prepared_has_a_row_of_its_own(bids, tmp_path):
     folder = bids / "sub-01" / "ses-2" / "anat"
     (folder / "sub-01_ses-2_FLAIR.nii.gz").rename(folder / "sub-01_ses-2_T1w.nii.gz")
-    found = prepare("unet-cc", bids, tmp_path / "prepared")
-    assert found.left_out["sub-01_ses-2"] == "no flair scan"
+    with pytest.raises(InputError, match="sub-01_ses-2: no flair scan"):
+        prepare("unet-cc", bids, tmp_path / "prepared")  # the other visits have no lesions or brain
+    rows = (tmp_path / "prepared" / "failures.tsv").read_text().splitlines()[1:]
+    listed = {row.partition("\t")[0] for row in rows}
+    assert {"sub-01_ses-2", "sub-02_ses-1", "sub-02_ses-2"} <= listed
 
 
 def test_a_map_of_regions_does_not_pass_for_lesions(bids, tmp_path, caplog):

@@ -286,7 +286,7 @@ def _prepare_subject(
                 if found.task != UNLABELLED:
                     lesions = np.unique(hard_labels(reference_of(study, found.task)))
             except InputError as error:
-                left_out[name] = str(error)
+                left_out[f"sub-{subject}_{name}"] = str(error)
                 continue
             write_prepared(study, making / name)
             kept.append(_KeptStudy(f"sub-{subject}/{name}", int((lesions > 0).sum())))
