@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from typer.testing import CliRunner
 
 from lesionwise import printing
@@ -158,3 +159,102 @@ def test_every_command_of_the_program_has_the_options():
 def test_the_page_is_named_on_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     printing.show_page(Path("out/index.html"))
     assert capsys.readouterr().out.splitlines() == ["", "The page: out/index.html"]
+
+
+def _log_at(*times):
+    lines, clock = [], iter(times)
+    return (
+        StageLog(lines.append, clock=lambda: next(clock), time_of_day=lambda: "12:00:00"),
+        lines,
+    )
+
+
+def test_a_stage_that_counts_its_parts_says_how_far_it_is_now_and_then():
+    log, lines = _log_at(0.0, 10.0, 25.0, 30.0, 100.0)
+    log("scan 1: find lesions", 0, 1)
+    log("scan 1: find lesions", 2, 10)  # too soon for another line
+    log("scan 1: find lesions", 5, 10)
+    log("scan 1: find lesions", 6, 10)  # too soon again
+    log("scan 1: find lesions", 10, 10)  # over: the next stage says so
+    assert lines == [
+        "12:00:00 scan 1: find lesions",
+        "12:00:00 scan 1: find lesions (5/10), about 25 s left",
+    ]
+
+
+def test_parts_of_a_stage_leave_the_time_of_all_scans_as_it_is():
+    log, lines = _log_at(0.0, 30.0, 60.0)
+    log("scan 1: find lesions", 0, 3)
+    log("scan 1: find lesions", 4, 10)
+    log("scan 2: read", 1, 3)
+    assert lines[1:] == [
+        "12:00:00 scan 1: find lesions (4/10), about 45 s left",
+        "12:00:00 scan 2: read (1/3), about 2 min left",
+    ]
+
+
+def test_a_terminal_shows_the_parts_of_a_stage_on_a_bar_of_their_own(monkeypatch):
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=120)
+    monkeypatch.setattr(printing, "console", terminal)
+    with Progress(console=terminal) as bars:
+        told = printing._on_bars(bars)
+        told("scan 1: find lesions", 0, 3)
+        told("scan 1: find lesions", 4, 10)
+        assert [(bar.completed, bar.total, bar.visible) for bar in bars.tasks] == [
+            (0, 3, True),
+            (4, 10, True),
+        ]
+        told("scan 1: write", 0, 3)
+        assert [bar.visible for bar in bars.tasks] == [True, False]
+
+
+METRICS = pd.DataFrame(
+    {
+        "metric": ["Dice similarity coefficient", "average symmetric surface distance (mm)"],
+        "key": ["dsc", "relative_volume_difference"],
+        "a tool": ["0.940 ± 0.028", "1.77 ± 0.32"],
+        "another tool": ["0.443 ± 0.063", "4.0 ± 1.1"],
+        "n": [12345, 2],
+        "mean": [0.496, -12.3],
+    }
+)
+
+
+@pytest.mark.parametrize("columns", [3, 4, 6])
+@pytest.mark.parametrize("records", [1, 2])
+@pytest.mark.parametrize("width", range(40, 161, 5))
+def test_no_value_is_broken_or_lost_at_any_width(monkeypatch, width, records, columns):
+    written = io.StringIO()
+    monkeypatch.setattr(printing, "results", Console(file=written, width=width, highlight=False))
+    table = METRICS.iloc[:records, :columns]
+    printing.show(table)
+    text = written.getvalue()
+    assert all(len(line) <= width for line in text.splitlines())
+    values = {printing._cell(value) for name in table.columns[1:] for value in table[name]}
+    assert [value for value in values if value not in text] == []
+    words = {word for value in table["metric"] for word in value.split()}
+    assert [word for word in words if word not in text] == []
+
+
+def test_values_of_records_printed_as_lists_stand_below_each_other(monkeypatch):
+    written = io.StringIO()
+    monkeypatch.setattr(printing, "results", Console(file=written, width=60, highlight=False))
+    printing.show(METRICS[["metric", "key", "a tool"]].iloc[::-1])
+    heading, first, _, second = written.getvalue().splitlines()[:4]
+    assert heading == "average symmetric surface distance (mm)"
+    assert first.index("a tool") == second.index("a tool")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_entries_are_wrapped_on_a_terminal_and_stay_lines_elsewhere(monkeypatch, terminal):
+    written = io.StringIO()
+    console = Console(file=written, width=40, force_terminal=terminal, color_system=None)
+    monkeypatch.setattr(printing, "results", console)
+    printing.show_entry("name      one two three four five six seven eight nine ten", 10)
+    lines = written.getvalue().splitlines()
+    if terminal:
+        assert max(map(len, lines)) <= 40
+        assert [line[:10].strip() for line in lines] == ["name", *[""] * (len(lines) - 1)]
+        assert len(lines) > 1
+    else:
+        assert lines == ["name      one two three four five six seven eight nine ten"]

@@ -351,7 +351,7 @@ def split(
         list[Path] | None,
         typer.Option(
             help="The FLAIR scan of a map, one for each map in their order, or the folders of "
-            "both: gives a page, locations and intensities too (several)."
+            "both, paired by name: gives a page, locations and intensities too (several)."
         ),
     ] = None,
     brain_extraction: BrainExtraction = True,

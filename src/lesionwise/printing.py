@@ -7,6 +7,7 @@ import inspect
 import io
 import json
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -26,6 +28,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from lesionwise import types
 from lesionwise.io.checked import printable
@@ -59,6 +62,9 @@ class OutputOptions:
 
 
 options = OutputOptions()
+
+MIN_WRAPPED = 24
+"""Characters a line of a wrapped text holds at least; below that, records are lists."""
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Every stage with the time it took.")]
@@ -127,6 +133,24 @@ def show_note(text: object) -> None:
     console.print(printable(text), markup=False, soft_wrap=True)
 
 
+def show_entry(text: str, indent: int = 4) -> None:
+    """Print an entry of a list; a terminal gets it wrapped between words, further lines indented.
+
+    Elsewhere it is one line, which other programs can search.
+    """
+    if results.is_terminal:
+        lines = textwrap.wrap(
+            printable(text),
+            max(results.width, indent + MIN_WRAPPED),
+            subsequent_indent=" " * indent,
+            break_on_hyphens=False,
+        )
+        text = "\n".join(lines)
+        results.print(text, markup=False, soft_wrap=True)
+    else:
+        show_line(text)
+
+
 def duration(seconds: float) -> str:
     """A time as a person says it.
 
@@ -138,6 +162,10 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+REPEAT_S = 20.0
+"""A log without a terminal says again how far a stage is, so often."""
 
 
 class StageLog:
@@ -161,20 +189,29 @@ class StageLog:
         self._write, self._verbose = write, verbose
         self._clock, self._time_of_day = clock, time_of_day
         self._last, self._since = "", 0.0
+        self._written = 0.0
+        # When it began, how much was done then, and of how much: of all, and of the stage alone.
         self._start: tuple[float, int, int] | None = None
+        self._stage: tuple[float, int, int] = (0.0, 0, 0)
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Told of progress; a line is written where the stage is another one."""
+        """Told of progress.
+
+        A line is written where the stage is another one, and every ``REPEAT_S`` while a stage
+        counts on.
+        """
         now = self._clock()
-        if self._start is None or self._start[2] != total or done < self._start[1]:
-            self._start = now, done, total
-        if stage == self._last:
+        if stage != self._last:
+            self.end()
+            if self._start is None or self._start[2] != total or done < self._start[1]:
+                self._start = now, done, total
+            self._last, self._since, self._stage = stage, now, (now, done, total)
+            self._line(now, done, total, self._start)
             return
-        self.end()
-        self._last, self._since = stage, now
-        count = f" ({done}/{total})" if total > 1 else ""
-        left = self._left(now, done, total)
-        self._write(f"{self._time_of_day()} {printable(stage)}{count}{left}")
+        if self._stage[2] != total:  # the stage counts its own parts, from 0
+            self._stage = self._since, 0, total
+        if now - self._written >= REPEAT_S and 0 < done < total:
+            self._line(now, done, total, self._stage)
 
     def end(self) -> None:
         """Told that the last stage is over."""
@@ -183,19 +220,28 @@ class StageLog:
             self._write(f"{self._time_of_day()} {printable(self._last)} took {duration(took)}")
         self._last = ""
 
-    def _left(self, now: float, done: int, total: int) -> str:
-        assert self._start is not None
-        began, first, _ = self._start
-        if total < 2 or done <= first or done >= total or self._last.endswith(" left"):
-            return ""
-        return f", about {duration((now - began) / (done - first) * (total - done))} left"
+    def _line(self, now: float, done: int, total: int, start: tuple[float, int, int]) -> None:
+        count = f" ({done}/{total})" if total > 1 else ""
+        left = _left(now, done, total, start)
+        if self._last.endswith(" left"):  # the stage says so itself
+            left = ""
+        self._write(f"{self._time_of_day()} {printable(self._last)}{count}{left}")
+        self._written = now
+
+
+def _left(now: float, done: int, total: int, start: tuple[float, int, int]) -> str:
+    began, first, _ = start
+    if total < 2 or done <= first or done >= total:
+        return ""
+    return f", about {duration((now - began) / (done - first) * (total - done))} left"
 
 
 @contextmanager
 def progress_shown() -> Iterator[types.Progress]:
     """Progress on standard error: a bar on a terminal, a line a stage with the time elsewhere.
 
-    Nothing with ``--quiet``; with ``--verbose`` the lines stay on a terminal too.
+    A second bar shows the parts of a stage that counts its own. Nothing with ``--quiet``; with
+    ``--verbose`` the lines stay on a terminal too.
     """
     if options.quiet:
         yield types.silent
@@ -215,19 +261,33 @@ def progress_shown() -> Iterator[types.Progress]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bars:
-        task = bars.add_task("", total=None)
+        yield _on_bars(bars)
 
-        def on_progress(stage: str, done: int, total: int) -> None:
-            bars.update(task, description=printable(stage), completed=done, total=total or None)
 
-        yield on_progress
+def _on_bars(bars: Progress) -> types.Progress:
+    whole, parts = bars.add_task("", total=None), bars.add_task("", total=None, visible=False)
+    last = "", 0
+
+    def on_progress(stage: str, done: int, total: int) -> None:
+        nonlocal last
+        if stage == last[0] and total != last[1]:
+            if not bars.tasks[parts].visible:
+                bars.reset(parts, total=total, visible=True, description="")
+            bars.update(parts, completed=done, total=total)
+            return
+        last = stage, total
+        bars.update(parts, visible=False)
+        bars.update(whole, description=printable(stage), completed=done, total=total or None)
+
+    return on_progress
 
 
 def show(table: pd.DataFrame, title: str = "") -> None:
-    """Print a small table on standard output, every column of it.
+    """Print a small table on standard output, every column of it, no number broken.
 
-    Where it is wider than the terminal and has few rows, each row becomes a column. Where its
-    column ``lesions`` is 0 throughout, a line says that no lesion was found.
+    A line is a record where the terminal is wide enough for that; otherwise each record becomes a
+    column, or texts wrap between words, or each record is printed as a list of names and values.
+    Where its column ``lesions`` is 0 throughout, a line says that no lesion was found.
     """
     if options.as_json:
         rows = json.loads(table.to_json(orient="records"))
@@ -236,11 +296,15 @@ def show(table: pd.DataFrame, title: str = "") -> None:
     if title:
         show_line("")
         show_line(title)
-    printed = _row_per_record(table)
-    if not _fits(printed) and len(table) < len(table.columns):
-        transposed = _transposed(table)
-        printed = transposed if _fits(transposed) else printed
-    results.print(printed)
+    layouts = [_row_per_record(table)]
+    if len(table) < len(table.columns):
+        layouts.append(_transposed(table))
+    layouts.append(_row_per_record(table, wrap=True))
+    fitting = next((drawn for drawn in layouts if _fits(drawn)), None)
+    if fitting is not None:
+        results.print(fitting)
+    else:
+        _print_records(table)
     if "lesions" in table and len(table) and (table["lesions"] == 0).all():
         show_line("No lesion was found.")
 
@@ -248,30 +312,74 @@ def show(table: pd.DataFrame, title: str = "") -> None:
 def _fits(table: Table) -> bool:
     # measured without a limit, since rich would squeeze the table into the terminal's width
     room = results.options.update(max_width=100 * results.width)
-    return results.measure(table, options=room).maximum <= results.width
+    return results.measure(table, options=room).minimum <= results.width
 
 
-def _row_per_record(table: pd.DataFrame) -> Table:
+def _row_per_record(table: pd.DataFrame, *, wrap: bool = False) -> Table:
+    """A line per record; with ``wrap``, the longest texts may take several lines."""
     drawn = Table(header_style="bold")
     for name in table.columns:
+        cells = [_cell(value) for value in table[name]]
+        heading = str(name).replace("_", " ")
+        widest = max(map(cell_len, [heading, *cells]))
+        wraps = wrap and widest > MIN_WRAPPED and _all_words(cells)
         drawn.add_column(
-            str(name).replace("_", " "),
+            heading,
             justify="right" if table[name].dtype.kind in "if" else "left",
-            no_wrap=name == table.columns[0],  # what a row is about stays whole
-            overflow="fold",
+            no_wrap=not wraps,
+            min_width=MIN_WRAPPED if wraps else widest,
         )
     for row in table.itertuples(index=False):
         drawn.add_row(*[_cell(value) for value in row])
     return drawn
 
 
+def _all_words(cells: Sequence[str]) -> bool:
+    """Whether every text can wrap between words that are not too long for a line."""
+    return all(cell_len(word) <= MIN_WRAPPED for cell in cells for word in cell.split())
+
+
+def _print_records(table: pd.DataFrame) -> None:
+    """Each record as its first value, and below it the names and values of the others.
+
+    Values of a name stand below each other; where a line is full, the next pair begins a new one.
+    """
+    first, *others = table.columns
+    cells = {name: [_cell(value) for value in table[name]] for name in table.columns}
+    widths = {
+        name: cell_len(str(name)) + 1 + max(map(cell_len, cells[name]), default=0)
+        for name in others
+    }
+    room = results.width - 2
+    for number, heading in enumerate(cells[first]):
+        results.print(Text(heading, style="bold"))
+        line = ""
+        for name in others:
+            pair = f"{str(name).replace('_', ' ')} {cells[name][number]}"
+            if line and cell_len(line) + min(widths[name], room) > room:
+                _print_indented(line)
+                line = ""
+            line += pair + " " * (widths[name] + 3 - cell_len(pair))
+        _print_indented(line)
+
+
+def _print_indented(line: str) -> None:
+    """The line, and what is too long for it, two characters to the right."""
+    for part in textwrap.wrap(
+        line.rstrip(), results.width - 2, break_on_hyphens=False, break_long_words=False
+    ):
+        show_line(f"  {part}")
+
+
 def _transposed(table: pd.DataFrame) -> Table:
     """A column per record: names of the columns in front, the first column as the header."""
     first, *others = table.columns
     drawn = Table(header_style="bold")
-    drawn.add_column(str(first), style="bold")
-    for value in table[first]:
-        drawn.add_column(_cell(value), justify="right")
+    names = [str(name).replace("_", " ") for name in table.columns]
+    drawn.add_column(names[0], style="bold", no_wrap=True, min_width=max(map(cell_len, names)))
+    for number, value in enumerate(table[first]):
+        widest = max(cell_len(_cell(table[name].iloc[number])) for name in table.columns)
+        drawn.add_column(_cell(value), justify="right", no_wrap=True, min_width=widest)
     for name in others:
         drawn.add_row(str(name).replace("_", " "), *[_cell(value) for value in table[name]])
     return drawn
@@ -323,21 +431,24 @@ def show_recipes(facts: Sequence[RecipeFacts]) -> None:
         return
     for each in facts:
         weights = f"; shipped weights: {', '.join(each.models)}" if each.models else ""
-        show_line(f"{each.name:22}{each.description} ({each.recipe.citation.short}){weights}")
-    show_line("Recipes without shipped weights are trained first: lesionwise train RECIPE DATASET.")
+        text = f"{each.description} ({each.recipe.citation.short}){weights}"
+        show_entry(f"{each.name:22}{text}", 22)
+    show_entry(
+        "Recipes without shipped weights are trained first: lesionwise train RECIPE DATASET."
+    )
 
 
 def show_recipe(facts: RecipeFacts) -> None:
     """Print a recipe: citation, settings, the source's own scores, departures from the source."""
     show_line(f"{facts.name}: {facts.description}")
-    show_line(f"cite: {facts.recipe.citation}")
+    show_entry(f"cite: {facts.recipe.citation}")
     show_line(f"shipped weights: {', '.join(facts.models) or 'none; train it first'}")
     for name, value in facts.settings.items():
         show_line(f"{name} = {value}")
     for name, value in facts.recipe.reported.items():
         show_line(f"reported: {name} {value}")
     for departure in facts.recipe.departures:
-        show_line(f"departure: {departure}")
+        show_entry(f"departure: {departure}")
 
 
 def show_models(facts: Sequence[ModelFacts]) -> None:
@@ -346,25 +457,26 @@ def show_models(facts: Sequence[ModelFacts]) -> None:
         takes = f"{each.visits} visits" if each.visits > 1 else "1 visit"
         finds = "new lesions" if each.task == "new" else "all lesions"
         studies, steps = each.training.get("training_studies"), each.training.get("steps")
-        show_line(
+        show_entry(
             f"{each.name:12} recipe {each.recipe}; {takes} of {', '.join(each.scans)}; {finds}; "
             f"{len(each.changed)} settings differ from the recipe; "
-            f"trained on {studies} studies in {steps} steps"
+            f"trained on {studies} studies in {steps} steps",
+            13,
         )
 
 
 def show_model(facts: ModelFacts) -> None:
     """Print a model in full; settings that differ from the recipe begin with ``*``."""
     show_line(f"{facts.name}: a model of the recipe {facts.recipe}")
-    show_line(f"cite: {facts.citation}")
+    show_entry(f"cite: {facts.citation}")
     show_line(f"licence: {facts.licence}")
     show_line(f"sha256: {facts.sha256}")
     if facts.card:
         show_line(f"card: {facts.card}")
     for name, value in facts.training.items():
-        show_line(f"training: {name.replace('_', ' ')} {value}")
+        show_entry(f"training: {name.replace('_', ' ')} {value}")
     for name, value in facts.scores.items():
-        show_line(f"score: {name}: {value}")
+        show_entry(f"score: {name}: {value}")
     show_line("settings (* differs from the recipe):")
     for setting in facts.settings:
         mark = "*" if setting.changed else " "
@@ -372,7 +484,7 @@ def show_model(facts: ModelFacts) -> None:
         only = ", training only" if setting.training else ""
         show_line(f"{mark} {setting.name} = {setting.value}{recipe}{only}")
     for departure in facts.departures:
-        show_line(f"departure: {departure}")
+        show_entry(f"departure: {departure}")
 
 
 def show_json(value: Any) -> None:

@@ -50,6 +50,39 @@ def silent(stage: str, done: int, total: int) -> None:
     """Report nothing: the default for every ``progress`` argument."""
 
 
+class OnStage(Protocol):
+    """Called with the name of each stage of one scan, and with parts where a stage counts them."""
+
+    def __call__(self, stage: str, done: int = 0, total: int = 0, /) -> None: ...
+
+
+def stage_ignored(stage: str, done: int = 0, total: int = 0) -> None:
+    """Report nothing: the default for every ``on_stage`` argument."""
+
+
+def stages_of(title: str, number: int, total: int, progress: Progress) -> OnStage:
+    """Progress on the stages of one scan of several.
+
+    Args:
+        title: of the scan; stands before the stage.
+        number: of the scans that are done.
+        total: of all scans.
+        progress: told of the scans; while a stage counts its parts, of those.
+
+    Example:
+        >>> on_stage = stages_of("sub-01", 0, 2, lambda *told: print(*told))
+        >>> on_stage("read")
+        sub-01: read 0 2
+        >>> on_stage("find lesions", 6, 24)
+        sub-01: find lesions 6 24
+    """
+
+    def on_stage(stage: str, done: int = 0, parts: int = 0) -> None:
+        progress(f"{title}: {stage}", done if parts else number, parts or total)
+
+    return on_stage
+
+
 @dataclass(frozen=True, eq=False)
 class Grid:
     """Where the voxels of an array lie.

@@ -181,7 +181,7 @@ def test_missing_cells_are_dashes_and_sort_last(evaluation):
     import pandas as pd
 
     rows = grid(pd.DataFrame({"x": [0.5, None]}, dtype=object))["rows"]
-    assert [row[0]["text"] for row in rows] == ["0.5", "–"]  # noqa: RUF001
+    assert [row[0]["text"] for row in rows] == ["0.500", "–"]  # noqa: RUF001
     assert [row[0]["value"] for row in rows] == ["0.5", ""]
 
 
@@ -208,3 +208,20 @@ def test_overlay_has_the_right_of_the_patient_on_the_left():
 
 def test_overlay_of_nothing_is_one_empty_slice():
     assert not {BOTH, MISSED, FALSE} & colors(overlay_png(instances(), instances()))
+
+
+def test_numbers_keep_their_decimals_and_counts_have_none():
+    import pandas as pd
+
+    table = pd.DataFrame(
+        {
+            "dsc": [0.93, 0.9, -0.05, 1.0],
+            "lesions": [7.0, 56.0, 1234.0, np.nan],
+            "ci": ["0.1 to 0.2", "-1 to 2", "1 ± 2", "best of all to come"],
+        }
+    )
+    texts = [[cell["text"] for cell in row] for row in grid(table)["rows"]]
+    assert [row[0] for row in texts] == ["0.930", "0.900", "\N{MINUS SIGN}0.0500", "1.00"]
+    assert [row[1] for row in texts][:2] == ["7", "56"]
+    assert not any(" " in row[2] for row in texts[:3])  # no line breaks within a number
+    assert texts[3][2] == "best of all to come"

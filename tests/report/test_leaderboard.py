@@ -132,3 +132,16 @@ def test_every_text_is_text(tmp_path: Path) -> None:
     page = write_leaderboard_page(board, tmp_path / "l.html").read_text()
     assert "<script>alert" not in page
     assert page.count("<script>") == 1
+
+
+def test_columns_are_named_in_words_and_the_spread_stands_below_the_mean(tmp_path: Path) -> None:
+    board = replace(
+        BOARD,
+        scores=SCORES.assign(dic=[1.0, 2.0, 3.0, 4.0]),
+        metrics=("dsc", "dic"),
+        costs=pd.DataFrame({"recipe": ["a", "b"], "predict_s": [1.0, 2.0]}),
+    )
+    page = write_leaderboard_page(board, tmp_path / "l.html").read_text()
+    assert ">difference in lesion count</th>" in page
+    assert ">prediction time (s)</th>" in page
+    assert '0.600 <span class="spread">± 0.141</span>' in page

@@ -8,7 +8,7 @@ from heads import LESIONS, SHAPE, head, save
 
 from lesionwise.run.compare import compare
 from lesionwise.run.find_lesions import FindOptions
-from lesionwise.run.given import split_on_scans
+from lesionwise.run.given import maps_on_scans, split_on_scans
 from lesionwise.run.split import maps_of
 from lesionwise.types import InputError
 
@@ -89,3 +89,56 @@ def test_a_folder_stands_for_the_maps_in_it_and_not_for_scans(tmp_path):
         save(tmp_path / "maps" / name, cubes("a"))
     found = [path.name for path in maps_of([tmp_path / "maps"])]
     assert found == ["sub-1_mask.nii.gz", "sub-2_mask.nii.gz"]
+
+
+def visits(tmp_path, *names):
+    return [save(tmp_path / "scans" / f"{name}.nii.gz", head("ab")) for name in names]
+
+
+def test_maps_that_are_named_for_other_visits_are_refused(tmp_path):
+    scans = visits(tmp_path, "sub-1_ses-1_FLAIR", "sub-1_ses-2_FLAIR")
+    masks = [save(tmp_path / f"sub-1_ses-{n}_mask.nii.gz", cubes("a")) for n in "21"]
+    with pytest.raises(InputError, match=r"ses-2_mask.nii.gz: by their names"):
+        compare(scans, tmp_path / "out", lesions=masks, options=BARE)
+    with pytest.raises(InputError, match=r"ses-2_mask.nii.gz: by their names"):
+        split_on_scans(masks, scans, tmp_path / "out", extract_brain=False)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("scan", "mask"),
+    [
+        ("sub-{}_ses-1_FLAIR", "sub-{}_ses-1_mask"),
+        ("sub-{}_FLAIR", "sub-{}/space-flair_seg-lst"),  # LST-AI in a folder for each subject
+        ("sub-{}_FLAIR", "sub-{}_desc-flames_mask"),
+        ("case_{}_0000", "case_{}"),  # nnU-Net
+    ],
+)
+def test_folders_of_maps_and_scans_are_paired_by_name(tmp_path, scan, mask):
+    scans = visits(tmp_path, *(scan.format(number) for number in ("001", "002", "003")))
+    masks = [
+        save(tmp_path / "maps" / f"{mask.format(number)}.nii.gz", cubes("a"))
+        for number in ("002", "003")
+    ]
+    pairs, errors = maps_on_scans([tmp_path / "maps"], [tmp_path / "scans"])
+    assert [(path, found.path) for path, found in pairs] == list(zip(masks, scans[1:], strict=True))
+    assert errors == {}
+
+
+def test_a_map_without_a_scan_is_listed_and_the_others_are_split(tmp_path):
+    visits(tmp_path, "sub-1_FLAIR", "sub-3_FLAIR")
+    for name in ("sub-1_mask", "sub-2_mask"):
+        save(tmp_path / "maps" / f"{name}.nii.gz", cubes("a"))
+    done = split_on_scans(
+        [tmp_path / "maps"], [tmp_path / "scans"], tmp_path / "out", extract_brain=False
+    )
+    assert done.summary["subject"].tolist() == ["sub-1"]
+    (error,) = done.failures.values()
+    assert "sub-2_mask.nii.gz: no scan in" in error
+
+
+def test_folders_without_a_pair_are_refused(tmp_path):
+    visits(tmp_path, "sub-1_FLAIR")
+    save(tmp_path / "maps" / "sub-2_mask.nii.gz", cubes("a"))
+    with pytest.raises(InputError, match="no map in it is named like a scan"):
+        split_on_scans([tmp_path / "maps"], [tmp_path / "scans"], tmp_path / "out")

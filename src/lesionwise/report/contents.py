@@ -39,6 +39,16 @@ ABBREVIATIONS = {
     "assd": "ASSD", "ppv": "PPV", "npv": "NPV", "ci": "CI", "iou": "IoU", "fpr": "FPR",
 }  # fmt: skip
 
+COLUMN_WORDS = {
+    "dic": "difference in lesion count",
+    "clu_recall": "recall of confluent units",
+    "challenge_f1": "lesion F1 (MSSEG)",
+    "train_s": "training time (s)",
+    "predict_s": "prediction time (s)",
+    "peak_gb": "peak memory (GB)",
+}
+"""Names of columns that say too little by themselves."""
+
 
 @dataclass(frozen=True, eq=False)
 class Look:
@@ -438,6 +448,8 @@ def free_table(
 
 def heading(column: str) -> str:
     """The name of a column as a person writes it: ``volume_mm3`` is volume (mm³)."""
+    if column in COLUMN_WORDS:
+        return COLUMN_WORDS[column]
     for unit, written in UNITS.items():
         if column.endswith(unit):
             column = column.removesuffix(unit) + written

@@ -178,26 +178,53 @@ def sections(evaluation: Evaluation, pictures: Sequence[Picture] = ()) -> Iterat
 def grid(table: pd.DataFrame) -> dict[str, Any]:
     """A table as the page's templates take it; a column is numeric where no cell holds text."""
     numeric = [not any(isinstance(cell, str) for cell in table[name]) for name in table.columns]
+    whole = [all(map(_whole, table[name])) for name in table.columns]
     return {
         "columns": [
             {"name": heading(str(name)), "kind": "number" if numbers else "text"}
             for name, numbers in zip(table.columns, numeric, strict=True)
         ],
         "rows": [
-            [{"text": _text(cell), "value": _sort_value(cell), "link": ""} for cell in row]
+            [
+                {
+                    "text": _text(int(cell) if counts and _finite(cell) else cell),
+                    "value": _sort_value(cell),
+                    "link": "",
+                }
+                for cell, counts in zip(row, whole, strict=True)
+            ]
             for row in table.itertuples(index=False, name=None)
         ],
     }
 
 
 def _text(value: Any) -> str:
-    """A cell for reading: three significant digits, a dash for what is missing."""
+    """A cell for reading: three significant digits, a dash for what is missing.
+
+    Values with a spread or an interval do not break between lines.
+    """
+    if isinstance(value, str):
+        spread = re.match(r"[-\N{MINUS SIGN}.\d].* (±|to) ", value)
+        return value.replace(" ", "\N{NO-BREAK SPACE}") if spread else value
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return number(int(value))
     if not isinstance(value, float | np.floating):
         return shown(value)
     plain = float(value)
     if not np.isfinite(plain):
         return shown(None)
-    return number(plain) if abs(plain) >= 1000 else f"{plain:.3g}"
+    if plain == 0 or abs(plain) >= 1000:
+        return number(plain)
+    return f"{plain:#.3g}".rstrip(".").replace("-", "\N{MINUS SIGN}")
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, float | np.floating) and bool(np.isfinite(value))
+
+
+def _whole(value: Any) -> bool:
+    """Whether a column that holds the value may still be one of counts."""
+    return not _finite(value) or float(value).is_integer()
 
 
 def _sort_value(value: Any) -> str:

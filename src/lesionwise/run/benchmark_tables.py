@@ -50,7 +50,7 @@ def write_benchmark_tables(
             "recipe": entry.name,
             "task": "new lesions" if entry.found.task == "new" else "all lesions",
             "visits": str(entry.found.visits),
-            "source": str(entry.found.citation),
+            "source": entry.found.citation.short,
             "result": failures.get(entry.name, "done"),
             "page": f"evaluation-{entry.group}/evaluation.html"
             if entry.group in evaluations and entry.name not in failures
@@ -86,6 +86,7 @@ def write_benchmark_tables(
             "lesionwise": __version__,
             **versions(TRAINING_PACKAGES),
             "machine": f"{platform.machine()}, {platform.system()}",
+            "sources": {entry.name: str(entry.found.citation) for entry in entries},
         },
         warnings=tuple(continued),
     )

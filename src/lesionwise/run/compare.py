@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -66,7 +66,17 @@ from lesionwise.run.segment import (
     write_dicom,
     write_found,
 )
-from lesionwise.types import InputError, Instances, Matrix, Progress, Study, Volume, silent
+from lesionwise.types import (
+    InputError,
+    Instances,
+    Matrix,
+    OnStage,
+    Progress,
+    Study,
+    Volume,
+    silent,
+    stages_of,
+)
 
 if TYPE_CHECKING:
     from lesionwise.io.dicom_series import Series
@@ -175,7 +185,7 @@ def compare(
     if not same_patient:
         check_one_patient(named, of_scans)
     check_order(named, of_scans)
-    given = given_models(lesions, len(named)) if lesions else []
+    given = given_models(lesions, [scan.path for scan in named]) if lesions else []
     loaded = given[0] if given else load_model(model, device=device)
     if given:
         options = replace(options, also=tuple(way for way in options.also if way != "offsets"))
@@ -192,10 +202,7 @@ def compare(
         total = len(scans)
         found, maps, rows = [], [], []
         for done, (typed, scan) in enumerate(zip(named, scans, strict=True)):
-
-            def on_progress(stage: str, done: int = done, name: str = scan.session) -> None:
-                progress(f"visit {name}: {stage}", done, total)
-
+            on_progress = stages_of(f"visit {scan.session}", done, total, progress)
             on_progress("read")
             study = read_scan(scan.path, scan.subject, scan.session, loaded.recipe.scans[0])
             with named_as_typed(typed, loaded.recipe.scans[0]):
@@ -208,7 +215,7 @@ def compare(
         alignments: list[Alignment] = []
         first = _image(found[0])
         for done, visit in enumerate(found[1:], start=1):
-            progress(f"visit {scans[done].session}: register to {scans[0].session}", done, total)
+            progress(f"visit {scans[done].session}: register to {scans[0].session}", total, total)
             to_common.append(
                 rigid(first, _image(visit), fixed_mask=found[0].brain, moving_mask=visit.brain)
             )
@@ -265,9 +272,7 @@ def compare(
                 note=notes[number],
                 series=origin,
                 known=truth[number] if truth else None,
-                on_progress=lambda stage, name=scan.session: progress(  # type: ignore[misc]
-                    f"visit {name}: {stage}", total, total
-                ),
+                on_progress=stages_of(f"visit {scan.session}", total, total, progress),
             )
             rows.append(_visit_row(files[number], record, tracks, number))
             if number:
@@ -339,7 +344,7 @@ def _found(
     settings: Mapping[str, Any],
     place: Path,
     files: ScanFiles,
-    on_progress: Callable[[str], None],
+    on_progress: OnStage,
 ) -> VisitResult:
     """The lesions of a visit: those that a call found before it was interrupted, or found now."""
     before = read_kept(place, files, settings, study.followup)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -26,10 +26,12 @@ from lesionwise.types import (
     Instances,
     LesionMaps,
     Matrix,
+    OnStage,
     Refine,
     Study,
     Visit,
     Volume,
+    stage_ignored,
 )
 
 
@@ -118,11 +120,15 @@ STAGES: Mapping[str, str] = {
 }
 
 
+FIND = "find lesions"
+"""The stage in which the model looks at the prepared scans, as progress names it."""
+
+
 def find_lesions(
     study: Study,
     model: LoadedModel,
     options: FindOptions = FindOptions(),
-    on_stage: Callable[[str], None] = lambda stage: None,
+    on_stage: OnStage = stage_ignored,
 ) -> VisitResult:
     """Find and separate what the model task: a study's lesions, or its new ones.
 
@@ -167,9 +173,9 @@ def find_lesions(
         # later steps may crop or resample it.
         if visit.brain is not None and (brain_native is None or _redrawn(before, visit.brain)):
             brain_native = _on_scan_grid(_seen_as_read(visit.brain, visit.as_read), reference)
-    on_stage("network")
+    on_stage(FIND)
     with watch.stage("network"):
-        maps = model.predict(prepared)
+        maps = model.predict(prepared, lambda _, done, total: on_stage(FIND, done, total))
     prepared_grid = maps.grid
     visit = prepared.visits[which]
     if recipe.output.grid == "prepared":

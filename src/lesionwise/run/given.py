@@ -26,7 +26,9 @@ from lesionwise.results.folder import (
 from lesionwise.results.names import ScanFiles, scan_title
 from lesionwise.results.quality import QualityNote
 from lesionwise.run.find_lesions import FindOptions, find_lesions
+from lesionwise.run.images import match_images
 from lesionwise.run.load_model import LoadedModel
+from lesionwise.run.pairing import label_cases, named_differently
 from lesionwise.run.quality_checks import named_as_typed, scan_note
 from lesionwise.run.segment import (
     SegmentResult,
@@ -38,7 +40,7 @@ from lesionwise.run.segment import (
     write_found,
 )
 from lesionwise.run.split import maps_of
-from lesionwise.types import InputError, Progress, RunContext, silent
+from lesionwise.types import InputError, Progress, RunContext, silent, stages_of
 
 GIVEN = "given lesions"
 """What the results of other tools' masks name in the place of a model."""
@@ -83,15 +85,65 @@ def given_model(
     return LoadedModel(recipe, given.load(RunContext(path.parent)), name, "", described)
 
 
-def given_models(paths: Sequence[Path], scans: int) -> list[LoadedModel]:
+def given_models(paths: Sequence[Path], scans: Sequence[Path]) -> list[LoadedModel]:
     """A model for each scan, from one map each.
 
     Raises:
-        InputError: If there is not one map for each scan, or one cannot be read.
+        InputError: If there is not one map for each scan, one cannot be read, or names state
+            different subjects or sessions.
     """
-    if len(paths) != scans:
-        raise InputError(f"--lesions: {len(paths)} given for {scans} scans; name one for each")
+    if len(paths) != len(scans):
+        raise InputError(f"--lesions: {len(paths)} given for {len(scans)} scans; name one for each")
+    for path, scan in zip(paths, scans, strict=True):
+        check_names(path, scan)
     return [given_model(path) for path in paths]
+
+
+def check_names(path: Path, scan: Path) -> None:
+    """Refuse a map whose name states another subject or session than that of its scan."""
+    if named_differently(path, scan):
+        raise InputError(
+            f"{path}: by their names this map and its scan {scan} are not of one visit; "
+            "give maps in the order of the scans"
+        )
+
+
+def maps_on_scans(
+    maps: Sequence[Path], scans: Sequence[Path]
+) -> tuple[list[tuple[Path, FoundScan]], dict[str, str]]:
+    """Each map with its scan, and the error of each map without one.
+
+    Files are taken in their order. A folder of maps and a folder of scans are paired by the
+    names of the files, as ``evaluate`` pairs them; scans without a map are left out.
+
+    Raises:
+        InputError: If the numbers of files differ, their names state different subjects or
+            sessions, or nothing of two folders pairs.
+    """
+    found = find_scans(scans)
+    folders = len(maps) == len(scans) == 1 and maps[0].is_dir() and scans[0].is_dir()
+    if not folders or any(scan.kind == "dicom" for scan in found):
+        files = maps_of(maps)
+        if len(files) != len(found):
+            raise InputError(f"--scan: {len(found)} scans for {len(files)} maps; name one for each")
+        for path, scan in zip(files, found, strict=True):
+            check_names(path, scan.path)
+        return list(zip(files, found, strict=True)), {}
+    cases, errors = label_cases(maps[0])
+    by_path = {scan.path: scan for scan in found}
+    matched = match_images(list(by_path), cases, maps[0])
+    pairs: dict[Path, Path] = {}
+    for case, path in cases.items():
+        image = matched.get(case)
+        if image is None:
+            errors[str(path)] = f"{path}: no scan in {scans[0]} is named like it"
+        elif image in pairs:
+            errors[str(path)] = f"{path}: {pairs[image].name} is a map of the same scan"
+        else:
+            pairs[image] = path
+    if not pairs:
+        raise InputError(f"{maps[0]}: no map in it is named like a scan in {scans[0]}")
+    return [(path, by_path[image]) for image, path in pairs.items()], errors
 
 
 def split_on_scans(
@@ -113,30 +165,24 @@ def split_on_scans(
     page a scan.
 
     Args:
-        maps: masks or probability maps, one for each scan, in the order of ``scans``.
-        scans: FLAIR scans on whose voxels the maps lie.
+        maps: masks or probability maps, one for each scan, in the order of ``scans``; or a folder.
+        scans: FLAIR scans on whose voxels the maps lie; or a folder (``maps_on_scans``).
         extract_brain: off for scans that hold nothing but brain.
 
     Raises:
         InputError: As for ``run.segment.segment``; also where the numbers differ or a map does
             not lie on the voxels of its scan.
     """
-    maps, found = maps_of(maps), find_scans(scans)
-    if len(maps) != len(found):
-        raise InputError(f"--scan: {len(found)} scans for {len(maps)} maps; name one for each")
+    pairs, failures = maps_on_scans(maps, scans)
     also: Literal["acls", "cc"] = "cc" if method == "acls" else "acls"
     options = FindOptions(
         instances=method, also=(also,), threshold=threshold, extract_brain=extract_brain
     )
     check_output(output, [*scans, *maps])
-    failures: dict[str, str] = {}
     done: list[str] = []
     notes: list[QualityNote] = []
-    for number, (path, scan) in enumerate(zip(maps, found, strict=True)):
-
-        def on_progress(stage: str, number: int = number, scan: FoundScan = scan) -> None:
-            progress(f"{scan_title(scan.entities)}: {stage}", number, len(found))
-
+    for number, (path, scan) in enumerate(pairs):
+        on_progress = stages_of(scan_title(scan.entities), number, len(pairs), progress)
         try:
             model = given_model(
                 path,
@@ -170,7 +216,7 @@ def split_on_scans(
             )
         except InputError as error:
             failures[str(path)] = str(error)
-            if len(found) == 1:
+            if len(pairs) == 1:
                 raise
             continue
         done.append(ScanFiles(output, scan.entities).name)
@@ -178,11 +224,11 @@ def split_on_scans(
     tables = write_folder(
         output,
         "lesionwise segment",
-        [scan.path for scan in found],
+        [scan.path for _, scan in pairs],
         failures,
         lambda tables: write_index(output, tables),
     ).scans
     summary = tables[tables["scan"].isin(done)].reset_index(drop=True)
-    single = len(found) == len(summary) == 1
+    single = len(pairs) == len(summary) == 1
     page = output / (str(summary["page"][0]) if single else "index.html")
     return SegmentResult(shown_summary(summary), failures, page, tuple(notes))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lesionwise.run.pairing import Case, bare_name, case_of, listed_files, stem
@@ -29,9 +29,21 @@ def find_images(images: Path, references: Mapping[str, Path]) -> dict[str, Path]
     Raises:
         InputError: If there is no such file or folder, or it holds no NIfTI file.
     """
-    files = [file for file in listed_files(images) if not _LABELS.search(stem(file))]
+    files = listed_files(images)
     if images.is_file():
         return dict.fromkeys(references, images)
+    return match_images(files, references)
+
+
+def match_images(
+    images: Sequence[Path], references: Mapping[str, Path], root: Path | None = None
+) -> dict[str, Path]:
+    """As ``find_images``, of files.
+
+    Args:
+        root: folders between it and a reference may state ``sub-`` and ``ses-`` too.
+    """
+    files = [file for file in images if not _LABELS.search(stem(file))]
     flair_first = sorted(files, key=lambda file: "flair" not in stem(file).lower())
     scans = [(case_of(Path(_CHANNEL.sub("", stem(file)))), file) for file in flair_first]
     by_name: dict[str, Path] = {}
@@ -40,7 +52,7 @@ def find_images(images: Path, references: Mapping[str, Path]) -> dict[str, Path]
             by_name.setdefault(_plain(file), file)
     found = {}
     for name, reference in references.items():
-        wanted = case_of(reference)
+        wanted = case_of(reference, root)
         if wanted is None:
             scan = by_name.get(name) or by_name.get(name.rsplit("/", 1)[-1])
         else:

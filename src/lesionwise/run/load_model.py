@@ -20,7 +20,17 @@ from lesionwise.recipe import Citation, Recipe
 from lesionwise.run.learned_steps import load_steps, shared_steps
 from lesionwise.run.recipes import REDUCED, find_recipe
 from lesionwise.run.run_format import overrides_of
-from lesionwise.types import InputError, LesionMaps, Predictor, RunContext, Step, Study, Task
+from lesionwise.types import (
+    InputError,
+    LesionMaps,
+    Predictor,
+    Progress,
+    RunContext,
+    Step,
+    Study,
+    Task,
+    silent,
+)
 
 RUN_FILE = "run.json"
 SIZED = ("method.network.", "method.samples.size_vox", "method.patch_size_vox")
@@ -51,9 +61,13 @@ class LoadedModel:
         """From a study as read to the study the predictor takes; what learns has learned."""
         return shared_steps(self.recipe.preprocess)
 
-    def predict(self, prepared: Study) -> LesionMaps:
-        """Lesion maps on the prepared grid."""
-        return self.predictor(prepared)
+    def predict(self, prepared: Study, progress: Progress = silent) -> LesionMaps:
+        """Lesion maps on the prepared grid; a network tells of its windows."""
+        predictor: Any = self.predictor
+        if hasattr(predictor, "progress"):  # those of rules and trees have no windows
+            predictor = replace(predictor, progress=progress)
+        maps: LesionMaps = predictor(prepared)
+        return maps
 
 
 def model_names() -> list[str]:

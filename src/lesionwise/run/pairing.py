@@ -265,6 +265,30 @@ def listed_files(path: Path) -> list[Path]:
     return _listed(path)[1]
 
 
+def label_cases(folder: Path) -> tuple[dict[str, Path], dict[str, str]]:
+    """The lesion mask of each case of a folder, and one line of error by case or file.
+
+    Raises:
+        InputError: If the folder holds no NIfTI file.
+    """
+    root, files = _listed(folder)
+    errors: dict[str, str] = {}
+    cases: dict[str, Path] = {}
+    for case, found in _by_case(root, files, "mask", errors).items():
+        if len(found) > 1:
+            errors[case.name] = f"{case.name}: several maps in {folder}: {_names(found)}"
+        else:
+            cases[case.name] = found[0]
+    return cases, errors
+
+
+def named_differently(one: Path, other: Path) -> bool:
+    """Whether BIDS names of two files state different subjects or sessions."""
+    cases = [case_of(path) for path in (one, other)]
+    first, second = (dict(case.entities) if case else {} for case in cases)
+    return any(first[key] != second[key] for key in ("sub", "ses") if key in first.keys() & second)
+
+
 def _two_files(reference: Path, prediction: Path) -> Pairs:
     case, other = case_of(reference), case_of(prediction)
     name = case.name if case else bare_name(reference) or reference.absolute().parent.name

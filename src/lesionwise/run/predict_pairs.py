@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +29,16 @@ from lesionwise.run.locations import add_locations
 from lesionwise.run.models import facts_of
 from lesionwise.run.quality_checks import check_one_patient, check_order, named_as_typed
 from lesionwise.run.segment import as_nifti, series_of
-from lesionwise.types import InputError, Progress, Study, Visit, silent
+from lesionwise.types import (
+    InputError,
+    OnStage,
+    Progress,
+    Study,
+    Visit,
+    silent,
+    stage_ignored,
+    stages_of,
+)
 
 PER_PAIR = ("scans",)
 """Settings that differ from pair to pair of one folder."""
@@ -185,10 +194,7 @@ def predict_pairs(
     failures: dict[str, str] = {}
     done: list[str] = []
     for number, pair in enumerate(pairs):
-
-        def on_progress(stage: str, number: int = number, pair: ScanPair = pair) -> None:
-            progress(f"{pair.title}: {stage}", number, len(pairs))
-
+        on_progress = stages_of(pair.title, number, len(pairs), progress)
         try:
             files, record = predict_pair(
                 pair, output, loaded, options, overwrite, same_patient, on_progress
@@ -239,7 +245,7 @@ def predict_pair(
     options: FindOptions = FindOptions(),  # noqa: B008  (frozen)
     overwrite: bool = False,
     same_patient: bool = False,
-    on_progress: Callable[[str], None] = lambda stage: None,
+    on_progress: OnStage = stage_ignored,
 ) -> tuple[PairFiles, PairRecord]:
     """The new lesions of one pair, written unless they are there; where, and the record.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,18 @@ from lesionwise.run.load_model import LoadedModel, load_model
 from lesionwise.run.locations import add_locations
 from lesionwise.run.models import facts_of
 from lesionwise.run.quality_checks import named_as_typed, scan_note
-from lesionwise.types import InputError, Instances, Progress, Study, Visit, Volume, silent
+from lesionwise.types import (
+    InputError,
+    Instances,
+    OnStage,
+    Progress,
+    Study,
+    Visit,
+    Volume,
+    silent,
+    stage_ignored,
+    stages_of,
+)
 
 if TYPE_CHECKING:
     from lesionwise.io.dicom_series import Series
@@ -129,10 +140,7 @@ def segment(
     done: list[str] = []
     notes: list[QualityNote] = []
     for number, scan in enumerate(found):
-
-        def on_progress(stage: str, number: int = number, scan: FoundScan = scan) -> None:
-            progress(f"{scan_title(scan.entities)}: {stage}", number, len(found))
-
+        on_progress = stages_of(scan_title(scan.entities), number, len(found), progress)
         try:
             record = _one(
                 scan,
@@ -268,7 +276,7 @@ def _one(
     description: str | None,
     dicom_seg: bool | None,
     further: Mapping[str, Path],
-    on_progress: Callable[[str], None],
+    on_progress: OnStage,
 ) -> ScanRecord:
     """The record of one scan, whose results are written unless they are there already."""
     files, source = ScanFiles(output, scan.entities), source_of(scan.path)
@@ -334,7 +342,7 @@ def write_found(
     note: QualityNote | None = None,
     series: Series | None = None,
     known: Instances | None = None,
-    on_progress: Callable[[str], None] = lambda stage: None,
+    on_progress: OnStage = stage_ignored,
 ) -> ScanRecord:
     """Write the results of one scan, the mask's sidecar last, and then its page, if asked.
 
