@@ -55,7 +55,7 @@ def test_soft_labels_are_learned_with_a_normalized_relu(tmp_path, attention):
             references=("new",),
         ),
         objective=Supervised(
-            SoftMasks(("new",), guess=0.0), Dice(activated=True, squared=True, smooth=1.0)
+            SoftMasks(("new",), initial_logit=0.0), Dice(activated=True, squared=True, smooth=1.0)
         ),
         optimization=Optimization(learning_rate=1e-2, epochs=40),
         inference=Inference(EXACT, dropout=MonteCarlo(passes=4) if attention else None),

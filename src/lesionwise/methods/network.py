@@ -36,7 +36,7 @@ from lesionwise.learning.samples import NumberedSamples, Reading, Samples
 from lesionwise.learning.targets import Targets
 from lesionwise.methods.members import fit_once
 from lesionwise.methods.selection import Selection
-from lesionwise.networks.blocks import start_from
+from lesionwise.networks.blocks import init_head_bias
 from lesionwise.types import (
     BoolArray,
     InputError,
@@ -223,7 +223,7 @@ class NetworkMethod:
         torch.manual_seed(run.seed)
         network = _fast(self.network())
         if self.objective.targets is not None:
-            start_from(network, self.objective.targets.first_guess)
+            init_head_bias(network, self.objective.targets.initial_logits)
         if (run.folder / INITIAL).is_file():
             read_initial(network, run.folder / INITIAL)
         built = []

@@ -90,7 +90,7 @@ RECIPE = Recipe(
         scans=("flair",),
         samples=SAMPLES,
         objective=Supervised(
-            SoftMasks(("new",), guess=0.0), Dice(activated=True, squared=True, smooth=1.0)
+            SoftMasks(("new",), initial_logit=0.0), Dice(activated=True, squared=True, smooth=1.0)
         ),
         optimization=Optimization(
             learning_rate=1e-3, epochs=100, optimizer=Adam(), schedule=CosineAnnealing()

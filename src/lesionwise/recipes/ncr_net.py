@@ -132,7 +132,7 @@ RECIPE = Recipe(
             "volume of false lesions of cases without, in units that are not stated; the five "
             "folds were for evaluation, and one network is trained"
         ),
-        "the first guess is not stated: a lesion probability of 0.02 everywhere",
+        "the initial bias is not stated: a lesion probability of 0.02 everywhere",
         "which weights predict is not stated: those of the highest validation Dice",
         "threshold and connectivity are not stated: 0.5 and 26",
     ),

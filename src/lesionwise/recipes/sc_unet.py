@@ -103,7 +103,7 @@ RECIPE = Recipe(
             "50, as Li et al.; the rate stays constant"
         ),
         "patches in prediction overlap by one half too and are weighted by a Gaussian: not stated",
-        "the first guess is not stated: a lesion probability of 0.02 everywhere",
+        "the initial bias is not stated: a lesion probability of 0.02 everywhere",
         "which weights predict is not stated: those of the highest validation Dice",
     ),
 )

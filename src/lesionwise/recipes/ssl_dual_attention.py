@@ -130,7 +130,7 @@ RECIPE = Recipe(
             "layer: not stated"
         ),
         "threshold and connectivity are not stated: 0.5 and 26",
-        "the first guess is not stated: a lesion probability of 0.02 everywhere",
+        "the initial bias is not stated: a lesion probability of 0.02 everywhere",
         "which weights predict is not stated: those of the highest validation Dice",
     ),
 )

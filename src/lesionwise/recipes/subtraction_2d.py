@@ -70,7 +70,7 @@ RECIPE = Recipe(
         ),
         "the learning rate's course is not stated: constant",
         "which weights predict is not stated: those of the highest validation Dice",
-        "the first guess is not stated: a lesion probability of 0.02 everywhere",
+        "the initial bias is not stated: a lesion probability of 0.02 everywhere",
         "the threshold is not stated: 0.5",
     ),
 )

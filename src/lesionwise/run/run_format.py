@@ -35,6 +35,8 @@ RENAMED = {
 FIELDS = {
     "finds": "task",
     "crumb_mm3": "fragment_mm3",
+    "first_guess": "initial_logits",
+    "guess": "initial_logit",
 }
 """Fields that any part of a recipe may have, as they were called and as they are called now."""
 ONLY_TRAINING = ("intensity", "spatial", "lesion_contrast", "sampling", "loss", "optimizer",
