@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lesionwise.learning.candidate_crops import CandidateCrops, UnequalCrops
-from lesionwise.learning.places import EqualClasses
+from lesionwise.learning.positions import EqualClasses
 from lesionwise.learning.samplers import BrainSampling, PatchSampling
 from lesionwise.learning.samples import Augmentation as PatchAugmentation
 from lesionwise.learning.samples import ListedPatches, Patches, Samples, Together

@@ -20,7 +20,7 @@ from lesionwise.inference.views import MonteCarlo, Planes
 from lesionwise.inference.window import SlidingWindow, call_network
 from lesionwise.learning.objective import BySource, Supervised
 from lesionwise.learning.parts import Frozen, MomentumCopy, Trained
-from lesionwise.learning.places import EverySlice
+from lesionwise.learning.positions import EverySlice
 from lesionwise.learning.samples import (
     ListedPatches,
     Patches,

@@ -14,7 +14,7 @@ from lesionwise.inference.views import MonteCarlo
 from lesionwise.learning.losses import CrossEntropy, Dice, PerChannel
 from lesionwise.learning.objective import Supervised
 from lesionwise.learning.optimization import Optimization
-from lesionwise.learning.places import EqualClasses, RegularGrid
+from lesionwise.learning.positions import EqualClasses, RegularGrid
 from lesionwise.learning.samplers import BrainSampling, CenterSampling
 from lesionwise.learning.samples import ListedPatches
 from lesionwise.learning.stratified import PatchesOfEachStudy

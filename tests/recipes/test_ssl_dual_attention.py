@@ -1,7 +1,7 @@
 """B27 against its document (002, lines 3099 to 3228)."""
 
 from lesionwise.learning.losses import CrossEntropy
-from lesionwise.learning.places import PositiveFraction, RegularGrid
+from lesionwise.learning.positions import PositiveFraction, RegularGrid
 from lesionwise.learning.reconstruction import ConsistentReconstruction
 from lesionwise.learning.samples import UnlabelledPatches
 from lesionwise.methods.composite import Ensemble, Pretrained
@@ -46,7 +46,7 @@ def test_five_networks_learn_from_balanced_patches():
     assert member.network.func is DualAttentionUNet
     assert member.network.keywords["features"] == (16, 32, 64, 128, 256, 512)
     assert member.samples.size_vox == (32, 32, 32)
-    assert member.samples.places == RegularGrid((16, 16, 16))
+    assert member.samples.positions == RegularGrid((16, 16, 16))
     assert isinstance(member.samples.balance, PositiveFraction)
     assert member.samples.balance.fraction == 0.5
     assert member.samples.batch_size == 32

@@ -9,7 +9,7 @@ from lesionwise.learning.losses import Dice, Focal, WeightedSum
 from lesionwise.learning.objective import Supervised
 from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.optimizers import Adam
-from lesionwise.learning.places import EverySlice
+from lesionwise.learning.positions import EverySlice
 from lesionwise.learning.samples import Augmentation, ListedPatches
 from lesionwise.learning.schedules import Constant
 from lesionwise.learning.spatial_transforms import RandomAffine, SpatialAugmentation

@@ -7,7 +7,7 @@ from lesionwise.instances.components import ConnectedComponents
 from lesionwise.learning.losses import CrossEntropy
 from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.optimizers import Adam
-from lesionwise.learning.places import RegularGrid
+from lesionwise.learning.positions import RegularGrid
 from lesionwise.learning.registration import SegmentAndRegister
 from lesionwise.learning.samples import ListedPatches
 from lesionwise.learning.schedules import Constant, EarlyStopping

@@ -10,7 +10,7 @@ from lesionwise.learning.losses import Dice
 from lesionwise.learning.objective import Supervised
 from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.optimizers import Adam
-from lesionwise.learning.places import EqualClasses, RegularGrid
+from lesionwise.learning.positions import EqualClasses, RegularGrid
 from lesionwise.learning.samples import Augmentation, ListedPatches
 from lesionwise.learning.schedules import CosineAnnealing
 from lesionwise.learning.spatial_transforms import (
@@ -151,7 +151,7 @@ REDUCED = reduced(
         RECIPE,
         method=replace(
             RECIPE.method,
-            samples=replace(SAMPLES, places=RegularGrid((24, 24, 24))),
+            samples=replace(SAMPLES, positions=RegularGrid((24, 24, 24))),
             selection=replace(RECIPE.method.selection, window=SMALL),
         ),
     ),

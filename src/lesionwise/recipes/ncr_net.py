@@ -8,7 +8,7 @@ from lesionwise.learning.losses import Dice
 from lesionwise.learning.objective import Supervised
 from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.optimizers import Adam
-from lesionwise.learning.places import EverySlice, PositivePlaces
+from lesionwise.learning.positions import EverySlice, PositivePatches
 from lesionwise.learning.registration import NonCorrespondence
 from lesionwise.learning.samplers import PatchSampling
 from lesionwise.learning.samples import Augmentation, ListedPatches, UnlabelledPatches
@@ -74,7 +74,7 @@ RECIPE = Recipe(
             EverySlice(normals=(2,)),
             size_vox=SIZE_VOX,
             batch_size=5,
-            balance=PositivePlaces(empty_fraction=0.01, times=2),
+            balance=PositivePatches(empty_fraction=0.01, times=2),
             augmentation=Augmentation(
                 spatial=SpatialAugmentation(flip=0.5, affine=None, elastic=None, flip_axes=(0,))
             ),

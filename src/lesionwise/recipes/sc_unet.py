@@ -9,7 +9,7 @@ from lesionwise.learning.losses import GeneralizedDice
 from lesionwise.learning.objective import Supervised
 from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.optimizers import Adam
-from lesionwise.learning.places import EqualClasses, NonzeroPatches, RegularGrid
+from lesionwise.learning.positions import EqualClasses, NonzeroPatches, RegularGrid
 from lesionwise.learning.samples import Augmentation, ListedPatches
 from lesionwise.learning.schedules import Constant
 from lesionwise.learning.spatial_transforms import RandomAffine, SpatialAugmentation

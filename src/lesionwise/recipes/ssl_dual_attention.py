@@ -8,7 +8,7 @@ from lesionwise.learning.losses import CrossEntropy
 from lesionwise.learning.objective import Supervised
 from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.optimizers import Adam
-from lesionwise.learning.places import PositiveFraction, RegularGrid
+from lesionwise.learning.positions import PositiveFraction, RegularGrid
 from lesionwise.learning.reconstruction import ConsistentReconstruction
 from lesionwise.learning.samplers import WeightedSampling
 from lesionwise.learning.samples import ListedPatches, UnlabelledPatches

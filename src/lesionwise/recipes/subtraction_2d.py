@@ -8,7 +8,7 @@ from lesionwise.learning.losses import CrossEntropy
 from lesionwise.learning.objective import Supervised
 from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.optimizers import Adam
-from lesionwise.learning.places import EverySlice
+from lesionwise.learning.positions import EverySlice
 from lesionwise.learning.samples import ListedPatches
 from lesionwise.learning.schedules import Constant
 from lesionwise.learning.targets import LesionMask

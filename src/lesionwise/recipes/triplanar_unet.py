@@ -11,7 +11,7 @@ from lesionwise.learning.losses import Dice, TopKCrossEntropy, WeightedSum
 from lesionwise.learning.objective import Supervised
 from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.optimizers import Sgd
-from lesionwise.learning.places import EverySlice
+from lesionwise.learning.positions import EverySlice
 from lesionwise.learning.samples import Augmentation, ListedPatches
 from lesionwise.learning.schedules import EarlyStopping, Plateau
 from lesionwise.learning.spatial_transforms import (
