@@ -57,12 +57,12 @@ def main() -> None:
     except types.InputError as error:
         _end_with(error)
     except OSError as error:
-        from lesionwise.io.files import fault_of_the_place
+        from lesionwise.io.files import file_system_error
 
-        fault = fault_of_the_place(error, "the output folder")
-        if fault is None:
+        readable = file_system_error(error, "the output folder")
+        if readable is None:
             raise
-        _end_with(fault)
+        _end_with(readable)
     except SystemExit as end:
         if end.code in INTERRUPTED:
             show_note("lesionwise: interrupted; the same command goes on from here")

@@ -234,7 +234,7 @@ def _done(subject: CohortSubject, order: Order, job: Job, start: float) -> Recor
             settings=dict(order.settings),
             inputs=inputs,
             files=files_of(results),
-            faults=dict(failures),
+            failures=dict(failures),
             seconds=round(time.perf_counter() - start, 2),
             cpu_seconds=round(time.process_time() - busy, 2),
             peak_mib=_peak_mib(),

@@ -68,7 +68,7 @@ class BidsStudies(Sequence[Study]):
         """The studies of these subjects, in the data set's order.
 
         Raises:
-            InputError: If a subject is not there, or at fault.
+            InputError: If a subject is not there, or cannot be read.
         """
         wanted = {subject.removeprefix("sub-") for subject in subjects}
         for subject in sorted(wanted & set(self.errors)):

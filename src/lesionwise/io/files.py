@@ -26,7 +26,7 @@ from lesionwise.types import InputError
 if TYPE_CHECKING:  # a machine that trains on prepared arrays needs no pandas
     import pandas as pd
 
-_FAULTS_OF_THE_PLACE = {
+_FILE_SYSTEM_ERRNOS = {
     errno.EACCES,
     errno.EDQUOT,
     errno.EFBIG,
@@ -70,7 +70,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         elsewhere = error.filename is not None and str(error.filename) != str(temporary)
-        if elsewhere or error.errno not in _FAULTS_OF_THE_PLACE:
+        if elsewhere or error.errno not in _FILE_SYSTEM_ERRNOS:
             raise
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
     finally:
@@ -97,17 +97,17 @@ def atomic_folder(
     path = Path(path)
     temporary = _beside(path)
     try:
-        with faults_of_the_place(path):
+        with file_system_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.mkdir()
             yield temporary
             while not _renamed(temporary, path) and not keep(path):
                 _remove(path)
-    except InputError as fault:  # of a file in it
-        text = str(fault)
+    except InputError as error:  # of a file in it
+        text = str(error)
         if str(temporary) not in text:
             raise
-        raise type(fault)(text.replace(str(temporary), str(path))) from fault
+        raise type(error)(text.replace(str(temporary), str(path))) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -142,33 +142,33 @@ def _remove(path: Path) -> None:
 
 
 @contextmanager
-def faults_of_the_place(place: str | Path) -> Iterator[None]:
+def file_system_errors(path: str | Path) -> Iterator[None]:
     """Within the block, a disk that is full, read-only or takes no files is one line.
 
     Args:
-        place: named where the system does not say which file it was.
+        path: named where the system does not say which file it was.
 
     Raises:
-        InputError: In the place of the system's error; other errors pass as they are.
+        InputError: Instead of the system's error; other errors pass as they are.
     """
     try:
         yield
     except OSError as error:
-        fault = fault_of_the_place(error, place)
-        if fault is None:
+        readable = file_system_error(error, path)
+        if readable is None:
             raise
-        raise fault from error
+        raise readable from error
 
 
-def fault_of_the_place(error: OSError, place: str | Path = "") -> InputError | None:
+def file_system_error(error: OSError, path: str | Path = "") -> InputError | None:
     """One line about an error of the file system; None where it says something else.
 
     Args:
-        place: named where the error does not name a file.
+        path: named where the error does not name a file.
     """
-    if error.errno is not None and error.errno not in _FAULTS_OF_THE_PLACE:
+    if error.errno is not None and error.errno not in _FILE_SYSTEM_ERRNOS:
         return None
-    name = place if error.filename is None else error.filename
+    name = path if error.filename is None else error.filename
     what = error.strerror or printable(error) or "no reason is known"  # NumPy gives no errno
     only_writing = error.errno in (errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EROFS)
     done = "written" if only_writing else "read or written"

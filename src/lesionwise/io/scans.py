@@ -79,7 +79,7 @@ class ScanSelection:
     """What was found in the files and folders that a user named.
 
     Attributes:
-        scans: to be worked on, in the order given, those at fault among them.
+        scans: to be worked on, in the order given, among them those that cannot be read.
         left_out: files that are no such scan (other contrasts, copies in another space, subjects
             without one), and why, one phrase each.
     """
@@ -91,8 +91,8 @@ class ScanSelection:
         """What a terminal shows: the count of scans, and what was left out with its reason."""
         good = sum(not scan.error for scan in self.scans)
         counted = f"{good} scan" + ("" if good == 1 else "s")
-        at_fault = len(self.scans) - good
-        also = [f"{at_fault} at fault"] if at_fault else []
+        unreadable = len(self.scans) - good
+        also = [f"{unreadable} with errors"] if unreadable else []
         also += [f"{len(self.left_out)} left out"] if self.left_out else []
         shown = [f"left out: {path}: {why}" for path, why in list(self.left_out.items())[:most]]
         if len(self.left_out) > most:
@@ -131,8 +131,8 @@ def select_scans(
     - With a pattern, every file below a folder that fits it is taken, and none of what follows
       holds.
     - In a BIDS data set the scans with the suffix are taken, results of other tools are not; of the
-      folder of one of its subjects, that subject's. A scan whose name does not fit its folder is
-      at fault. Labels with signs that BIDS does not allow are read where file and folder agree.
+      folder of one of its subjects, that subject's. A scan whose name does not fit its folder has
+      an error. Labels with signs that BIDS does not allow are read where file and folder agree.
     - In an nnU-Net raw data set the test cases are taken (``imagesTs``, or else ``imagesTr``),
       and in one of its folders of images every case: the channel called after the suffix in
       ``dataset.json``, or else the first.

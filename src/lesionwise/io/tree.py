@@ -82,7 +82,7 @@ def survey(
 
 
 def adopted(misfit: Misfit) -> BidsFile | None:
-    """A misfit as a file of its folder's subject and session, where only their labels are at fault.
+    """A misfit as a file of its folder's subject and session, where only their labels are wrong.
 
     That is so where labels hold signs that BIDS does not allow and folder and file agree, as in
     ``sub-MS_001/anat/sub-MS_001_FLAIR.nii.gz``; its subject is then ``MS+001``. Else None.

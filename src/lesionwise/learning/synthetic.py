@@ -477,8 +477,8 @@ def _outlined(
     for study in studies:
         try:
             found = bool(reference_of(study, reading.task).any()) or found
-        except InputError as fault:
-            raise InputError(f"{fault}{asked}") from fault
+        except InputError as error:
+            raise InputError(f"{error}{asked}") from error
     if not found:
         raise InputError(f"no lesion lies in the studies: there is nothing to learn{asked}")
     return studies

@@ -161,7 +161,7 @@ def compare(
         InputError: If the folder is not one for results, holds another comparison or was begun
             with other settings, if there are fewer than two scans, two of one session, names or
             headers say that they are of different subjects, names say that a later visit comes
-            first, a scan is at fault, visits do not overlap, or left and right are exchanged in
+            first, a scan cannot be used, visits do not overlap, or left and right are exchanged in
             one of them.
     """
     named = _scans(visits)

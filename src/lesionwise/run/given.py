@@ -66,7 +66,7 @@ def given_model(
     Raises:
         InputError: If the file is missing or no map.
     """
-    read_map(path)  # a fault shows before anything is computed
+    read_map(path)  # an error shows before anything is computed
     given = GivenLesions(path)
     neighbors = connectivity or DEFAULT_CONNECTIVITY
     name = GIVEN if neighbors == DEFAULT_CONNECTIVITY else f"{GIVEN}, {neighbors} neighbors"

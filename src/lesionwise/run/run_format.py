@@ -83,7 +83,7 @@ def settings_of(described: Mapping[str, Any]) -> dict[str, Any]:
     and is left out.
     """
     return {
-        _with_new_fields(name): TYPES.get(value, value) if name.endswith(".is") else value
+        _with_new_fields(name): TYPES.get(str(value), value) if name.endswith(".is") else value
         for name, value in described.get("settings", {}).items()
         if name.split(".")[0] not in DESCRIPTION
     }

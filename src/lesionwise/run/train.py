@@ -14,7 +14,7 @@ import lesionwise
 from lesionwise import defaults
 from lesionwise.inference.weights import INITIAL, WEIGHTS
 from lesionwise.io.checked import read_checked
-from lesionwise.io.files import atomic_path, faults_of_the_place, write_json
+from lesionwise.io.files import atomic_path, file_system_errors, write_json
 from lesionwise.io.record import TRAINING_PACKAGES, check_same_settings, versions
 from lesionwise.io.record import sha256 as sha256_of
 from lesionwise.recipe import Recipe
@@ -197,7 +197,7 @@ def train(
             {name: found_set.studies(found_set.subjects) for name, found_set in sets.items()},
         )
         try:
-            with faults_of_the_place(folder):
+            with file_system_errors(folder):
                 found.method.fit(fit_steps(found.preprocess, data, run), run)
         except InputError:
             if resume == "new" and not any(folder.rglob("*.ckpt")):
@@ -329,5 +329,5 @@ def _shapes_the_network(name: str) -> bool:
 
 def _copy(source: Path, target: Path) -> None:
     """Copy a file, whole or not at all."""
-    with faults_of_the_place(target), atomic_path(target) as partial:
+    with file_system_errors(target), atomic_path(target) as partial:
         shutil.copyfile(source, partial)
