@@ -149,9 +149,9 @@ class RaisedRatio:
         core = _eroded_by(raised, self.opening_mm, grid)
         if self.opening_mm > 0 and core.any():
             core = ndimage.binary_dilation(core, ball(self.opening_mm, grid.spacing_mm))
-        least_vox = self.min_volume_mm3 / grid.voxel_volume_mm3 * (1 - SIZE_ROUNDING)
+        min_vox = self.min_volume_mm3 / grid.voxel_volume_mm3 * (1 - SIZE_ROUNDING)
         labels = connected_components(np.asarray(core, dtype=np.bool_), self.connectivity)
-        return _only(labels, np.bincount(labels.ravel()) >= least_vox)
+        return _only(labels, np.bincount(labels.ravel()) >= min_vox)
 
 
 @dataclass(frozen=True)

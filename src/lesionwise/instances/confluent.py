@@ -22,7 +22,7 @@ from lesionwise.types import BoolArray, FloatArray, Instances, LesionMaps
 TRUNCATE = 4.0
 """The Gaussian ends at this many standard deviations."""
 
-LEAST_CURVATURE = 1e-7
+MIN_CURVATURE = 1e-7
 """An eigenvalue counts as negative below minus this.
 
 Where a probability is saturated its true curvature is 0 and the computed one is rounding, of
@@ -197,7 +197,7 @@ def _centers_in_box(
     box = tuple(slice(a, b) for a, b in zip(low - outer_low, high - outer_low, strict=True))
     down = np.ones(tuple(high - low), dtype=np.bool_)
     for axis in range(3):
-        down &= np.gradient(gradient[axis], axis=axis)[box] < -LEAST_CURVATURE
+        down &= np.gradient(gradient[axis], axis=axis)[box] < -MIN_CURVATURE
     at = list_voxels(down)
     hessian = np.empty((len(at), 3, 3))
     place = tuple((at + (low - outer_low)).T)
@@ -205,6 +205,6 @@ def _centers_in_box(
         for b in range(a, 3):
             hessian[:, a, b] = hessian[:, b, a] = np.gradient(gradient[a], axis=b)[place]
     greatest = np.linalg.eigvalsh(hessian)[:, -1] if len(at) else np.empty(0)
-    centers = at[greatest < -LEAST_CURVATURE] + low
+    centers = at[greatest < -MIN_CURVATURE] + low
     flat: Indices = np.ravel_multi_index(tuple(centers.T), mask.shape)
     return flat

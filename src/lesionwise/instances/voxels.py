@@ -147,6 +147,6 @@ def _lowest_nearest(
     points: NDArray[Any], targets: NDArray[Any], row_of: Indices, candidates: Indices
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     squared = ((points[:, None] - targets[candidates]) ** 2).sum(axis=2)
-    least = squared.min(axis=1)
-    rows = np.where(squared == least[:, None], row_of[candidates], np.iinfo(np.int64).max)
-    return rows.min(axis=1), least
+    smallest = squared.min(axis=1)
+    rows = np.where(squared == smallest[:, None], row_of[candidates], np.iinfo(np.int64).max)
+    return rows.min(axis=1), smallest

@@ -14,7 +14,7 @@ from lesionwise.types import Grid, InputError, Volume
 _nibabel: Any = orientations  # nibabel states no types here
 
 
-MOST_ROUNDING_MM = 0.5
+MAX_ROUNDING_MM = 0.5
 """The qform keeps three of four quaternion components in single precision, which may move the far
 corner of a head by this much."""
 
@@ -24,7 +24,7 @@ ROUNDING_FRACTION = 0.2
 
 def rounding_mm(grid: Grid) -> float:
     """How far voxel centers may lie apart where headers were written by different programs."""
-    return min(MOST_ROUNDING_MM, ROUNDING_FRACTION * min(grid.spacing_mm))
+    return min(MAX_ROUNDING_MM, ROUNDING_FRACTION * min(grid.spacing_mm))
 
 
 @dataclass(frozen=True)

@@ -271,8 +271,8 @@ class NetworkMethod:
         window = self.inference.window
         infer: nn.Module | OpenVinoNetwork = network
         if window.engine == "openvino" and chosen.type == "cpu" and has_openvino():
-            low = window.precision == "bfloat16" and supports_bfloat16(chosen)
-            infer = OpenVinoNetwork(network, use_bf16=low)
+            use_bf16 = window.precision == "bfloat16" and supports_bfloat16(chosen)
+            infer = OpenVinoNetwork(network, use_bf16=use_bf16)
         return NetworkPredictor(self, targets, network, chosen, window, progress, infer)
 
     def _choose(

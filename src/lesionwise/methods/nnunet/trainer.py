@@ -223,8 +223,8 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
         super().on_epoch_start()
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        low = self.learning.precision == "bfloat16" and self.device.type == "cpu"
-        if not (low and supports_bfloat16(self.device)):
+        use_bf16 = self.learning.precision == "bfloat16" and self.device.type == "cpu"
+        if not (use_bf16 and supports_bfloat16(self.device)):
             return super().train_step(batch)  # type: ignore[no-any-return]
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16):
