@@ -38,7 +38,7 @@ from lesionwise.methods.nnunet import Augmentation, Learning, Plans
 from lesionwise.methods.nnunet.cases import Case
 from lesionwise.methods.nnunet.workspace import Workspace, environment, quiet
 from lesionwise.run.recipes import find_recipe
-from lesionwise.types import Grid, RunContext, Study, TrainingData, Visit, Volume, silent
+from lesionwise.types import Grid, RunContext, Study, TrainingData, Visit, Volume, no_progress
 
 
 def draw(seed: int, shape: tuple[int, int, int]) -> Case:
@@ -148,8 +148,8 @@ def measure(folder: Path, told: argparse.Namespace) -> list[str]:
     plans = Plans(patch_size_vox=(told.patch,) * 3, base_features=told.features, batch_size=2)
     with space.in_use():
         plan.write_raw(space, [draw(n, shape) for n in range(2)], [], ["flair"], False)
-        plan.make_plans(space, plans, "3d_fullres", silent)
-        made = arrays.preprocess(space, "3d_fullres", False, silent)
+        plan.make_plans(space, plans, "3d_fullres", no_progress)
+        made = arrays.preprocess(space, "3d_fullres", False, no_progress)
     described = json.loads((space.raw / "dataset.json").read_text(encoding="utf-8"))
     (space.preprocessed / "splits_final.json").write_bytes(
         (space.raw / "splits_final.json").read_bytes()
@@ -157,7 +157,7 @@ def measure(folder: Path, told: argparse.Namespace) -> list[str]:
     device = torch.device("cpu")
     learning = Learning()
     with space.in_use(), environment({"nnUNet_n_proc_DA": "0"}):
-        stock.infer_dataset_class = lambda folder: arrays.Arrays
+        stock.infer_dataset_class = lambda folder: arrays.NumpyDataset
         own = stock.nnUNetTrainer(
             {**made, "continue_training": False}, "3d_fullres", 0, described, device
         )
@@ -184,7 +184,7 @@ def measure(folder: Path, told: argparse.Namespace) -> list[str]:
         rows.append(f"parameters: {parameters / 1e6:.2f} M")
         manager = PlansManager(made)
         configuration = manager.get_configuration("3d_fullres")
-        data, labels, _, _ = arrays.Arrays(
+        data, labels, _, _ = arrays.NumpyDataset(
             str(space.preprocessed / configuration.data_identifier)
         ).load_case("train_0000")
         image = np.array(data)

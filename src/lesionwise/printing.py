@@ -198,7 +198,7 @@ def progress_shown() -> Iterator[types.Progress]:
     Nothing with ``--quiet``; with ``--verbose`` the lines stay on a terminal too.
     """
     if options.quiet:
-        yield types.silent
+        yield types.no_progress
         return
     if not console.is_terminal or options.verbose:
         log = StageLog(show_note, verbose=options.verbose)

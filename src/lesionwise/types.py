@@ -46,7 +46,7 @@ class InputError(ValueError):
     """
 
 
-def silent(stage: str, done: int, total: int) -> None:
+def no_progress(stage: str, done: int, total: int) -> None:
     """Report nothing: the default for every ``progress`` argument."""
 
 
@@ -132,7 +132,7 @@ class Visit:
         labels: by name: lesions (mask), instances, rater-1 …, consensus, tissue.
         brain: brain mask, bool; None while it is not known.
         session: name of the time point, as in BIDS (without ``ses-``).
-        as_read: world mm of these volumes to world mm of the visit as it was read. A step that
+        to_native: world mm of these volumes to world mm of the visit as it was read. A step that
             moves a visit composes it, so results find the way back.
     """
 
@@ -140,7 +140,7 @@ class Visit:
     labels: Mapping[str, Volume] = field(default_factory=lambda: EMPTY)
     brain: Volume | None = None
     session: str = ""
-    as_read: Matrix = field(default_factory=lambda: IDENTITY)
+    to_native: Matrix = field(default_factory=lambda: IDENTITY)
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,7 +285,7 @@ class RunContext:
     workers: int = 0
     resume: bool = False
     max_minutes: float | None = None
-    progress: Progress = silent
+    progress: Progress = no_progress
 
 
 Predictor: TypeAlias = Callable[[Study], LesionMaps]

@@ -45,7 +45,7 @@ from lesionwise.cohort.work import (
 from lesionwise.io.bids import write_dataset_description
 from lesionwise.io.files import check_writable, write_json
 from lesionwise.io.record import check_settings
-from lesionwise.types import InputError, Progress, silent
+from lesionwise.types import InputError, Progress, no_progress
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -93,7 +93,7 @@ def participant(
     longitudinal: bool = True,
     device: str = "auto",
     workers: Workers = Workers(),  # noqa: B008  (frozen)
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Participants:
     """Find the lesions of every subject of a BIDS data set, each subject a task for a worker.
 
@@ -155,7 +155,7 @@ def run_subjects(
     settings: Mapping[str, Any],
     job: Job,
     workers: Workers = Workers(),  # noqa: B008  (frozen)
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Participants:
     """Do the subjects that are not done, with any job.
 

@@ -59,7 +59,7 @@ def unique_labels(paths: Sequence[str | Path]) -> list[str]:
         grouped.setdefault(label, []).append(place)
     for label, alike in grouped.items():
         if len(alike) > 1:
-            for place, distinction in zip(alike, what_tells_apart(alike), strict=True):
+            for place, distinction in zip(alike, distinguishing_labels(alike), strict=True):
                 labels[place] = f"{label}+{distinction}"
     seen: set[str] = set()
     for place, label in labels.items():
@@ -70,7 +70,7 @@ def unique_labels(paths: Sequence[str | Path]) -> list[str]:
     return [labels[place] for place in places]
 
 
-def what_tells_apart(paths: Sequence[Path]) -> list[str]:
+def distinguishing_labels(paths: Sequence[Path]) -> list[str]:
     """A different label for each of several absolute paths, from the nearest folder that differs.
 
     Where no one folder tells them all apart, digits that follow from the whole path.

@@ -24,10 +24,11 @@ LARGEST_FLOAT16 = 65504.0
 
 @dataclass(frozen=True)
 class _VisitText:
-    """A visit as ``study.json`` holds it."""
+    """A visit as ``study.json`` holds it; ``as_read`` is ``to_native`` in files written before."""
 
     session: str
     affines: dict[str, list[list[float]]]
+    to_native: list[list[float]] | None = None
     as_read: list[list[float]] | None = None
 
 
@@ -60,13 +61,16 @@ def write_prepared(study: Study, folder: Path) -> None:
                 name: _save(partial / f"visit-{number}_{name}.npy", name, volume)
                 for name, volume in volumes.items()
             }
-            visits.append(_VisitText(visit.session, affines, visit.as_read.tolist()))
+            visits.append(_VisitText(visit.session, affines, visit.to_native.tolist()))
         changes = {
             name: _save(partial / f"change-{name}.npy", name, volume)
             for name, volume in study.changes.items()
         }
         about = _StudyText(study.subject, tuple(visits), changes)
-        write_json(partial / DESCRIPTION, asdict(about))
+        keys = asdict(about)
+        for visit_keys in keys["visits"]:
+            del visit_keys["as_read"]
+        write_json(partial / DESCRIPTION, keys)
 
 
 def _save(path: Path, name: str, volume: Volume) -> list[list[float]]:
@@ -105,13 +109,14 @@ def read_prepared(folder: Path) -> Study:
                 name: _mapped(folder, f"visit-{number}_{name}.npy", affine)
                 for name, affine in visit.affines.items()
             }
+            to_native = visit.as_read if visit.to_native is None else visit.to_native
             visits.append(
                 Visit(
                     scans=_named(volumes, "scan-"),
                     labels=_named(volumes, "label-"),
                     brain=volumes.get("brain"),
                     session=visit.session,
-                    as_read=IDENTITY if visit.as_read is None else _matrix(folder, visit.as_read),
+                    to_native=IDENTITY if to_native is None else _matrix(folder, to_native),
                 )
             )
         changes = {

@@ -11,11 +11,11 @@ from typing import Any
 
 from lesionwise.io.files import read_json
 from lesionwise.io.labels import (
+    distinguishing_labels,
     label_text,
     letters,
     stem,
     unique_labels,
-    what_tells_apart,
     words_of,
 )
 from lesionwise.io.names import Entities, natural, parse_name
@@ -166,7 +166,7 @@ def select_scans(
             scans.append(FoundScan(path, _named(path)))
     if not scans:
         raise InputError("no scan was named")
-    return ScanSelection(tuple(_told_apart(scans)), left_out)
+    return ScanSelection(tuple(_with_unique_entities(scans)), left_out)
 
 
 def subject_scans(dataset: Path, subject: str, suffix: str = "FLAIR") -> list[FoundScan]:
@@ -356,7 +356,7 @@ def _named(path: Path) -> Entities:
     return parse_name(path) or Entities()
 
 
-def _told_apart(scans: Sequence[FoundScan]) -> list[FoundScan]:
+def _with_unique_entities(scans: Sequence[FoundScan]) -> list[FoundScan]:
     """Each scan once, with entities that are its own."""
     unique: dict[str, FoundScan] = {}
     for scan in scans:
@@ -376,7 +376,9 @@ def _told_apart(scans: Sequence[FoundScan]) -> list[FoundScan]:
     subjects = {}
     for group in alike.values():
         if len(group) > 1:
-            distinctions = what_tells_apart([Path(os.path.abspath(scan.path)) for scan in group])
+            distinctions = distinguishing_labels(
+                [Path(os.path.abspath(scan.path)) for scan in group]
+            )
             for scan, label in zip(group, distinctions, strict=True):
                 subjects[scan.path] = f"{scan.subject}+{label}"
     return [

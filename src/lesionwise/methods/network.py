@@ -48,7 +48,7 @@ from lesionwise.types import (
     Shape,
     Study,
     TrainingData,
-    silent,
+    no_progress,
 )
 
 Apply = Callable[..., Any]
@@ -184,7 +184,7 @@ class NetworkMethod:
             resume=run.resume,
             max_minutes=run.max_minutes,
             # With several devices each process would report, on one terminal.
-            on_progress=run.progress if len(devices) == 1 else silent,
+            on_progress=run.progress if len(devices) == 1 else no_progress,
         )
         modules = {part.name: module for part, module in parts}
         chosen = self._choose(outcome.candidates, data.validation, network, modules, device, run)
@@ -255,7 +255,7 @@ class NetworkMethod:
         return self.with_weights(run.folder / WEIGHTS, run.device, run.progress)
 
     def with_weights(
-        self, weights: Path, device: str = "auto", progress: Progress = silent
+        self, weights: Path, device: str = "auto", progress: Progress = no_progress
     ) -> NetworkPredictor:
         """A predictor with the weights of a safetensors file.
 
@@ -321,7 +321,7 @@ class NetworkPredictor:
     network: nn.Module
     device: torch.device
     window: SlidingWindow
-    progress: Progress = silent
+    progress: Progress = no_progress
     infer: Apply | None = None
 
     def __call__(self, study: Study) -> LesionMaps:

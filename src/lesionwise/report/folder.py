@@ -51,7 +51,7 @@ from lesionwise.results.scan import (
     read_picture,
 )
 from lesionwise.results.words import STATES
-from lesionwise.types import InputError, Instances, Progress, Volume, silent
+from lesionwise.types import InputError, Instances, Progress, Volume, no_progress
 
 NO_OPTIONS = {"scan", "scans", "model", "recipe", "version"}
 """Settings that a page states elsewhere, or that only tell whether a scan is done."""
@@ -72,7 +72,7 @@ class PageResult:
 
 def rebuild_pages(
     output: str | Path,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     *,
     subject: str = "",
     hide_face: bool = False,

@@ -41,7 +41,7 @@ from lesionwise.run.learned_steps import shared_steps
 from lesionwise.run.prepare import parts_of
 from lesionwise.run.recipes import auxiliary_sets, settings
 from lesionwise.run.run_format import settings_of
-from lesionwise.types import InputError, Progress, Volume, silent
+from lesionwise.types import InputError, Progress, Volume, no_progress
 
 BENCHMARK = "benchmark.json"
 RESULT = "result.json"
@@ -80,7 +80,7 @@ def benchmark(
     retry_failed: bool = False,
     isolate: bool = True,
     auxiliary: Mapping[str, str | Path] = {},
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> BenchmarkResult:
     """Train every recipe in every fold, predict the held-out patients, score, compare.
 

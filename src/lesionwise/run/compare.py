@@ -66,7 +66,7 @@ from lesionwise.run.segment import (
     write_dicom,
     write_found,
 )
-from lesionwise.types import InputError, Instances, Matrix, Progress, Study, Volume, silent
+from lesionwise.types import InputError, Instances, Matrix, Progress, Study, Volume, no_progress
 
 if TYPE_CHECKING:
     from lesionwise.io.dicom_series import Series
@@ -122,7 +122,7 @@ def compare(
     also_judged: Sequence[QualityNote] = (),
     same_patient: bool = False,
     registered: bool = False,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Comparison:
     """Find the lesions of each visit and follow them from the first visit to the last.
 

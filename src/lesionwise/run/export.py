@@ -21,7 +21,7 @@ from lesionwise.methods.members import deal_subjects
 from lesionwise.preprocess.geometry import resample_to
 from lesionwise.preprocess.registration import rigid
 from lesionwise.run.prepare import by_name, visits_of
-from lesionwise.types import InputError, Progress, Study, Task, Visit, Volume, silent
+from lesionwise.types import InputError, Progress, Study, Task, Visit, Volume, no_progress
 
 SPLITS = "splits_final.json"
 
@@ -52,7 +52,7 @@ def export(
     scans: Sequence[str] = ("flair",),
     visits: int = 1,
     task: Task = "lesions",
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> ExportResult:
     """Write a BIDS data set as an nnU-Net raw data set, which appears complete or not at all.
 

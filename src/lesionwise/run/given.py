@@ -38,7 +38,7 @@ from lesionwise.run.segment import (
     write_found,
 )
 from lesionwise.run.split import maps_of
-from lesionwise.types import InputError, Progress, RunContext, silent
+from lesionwise.types import InputError, Progress, RunContext, no_progress
 
 GIVEN = "given lesions"
 """What the results of other tools' masks name in the place of a model."""
@@ -105,7 +105,7 @@ def split_on_scans(
     min_volume_mm3: float = defaults.MIN_VOLUME_MM3,
     min_extent_mm: float = defaults.MIN_EXTENT_MM,
     extract_brain: bool = True,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> SegmentResult:
     """Separate the lesions of other tools' maps and show them on their scans.
 

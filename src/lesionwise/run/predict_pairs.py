@@ -29,7 +29,7 @@ from lesionwise.run.locations import add_locations
 from lesionwise.run.models import facts_of
 from lesionwise.run.quality_checks import check_one_patient, check_order, named_as_typed
 from lesionwise.run.segment import as_nifti, series_of
-from lesionwise.types import InputError, Progress, Study, Visit, silent
+from lesionwise.types import InputError, Progress, Study, Visit, no_progress
 
 PER_PAIR = ("scans",)
 """Settings that differ from pair to pair of one folder."""
@@ -156,7 +156,7 @@ def predict_pairs(
     device: str = "auto",
     overwrite: bool = False,
     same_patient: bool = False,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> PredictedPairs:
     """New lesions of every pair of visits that follow each other, by a two-visit model.
 

@@ -19,7 +19,7 @@ from lesionwise.run.load_model import load_model, read_run
 from lesionwise.run.prepare import prepare
 from lesionwise.run.recipes import find_recipe
 from lesionwise.run.train import train, validation_dice
-from lesionwise.types import InputError, Progress, silent
+from lesionwise.types import InputError, Progress, no_progress
 
 TABLE = "search.tsv"
 BEST = "best.json"
@@ -54,7 +54,7 @@ def search(
     device: str = "auto",
     workers: int = 0,
     max_minutes: float | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> SearchResult:
     """Train a recipe with every combination of settings; compare the best by all metrics.
 

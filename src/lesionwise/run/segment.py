@@ -36,7 +36,7 @@ from lesionwise.run.load_model import LoadedModel, load_model
 from lesionwise.run.locations import add_locations
 from lesionwise.run.models import facts_of
 from lesionwise.run.quality_checks import named_as_typed, scan_note
-from lesionwise.types import InputError, Instances, Progress, Study, Visit, Volume, silent
+from lesionwise.types import InputError, Instances, Progress, Study, Visit, Volume, no_progress
 
 if TYPE_CHECKING:
     from lesionwise.io.dicom_series import Series
@@ -77,7 +77,7 @@ def segment(
     series: str | None = None,
     dicom_seg: bool | None = None,
     further: Mapping[str, Path] = NONE,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> SegmentResult:
     """Find and separate the lesions of FLAIR scans and write them as BIDS derivatives.
 

@@ -32,7 +32,7 @@ from lesionwise.results.split import (
     write_map_tables,
 )
 from lesionwise.run.pairing import label_files, listed_files
-from lesionwise.types import InputError, LesionMaps, Progress, ToInstances, silent
+from lesionwise.types import InputError, LesionMaps, Progress, ToInstances, no_progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ def split(
     connectivity: int | None = None,
     min_volume_mm3: float = defaults.MIN_VOLUME_MM3,
     min_extent_mm: float = defaults.MIN_EXTENT_MM,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> SplitResult:
     """Separate the lesions of masks or probability maps and write instance maps.
 

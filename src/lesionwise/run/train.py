@@ -32,7 +32,7 @@ from lesionwise.run.prepare import (
 )
 from lesionwise.run.recipes import REDUCED, find_recipe, settings
 from lesionwise.run.run_format import FORMAT, format_of, settings_of
-from lesionwise.types import InputError, Progress, RunContext, TrainingData, silent
+from lesionwise.types import InputError, Progress, RunContext, TrainingData, no_progress
 
 
 def validation_dice(run: Path) -> list[float]:
@@ -86,7 +86,7 @@ def train(
     reuse: str | Path | None = None,
     initial: str | Path | None = None,
     auxiliary: Mapping[str, str | Path] = {},
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Path:
     """Train a recipe on a BIDS data set; the same call again goes on where it stopped.
 

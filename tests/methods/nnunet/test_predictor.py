@@ -14,7 +14,7 @@ from lesionwise.methods.nnunet.cases import case_of
 from lesionwise.methods.nnunet.predictor import NnunetPredictor
 from lesionwise.methods.nnunet.settings import Plans
 from lesionwise.methods.nnunet.workspace import Workspace
-from lesionwise.types import silent
+from lesionwise.types import no_progress
 
 TOLD = Plans(
     first_axis="i", spacing_mm=(3.0, 1.0, 0.6), patch_size_vox=(8, 16, 16), base_features=4
@@ -41,7 +41,7 @@ def planned(tmp_path_factory):
     with space.in_use():
         case = case_of(study(0), ("flair",), "lesions", True, False)
         plan.write_raw(space, [case], [], ["flair"], False)
-        plan.make_plans(space, TOLD, "3d_fullres", silent)
+        plan.make_plans(space, TOLD, "3d_fullres", no_progress)
     import json
 
     made = json.loads((space.preprocessed / "nnUNetPlans.json").read_text())

@@ -18,10 +18,18 @@ from lesionwise.inference.devices import supports_bfloat16
 from lesionwise.inference.openvino import OpenVinoNetwork, has_openvino
 from lesionwise.inference.views import Apply
 from lesionwise.inference.window import SlidingWindow, sliding_window_inference
-from lesionwise.methods.nnunet.cases import images_of, spacing_told
+from lesionwise.methods.nnunet.cases import images_of, nnunet_spacing
 from lesionwise.methods.nnunet.workspace import quiet
 from lesionwise.methods.tidy import Tidy
-from lesionwise.types import BoolArray, FloatArray, InputError, LesionMaps, Progress, Study, silent
+from lesionwise.types import (
+    BoolArray,
+    FloatArray,
+    InputError,
+    LesionMaps,
+    Progress,
+    Study,
+    no_progress,
+)
 
 Network: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 """From patches (B, C, …) to logits (B, M, …): 3 axes, or 2 for slices."""
@@ -78,7 +86,7 @@ class NnunetPredictor:
     device: torch.device
     precision: str = "float32"
     tidy: Tidy | None = None
-    progress: Progress = silent
+    progress: Progress = no_progress
 
     def __call__(self, study: Study) -> LesionMaps:
         """Lesion maps on the grid of the study's last visit.
@@ -96,7 +104,7 @@ class NnunetPredictor:
         if not images.any():
             raise InputError(f"sub-{study.subject}: every voxel is zero")
         with contextlib.redirect_stdout(io.StringIO()), quiet():
-            maps = self._maps(images, spacing_told(grid.spacing_mm, self.keep_voxels))
+            maps = self._maps(images, nnunet_spacing(grid.spacing_mm, self.keep_voxels))
         lesions = LesionMaps(
             probability=maps[0],
             grid=grid,
