@@ -27,7 +27,7 @@ from lesionwise.learning.candidate_crops import CandidateCrops, UnequalCrops
 from lesionwise.learning.positions import EqualClasses
 from lesionwise.learning.samplers import BrainSampling, PatchSampling
 from lesionwise.learning.samples import Augmentation as PatchAugmentation
-from lesionwise.learning.samples import ListedPatches, Patches, Samples, Together
+from lesionwise.learning.samples import CombinedSamples, ListedPatches, Patches, Samples
 from lesionwise.learning.stratified import PatchesOfEachStudy, StratifiedPatches
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.methods.nnunet import Augmentation, AugmentedCopies, NnunetMethod
@@ -124,7 +124,7 @@ def without_augmentation(method: Method) -> Method:
 
 
 def _around_lesions(samples: Samples) -> Samples:
-    if isinstance(samples, Together):
+    if isinstance(samples, CombinedSamples):
         return replace(
             samples, sources=tuple((name, _around_lesions(each)) for name, each in samples.sources)
         )

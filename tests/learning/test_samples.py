@@ -17,10 +17,10 @@ from lesionwise.learning.positions import EverySlice, NonzeroPatches, PositivePa
 from lesionwise.learning.samplers import PatchSampling, SlicesWithLesion, WeightedSampling
 from lesionwise.learning.samples import (
     Augmentation,
+    CombinedSamples,
     ListedPatches,
     Patches,
     Reading,
-    Together,
     TrainingVolume,
     UnlabelledPatches,
     transposed,
@@ -118,16 +118,18 @@ def test_lesions_move_with_the_image():
 
 
 @pytest.mark.parametrize(
-    "samples", [SOME, ListedPatches(EverySlice(), (16, 16, 1)), Together((("a", SOME),))]
+    "samples", [SOME, ListedPatches(EverySlice(), (16, 16, 1)), CombinedSamples((("a", SOME),))]
 )
 def test_a_copy_for_another_process_gives_the_same_samples(samples, tmp_path):
-    objective = BySource((("a", 1.0, OBJECTIVE),)) if isinstance(samples, Together) else OBJECTIVE
+    objective = (
+        BySource((("a", 1.0, OBJECTIVE),)) if isinstance(samples, CombinedSamples) else OBJECTIVE
+    )
     write_prepared(visit_of(), tmp_path / "s")
     data = TrainingData(PreparedStudies((tmp_path / "s",)))
     source = samples.open(data, ONE, objective, 0)
     twin = pickle.loads(pickle.dumps(source))
     ours, theirs = source[2], twin[2]
-    if isinstance(samples, Together):
+    if isinstance(samples, CombinedSamples):
         ours, theirs = ours["a"], theirs["a"]
     torch.testing.assert_close(ours["image"], theirs["image"], rtol=0, atol=0)
 
@@ -228,7 +230,7 @@ def test_unlabelled_patches_need_no_reference():
 
 
 def test_sources_together_have_a_sample_each():
-    samples = Together((("ours", SOME), ("more", UnlabelledPatches((4, 4, 4)))))
+    samples = CombinedSamples((("ours", SOME), ("more", UnlabelledPatches((4, 4, 4)))))
     objective = BySource((("ours", 1.0, OBJECTIVE), ("more", 1.0, MASKS)))
     sample = opened(samples, objective=objective)[0]
     assert sample["ours"]["image"].shape == (1, 8, 8, 8)

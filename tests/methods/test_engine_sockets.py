@@ -22,9 +22,9 @@ from lesionwise.learning.objective import BySource, Supervised
 from lesionwise.learning.parts import Frozen, MomentumCopy, Trained
 from lesionwise.learning.positions import EverySlice
 from lesionwise.learning.samples import (
+    CombinedSamples,
     ListedPatches,
     Patches,
-    Together,
     UnlabelledPatches,
     studies_of,
 )
@@ -248,7 +248,7 @@ def semi_supervised():
     objectives = (("labelled", 1.0, METHOD.objective), ("unlabelled", 0.1, Consistency()))
     return replace(
         METHOD,
-        samples=Together(sources),
+        samples=CombinedSamples(sources),
         objective=BySource(objectives),
         optimization=replace(METHOD.optimization, epochs=4),
     )

@@ -4,8 +4,8 @@ from lesionwise.learning.losses import CrossEntropy
 from lesionwise.learning.positions import PositiveFraction, RegularGrid
 from lesionwise.learning.reconstruction import ConsistentReconstruction
 from lesionwise.learning.samples import UnlabelledPatches
+from lesionwise.methods.clean_maps import CleanMaps, DropBorderPatches, DropThinPatches
 from lesionwise.methods.composite import Ensemble, Pretrained
-from lesionwise.methods.tidy import DropBorderPatches, DropThinPatches, Tidied
 from lesionwise.networks.dual_attention import DualAttentionUNet, DualAutoencoder
 from lesionwise.preprocess.brain_masks import OtsuBrain, SharedBrain
 from lesionwise.preprocess.intensity import N4
@@ -58,9 +58,9 @@ def test_five_networks_learn_from_balanced_patches():
 def test_lesions_at_the_border_and_below_four_voxels_go():
     # 002:3219-3221
     method = RECIPE.method
-    assert isinstance(method, Tidied)
+    assert isinstance(method, CleanMaps)
     assert method.border == DropBorderPatches(patch_above=RECIPE.threshold)
-    (small,) = method.tidy
+    (small,) = method.cleanup
     assert small == DropThinPatches(min_axis_vox=0.0, min_vox=4, patch_above=RECIPE.threshold)
 
 

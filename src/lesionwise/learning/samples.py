@@ -487,7 +487,7 @@ class ListSource(Dataset[Tensors]):
 
 
 @dataclass(frozen=True)
-class Together:
+class CombinedSamples:
     """Several sources at once: every sample has one of each, by the name of its source.
 
     The objective has to know the sources (``learning.objective.BySource``).
@@ -514,7 +514,7 @@ class Together:
         seed: int,
         *,
         validation: bool = False,
-    ) -> TogetherSource:
+    ) -> CombinedSource:
         """Every source, each with a seed of its own."""
         opened = {}
         for number, (name, samples) in enumerate(self.sources):
@@ -522,10 +522,10 @@ class Together:
             opened[name] = samples.open(
                 data, reading, objective.of(name), own, validation=validation
             )
-        return TogetherSource(opened)
+        return CombinedSource(opened)
 
 
-class TogetherSource(Dataset[Tensors]):
+class CombinedSource(Dataset[Tensors]):
     """Numbered samples of several sources."""
 
     def __init__(self, sources: Mapping[str, NumberedSamples]) -> None:

@@ -14,9 +14,9 @@ from lesionwise.learning.samplers import WeightedSampling
 from lesionwise.learning.samples import ListedPatches, UnlabelledPatches
 from lesionwise.learning.schedules import Constant
 from lesionwise.learning.targets import LesionMask
+from lesionwise.methods.clean_maps import CleanMaps, DropBorderPatches, DropThinPatches
 from lesionwise.methods.composite import Ensemble, Pretrained
 from lesionwise.methods.network import Inference, NetworkMethod
-from lesionwise.methods.tidy import DropBorderPatches, DropThinPatches, Tidied
 from lesionwise.networks.dual_attention import WIDTHS, DualAttentionUNet, DualAutoencoder
 from lesionwise.preprocess.brain_masks import MaskToBrain, OtsuBrain, SharedBrain
 from lesionwise.preprocess.geometry import CropToBrain
@@ -78,7 +78,7 @@ RECIPE = Recipe(
         CropToBrain(margin_mm=0.0),
         ZScore(within="brain", zero_outside=True),
     ),
-    method=Tidied(
+    method=CleanMaps(
         Pretrained(
             WITHOUT_LABELS,
             Ensemble((ACTIVITY,) * FOLDS, combine="mean", folds=FOLDS),
@@ -86,7 +86,7 @@ RECIPE = Recipe(
             only="encoder.",
         ),
         border=DropBorderPatches(depth_vox=1),
-        tidy=(DropThinPatches(min_axis_vox=0.0, min_vox=4, patch_above=0.5),),
+        cleanup=(DropThinPatches(min_axis_vox=0.0, min_vox=4, patch_above=0.5),),
     ),
     to_instances=ConnectedComponents(),
     visits=2,

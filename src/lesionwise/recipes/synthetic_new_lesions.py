@@ -18,7 +18,7 @@ from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.optimizers import Adam
 from lesionwise.learning.parts import FrozenNetwork
 from lesionwise.learning.samplers import PatchSampling
-from lesionwise.learning.samples import Augmentation, Patches, Together
+from lesionwise.learning.samples import Augmentation, CombinedSamples, Patches
 from lesionwise.learning.schedules import Constant
 from lesionwise.learning.spatial_transforms import RandomAffine, SpatialAugmentation
 from lesionwise.learning.synthetic import (
@@ -123,7 +123,7 @@ RECIPE = Recipe(
     method=NetworkMethod(
         network=partial(GroupUNet, in_channels=2, out_channels=2, dropout=0.5, groups=8),
         scans=("flair",),
-        samples=Together((("real", REAL), *((name, SYNTHETIC) for name in NAMES))),
+        samples=CombinedSamples((("real", REAL), *((name, SYNTHETIC) for name in NAMES))),
         objective=BySource(
             (
                 ("real", 1.0, SEGMENTATION),

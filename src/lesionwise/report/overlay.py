@@ -34,7 +34,7 @@ def overlay_png(
 ) -> bytes:
     """Axial slices side by side, patient's right on the left, as a PNG.
 
-    Shown are the slices with most voxels that only one side marks or both do, in order from
+    The slices with most voxels that either side marks are shown, in order from
     bottom to top, cut to the box around all lesions and a margin of 10 mm. Without any lesion
     one slice is shown, the middle one. With a scan, each slice stands there twice: the scan
     alone, and below it with both sides over it.

@@ -17,7 +17,7 @@ from lesionwise.types import BoolArray, FloatArray, Grid, Matrix, Visit, Volume
 
 PX_MM = 0.8
 AROUND_MM = 18.0
-"""Shown around the brain's box: skull and scalp, not the face."""
+"""DisplayedVisit around the brain's box: skull and scalp, not the face."""
 ABOVE_MM = 8.0
 """The axial slice lies so far above the brain's middle, where the ventricles are."""
 OUTLINE = (230, 159, 0)

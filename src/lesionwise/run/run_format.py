@@ -38,9 +38,15 @@ FIELDS = {
     "first_guess": "initial_logits",
     "guess": "initial_logit",
     "places": "positions",
+    "tidy": "cleanup",
 }
 """Fields that any part of a recipe may have, as they were called and as they are called now."""
-TYPES = {"EveryPlace": "EveryPatch", "PositivePlaces": "PositivePatches"}
+TYPES = {
+    "EveryPlace": "EveryPatch",
+    "PositivePlaces": "PositivePatches",
+    "Tidied": "CleanMaps",
+    "Together": "CombinedSamples",
+}
 """Types of a recipe's parts, as they were called and as they are called now."""
 ONLY_TRAINING = ("intensity", "spatial", "lesion_contrast", "sampling", "loss", "optimizer",
                  "schedule", "stop")  # fmt: skip

@@ -206,11 +206,11 @@ def test_where_no_window_looks_there_is_no_lesion_whatever_the_threshold(planned
 
 def test_small_lesions_leave_the_map_before_it_is_resampled(planned):
     """Document 002, lines 255 to 261."""
-    from lesionwise.methods.tidy import DropSmallPatches
+    from lesionwise.methods.clean_maps import DropSmallPatches
 
     one = study(0)
-    kept = predictor(planned, Bright(), tidy=DropSmallPatches(volume_mm3=4.0, patch_above=0.2))
-    gone = predictor(planned, Bright(), tidy=DropSmallPatches(volume_mm3=1e5, patch_above=0.2))
+    kept = predictor(planned, Bright(), cleanup=DropSmallPatches(volume_mm3=4.0, patch_above=0.2))
+    gone = predictor(planned, Bright(), cleanup=DropSmallPatches(volume_mm3=1e5, patch_above=0.2))
     assert (kept(one).probability > 0.2).any()
     assert not (gone(one).probability > 0.2).any()
 

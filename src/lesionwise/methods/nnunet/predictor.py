@@ -18,9 +18,9 @@ from lesionwise.inference.devices import supports_bfloat16
 from lesionwise.inference.openvino import OpenVinoNetwork, has_openvino
 from lesionwise.inference.views import Apply
 from lesionwise.inference.window import SlidingWindow, sliding_window_inference
+from lesionwise.methods.clean_maps import Cleanup
 from lesionwise.methods.nnunet.cases import images_of, nnunet_spacing
 from lesionwise.methods.nnunet.workspace import quiet
-from lesionwise.methods.tidy import Tidy
 from lesionwise.types import (
     BoolArray,
     FloatArray,
@@ -68,7 +68,7 @@ class NnunetPredictor:
         device: to compute on.
         precision: "bfloat16" takes effect where the processor computes it natively and there are
             no heads.
-        tidy: changes the maps of a study; None keeps them.
+        cleanup: changes the maps of a study; None keeps them.
         progress: called with each window.
     """
 
@@ -85,7 +85,7 @@ class NnunetPredictor:
     overlap: float
     device: torch.device
     precision: str = "float32"
-    tidy: Tidy | None = None
+    cleanup: Cleanup | None = None
     progress: Progress = no_progress
 
     def __call__(self, study: Study) -> LesionMaps:
@@ -111,7 +111,7 @@ class NnunetPredictor:
             center_heatmap=maps[1] if self.heads else None,
             offsets_vox=maps[2:5] if self.heads else None,
         )
-        return lesions if self.tidy is None else self.tidy(lesions)
+        return lesions if self.cleanup is None else self.cleanup(lesions)
 
     def _maps(self, images: NDArray[Any], spacing_mm: tuple[float, ...]) -> NDArray[np.float32]:
         manager = PlansManager(self.plans)
