@@ -164,7 +164,7 @@ class StageLog:
         self._start: tuple[float, int, int] | None = None
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Told of progress; a line is written where the stage is another one."""
+        """Show progress; a line is written when a new stage begins."""
         now = self._clock()
         if self._start is None or self._start[2] != total or done < self._start[1]:
             self._start = now, done, total
@@ -177,7 +177,7 @@ class StageLog:
         self._write(f"{self._time_of_day()} {printable(stage)}{count}{left}")
 
     def end(self) -> None:
-        """Told that the last stage is over."""
+        """The last stage is over."""
         if self._verbose and self._last:
             took = self._clock() - self._since
             self._write(f"{self._time_of_day()} {printable(self._last)} took {duration(took)}")

@@ -189,7 +189,7 @@ class LesionMaps:
 
 @dataclass(frozen=True, eq=False)
 class Instances:
-    """Lesions told apart: (I, J, K) int32, 0 = background, one positive label per lesion."""
+    """Lesion instances: (I, J, K) int32, 0 = background, one positive label per lesion."""
 
     labels: NDArray[np.int32]
     grid: Grid

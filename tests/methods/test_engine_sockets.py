@@ -362,7 +362,7 @@ class BySpacing(nn.Module):
         self.scale = nn.Linear(3, 8)
         self.body = nn.Conv3d(1, 8, 3, padding=1)
         self.head = Head(8, 2)
-        self.told = []
+        self.reported_at = []
 
     def forward(self, image, *, spacing_mm):
         self.told.append(spacing_mm.detach().clone())

@@ -1,4 +1,4 @@
-"""Targets and networks of the 3D rows learn a toy pair by heart.
+"""Targets and networks of the 3D rows overfit to a toy pair.
 
 One bright lesion is new beside one that was there: to answer, a network has to look at both visits.
 """

@@ -82,7 +82,7 @@ def confluent_units(labels: LabelArray, connectivity: int = DEFAULT_CONNECTIVITY
     Departure from the letter of the equation, as in that code: it calls a lesion confluent if its
     IoU with any connected region lies strictly between 0 and 1, which also holds for a lesion in
     several pieces that touches no other lesion. Such a lesion is not confluent here, since the
-    unit is meant to say that lesions have to be told apart, and there is nothing to tell apart.
+    unit is meant to say that lesions have to be separated, and here there is nothing to separate.
 
     Example:
         >>> confluent_units(np.array([[[1, 1, 2, 0, 3, 0, 3]]]))

@@ -158,7 +158,7 @@ def read_nnunet(
 
     Raises:
         InputError: If ``dataset.json`` is missing or lacks a part, a channel or a label file is
-            missing, or it cannot be told which label is the lesion. Faults of an
+            missing, or it is unknown which label is the lesion. Errors of an
             image appear when its study is read.
     """
     root = Path(root)

@@ -297,7 +297,7 @@ def _is_derivative(folder: Path) -> bool:
     try:
         about = read_json(path)
     except InputError:
-        return False  # what it says cannot be told
+        return False  # unreadable, so unknown
     return isinstance(about, dict) and about.get("DatasetType") == "derivative"
 
 

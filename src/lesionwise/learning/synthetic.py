@@ -2,7 +2,7 @@
 
 Two networks are trained first. The *inpainter* learns to fill regions of noise in patches without
 lesions, so it turns a lesion into healthy tissue. The *generator* learns to fill regions of noise
-that it is told are lesions, so it turns tissue into a lesion. ``SyntheticPairs`` then says, for one
+that are marked as lesions, so it turns tissue into a lesion. ``SyntheticPairs`` then says, for one
 patch of one scan, which lesions are taken out of which visit and where others are put in;
 ``OnSyntheticPairs`` lets the two networks paint, and hands the pair to a supervised objective.
 

@@ -191,7 +191,7 @@ def balance(table: SliceTable, seed: int = 0) -> SliceTable:
 
 
 def classify(table: SliceTable, threshold: float = THRESHOLD, level: float = 0.95) -> SliceScores:
-    """Slices told apart at a threshold on the overlap.
+    """Slices classified by a threshold on the overlap.
 
     A positive slice is found where overlap >= threshold and the prediction shares a voxel
     with the reference, so that a threshold of 0 still asks for contact.

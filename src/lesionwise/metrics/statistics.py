@@ -99,8 +99,8 @@ class RankComparison:
     Attributes:
         n: patients with a case on which every method has a value.
         mean_ranks: by method, 1 = best; tied methods share their mean rank.
-        critical_difference: methods whose mean ranks differ by less are not told apart.
-        groups: largest sets of methods that are not told apart, best first.
+        critical_difference: methods whose mean ranks differ by less do not differ significantly.
+        groups: largest sets of methods that do not differ significantly, best first.
     """
 
     n: int

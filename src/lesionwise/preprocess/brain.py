@@ -183,7 +183,7 @@ def _clear_template_mask(scan: Volume, name: str) -> Volume | None:
 def template_mask(scan: Volume, name: str = "scan") -> tuple[Volume, float]:
     """The brain by the MNI152 template alone, and the agreement it reached.
 
-    The template's mask is laid onto the scan by an affine registration with mutual information, so
+    The template's mask is brought to the scan by an affine registration with mutual information, so
     the contrast does not matter. Then the border follows the scan: what is as bright as tissue
     and lies no more than 6 mm outside the laid mask is brain if it hangs together with the
     inner brain by more than thin bridges; narrow sulci are closed. Where that changes the laid

@@ -26,7 +26,7 @@ NOISY, TOO_NOISY = 15.0, 6.0
 CUT_FRACTION, TOO_CUT_FRACTION = 0.05, 0.4
 """A brain cut where its section is 0.4 of the largest lacks about 3 % of its volume."""
 USUAL_ML, POSSIBLE_ML = (900, 1850), (700, 2100)
-"""Volume of a whole brain; 1154 to 1761 ml in the real masks at hand."""
+"""Volume of a whole brain; 1154 to 1761 ml in the real masks measured."""
 OPEN, TOO_OPEN = 0.2, 0.3
 """Of ``BrainBorder.open``, the widest side but the bottom.
 
@@ -83,7 +83,7 @@ def scan_quality(scan: Volume, brain: Volume | None, *, flair: bool = True) -> Q
         flair: whether the scan should be a FLAIR: then fluid has to be darker than tissue, and
             gray matter no darker than white matter.
 
-    Thresholds are this project's own, set so that the real scans at hand (0.57 x 0.57 x 3.3 to
+    Thresholds are this project's own, set so that the real scans measured (0.57 x 0.57 x 3.3 to
     0.72 x 0.72 x 4 mm, and two of 1 mm) are good and obviously degraded copies of them are not.
     """
     values = scan.array

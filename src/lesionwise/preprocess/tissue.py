@@ -28,7 +28,7 @@ FLUID_SD = 0.25
 class ClassifyTissue:
     """Every visit with ``labels["tissue"]``: 0 outside, 1 fluid, 2 gray, 3 white matter, uint8.
 
-    The template's probabilities are laid onto the scan by an affine registration, blurred,
+    The template's probabilities are brought to the scan by an affine registration, blurred,
     and weighed against its brightness within the brain mask. The scan is the visit's FLAIR, or
     its first; the labels lie on its grid. A lesion takes the class of where it lies: what is
     brighter than gray matter by 1.5 SD is judged by the probabilities of the place and by its

@@ -110,7 +110,7 @@ def cascade(lesions: Method, new_lesions: Method) -> Recipe:
             ),
             "it learns lesions alone, without other brain structures and label uncertainty",
             (
-                "the network's paper was not at hand: five slices, two poolings, dense blocks of "
+                "the network's paper was not available: five slices, two poolings, dense blocks of "
                 "four layers with dilations at the lowest resolution; its widths are ours"
             ),
             "none, one or two contrasts are dropped equally often; one that shows something stays",

@@ -133,7 +133,7 @@ RECIPE = Recipe(
         ),
         (
             "nnU-Net's scaling and low resolution are left out of the augmentation, as they "
-            "contradict the voxel size that the network is told"
+            "contradict the voxel size that the network receives"
         ),
         "transforms of intensities act on the scans alone, not on the raters' maps",
         (

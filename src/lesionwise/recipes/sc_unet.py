@@ -86,9 +86,9 @@ RECIPE = Recipe(
         "visits come as scanned: they are registered half way, as the challenge's pairs were",
         "how the Gaussian of the intensities is found is not stated: ours",
         (
-            "the SC U-Net's paper was not at hand: its modified skip connections are read as short "
-            "ones that add each block's input to its output; levels, widths and kernels are those "
-            "of the U-Net of Li et al., the reference for the ensemble"
+            "the SC U-Net's paper was not available: its modified skip connections are taken as "
+            "short ones that add each block's input to its output; levels, widths and kernels are "
+            "those of the U-Net of Li et al., the reference for the ensemble"
         ),
         (
             "equal numbers of positive and negative patches are read as: positive ones come more "

@@ -1,4 +1,4 @@
-"""U-Net and ACLS: lesions told apart where the probability has summits.
+"""U-Net and ACLS: lesions separated at the summits of the probability.
 
 The network is that of ``unet-cc``, setting for setting, so a run of one serves the other:
 ``train(..., reuse=RUN)``.

@@ -44,7 +44,7 @@ class VisitView:
     Attributes:
         session: name of the time point; may be empty where there is one visit.
         image: the scan, any orientation and unit.
-        instances: lesions by the way they were told apart (offsets, acls, cc …).
+        instances: lesions by separation method (offsets, acls, cc …).
         brain: brain mask, for cropping and gray levels.
         truth: known lesions, outlined beside the found ones.
         to_common: (4, 4) world mm of this visit to world mm shared by all visits of the page;

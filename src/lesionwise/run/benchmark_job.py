@@ -44,7 +44,7 @@ def run_isolated(work: Work, job: Any, progress: Progress = no_progress) -> Outc
     (``processes``).
     """
     try:
-        outcome = call_in_process(partial(_measured, work), job, lambda told: progress(*told))
+        outcome = call_in_process(partial(_measured, work), job, lambda report: progress(*report))
     except ProcessEndError as ended:
         return Outcome(None, _ending(ended.code))
     return outcome

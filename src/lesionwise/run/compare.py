@@ -435,7 +435,7 @@ def _scans(paths: Sequence[Path]) -> list[FoundScan]:
 
 
 def _subject(scan: FoundScan) -> str:
-    """As the file's name states it: two scans that would be named alike were told apart."""
+    """As the file's name states it: two scans that would be named alike got names of their own."""
     entities = parse_name(scan.path)
     return scan.subject if entities is None else entities.sub
 

@@ -38,7 +38,7 @@ class FindOptions:
     """What a user may set about finding lesions; every value is written beside the results.
 
     Attributes:
-        instances: how the lesions of the main map are told apart; None takes the recipe's way.
+        instances: separation method of the main map; None takes the recipe's.
         also: further ways, computed from the same maps for comparison.
         threshold: the mask is probability > threshold; None takes the recipe's.
         min_peak: a connected region of the mask goes where its highest probability is below this;

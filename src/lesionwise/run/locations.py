@@ -12,7 +12,7 @@ from lesionwise.run.find_lesions import Stopwatch, VisitResult
 from lesionwise.types import InputError, Instances
 
 MIN_BRAIN_ML = 500.0
-"""A part of a brain smaller than this cannot be laid onto the template with confidence."""
+"""A part of a brain smaller than this cannot be registered to the template with confidence."""
 
 
 def add_locations(
@@ -20,11 +20,11 @@ def add_locations(
 ) -> tuple[VisitResult, dict[str, pd.DataFrame]]:
     """The tables with a column ``location``, and what was found with the time that took.
 
-    Where the scan cannot be laid onto the template, or shows less than ``MIN_BRAIN_ML`` of a
+    Where the scan cannot be registered to the template, or shows less than ``MIN_BRAIN_ML`` of a
     brain, no lesion has a location and a warning says so.
 
     Args:
-        tables: lesions by the way they were told apart, each with a column ``label``; a table
+        tables: lesions by separation method, each with a column ``label``; a table
             of that name in ``found.instances``, or ``truth`` for those of ``known``.
         known: lesions of the truth on the scan's grid.
     """

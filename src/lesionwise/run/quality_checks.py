@@ -36,7 +36,7 @@ SHORTEST_FLAIR_ECHO_S = 0.05
 """T2-weighted FLAIR has echo times of 0.07 s and more, T1-weighted scans of 0.03 s and less."""
 OTHER_KINDS = ("T1w", "T2w", "PDw", "PD", "T2star", "T2starw", "bold", "dwi", "inplaneT1")
 MIN_SHARED, WELL_SHARED = 0.3, 0.85
-"""Share of the smaller brain that lies in the other; 0.97 to 0.99 in the real pairs at hand."""
+"""Share of the smaller brain that lies in the other; 0.97 to 0.99 in the real pairs measured."""
 WORKING_MM = 4.0
 SAME_WITHIN = 0.1
 """Times of two protocols that differ by less than this share count as one."""

@@ -344,7 +344,7 @@ def write_found(
         series: the DICOM series that the scan came from; then mask and main instances are
             written as DICOM segmentations too.
         known: lesions of the truth on the scan's grid, kept beside the others as ``seg-truth``.
-        on_progress: told of each stage.
+        on_progress: called at each stage.
     """
     if note is None:
         note = scan_note(scan, found.visit, found.brain, model.recipe.scans[0])

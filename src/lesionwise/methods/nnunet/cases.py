@@ -63,7 +63,7 @@ def images_of(study: Study, scans: tuple[str, ...], within_brain: bool) -> Float
 
 
 def nnunet_spacing(spacing_mm: tuple[float, float, float], keep_voxels: bool) -> tuple[float, ...]:
-    """The spacing nnU-Net is told, along i, j, k."""
+    """The spacing that nnU-Net is given, along i, j, k."""
     return (1.0, 1.0, 1.0) if keep_voxels else spacing_mm
 
 

@@ -62,7 +62,7 @@ class NnunetPredictor:
         mirror_axes: of nnU-Net's arrays, averaged over.
         lesion_labels: values of ``dataset.json`` that are lesions.
         within_brain: set scans to 0 outside the visit's brain, where it is known.
-        keep_voxels: nnU-Net is told voxels of 1 mm.
+        keep_voxels: nnU-Net is given a voxel size of 1 mm.
         heads: whether a heatmap and offsets follow the segmentation's channels.
         overlap: of neighboring windows.
         device: to compute on.

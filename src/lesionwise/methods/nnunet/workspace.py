@@ -1,4 +1,4 @@
-"""A private nnU-Net tree in the run's folder, and nnU-Net told to use it and to keep quiet."""
+"""A private nnU-Net tree in the run's folder, which nnU-Net uses, with its output muted."""
 
 from __future__ import annotations
 
