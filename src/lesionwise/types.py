@@ -47,7 +47,11 @@ class InputError(ValueError):
 
 
 def no_progress(stage: str, done: int, total: int) -> None:
-    """Report nothing: the default for every ``progress`` argument."""
+    """Report nothing: the default for every ``progress`` argument.
+
+    Example:
+        >>> no_progress("train", 1, 10)
+    """
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,6 +40,10 @@ def connected_components(
 
     Raises:
         ValueError: If the mask is not bool and three-dimensional, or the connectivity unknown.
+
+    Example:
+        >>> connected_components(np.array([[[1, 0, 1, 1]]], dtype=bool)).tolist()
+        [[[1, 0, 2, 2]]]
     """
     check_connectivity(connectivity)
     _check_mask(mask)
@@ -106,6 +110,10 @@ def confluent_groups(
         One entry a label, in ascending order: 0 for a lesion that lies with no other in one
         region, else the lowest label of its group. A lesion in several pieces joins the
         groups of all its pieces.
+
+    Example:
+        >>> confluent_groups(np.array([[[1, 2, 0, 3]]]))
+        {1: 1, 2: 1, 3: 0}
     """
     label, component = _labels_by_component(labels, connectivity)
     found, row = np.unique(label, return_inverse=True)

@@ -54,6 +54,12 @@ def acls_centers(probability: FloatArray, mask: BoolArray, sigma_vox: float) -> 
 
     Source: Wynen et al. (ConfLUNet), section 2 (three negative eigenvalues). Sigma and the
     differences are those of the authors' code, which tests against 0.
+
+    Example:
+        >>> mask = np.zeros((9, 9, 9), dtype=bool)
+        >>> mask[3:6, 3:6, 3:6] = True
+        >>> [4, 4, 4] in acls_centers(mask.astype(np.float32), mask, sigma_vox=1.0).tolist()
+        True
     """
     index = _check(probability, mask, sigma_vox)
     if len(index) == 0 or min(mask.shape) == 1:
@@ -137,6 +143,13 @@ def summits_of_mask(mask: BoolArray) -> NDArray[np.float32]:
     The square root of the distance, in voxels, to the nearest voxel outside the mask, divided
     by its maximum: (I, J, K) float32 in [0, 1], 0 outside the mask. Beyond the volume is not
     outside; a mask that fills the volume is 1 everywhere.
+
+    Example:
+        >>> mask = np.zeros((7, 7, 7), dtype=bool)
+        >>> mask[1:6, 1:6, 1:6] = True
+        >>> summits = summits_of_mask(mask)
+        >>> bool(summits[3, 3, 3] == summits.max())
+        True
     """
     depth = np.zeros(mask.shape, dtype=np.float32)
     for lesion in _regions(list_voxels(mask), mask.shape):

@@ -152,6 +152,11 @@ def read_dataset(
         InputError: If the folder is no data set or holds no complete visit: where there is one
             subject, with its error. Errors of a file, and two maps that claim the same place,
             appear when the study is read.
+
+    Example:
+        >>> studies = read_dataset("my-data", scans=("flair", "t1w"))  # doctest: +SKIP
+        >>> studies[0].followup.scans["flair"].grid.spacing_mm  # doctest: +SKIP
+        (1.0, 1.0, 1.0)
     """
     root = Path(root)
     if not root.is_dir():
@@ -225,6 +230,10 @@ def open_dataset(
     Raises:
         InputError: As for ``read_dataset`` and ``read_nnunet``; if the channels of an nnU-Net
             data set are not the scans, or its cases hold another number of visits.
+
+    Example:
+        >>> len(open_dataset("my-data", visits=2))  # doctest: +SKIP
+        14
     """
     root = Path(root)
     if not (root / "dataset.json").is_file():

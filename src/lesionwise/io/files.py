@@ -57,6 +57,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Raises:
         InputError: If the folder or the disk does not take the file.
+
+    Example:
+        >>> with atomic_path("notes.txt") as temporary:
+        ...     _ = temporary.write_text("whole or not at all")
+        ...
+        >>> Path("notes.txt").read_text()
+        'whole or not at all'
     """
     path = Path(path)
     temporary = _beside(path)
@@ -93,6 +100,13 @@ def atomic_folder(
 
     Raises:
         InputError: If the folder above or the disk does not take it.
+
+    Example:
+        >>> with atomic_folder("results") as temporary:
+        ...     _ = (temporary / "a.txt").write_text("a")
+        ...
+        >>> [path.name for path in Path("results").iterdir()]
+        ['a.txt']
     """
     path = Path(path)
     temporary = _beside(path)
@@ -150,6 +164,13 @@ def file_system_errors(path: str | Path) -> Iterator[None]:
 
     Raises:
         InputError: Instead of the system's error; other errors pass as they are.
+
+    Example:
+        >>> with file_system_errors("results"):
+        ...     Path("results").mkdir()
+        ...
+        >>> Path("results").is_dir()
+        True
     """
     try:
         yield
@@ -165,6 +186,10 @@ def file_system_error(error: OSError, path: str | Path = "") -> InputError | Non
 
     Args:
         path: named where the error does not name a file.
+
+    Example:
+        >>> print(file_system_error(OSError(errno.ENOSPC, "No space left on device"), "mask.nii"))
+        mask.nii: cannot be written (No space left on device)
     """
     if error.errno is not None and error.errno not in _FILE_SYSTEM_ERRNOS:
         return None
@@ -180,6 +205,11 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
     Raises:
         InputError: If the file cannot be written.
+
+    Example:
+        >>> write_bytes("a.bin", b"abc")
+        >>> Path("a.bin").stat().st_size
+        3
     """
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
@@ -189,6 +219,11 @@ def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text atomically, with plain newlines on every system.
 
     Bytes of file names that are no UTF-8 are written as escapes, such as ``\\xe9``.
+
+    Example:
+        >>> write_text("a.txt", "abc")
+        >>> Path("a.txt").read_text()
+        'abc'
     """
     write_bytes(path, encodable(text).encode("utf-8"))
 
@@ -203,6 +238,11 @@ def write_json(path: str | Path, data: Mapping[str, Any]) -> None:
     Raises:
         TypeError: If a value has no place in JSON.
         InputError: If the file cannot be written.
+
+    Example:
+        >>> write_json("a.json", {"lesions": 3})
+        >>> read_json("a.json")
+        {'lesions': 3}
     """
     text = json.dumps(as_json(data), indent=2, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
@@ -213,6 +253,11 @@ def read_json(path: str | Path) -> Any:
 
     Raises:
         InputError: As for ``read_checked``.
+
+    Example:
+        >>> write_json("a.json", {"lesions": 3})
+        >>> read_json("a.json")
+        {'lesions': 3}
     """
     anything: Any = Any
     return read_checked(path, anything)
@@ -232,6 +277,11 @@ def write_table(
         rows: one mapping a row, or a data frame without its index.
         columns: names and order; by default those of the rows, in order of first appearance.
             Needed to give an empty table its header.
+
+    Example:
+        >>> write_table("a.tsv", [{"scan": "a", "lesions": 3}, {"scan": "b", "lesions": None}])
+        >>> Path("a.tsv").read_text().splitlines()
+        ['scan\\tlesions', 'a\\t3', 'b\\tn/a']
     """
     if not isinstance(rows, Sequence):
         columns = [str(name) for name in rows.columns] if columns is None else columns
@@ -252,6 +302,11 @@ def read_table(path: str | Path) -> pd.DataFrame:
 
     Raises:
         InputError: If the file is missing or is no table.
+
+    Example:
+        >>> write_table("a.tsv", [{"scan": "a", "lesions": 3}])
+        >>> read_table("a.tsv").to_dict("records")
+        [{'scan': 'a', 'lesions': '3'}]
     """
     import pandas as pd
 
@@ -289,6 +344,10 @@ def check_writable(folder: str | Path) -> Path:
 
     Raises:
         InputError: If it or a folder above it is a file, or takes no files.
+
+    Example:
+        >>> check_writable(".").is_dir()
+        True
     """
     folder = Path(folder)
     try:

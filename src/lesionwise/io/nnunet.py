@@ -160,6 +160,10 @@ def read_nnunet(
         InputError: If ``dataset.json`` is missing or lacks a part, a channel or a label file is
             missing, or it is unknown which label is the lesion. Errors of an
             image appear when its study is read.
+
+    Example:
+        >>> read_nnunet("Dataset001_lesions")[0].subject  # doctest: +SKIP
+        'case_001'
     """
     root = Path(root)
     description = _description(root)

@@ -49,6 +49,12 @@ def write_prepared(study: Study, folder: Path) -> None:
 
     Raises:
         InputError: If the disk does not take it.
+
+    Example:
+        >>> volume = Volume(np.ones((2, 2, 2), dtype=np.float32), Grid((2, 2, 2), np.eye(4)))
+        >>> write_prepared(Study("a", (Visit({"flair": volume}),)), Path("a"))
+        >>> is_prepared(Path("a"))
+        True
     """
     with atomic_folder(folder) as partial:
         visits = []
@@ -98,6 +104,12 @@ def read_prepared(folder: Path) -> Study:
 
     Raises:
         InputError: If the folder holds no prepared study, or an incomplete one.
+
+    Example:
+        >>> volume = Volume(np.ones((2, 2, 2), dtype=np.float32), Grid((2, 2, 2), np.eye(4)))
+        >>> write_prepared(Study("a", (Visit({"flair": volume}),)), Path("a"))
+        >>> read_prepared(Path("a")).subject
+        'a'
     """
     try:
         about = read_checked(folder / DESCRIPTION, _StudyText)
@@ -129,7 +141,12 @@ def read_prepared(folder: Path) -> Study:
 
 
 def is_prepared(folder: Path) -> bool:
-    """Whether a folder holds a prepared study of which nothing is missing or cut off."""
+    """Whether a folder holds a prepared study of which nothing is missing or cut off.
+
+    Example:
+        >>> is_prepared(Path("nothing"))
+        False
+    """
     try:
         read_prepared(folder)
     except InputError:

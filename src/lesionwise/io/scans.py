@@ -117,6 +117,12 @@ def find_scans(
 
     Raises:
         InputError: As for ``select_scans``.
+
+    Example:
+        >>> Path("data").mkdir()
+        >>> Path("data/flair.nii.gz").touch()
+        >>> [scan.path.name for scan in find_scans(["data"])]
+        ['flair.nii.gz']
     """
     return list(select_scans(paths, suffix, pattern).scans)
 
@@ -150,6 +156,13 @@ def select_scans(
 
     Raises:
         InputError: If a folder holds no scan, or if no path was given.
+
+    Example:
+        >>> Path("data").mkdir()
+        >>> Path("data/t1.nii.gz").touch()
+        >>> Path("data/flair.nii.gz").touch()
+        >>> print("; ".join(select_scans(["data"]).lines()))
+        found: 1 scan, 1 left out; left out: data/t1.nii.gz: its name says t1, not FLAIR
     """
     scans: list[FoundScan] = []
     left_out: dict[str, str] = {}

@@ -44,6 +44,12 @@ def walk(
 
     Raises:
         InputError: If a file's name and its folder name different subjects or sessions.
+
+    Example:
+        >>> Path("sub-01/anat").mkdir(parents=True)
+        >>> Path("sub-01/anat/sub-01_FLAIR.nii.gz").touch()
+        >>> [file.path.name for file in walk(Path("."))]
+        ['sub-01_FLAIR.nii.gz']
     """
     for file in _surveyed(root, extensions, subject):
         if isinstance(file, BidsFile):
@@ -137,6 +143,12 @@ def files_below(folder: Path) -> Iterator[Path]:
 
     Raises:
         InputError: If a folder cannot be read.
+
+    Example:
+        >>> Path("a").mkdir()
+        >>> Path("a/b.txt").touch()
+        >>> [path.as_posix() for path in files_below(Path("."))]
+        ['a/b.txt']
     """
     above = Path(os.path.realpath(folder)).parents
     yield from _below(folder, frozenset(map(str, above)), 0)
@@ -167,6 +179,12 @@ def files_matching(folder: Path, pattern: str) -> list[Path]:
 
     Raises:
         InputError: If a folder cannot be read.
+
+    Example:
+        >>> Path("a").mkdir()
+        >>> Path("a/b.txt").touch()
+        >>> [path.name for path in files_matching(Path("."), "**/*.txt")]
+        ['b.txt']
     """
     return [
         path

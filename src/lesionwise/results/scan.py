@@ -267,6 +267,11 @@ def read_lesions(files: ScanFiles | PairFiles, method: str) -> LesionSet:
 
     Raises:
         InputError: If a file is missing or malformed.
+
+    Example:
+        >>> files = ScanFiles(Path("results"), Entities(sub="01"))
+        >>> read_lesions(files, "offsets").table["volume_mm3"].sum()  # doctest: +SKIP
+        1204.5
     """
     volume = read_labels(files.instances(method))
     labels = volume.array.astype(np.int32, copy=False)
@@ -278,6 +283,11 @@ def read_lesion_table(files: ScanFiles | PairFiles, method: str) -> pd.DataFrame
 
     Raises:
         InputError: If the file is missing or malformed.
+
+    Example:
+        >>> files = ScanFiles(Path("results"), Entities(sub="01"))
+        >>> len(read_lesion_table(files, "offsets"))  # doctest: +SKIP
+        23
     """
     path = beside(files.instances(method), ".tsv")
     table = read_typed(path).rename(columns={"index": "label"})
@@ -362,7 +372,18 @@ def identified(table: pd.DataFrame, files: ScanFiles, record: ScanRecord) -> pd.
 def write_lesions(
     path: Path, lesions: LesionSet, about: Mapping[str, Any], grid: Grid | None
 ) -> list[Path]:
-    """Write an instance map with its table and its sidecar; the paths of map and table."""
+    """Write an instance map with its table and its sidecar; the paths of map and table.
+
+    Example:
+        >>> labels = np.zeros((4, 4, 4), dtype=np.int32)
+        >>> labels[1:3, 1:3, 1:3] = 1
+        >>> grid = Grid((4, 4, 4), np.eye(4))
+        >>> table = pd.DataFrame({"label": [1], "volume_mm3": [8.0]})
+        >>> lesions = LesionSet(Instances(labels, grid), table)
+        >>> paths = write_lesions(Path("a_dseg.nii.gz"), lesions, {"Method": "cc"}, grid)
+        >>> [path.name for path in paths]
+        ['a_dseg.nii.gz', 'a_dseg.tsv']
+    """
     write_volume(path, Volume(lesions.instances.labels, lesions.instances.grid), grid=grid)
     table = rounded(lesions.table, LABEL_COLUMNS).reset_index(drop=True)
     named = dseg_table(table["label"]).join(table.drop(columns="label"))
