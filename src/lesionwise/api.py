@@ -283,7 +283,7 @@ def train(
     workers: int = 0,
     on_progress: Progress = no_progress,
 ) -> Path:
-    """Train a recipe on a BIDS data set; the same call again goes on where it stopped.
+    """Train a recipe on a BIDS data set; the same call again continues where it stopped.
 
     Args:
         recipe: a shipped recipe's name (``recipe_names``), with ``:reduced`` for its small form,
@@ -393,7 +393,7 @@ def benchmark(
     workers: int = 0,
     on_progress: Progress = no_progress,
 ) -> BenchmarkResult:
-    """Cross-validate recipes on one data set and compare them; the same call again goes on.
+    """Cross-validate recipes on one data set and compare them; the same call again continues.
 
     Args:
         dataset: BIDS folder with lesion masks or instances.
@@ -563,7 +563,7 @@ def process_cohort(
 ) -> Group:
     """``segment`` and ``compare`` for every subject of a BIDS data set, then one table and page.
 
-    The same call again goes on after an interruption. It starts processes, so a script guards its
+    The same call again continues after an interruption. It starts processes, so a script guards its
     start with ``if __name__ == "__main__"``. Needs the extra ``cluster``.
 
     Args:

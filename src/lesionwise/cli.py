@@ -65,7 +65,7 @@ def main() -> None:
         _end_with(readable)
     except SystemExit as end:
         if end.code in INTERRUPTED:
-            show_note("lesionwise: interrupted; the same command goes on from here")
+            show_note("lesionwise: interrupted; the same command continues from here")
         raise
 
 

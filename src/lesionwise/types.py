@@ -42,7 +42,7 @@ SHEAR_ROUNDING = 1e-4
 class InputError(ValueError):
     """An error in what the user gave: the message is one line that names the file and the error.
 
-    The command line prints it and exits with status 2; a batch lists it and goes on.
+    The command line prints it and exits with status 2; a batch lists it and continues.
     """
 
 
@@ -241,7 +241,7 @@ class LazyStudies(Sequence[Study]):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a method learns from; the sequences may load each study when it is asked for."""
+    """What a method learns from; the sequences may load each study on demand."""
 
     training: Sequence[Study]
     validation: Sequence[Study] = ()
@@ -277,7 +277,7 @@ class RunContext:
         seed: for every random choice of the run.
         device: "cpu", "cuda", "cuda:1" …; "auto" takes a GPU where there is one.
         workers: processes that prepare batches; 0 prepares them in the main process.
-        resume: go on from what lies in the folder.
+        resume: continue from the contents of the folder.
         max_minutes: wall time that learning may take; a method that can, fits its schedule
             into it. None: as long as its settings say.
         progress: called with each step.

@@ -74,7 +74,7 @@ def cohort(
 
     Raises:
         InputError: If the options contradict each other, or as the level does.
-        Stopped: If the participant level was interrupted; the same call goes on.
+        Stopped: If the participant level was interrupted; the same call continues.
     """
     if level == "group":
         gathered = group(output, progress)

@@ -99,7 +99,7 @@ def participant(
 
     A subject's results appear at ``output/sub-…`` at once and whole. A subject that is done is
     not done again unless its scans, their number, its record or its results are no longer what
-    they were. So the same call goes on after a kill at any point.
+    they were. So the same call continues after a kill at any point.
 
     Args:
         participants, sessions: labels to take; all if empty.
@@ -110,7 +110,7 @@ def participant(
     Raises:
         InputError: If the settings cannot hold, are not those the output folder was made with,
             or the folder holds results that are not a cohort's. A subject with an error is listed
-            in ``failures.tsv`` instead, and the others go on.
+            in ``failures.tsv`` instead, and the others continue.
         Stopped: After Ctrl-C or SIGTERM, when no worker is left; what is done stays.
     """
     from lesionwise.run.load_model import load_model
@@ -304,7 +304,7 @@ def _submit(
             except (FutureCancelledError, CommClosedError, TimeoutError) as error:
                 raise InputError(
                     "cohort: the connection to the Dask scheduler was lost; "
-                    "the same command goes on from here"
+                    "the same command continues from here"
                 ) from error
             except Exception as error:  # the task could not be brought to a worker or back
                 said = (str(error).splitlines() or [""])[0]

@@ -53,7 +53,7 @@ class KnownFile:
 
 @dataclass(frozen=True)
 class Record:
-    """What stands beside the results of a subject that is done.
+    """The record in the folder of a finished subject.
 
     Attributes:
         subject: without ``sub-``.

@@ -44,7 +44,7 @@ Job: TypeAlias = Callable[[CohortSubject, Path, Mapping[str, Any]], Mapping[str,
 Returns why parts of it gave nothing, by their name; raises where nothing could be made at all."""
 
 ATTEMPTS = 3
-"""How often a subject is begun in one run before it is given up because its worker died."""
+"""Attempts per subject and run before a subject with dying workers counts as failed."""
 
 _CLAIM = ".claim.json"
 _one_at_a_time = threading.Lock()

@@ -1,4 +1,4 @@
-"""BIDS data sets as studies, each read from its files when it is asked for."""
+"""BIDS data sets as studies, each read from its files on demand."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _StudyFiles:
 
 
 class BidsStudies(Sequence[Study]):
-    """The studies of a data set, each read from its files when it is asked for.
+    """The studies of a data set, each read from its files on demand.
 
     Attributes:
         root: the folder.

@@ -316,7 +316,7 @@ def _read(path: str | Path, *, whole: bool = False) -> tuple[NDArray[Any], Grid]
             raise InputError(f"{path}: the scaling in its header ({slope:g}) makes values infinite")
         if whole and there and np.abs(array).max() <= _INTEGRAL_TOLERANCE:
             raise InputError(
-                f"{path}: the scaling in its header ({slope:g}) leaves nothing of its labels; "
+                f"{path}: the scaling in its header ({slope:g}) sets all its labels to 0; "
                 "set scl_slope to 1"
             )
         if one_value and intercept == 0 and _whole(array) is None:

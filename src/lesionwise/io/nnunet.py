@@ -45,7 +45,7 @@ class _Case:
 
 
 class NnunetStudies(Sequence[Study]):
-    """The cases of an nnU-Net raw data set, each read from its files when it is asked for.
+    """The cases of an nnU-Net raw data set, each read from its files on demand.
 
     Attributes:
         root: the data set's folder.

@@ -180,7 +180,7 @@ def _named(volumes: dict[str, Volume], prefix: str) -> dict[str, Volume]:
 
 @dataclass(frozen=True)
 class PreparedStudies(Sequence[Study]):
-    """Prepared studies, each read when it is asked for."""
+    """Prepared studies, each read on demand."""
 
     folders: tuple[Path, ...]
 

@@ -133,7 +133,7 @@ def select_scans(
     """Every scan in the given files and folders, in the order given, each file once.
 
     - A file is taken as it is, whatever it is called and even if it is missing, so that in a
-      batch reading it fails by itself and the others go on.
+      batch reading it fails by itself and the others continue.
     - With a pattern, every file below a folder that fits it is taken, and none of what follows
       holds.
     - In a BIDS data set the scans with the suffix are taken, results of other tools are not; of the

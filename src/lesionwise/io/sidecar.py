@@ -1,4 +1,4 @@
-"""What stands beside a scan: its JSON sidecars, and the day and time it was acquired."""
+"""Metadata of a scan: its JSON sidecars, and its acquisition time."""
 
 from __future__ import annotations
 

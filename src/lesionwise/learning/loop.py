@@ -100,7 +100,7 @@ def fit(
     """Train; ``setup.network`` holds the last weights afterwards.
 
     ``folder`` gets ``log.jsonl`` and ``log.csv`` (a row per epoch), ``candidates/`` and
-    ``checkpoints/``, from which a killed training goes on.
+    ``checkpoints/``, from which a killed training resumes.
 
     Raises:
         InputError: If a checkpoint cannot be read or written, or if the time limit ends the

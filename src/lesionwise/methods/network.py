@@ -146,7 +146,7 @@ class NetworkMethod:
         """Train, choose among the best weights, and leave ``model.safetensors``.
 
         ``run.folder`` also gets ``log.csv`` (a row per epoch), ``training.json`` (a summary),
-        ``candidates/`` and ``checkpoints/``, from which a killed training goes on, and for each
+        ``candidates/`` and ``checkpoints/``, from which a killed training resumes, and for each
         part that is trained first a folder of its name.
 
         Raises:

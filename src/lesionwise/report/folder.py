@@ -364,7 +364,7 @@ def _view(
 
 
 def _shown_brain(mask: Path, image: Volume, source: str, hide_face: bool) -> Volume:
-    """The brain mask of a scan, without a face where that is asked for."""
+    """The brain mask of a scan, without the face on request."""
     brain = read_mask(mask)
     return brain_without_face(image, brain, source) if hide_face else brain
 

@@ -88,7 +88,7 @@ class ScanFiles:
 
     @property
     def sidecar(self) -> Path:
-        """Written last: where it stands, the results of the scan are complete."""
+        """Written last: if it exists, the results of the scan are complete."""
         return self.path("mask", ".json", label="L")
 
     @property
@@ -147,7 +147,7 @@ class PairFiles:
 
     @property
     def sidecar(self) -> Path:
-        """Written last: where it stands, the results of the pair are complete."""
+        """Written last: if it exists, the results of the pair are complete."""
         return self.path("mask", ".json")
 
     @property

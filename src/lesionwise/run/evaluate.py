@@ -163,7 +163,7 @@ def evaluate(
 
     Raises:
         InputError: If there is one case and it cannot be scored, or no case can. Among several,
-            those that cannot are listed in ``failures`` and the others go on.
+            those that cannot are listed in ``failures`` and the others continue.
 
     Example:
         >>> done = evaluate(Path("reference"), [Path("a"), Path("b")], workers=1)  # doctest: +SKIP

@@ -73,7 +73,7 @@ def export(
     Raises:
         InputError: If the settings do not fit together, the folder is there or misnamed, the data
             set cannot be read, or nothing in it can be written. An error of one study is listed,
-            and the others go on.
+            and the others continue.
     """
     if visits not in (1, 2) or (task == "new" and visits != 2):
         raise InputError(f"export: {task} lesions with {visits} visits a case is not possible")

@@ -172,7 +172,7 @@ def predict_pairs(
     Raises:
         InputError: If the folder is not one for results, was begun with other settings, or holds
             a comparison, if no patient has two visits, and for an error in a single pair; among
-            several the error is listed and the others go on.
+            several the error is listed and the others continue.
     """
     selection = select_pairs(scans)
     pairs = selection.pairs
@@ -211,7 +211,7 @@ def predict_pairs(
 def _write_tables(
     output: Path, selection: PairSelection, failures: Mapping[str, str]
 ) -> pd.DataFrame:
-    """The tables of the folder; what was left out stands with the failures."""
+    """The tables of the folder; files left out are among the failures."""
     left_out = left_out_rows(selection.left_out)
     inputs = [*(pair.followup.path for pair in selection.pairs), *map(Path, left_out)]
     return write_pairs(output, "lesionwise predict", inputs, {**left_out, **failures})[0]

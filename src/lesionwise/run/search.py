@@ -61,7 +61,7 @@ def search(
     As in Wynen et al. (ConfLUNet), section 3.4: every combination is an experiment with one model;
     the models with the highest validation Dice are compared by all validation metrics, and the one
     with the best mean rank is taken. How the metrics are weighed the paper does not say. The same
-    call goes on after an interruption; a combination that fails is listed and the others go on.
+    call continues after an interruption; a failed combination is listed and the others continue.
 
     Args:
         recipe: name or file.

@@ -106,7 +106,7 @@ def segment(
     Raises:
         InputError: If the folder is not one for results (``results.folder.check_output``), was
             begun with other settings, for settings that cannot hold, and for an error in a
-            single scan; among several scans the error is listed and the others go on.
+            single scan; among several scans the error is listed and the others continue.
     """
     selection = select_scans(scans, pattern=pattern)
     found = selection.scans
@@ -185,7 +185,7 @@ def shown_summary(scans: pd.DataFrame) -> pd.DataFrame:
 def _write_tables(
     output: Path, selection: ScanSelection, failures: Mapping[str, str]
 ) -> pd.DataFrame:
-    """The tables of the folder; what was left out stands with the failures."""
+    """The tables of the folder; files left out are among the failures."""
     left_out = left_out_rows(selection.left_out)
     tables = write_folder(
         output,

@@ -73,7 +73,7 @@ def simulate(
     """Write simulated patients as a BIDS data set, with their truth in ``derivatives/truth``.
 
     A patient that is there already, made with the same settings, is not made again; so an
-    interrupted call goes on where it stopped, and more patients can be added.
+    interrupted call continues where it stopped, and more patients can be added.
 
     Args:
         output: the data set's folder; created where it is missing.

@@ -79,7 +79,7 @@ def split(
     Raises:
         InputError: For settings that cannot hold or are not those that the folder was begun
             with, if the folder holds tables of something else, and for an error in a single map;
-            among several, errors are listed in ``failures.tsv`` and the others go on.
+            among several, errors are listed in ``failures.tsv`` and the others continue.
     """
     maps = maps_of(maps)
     if method == "offsets":

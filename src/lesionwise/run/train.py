@@ -88,7 +88,7 @@ def train(
     auxiliary: Mapping[str, str | Path] = {},
     progress: Progress = no_progress,
 ) -> Path:
-    """Train a recipe on a BIDS data set; the same call again goes on where it stopped.
+    """Train a recipe on a BIDS data set; the same call again continues where it stopped.
 
     Subjects are split, never visits. The split deals subjects with similar numbers of
     lesions into different folds, by the seed.
@@ -157,7 +157,7 @@ def train(
         validation_subjects = []
     training, validation = split_subjects(arrays, fold or 0, folds, seed, validation_subjects)
     folder = output if fold is None else output / f"fold-{fold}"
-    # Only a part of it decides the run and must agree when a call goes on (``_compared``).
+    # Only a part of it decides the run and must agree when a call continues (``_compared``).
     begun = {
         "format": FORMAT,
         "status": "training",
@@ -184,7 +184,7 @@ def train(
     resume = _begin(folder, begun)
     if resume == "done":
         return folder
-    # Kept in the run: the file given may be gone when a killed call goes on.
+    # Kept in the run: the file given may be gone when a killed call continues.
     if initial is not None:
         _copy(start, folder / INITIAL)
     if reuse is not None:
@@ -201,7 +201,7 @@ def train(
                 found.method.fit(fit_steps(found.preprocess, data, run), run)
         except InputError:
             if resume == "new" and not any(folder.rglob("*.ckpt")):
-                (folder / RUN_FILE).unlink()  # nothing has begun that could go on
+                (folder / RUN_FILE).unlink()  # nothing has begun that could be resumed
             raise
     weights = folder / WEIGHTS
     summary = folder / "training.json"
@@ -285,7 +285,7 @@ def _begin(folder: Path, begun: Mapping[str, Any]) -> str:
         before = read_run(folder)
         if format_of(before) < FORMAT:
             raise InputError(
-                f"{folder}: a run of an earlier version, which cannot go on; choose another output "
+                f"{folder}: a run of an earlier version cannot be resumed; choose another output "
                 "folder, and begin with its weights by --initial"
             )
         check_same_settings(_compared(before), _compared(begun), folder)

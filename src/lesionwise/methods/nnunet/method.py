@@ -104,7 +104,7 @@ class NnunetMethod:
         """Train and leave ``model.safetensors`` with ``nnunet.json`` (plans and the like).
 
         ``run.folder`` also gets ``log.csv`` (a row per epoch), ``training.json`` (a summary) and
-        ``nnunet/``, nnU-Net's own tree, in which a killed training goes on; when it has ended,
+        ``nnunet/``, nnU-Net's own tree, in which a killed training resumes; when it has ended,
         raw and preprocessed data are removed from it.
 
         Raises:
