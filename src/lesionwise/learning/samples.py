@@ -313,8 +313,7 @@ class Patches:
         validation: bool = False,
     ) -> PatchSource:
         """The patches; refuses studies in which no lesion lies."""
-        studies = studies_of(data, self.auxiliary, validation)
-        check_references(studies, self.references)
+        studies = studies_of(data, self.auxiliary, validation, self.references)
         if not validation and not any(reference_of(s, reading.task).any() for s in studies):
             raise InputError(NO_LESION)
         return PatchSource(studies, self, reading, reading.task, objective, seed, validation)
@@ -426,8 +425,7 @@ class ListedPatches:
         validation: bool = False,
     ) -> ListSource:
         """The patches; refuses studies in which no lesion lies."""
-        studies = studies_of(data, self.auxiliary, validation)
-        check_references(studies, self.references)
+        studies = studies_of(data, self.auxiliary, validation, self.references)
         source = ListSource(studies, self, reading, objective, seed, validation)
         if not validation and not source.positive.any():
             raise InputError(NO_LESION)
@@ -558,14 +556,17 @@ def check_references(studies: Sequence[Study], names: tuple[str, ...]) -> None:
 
 
 def studies_of(
-    data: TrainingData, auxiliary: Auxiliary | None, validation: bool = False
+    data: TrainingData,
+    auxiliary: Auxiliary | None,
+    validation: bool = False,
+    references: tuple[str, ...] = (),
 ) -> Sequence[Study]:
-    """The studies that samples are taken from.
+    """The studies that samples are taken from, each with all ``references``.
 
     An auxiliary set that is not given and not required is replaced by the training studies.
 
     Raises:
-        InputError: If there are none.
+        InputError: If there are none, or some lack a reference.
     """
     if validation:
         found = data.validation
@@ -580,6 +581,7 @@ def studies_of(
             raise InputError(f"no auxiliary set {name} was given (--auxiliary {name}=DATA)")
     if not len(found):
         raise InputError("no study to learn from")
+    check_references(found, references)
     return found
 
 

@@ -21,7 +21,6 @@ from lesionwise.learning.samples import (
     TrainingVolume,
     TrainingVolumes,
     TransformedVolume,
-    check_references,
     cut,
     studies_of,
     tensors,
@@ -64,8 +63,7 @@ class StratifiedPatches:
         validation: bool = False,
     ) -> StratifiedSource:
         """The patches; refuses training studies in which no lesion lies."""
-        studies = studies_of(data, self.auxiliary, validation)
-        check_references(studies, self.references)
+        studies = studies_of(data, self.auxiliary, validation, self.references)
         source = StratifiedSource(studies, self, reading, objective, seed, validation)
         if not validation and not source.with_lesion:
             raise InputError(NO_LESION)
@@ -145,8 +143,7 @@ class PatchesOfEachStudy:
         validation: bool = False,
     ) -> SourceOfEachStudy:
         """The patches; refuses training studies in which no lesion lies."""
-        studies = studies_of(data, self.auxiliary, validation)
-        check_references(studies, self.references)
+        studies = studies_of(data, self.auxiliary, validation, self.references)
         if not validation and not any(reference_of(s, reading.task).any() for s in studies):
             raise InputError(NO_LESION)
         return SourceOfEachStudy(studies, self, reading, objective, seed, validation)

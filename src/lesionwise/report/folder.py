@@ -49,6 +49,7 @@ from lesionwise.results.scan import (
     read_lesion_table,
     read_lesions,
     read_picture,
+    stated_volume_ml,
 )
 from lesionwise.results.words import STATES
 from lesionwise.types import InputError, Instances, Progress, Volume, no_progress
@@ -358,7 +359,7 @@ def _view(
             )
             for stage in record.stages
         ),
-        mask_ml=record.mask_ml,
+        mask_ml=stated_volume_ml(record),
         **further,
     )
 

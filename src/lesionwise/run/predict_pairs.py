@@ -79,15 +79,6 @@ class PairSelection:
     left_out: Mapping[str, str]
 
 
-def find_pairs(paths: Sequence[Path]) -> list[ScanPair]:
-    """The pairs of ``select_pairs``, without what was left out.
-
-    Raises:
-        InputError: As for ``select_pairs``.
-    """
-    return list(select_pairs(paths).pairs)
-
-
 def select_pairs(paths: Sequence[Path]) -> PairSelection:
     """Every two visits of a patient that follow each other.
 
