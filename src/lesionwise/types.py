@@ -154,7 +154,7 @@ class Study:
     Attributes:
         subject: name, as in BIDS (without ``sub-``).
         visits: one, two or more.
-        changes: label volumes of a pair in the space of its last visit, by name: new, gone …
+        changes: label volumes of a pair in the space of its last visit, by name: new, disappeared …
     """
 
     subject: str

@@ -1,4 +1,4 @@
-"""The template: its maps, and scans laid onto it."""
+"""The template: its maps, and scans registered to it."""
 
 import numpy as np
 import pytest
