@@ -41,7 +41,7 @@ TRACK_COLUMNS = (
 
 @dataclass(frozen=True, eq=False)
 class Tracks:
-    """What became of every lesion.
+    """The states of all lesions.
 
     Attributes:
         table: one row a lesion and visit, sorted by visit and label, and one row with label 0

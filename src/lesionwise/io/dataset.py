@@ -139,8 +139,8 @@ def read_dataset(
     - ``seg-*_dseg``: ``labels["instances"]``, int32, from ``seg-truth`` or else from the only one;
       each of several is also there as ``labels["instances-<seg>"]``.
     - ``desc-brain_mask``: ``brain``. A ``dseg`` without ``seg``: ``labels["tissue"]``.
-    - ``desc-new``, ``desc-disappeared`` … masks and dsegs on the follow-up's grid: ``changes`` by that
-      name; those of an earlier session get ``@session`` behind it. ``desc-newrater1`` is
+    - ``desc-new``, ``desc-disappeared`` … masks and dsegs on the follow-up's grid: ``changes`` by
+      that name; those of an earlier session get ``@session`` behind it. ``desc-newrater1`` is
       ``changes["new-rater-1"]``, what one rater calls new.
 
     Args:

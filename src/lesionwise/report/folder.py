@@ -254,7 +254,7 @@ def changes_of(
     after: str,
     places: Mapping[tuple[str, int], str] | None = None,
 ) -> pd.DataFrame:
-    """What became of each lesion between two visits, as a page shows it.
+    """The state of each lesion between two visits, as a page shows it.
 
     Args:
         tracks: as in ``tracks.tsv``: session, label (0 where the lesion disappeared), state,

@@ -81,7 +81,7 @@ class StudyPage:
             method, location, state, track (one number for one lesion at all visits),
             confidence, confluent_group, center_x_mm …, extent_i_mm ….
         method: the main way of telling lesions apart; by default the first of the last visit.
-        changes: what became of each lesion between the last two visits, a row a lesion: state,
+        changes: the state of each lesion between the last two visits, one row per lesion: state,
             and as far as known baseline and followup (labels, comma-separated), baseline_mm3,
             followup_mm3. Lesions of the visit before the last take their state from here.
         intervals: how many lesions of each state at each visit after the first, as in

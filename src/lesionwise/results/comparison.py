@@ -157,7 +157,7 @@ class VisitChange:
 
 @dataclass(frozen=True, eq=False)
 class ComparisonResult:
-    """What became of every lesion of a patient.
+    """The states of all lesions of a patient.
 
     Attributes:
         scans: entities of each visit's scan, in time order.

@@ -1,4 +1,4 @@
-"""The command ``compare``: what became of each lesion between visits."""
+"""The command ``compare``: the state of each lesion between visits."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ def _assemble(
 
 
 def state(before_mm3: float, after_mm3: float) -> str:
-    """What became of a lesion: one of `STATES`, "stable", or "" where it is in neither visit.
+    """The state of a lesion: one of `STATES`, "stable", or "" where it is in neither visit.
 
     Growing and shrinking mean that its volume changed by more than a tenth.
     """
