@@ -6,8 +6,8 @@ DATA and THICK are the folders with the real scans and their masks by their sour
 eight raw FLAIR scans). RUNS holds the folds of tools/train_brain_model.py; each subject is measured
 with a fold that never saw it. FOLDER is where ``pip install --no-deps --target FOLDER deepbet
 fill-voids`` put the package deepbet. Every program runs in a process of its own, so that its memory
-can be told; seconds are those of the process's threads (processor time) and of the clock, for one
-scan after a first one that is not counted.
+can be measured; seconds are those of the process's threads (processor time) and of the clock, for
+one scan after a first one that is not counted.
 
 ``--simulated`` adds the FLAIR scans of a data set of ``lesionwise simulate --style clinical``
 (bright fat, thick slices), whose brain masks are exact; its seed must not be one of the training.
@@ -187,8 +187,8 @@ def main() -> None:
         row["program"] for row in rows)) + " | reference, l |")  # fmt: skip
     for scan in dict.fromkeys(row["scan"] for row in rows):
         of = [row for row in rows if row["scan"] == scan]
-        told = [f"{r['dice']:.3f}, {100 * r['leak']:.1f} %, {r['liters']:.2f}" for r in of]
-        print(f"| {scan} | " + " | ".join(told) + f" | {of[0]['reference_liters']:.2f} |")
+        shown = [f"{r['dice']:.3f}, {100 * r['leak']:.1f} %, {r['liters']:.2f}" for r in of]
+        print(f"| {scan} | " + " | ".join(shown) + f" | {of[0]['reference_liters']:.2f} |")
     print(
         "| program | mean Dice | mean leak | real, sound | simulated | seconds | processor | GiB |"
     )

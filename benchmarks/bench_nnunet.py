@@ -38,7 +38,7 @@ from lesionwise.methods.nnunet import Augmentation, Learning, Plans
 from lesionwise.methods.nnunet.cases import Case
 from lesionwise.methods.nnunet.workspace import Workspace, environment, quiet
 from lesionwise.run.recipes import find_recipe
-from lesionwise.types import Grid, RunContext, Study, TrainingData, Visit, Volume, silent
+from lesionwise.types import Grid, RunContext, Study, TrainingData, Visit, Volume, no_progress
 
 
 def draw(seed: int, shape: tuple[int, int, int]) -> Case:
@@ -122,10 +122,10 @@ def main() -> None:
     parser.add_argument("--features", type=int, default=16)
     parser.add_argument("--batches", type=int, default=4)
     parser.add_argument("--shape", type=int, nargs=3, default=(128, 160, 120))
-    told = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, quiet():
-        rows = measure(Path(name), told)
-    print(f"patch {told.patch}³, {told.features} features, {torch.get_num_threads()} threads")
+        rows = measure(Path(name), args)
+    print(f"patch {args.patch}³, {args.features} features, {torch.get_num_threads()} threads")
     print(f"bfloat16 native: {supports_bfloat16(torch.device('cpu'))}")
     for row in rows:
         print(row)
@@ -133,7 +133,7 @@ def main() -> None:
     print(f"peak memory of everything above: {peak:.1f} GB")
 
 
-def measure(folder: Path, told: argparse.Namespace) -> list[str]:
+def measure(folder: Path, args: argparse.Namespace) -> list[str]:
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
     from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock  # noqa: N813
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -144,12 +144,12 @@ def measure(folder: Path, told: argparse.Namespace) -> list[str]:
 
     rows = []
     space = Workspace(folder)
-    shape = tuple(told.shape)
-    plans = Plans(patch_size_vox=(told.patch,) * 3, base_features=told.features, batch_size=2)
+    shape = tuple(args.shape)
+    plans = Plans(patch_size_vox=(args.patch,) * 3, base_features=args.features, batch_size=2)
     with space.in_use():
         plan.write_raw(space, [draw(n, shape) for n in range(2)], [], ["flair"], False)
-        plan.make_plans(space, plans, "3d_fullres", silent)
-        made = arrays.preprocess(space, "3d_fullres", False, silent)
+        plan.make_plans(space, plans, "3d_fullres", no_progress)
+        made = arrays.preprocess(space, "3d_fullres", False, no_progress)
     described = json.loads((space.raw / "dataset.json").read_text(encoding="utf-8"))
     (space.preprocessed / "splits_final.json").write_bytes(
         (space.raw / "splits_final.json").read_bytes()
@@ -157,15 +157,15 @@ def measure(folder: Path, told: argparse.Namespace) -> list[str]:
     device = torch.device("cpu")
     learning = Learning()
     with space.in_use(), environment({"nnUNet_n_proc_DA": "0"}):
-        stock.infer_dataset_class = lambda folder: arrays.Arrays
+        stock.infer_dataset_class = lambda folder: arrays.NumpyDataset
         own = stock.nnUNetTrainer(
             {**made, "continue_training": False}, "3d_fullres", 0, described, device
         )
-        rows.append(f"nnU-Net's trainer: {train_speed(own, told.batches):.3f} patches/s")
+        rows.append(f"nnU-Net's trainer: {train_speed(own, args.batches):.3f} patches/s")
         for precision in ("float32", "bfloat16"):
             ours = LesionTrainer(made, "3d_fullres", 0, described, device)
             ours.use(replace(learning, precision=precision), Augmentation(), None, (0,))
-            speed = train_speed(ours, told.batches)
+            speed = train_speed(ours, args.batches)
             rows.append(f"LesionTrainer, {precision}: {speed:.3f} patches/s")
         parameters = sum(p.numel() for p in ours.network.parameters())
         method, count = pre_unet(parameters)
@@ -174,8 +174,8 @@ def measure(folder: Path, told: argparse.Namespace) -> list[str]:
             speed = own_train_speed(
                 replace(method, precision=precision),
                 studies,
-                told.patch,
-                told.batches,
+                args.patch,
+                args.batches,
                 folder / f"pre-unet-{precision}",
             )
             rows.append(f"pre-unet, {count / 1e6:.2f} M, {precision}: {speed:.3f} patches/s")
@@ -184,7 +184,7 @@ def measure(folder: Path, told: argparse.Namespace) -> list[str]:
         rows.append(f"parameters: {parameters / 1e6:.2f} M")
         manager = PlansManager(made)
         configuration = manager.get_configuration("3d_fullres")
-        data, labels, _, _ = arrays.Arrays(
+        data, labels, _, _ = arrays.NumpyDataset(
             str(space.preprocessed / configuration.data_identifier)
         ).load_case("train_0000")
         image = np.array(data)
@@ -201,7 +201,7 @@ def measure(folder: Path, told: argparse.Namespace) -> list[str]:
         kinds: list[tuple[str, Callable[[], Any]]] = [
             ("nnU-Net's predictor", lambda: own.predict_sliding_window_return_logits(whole).numpy())
         ]
-        patch = whole[None, :, : told.patch, : told.patch, : told.patch]
+        patch = whole[None, :, : args.patch, : args.patch, : args.patch]
         label_manager = manager.get_label_manager(described)
         for engine in ("torch", "openvino"):
             for precision in ("float32", "bfloat16"):

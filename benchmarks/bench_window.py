@@ -30,7 +30,7 @@ from lesionwise.inference.openvino import OpenVinoNetwork, has_openvino
 from lesionwise.inference.window import SlidingWindow, sliding_window_inference
 from lesionwise.learning.losses import InstanceLoss
 from lesionwise.learning.targets import CentersAndOffsets, Targets
-from lesionwise.networks.blocks import start_from
+from lesionwise.networks.blocks import init_head_bias
 from lesionwise.networks.unet import UNet
 from lesionwise.run.load_model import load_model
 
@@ -140,7 +140,7 @@ def main() -> None:
     size: tuple[int, int, int] = (arguments.patch,) * 3
     targets: Targets = CentersAndOffsets()
     network: nn.Module = UNet(1, 6, [int(n) for n in arguments.features.split(",")])
-    start_from(network, targets.first_guess)
+    init_head_bias(network, targets.initial_logits)
     if arguments.run is not None:
         model = load_model(arguments.run, "cpu")
         network, size = model.predictor.network, model.recipe.method.patch_size_vox

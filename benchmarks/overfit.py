@@ -1,4 +1,4 @@
-"""One pair of visits learned by heart: does a row's whole path lead to its own truth?
+"""Overfitting to one pair of visits: does a row's whole path reproduce its own truth?
 
     lesionwise simulate -o PAIRS --patients 8 --visits 2 --seed 600 --lesion-change 4 \\
       --spacing 1.2 1.2 1.2
@@ -192,8 +192,8 @@ def overfit(
 def steps_of(folder: Path) -> str:
     """How far a run's last network came; nnU-Net's log tells epochs, trees have none."""
     trees = folder / "training.json"
-    if trees.is_file() and "trees" in (told := json.loads(trees.read_text(encoding="utf-8"))):
-        return f"{told['trees']} trees"
+    if trees.is_file() and "trees" in (written := json.loads(trees.read_text(encoding="utf-8"))):
+        return f"{written['trees']} trees"
     logs = sorted(folder.rglob("log.csv"), key=lambda path: path.stat().st_mtime)
     if not logs:
         return "0 steps"

@@ -3,10 +3,10 @@
     python benchmarks/real_pairs.py DATA OUT NAME=RUN [NAME=RUN …] [--pairs openlong12]
 
 DATA is the folder with the real scans. Each run goes through ``lesionwise predict RUN SCANS``; the
-masks of plausible new lesions that come with the pairs are laid onto the grid the run predicts on,
-by the supplied transforms; ``lesionwise evaluate`` scores the instances. The masks are thresholded
-differences of the scans, no expert's reading, and ``openlong03`` is a poor reference; a model
-trained for minutes on simulated heads is not expected to agree with them.
+masks of plausible new lesions that come with the pairs are resampled to the grid of the
+prediction by the supplied transforms; ``lesionwise evaluate`` scores the instances. The masks are
+thresholded differences of the scans, no expert's reading, and ``openlong03`` is a poor reference;
+a model trained for minutes on simulated heads is not expected to agree with them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Recipes made small enough for two processor cores: for the leaderboard, and to learn by heart.
+"""Recipes made small enough for two processor cores: for the leaderboard and for overfitting.
 
 A recipe on the engine of our own sets its reduced form itself (``REDUCED`` in its file, what is
 changed stands there); ``find_recipe("iqda:reduced")`` gives it. This file holds the same for the
-rows of nnU-Net, and what learning by heart changes further: no augmentation, patches around
+rows of nnU-Net, and what overfitting to one pair changes further: no augmentation, patches around
 lesions.
 
 Reduced are: widths, patch, batch, learning rate, the number of epochs (a time limit ends the
@@ -24,10 +24,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lesionwise.learning.candidate_crops import CandidateCrops, UnequalCrops
-from lesionwise.learning.places import EqualClasses
+from lesionwise.learning.positions import EqualClasses
 from lesionwise.learning.samplers import BrainSampling, PatchSampling
 from lesionwise.learning.samples import Augmentation as PatchAugmentation
-from lesionwise.learning.samples import ListedPatches, Patches, Samples, Together
+from lesionwise.learning.samples import CombinedSamples, ListedPatches, Patches, Samples
 from lesionwise.learning.stratified import PatchesOfEachStudy, StratifiedPatches
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.methods.nnunet import Augmentation, AugmentedCopies, NnunetMethod
@@ -110,21 +110,21 @@ BY_HEART_REDUCTIONS: dict[str, NnunetReduction] = {
         REDUCTIONS["nnunet-empenn"], features=16, lesion_fraction=0.5, by_heart=True
     ),
 }
-"""For learning one pair by heart; a dropout of 0.2 leaves too little of eight filters."""
+"""For overfitting to one pair; a dropout of 0.2 leaves too little of eight filters."""
 
 PUBLISHED = "bsi-lightgbm"
-"""A row that learns by heart with its published settings; a cube of 64 voxels is cut for it."""
+"""A row that overfits with its published settings; a cube of 64 voxels is cut for it."""
 
 
 def without_augmentation(method: Method) -> Method:
-    """A network that learns by heart: patches around lesions, as they are."""
+    """A network that overfits to one pair: patches around lesions, as they are."""
     if not isinstance(method, NetworkMethod):
         return method
     return replace(method, samples=_around_lesions(method.samples))
 
 
 def _around_lesions(samples: Samples) -> Samples:
-    if isinstance(samples, Together):
+    if isinstance(samples, CombinedSamples):
         return replace(
             samples, sources=tuple((name, _around_lesions(each)) for name, each in samples.sources)
         )
@@ -147,7 +147,7 @@ def _around_lesions(samples: Samples) -> Samples:
 
 
 def by_heart(name: str, *before_learned: Step) -> tuple[Recipe, tuple[int, ...], str]:
-    """A recipe that learns one pair by heart, its patch, and what was reduced, in words.
+    """A recipe that overfits to one pair, its patch, and what was reduced, in words.
 
     Further steps come after those that do not learn.
     """

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from lesionwise.inference.weights import WEIGHTS, read_weights
-from lesionwise.learning.samples import Together
+from lesionwise.learning.samples import CombinedSamples
 from lesionwise.learning.synthetic import SyntheticPairs, painted_pair
 from lesionwise.methods.members import fit_once
 from lesionwise.methods.network import NetworkMethod
@@ -47,7 +47,7 @@ def main() -> None:
     recipe = find_recipe(ROW)
     method = recipe.method
     assert isinstance(method, NetworkMethod)
-    assert isinstance(method.samples, Together)
+    assert isinstance(method.samples, CombinedSamples)
     (single,) = auxiliary_sets(recipe).values()
     prepared = prepare(
         ROW, arguments.dataset, arguments.work / "prepared", auxiliary=single,

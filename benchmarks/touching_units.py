@@ -1,4 +1,4 @@
-"""How well touching lesions are told apart, against the distance between their centers.
+"""How well touching lesions are separated, against the distance between their centers.
 
     python benchmarks/touching_units.py TRUTH NAME=PREDICTIONS [NAME=PREDICTIONS …] [--figure PNG]
 

@@ -5,8 +5,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 from hypothesis import settings
+
+# A busy machine is slow at times; how long one example takes says nothing about the code.
+hypothesis.settings.register_profile("no_deadline", deadline=None)
+hypothesis.settings.load_profile("no_deadline")
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))  # modules that several tests share
 

@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -210,3 +211,13 @@ def test_a_stale_option_and_a_stale_command_are_found():
     calls = list(calls_of(page))
     assert calls == [["nosuch", "x"], ["segment", "a.nii", "-o", "b", "--colour"]]
     assert [unknown_in(call) for call in calls] == [["nosuch"], ["--colour"]]
+
+
+def test_the_drawing_of_the_architecture_shows_the_layers_that_are_checked():
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        contracts = tomllib.load(file)["tool"]["importlinter"]["contracts"]
+    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    drawing = FENCE.search((ROOT / "docs/architecture.md").read_text(encoding="utf-8"))
+    assert drawing is not None
+    drawn = [re.split(r" {3,}", line.strip())[0] for line in drawing[1].splitlines()]
+    assert drawn == layers

@@ -4,7 +4,7 @@
 
 REAL and THICK are the two folders of openly licensed scans and masks that
 src/lesionwise/models/conflunet.md names. OUT gets the data set (made once, kept), the prepared
-arrays and the run. The same call goes on where it stopped; ``--initial RUN`` begins a further
+arrays and the run. The same call continues where it stopped; ``--initial RUN`` begins a further
 phase with the weights of an earlier one. ``--ship`` copies the weights into the package.
 
 Every real scan becomes several studies that differ in their brain mask: tight, loose by some

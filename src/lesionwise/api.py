@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from lesionwise import defaults
-from lesionwise.types import Progress, silent
+from lesionwise.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from lesionwise.cohort.group import Group
@@ -51,7 +51,7 @@ def segment(
     further_scans: Mapping[str, PathLike] | None = None,
     device: str = "auto",
     overwrite: bool = False,
-    on_progress: Progress = silent,
+    on_progress: Progress = no_progress,
 ) -> SegmentResult:
     """Find and separate the lesions of FLAIR scans; masks, tables and pages are in ``output``.
 
@@ -113,7 +113,7 @@ def compare(
     new_lesions: PathLike | None = None,
     same_patient: bool = False,
     device: str = "auto",
-    on_progress: Progress = silent,
+    on_progress: Progress = no_progress,
 ) -> Comparison:
     """Find the lesions of two or more visits, and what is new, enlarging, disappeared and so on.
 
@@ -164,7 +164,7 @@ def split(
     connectivity: int | None = None,
     min_volume_mm3: float = defaults.MIN_VOLUME_MM3,
     min_extent_mm: float = defaults.MIN_EXTENT_MM,
-    on_progress: Progress = silent,
+    on_progress: Progress = no_progress,
 ) -> SplitResult:
     """Separate the lesions of another tool's masks or probability maps. Needs no torch.
 
@@ -217,7 +217,7 @@ def evaluate(
     figures: bool = False,
     workers: int = 1,
     seed: int = 0,
-    on_progress: Progress = silent,
+    on_progress: Progress = no_progress,
 ) -> Evaluation:
     """Score predictions against a reference with every metric, and compare methods. Needs no torch.
 
@@ -281,9 +281,9 @@ def train(
     seed: int = 0,
     device: str = "auto",
     workers: int = 0,
-    on_progress: Progress = silent,
+    on_progress: Progress = no_progress,
 ) -> Path:
-    """Train a recipe on a BIDS data set; the same call again goes on where it stopped.
+    """Train a recipe on a BIDS data set; the same call again continues where it stopped.
 
     Args:
         recipe: a shipped recipe's name (``recipe_names``), with ``:reduced`` for its small form,
@@ -341,7 +341,7 @@ def predict(
     device: str = "auto",
     trust_recipe: bool = False,
     same_patient: bool = False,
-    on_progress: Progress = silent,
+    on_progress: Progress = no_progress,
 ) -> PredictResult:
     """Apply a trained run with its recipe's own settings: to each scan, or to each pair of visits.
 
@@ -391,9 +391,9 @@ def benchmark(
     seed: int = 0,
     device: str = "auto",
     workers: int = 0,
-    on_progress: Progress = silent,
+    on_progress: Progress = no_progress,
 ) -> BenchmarkResult:
-    """Cross-validate recipes on one data set and compare them; the same call again goes on.
+    """Cross-validate recipes on one data set and compare them; the same call again continues.
 
     Args:
         dataset: BIDS folder with lesion masks or instances.
@@ -444,7 +444,7 @@ def search(
     seed: int = 0,
     device: str = "auto",
     workers: int = 0,
-    on_progress: Progress = silent,
+    on_progress: Progress = no_progress,
 ) -> SearchResult:
     """Train a recipe with every combination of settings; compare the best by all metrics.
 
@@ -500,7 +500,7 @@ def simulate_patients(
     new_scanner: bool = False,
     spacing_mm: tuple[float, float, float] | None = None,
     workers: int = 1,
-    on_progress: Progress = silent,
+    on_progress: Progress = no_progress,
 ) -> Path:
     """Write simulated patients with known lesions as a BIDS data set.
 
@@ -559,11 +559,11 @@ def process_cohort(
     extract_brain: bool = True,
     device: str = "auto",
     workers: int | None = None,
-    on_progress: Progress = silent,
+    on_progress: Progress = no_progress,
 ) -> Group:
     """``segment`` and ``compare`` for every subject of a BIDS data set, then one table and page.
 
-    The same call again goes on after an interruption. It starts processes, so a script guards its
+    The same call again continues after an interruption. It starts processes, so a script guards its
     start with ``if __name__ == "__main__"``. Needs the extra ``cluster``.
 
     Args:
@@ -612,7 +612,7 @@ def export(
     scans: Sequence[str] = ("flair",),
     visits: int = 1,
     task: str = "lesions",
-    on_progress: Progress = silent,
+    on_progress: Progress = no_progress,
 ) -> ExportResult:
     """Write a BIDS data set as an nnU-Net raw data set, with splits by patient.
 
@@ -643,7 +643,7 @@ def export(
     )
 
 
-def rebuild_pages(output: PathLike, *, on_progress: Progress = silent) -> PageResult:
+def rebuild_pages(output: PathLike, *, on_progress: Progress = no_progress) -> PageResult:
     """Make the pages of a results folder again from its files.
 
     Args:

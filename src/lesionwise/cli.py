@@ -45,7 +45,7 @@ INTERRUPTED = (130, 143)
 
 
 def main() -> None:
-    """Run the command line; an error in what the user gave is one line and exit status 2."""
+    """Run the command line; bad input gives one line and exit status 2."""
     escape_unknown_characters()
     arguments = _numbers_apart(sys.argv[1:])
     if arguments[:1] == ["cohort"]:
@@ -57,15 +57,15 @@ def main() -> None:
     except types.InputError as error:
         _end_with(error)
     except OSError as error:
-        from lesionwise.io.files import fault_of_the_place
+        from lesionwise.io.files import file_system_error
 
-        fault = fault_of_the_place(error, "the output folder")
-        if fault is None:
+        readable = file_system_error(error, "the output folder")
+        if readable is None:
             raise
-        _end_with(fault)
+        _end_with(readable)
     except SystemExit as end:
         if end.code in INTERRUPTED:
-            show_note("lesionwise: interrupted; the same command goes on from here")
+            show_note("lesionwise: interrupted; the same command continues from here")
         raise
 
 
@@ -116,12 +116,12 @@ TrustRecipe = Annotated[
     bool,
     typer.Option(
         "--trust-recipe",
-        help="Let the recipe file inside the run of --model execute. It is a Python program.",
+        help="Allow the recipe file in the run of --model to execute. It is a Python program.",
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 SeriesName = Annotated[
-    str | None, typer.Option(help="Which DICOM series to read, by a part of its description.")
+    str | None, typer.Option(help="The DICOM series to read, by a part of its description.")
 ]
 Workers = Annotated[int, typer.Option(help="Number of processes.", min=1)]
 LoaderWorkers = Annotated[
@@ -133,21 +133,19 @@ LoaderWorkers = Annotated[
 Scans = Annotated[list[Path], typer.Argument(help="NIfTI files, folders or BIDS data sets.")]
 Instances = Annotated[
     Separation | None,
-    typer.Option(help="Instance separation method; the model's own if not given."),
+    typer.Option(help="Instance separation method (default: the model's own)."),
 ]
-BrainExtraction = Annotated[bool, typer.Option(help="Off for scans that hold nothing but brain.")]
+BrainExtraction = Annotated[bool, typer.Option(help="Off for scans without skull.")]
 Connectivity = Annotated[
     int | None,
-    typer.Option(
-        help="How many neighbors of a voxel belong to its lesion: 6, 18 or 26; 26 if not given."
-    ),
+    typer.Option(help="Connectivity of lesions: 6, 18 or 26 neighbors (default: 26)."),
 ]
 MaxMinutes = Annotated[
     float | None,
-    typer.Option(help="Wall time of each training in minutes; the learning rate falls within it."),
+    typer.Option(help="Wall time of each training in minutes; the schedule is fitted to it."),
 ]
 SamePatient = Annotated[
-    bool, typer.Option("--same-patient", help="One patient, although headers say otherwise.")
+    bool, typer.Option("--same-patient", help="Accept headers that name different patients.")
 ]
 Auxiliary = Annotated[
     list[str] | None,
@@ -158,7 +156,7 @@ Auxiliary = Annotated[
 
 
 def _loaded(model: Any, device: str, trust_recipe: bool) -> Any:
-    """The model itself, loaded where its recipe file may execute."""
+    """The model, loaded if its recipe file may execute."""
     if model is None or not trust_recipe:
         return model
     from lesionwise.run.load_model import load_model
@@ -173,7 +171,7 @@ def demo(
     device: Device = "auto",
     model: Model = defaults.MODEL,
 ) -> None:
-    """Simulate a patient with two visits, find the lesions and what is new, score, show."""
+    """Simulate patients with two visits, find and follow their lesions, score, and show."""
     from lesionwise.run.demo import demo as run
 
     with progress_shown() as progress:
@@ -217,14 +215,14 @@ def segment(
         float | None, typer.Option(help="Drop lesions shorter on any voxel axis (mm).", min=0)
     ] = None,
     device: Device = "auto",
-    overwrite: Annotated[bool, typer.Option(help="Repeat scans that are done.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Process finished scans again.")] = False,
     series: SeriesName = None,
     dicom_seg: Annotated[
         bool | None,
-        typer.Option(help="DICOM segmentations too; on where the scan is a DICOM series."),
+        typer.Option(help="Also write DICOM segmentations (default: for DICOM series)."),
     ] = None,
     pattern: Annotated[
-        str, typer.Option(help="Which files of a folder are scans, such as '**/FLAIR*.nii.gz'.")
+        str, typer.Option(help="Pattern of the scans in a folder, such as '**/FLAIR*.nii.gz'.")
     ] = "",
 ) -> None:
     """Find and separate the lesions of one or many FLAIR scans."""
@@ -277,7 +275,7 @@ def compare(
     brain_extraction: BrainExtraction = True,
     new_lesions: Annotated[
         str | None,
-        typer.Option(help="A trained two-visit run that says what is new, such as pre-unet's."),
+        typer.Option(help="A trained run of two visits for the new lesions, such as pre-unet."),
     ] = None,
     lesions: Annotated[
         list[Path] | None,
@@ -289,7 +287,7 @@ def compare(
     device: Device = "auto",
     series: SeriesName = None,
     dicom_seg: Annotated[
-        bool, typer.Option(help="DICOM segmentations too, of visits that are DICOM series.")
+        bool, typer.Option(help="Also write DICOM segmentations, for visits that are DICOM series.")
     ] = True,
     same_patient: SamePatient = False,
     registered: Annotated[
@@ -300,7 +298,7 @@ def compare(
         ),
     ] = False,
 ) -> None:
-    """Find what is new, enlarging, shrinking, merged, split or disappeared between visits."""
+    """Find new, enlarging, shrinking, merged, split or disappeared lesions between visits."""
     from lesionwise.run.compare import compare as run
     from lesionwise.run.find_lesions import FindOptions
 
@@ -390,14 +388,14 @@ def split(
 @app.command()
 def simulate(
     output: Output,
-    patients: Annotated[int, typer.Option(help="How many.", min=1)] = 1,
-    visits: Annotated[int, typer.Option(help="Visits of each.", min=1)] = 2,
+    patients: Annotated[int, typer.Option(help="Number of patients.", min=1)] = 1,
+    visits: Annotated[int, typer.Option(help="Visits per patient.", min=1)] = 2,
     seed: Seed = 0,
     style: Annotated[
         Literal["realistic", "randomized", "clinical"],
-        typer.Option(help="Like FLAIR; far from it; or thick slices with bright fat."),
+        typer.Option(help="FLAIR contrast; random contrasts; or thick slices with bright fat."),
     ] = "realistic",
-    skull: Annotated[bool, typer.Option(help="Off leaves nothing outside the brain.")] = True,
+    skull: Annotated[bool, typer.Option(help="Off sets everything outside the brain to 0.")] = True,
     registered: Annotated[
         bool, typer.Option(help="All visits of a patient on one grid and in one position.")
     ] = False,
@@ -405,25 +403,25 @@ def simulate(
         float, typer.Option(help="Multiplies the number of lesions.", min=0)
     ] = 1.0,
     lesion_change: Annotated[
-        float, typer.Option(help="Multiplies how often lesions change; 0 is stable.", min=0)
+        float, typer.Option(help="Multiplies the rate of lesion changes; 0: all stable.", min=0)
     ] = 1.0,
     new_scanner: Annotated[
         bool, typer.Option(help="Another contrast and protocol at every visit.")
     ] = False,
     spacing: Annotated[
         tuple[float, float, float] | None,
-        typer.Option(help="Voxel size in mm, such as 1,1,3; drawn for each patient if not given."),
+        typer.Option(help="Voxel size in mm, such as 1,1,3 (default: drawn for each patient)."),
     ] = None,
     lesion_masks: Annotated[
         Path | None,
         typer.Option(help="Real masks on the MNI152 grid instead of drawn lesions."),
     ] = None,
     raters: Annotated[
-        int, typer.Option(help="Raters who draw the last visit's new lesions.", min=0)
+        int, typer.Option(help="Number of raters who outline the last visit's new lesions.", min=0)
     ] = 0,
     workers: Workers = 1,
 ) -> None:
-    """Simulate patients whose lesions are known to the voxel, as a BIDS data set."""
+    """Simulate patients with exactly known lesions, as a BIDS data set."""
     from lesionwise.run.simulate import simulate as run
 
     with progress_shown() as progress:
@@ -460,7 +458,7 @@ def evaluate(
     ] = None,
     rater: Annotated[
         list[Path] | None,
-        typer.Option(help="A further reference; their consensus is scored against."),
+        typer.Option(help="A further reference; predictions are scored against the consensus."),
     ] = None,
     name: Annotated[
         list[str] | None, typer.Option(help="Name of each prediction, in order.")
@@ -474,14 +472,14 @@ def evaluate(
     ] = defaults.IOU_THRESHOLD,
     connectivity: Connectivity = None,
     min_volume: Annotated[
-        float, typer.Option(help="Lesions below (mm³) do not count, on either side.", min=0)
+        float, typer.Option(help="Lesions below this volume (mm³) do not count.", min=0)
     ] = 0.0,
     min_extent: Annotated[
-        float, typer.Option(help="Lesions shorter (mm) do not count, on either side.", min=0)
+        float, typer.Option(help="Lesions shorter than this (mm) do not count.", min=0)
     ] = 0.0,
     empty: Annotated[
         Literal["agreement", "undefined"],
-        typer.Option(help="Whether two empty sides agree, or are undefined."),
+        typer.Option(help="Score of two empty sides: perfect or undefined."),
     ] = defaults.EMPTY_SIDES,
     hd95: Annotated[
         Literal["larger_directed", "pooled", "area_weighted"],
@@ -493,7 +491,7 @@ def evaluate(
     ] = defaults.ASSD,
     kind: Annotated[
         Literal["auto", "mask", "instances"],
-        typer.Option(help="What the files hold: masks, or one label per lesion."),
+        typer.Option(help="Kind of the files: masks, or one label per lesion."),
     ] = "auto",
     label: Annotated[
         list[str] | None,
@@ -501,21 +499,21 @@ def evaluate(
     ] = None,
     consensus: Annotated[
         Literal["majority", "staple"],
-        typer.Option(help="How several raters become one reference."),
+        typer.Option(help="How several raters are combined into one reference."),
     ] = defaults.CONSENSUS,
-    slices: Annotated[bool, typer.Option(help="Score slices too.")] = False,
+    slices: Annotated[bool, typer.Option(help="Also score slices.")] = False,
     images: Annotated[
         Path | None,
-        typer.Option(help="The scans, to show the best, median and worst case over them."),
+        typer.Option(help="The scans, for pictures of the best, median and worst case."),
     ] = None,
     patients: Annotated[
         Path | None,
         typer.Option(help="Table with the columns case and patient, for names that are not BIDS."),
     ] = None,
-    figures: Annotated[bool, typer.Option(help="Write every chart as SVG and PDF too.")] = False,
+    figures: Annotated[bool, typer.Option(help="Also write every chart as SVG and PDF.")] = False,
     seed: Seed = 0,
     workers: Annotated[
-        int | None, typer.Option(help="Processes; one per core if not given.", min=1)
+        int | None, typer.Option(help="Number of processes (default: one per core).", min=1)
     ] = None,
 ) -> None:
     """Score predictions against a reference, and compare them if there are several."""
@@ -566,7 +564,7 @@ def evaluate(
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name or a .py file of your own.")],
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a .py file.")],
     dataset: Annotated[
         Path, typer.Argument(help="BIDS or nnU-Net raw, with lesion masks or instances.")
     ],
@@ -574,10 +572,10 @@ def train(
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Change a value: method.epochs=5")
     ] = None,
-    fold: Annotated[int | None, typer.Option(help="Which part of the split validates.")] = None,
+    fold: Annotated[int | None, typer.Option(help="Part of the split for validation.")] = None,
     folds: Annotated[int, typer.Option(help="Parts of the split.", min=2)] = defaults.FOLDS,
     validation: Annotated[
-        list[str] | None, typer.Option(help="A subject that validates, instead of a fold.")
+        list[str] | None, typer.Option(help="A validation subject, instead of a fold.")
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -587,14 +585,14 @@ def train(
         Path | None, typer.Option(help="Folder of prepared arrays that several runs share.")
     ] = None,
     reuse: Annotated[
-        Path | None, typer.Option("--from", help="Take the weights of a run of the same method.")
+        Path | None, typer.Option("--from", help="Use the weights of this run, without training.")
     ] = None,
     initial: Annotated[
-        Path | None, typer.Option(help="A run or weights to begin with: fine-tuning.")
+        Path | None, typer.Option(help="A run or weights for initialization (fine-tuning).")
     ] = None,
     auxiliary: Auxiliary = None,
 ) -> None:
-    """Train a recipe; the same command goes on after an interruption."""
+    """Train a recipe. After an interruption, the same command continues."""
     from lesionwise.run.load_model import read_run
     from lesionwise.run.train import train as run
     from lesionwise.run.train import training_warning
@@ -630,15 +628,15 @@ def benchmark(
     dataset: Annotated[Path, typer.Argument(help="A BIDS data set with lesion masks.")],
     output: Output,
     recipes: Annotated[
-        str, typer.Option("--recipes", help="Names or .py files, with commas between them.")
+        str, typer.Option("--recipes", help="Names or .py files, separated by commas.")
     ],
     folds: Annotated[
-        int, typer.Option(help="Parts of the patients; as many as patients leaves one out.")
+        int, typer.Option(help="Number of folds; as many as patients is leave-one-out.")
     ] = defaults.FOLDS,
     setting: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="method.epochs=5 for every recipe that has it, conflunet:… for one."
+            "--set", help="method.epochs=5 for every recipe with this setting, conflunet:… for one."
         ),
     ] = None,
     max_minutes: MaxMinutes = None,
@@ -646,11 +644,11 @@ def benchmark(
     device: Device = "auto",
     workers: LoaderWorkers = 0,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try again what failed before.")
+        bool, typer.Option("--retry-failed", help="Try failed folds again.")
     ] = False,
     auxiliary: Auxiliary = None,
 ) -> None:
-    """Cross-validate recipes on one data set, and compare them; goes on after a kill."""
+    """Cross-validate recipes on one data set and compare them. A killed benchmark continues."""
     from lesionwise.run.benchmark import benchmark as run
 
     with progress_shown() as progress:
@@ -686,13 +684,13 @@ def search(
         typer.Option("--grid", help="NAME=VALUE,VALUE: values of a setting (several settings)."),
     ],
     compare: Annotated[
-        int, typer.Option(help="Models of the highest Dice that all metrics compare.", min=1)
+        int, typer.Option(help="How many of the best models to compare.", min=1)
     ] = defaults.COMPARED_MODELS,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE for all trainings (several).")
     ] = None,
     validation: Annotated[
-        list[str] | None, typer.Option(help="A subject that validates (several).")
+        list[str] | None, typer.Option(help="A validation subject (several).")
     ] = None,
     max_minutes: MaxMinutes = None,
     seed: Seed = 0,
@@ -737,8 +735,7 @@ def predict(
     trust_recipe: TrustRecipe = False,
     same_patient: SamePatient = False,
 ) -> None:
-    """Apply a trained run with the recipe's own settings: to each scan, or to each pair of visits
-    where the recipe takes two."""
+    """Apply a trained run with the recipe's own settings, to each scan or each pair of visits."""
     from lesionwise.run.predict import predict as command
 
     with progress_shown() as progress:
@@ -776,7 +773,7 @@ def cohort(
     model: Model = defaults.MODEL,
     instances: Instances = None,
     longitudinal: Annotated[
-        bool, typer.Option(help="Off segments each visit and compares none.")
+        bool, typer.Option(help="Off: segment each visit, compare none.")
     ] = True,
     brain_extraction: BrainExtraction = True,
     device: Device = "auto",
@@ -786,12 +783,12 @@ def cohort(
             "--workers",
             "--n-procs",
             "--n_procs",
-            help="Processes; one per core as memory allows if not given.",
+            help="Number of processes (default: one per core, if memory allows).",
             min=1,
         ),
     ] = None,
     threads_per_worker: Annotated[
-        int | None, typer.Option(help="The cores shared out if not given.", min=1)
+        int | None, typer.Option(help="Threads of each process.", min=1)
     ] = None,
     dask: Annotated[
         str | None, typer.Option(help="A running Dask scheduler, such as tcp://node1:8786.")
@@ -800,7 +797,7 @@ def cohort(
         Path | None, typer.Option(help="The file that a running Dask scheduler wrote.")
     ] = None,
     dashboard: Annotated[
-        bool, typer.Option(help="Dask's page about the work, on this machine's own address.")
+        bool, typer.Option(help="Dask's dashboard, on this machine's loopback address.")
     ] = False,
     skip_bids_validation: Annotated[
         bool,
@@ -813,7 +810,7 @@ def cohort(
         ),
     ] = False,
 ) -> None:
-    """Find the lesions of a whole BIDS data set; the same command goes on after a kill."""
+    """Find the lesions of a whole BIDS data set. After a kill, the same command continues."""
     del skip_bids_validation
     from lesionwise.cohort.cohort import cohort as run
     from lesionwise.cohort.stopping import Stopped
@@ -862,13 +859,13 @@ def export(
     ] = "nnunet",
     scans: Annotated[str, typer.Option(help="Channels, such as flair,t1w.")] = "flair",
     visits: Annotated[
-        int, typer.Option(help="Of a case: 1, or 2 for baseline and follow-up.", min=1, max=2)
+        int, typer.Option(help="Visits per case: 1, or 2 for baseline and follow-up.", min=1, max=2)
     ] = 1,
     task: Annotated[
-        Literal["lesions", "new"], typer.Option(help="What the labels are of.")
+        Literal["lesions", "new"], typer.Option(help="Lesions to label: all, or new ones.")
     ] = "lesions",
 ) -> None:
-    """Write a data set in the form that another tool trains on."""
+    """Write a data set in the format of another tool."""
     from lesionwise.run.export import export as run
 
     with progress_shown() as progress:
@@ -897,7 +894,7 @@ def report(
     hide_face: Annotated[
         bool,
         typer.Option(
-            "--hide-face", help="Show nothing but the brain, also of scans whose mask holds a face."
+            "--hide-face", help="Show only the brain, even if the brain mask contains the face."
         ),
     ] = False,
 ) -> None:
@@ -913,7 +910,7 @@ def report(
 
 @app.command()
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="One recipe, in full.")] = None,
+    name: Annotated[str | None, typer.Argument(help="One recipe, with all its details.")] = None,
 ) -> None:
     """List the recipes, or show one with its citation, settings and departures."""
     from lesionwise.run.recipes import recipes as run
@@ -928,12 +925,12 @@ def recipes(
 @app.command()
 def models(
     name: Annotated[
-        str | None, typer.Argument(help="A shipped model, or a run folder of `train`, in full.")
+        str | None, typer.Argument(help="A shipped model, or a run folder of `train`.")
     ] = None,
     trust_recipe: TrustRecipe = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="All details, as JSON.")] = False,
 ) -> None:
-    """List the shipped models, or show what one really is: settings, training, scores, licence."""
+    """List the shipped models, or show one with its settings, training, scores and licence."""
     from lesionwise.run.models import models as run
 
     found = run(name, trust_recipe=trust_recipe)
@@ -963,7 +960,7 @@ def _split_on_scans(
 
 
 def _listed(names: str) -> tuple[str, ...]:
-    """What stands between commas."""
+    """The parts between commas."""
     return tuple(name.strip() for name in names.split(",") if name.strip())
 
 

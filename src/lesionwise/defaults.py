@@ -1,4 +1,4 @@
-"""Defaults that commands and functions share: each value stands here and nowhere else."""
+"""Defaults that commands and functions share: each value is set only here."""
 
 from __future__ import annotations
 

@@ -195,10 +195,9 @@ class StageLog:
         self._stage: tuple[float, int, int] = (0.0, 0, 0)
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Told of progress.
+        """Show progress.
 
-        A line is written where the stage is another one, and every ``REPEAT_S`` while a stage
-        counts on.
+        A line is written when a new stage begins, and every ``REPEAT_S`` while it counts on.
         """
         now = self._clock()
         if stage != self._last:
@@ -214,7 +213,7 @@ class StageLog:
             self._line(now, done, total, self._stage)
 
     def end(self) -> None:
-        """Told that the last stage is over."""
+        """The last stage is over."""
         if self._verbose and self._last:
             took = self._clock() - self._since
             self._write(f"{self._time_of_day()} {printable(self._last)} took {duration(took)}")
@@ -244,7 +243,7 @@ def progress_shown() -> Iterator[types.Progress]:
     ``--verbose`` the lines stay on a terminal too.
     """
     if options.quiet:
-        yield types.silent
+        yield types.no_progress
         return
     if not console.is_terminal or options.verbose:
         log = StageLog(show_note, verbose=options.verbose)

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from lesionwise.inference.window import SlidingWindow
-from lesionwise.learning.samples import Together
+from lesionwise.learning.samples import CombinedSamples
 from lesionwise.methods.composite import Ensemble
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.recipe import Recipe
@@ -109,7 +109,7 @@ def reduced_network(method: NetworkMethod, reduction: Reduction) -> NetworkMetho
 
 def _reduced_samples(samples: Any, reduction: Reduction) -> Any:
     """Samples reduced; of several together each."""
-    if isinstance(samples, Together):
+    if isinstance(samples, CombinedSamples):
         each = tuple((name, _reduced_samples(part, reduction)) for name, part in samples.sources)
         return replace(samples, sources=each)
     names = {f.name for f in fields(samples) if f.init}

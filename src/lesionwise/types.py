@@ -42,12 +42,16 @@ SHEAR_ROUNDING = 1e-4
 class InputError(ValueError):
     """An error in what the user gave: the message is one line that names the file and the error.
 
-    The command line prints it and exits with status 2; a batch lists it and goes on.
+    The command line prints it and exits with status 2; a batch lists it and continues.
     """
 
 
-def silent(stage: str, done: int, total: int) -> None:
-    """Report nothing: the default for every ``progress`` argument."""
+def no_progress(stage: str, done: int, total: int) -> None:
+    """Report nothing: the default for every ``progress`` argument.
+
+    Example:
+        >>> no_progress("train", 1, 10)
+    """
 
 
 class OnStage(Protocol):
@@ -165,7 +169,7 @@ class Visit:
         labels: by name: lesions (mask), instances, rater-1 …, consensus, tissue.
         brain: brain mask, bool; None while it is not known.
         session: name of the time point, as in BIDS (without ``ses-``).
-        as_read: world mm of these volumes to world mm of the visit as it was read. A step that
+        to_native: world mm of these volumes to world mm of the visit as it was read. A step that
             moves a visit composes it, so results find the way back.
     """
 
@@ -173,7 +177,7 @@ class Visit:
     labels: Mapping[str, Volume] = field(default_factory=lambda: EMPTY)
     brain: Volume | None = None
     session: str = ""
-    as_read: Matrix = field(default_factory=lambda: IDENTITY)
+    to_native: Matrix = field(default_factory=lambda: IDENTITY)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +187,7 @@ class Study:
     Attributes:
         subject: name, as in BIDS (without ``sub-``).
         visits: one, two or more.
-        changes: label volumes of a pair in the space of its last visit, by name: new, gone …
+        changes: label volumes of a pair in the space of its last visit, by name: new, disappeared …
     """
 
     subject: str
@@ -222,7 +226,7 @@ class LesionMaps:
 
 @dataclass(frozen=True, eq=False)
 class Instances:
-    """Lesions told apart: (I, J, K) int32, 0 = background, one positive label per lesion."""
+    """Lesion instances: (I, J, K) int32, 0 = background, one positive label per lesion."""
 
     labels: NDArray[np.int32]
     grid: Grid
@@ -270,7 +274,7 @@ class LazyStudies(Sequence[Study]):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a method learns from; the sequences may load each study when it is asked for."""
+    """What a method learns from; the sequences may load each study on demand."""
 
     training: Sequence[Study]
     validation: Sequence[Study] = ()
@@ -306,7 +310,7 @@ class RunContext:
         seed: for every random choice of the run.
         device: "cpu", "cuda", "cuda:1" …; "auto" takes a GPU where there is one.
         workers: processes that prepare batches; 0 prepares them in the main process.
-        resume: go on from what lies in the folder.
+        resume: continue from the contents of the folder.
         max_minutes: wall time that learning may take; a method that can, fits its schedule
             into it. None: as long as its settings say.
         progress: called with each step.
@@ -318,7 +322,7 @@ class RunContext:
     workers: int = 0
     resume: bool = False
     max_minutes: float | None = None
-    progress: Progress = silent
+    progress: Progress = no_progress
 
 
 Predictor: TypeAlias = Callable[[Study], LesionMaps]

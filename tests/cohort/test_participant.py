@@ -144,8 +144,9 @@ def test_a_call_that_is_killed_leaves_what_is_done_and_nothing_half(
 ):
     """Which subjects are done by then is up to Dask, which shares them out and takes some back.
 
-    A worker does one subject at a time, so once two wait for ever, nothing else is at work: the
-    two that were quick are in their places, and no more will be.
+    A worker does one subject at a time and sets its result in place before it begins the next. So
+    once two subjects wait for ever, nothing else is at work: the two quick ones are in their
+    places, and no more will be.
     """
     script, log, out = tmp_path / "call.py", tmp_path / "log", tmp_path / "out"
     script.write_text(SCRIPT)
@@ -158,16 +159,15 @@ def test_a_call_that_is_killed_leaves_what_is_done_and_nothing_half(
         preexec_fn=_heed_interrupts,
     )
     try:
-        end = time.monotonic() + 180
+        # No clock decides: on a busy machine it takes minutes until both workers are up.
         while len(list(log.glob("waits-*"))) < 2:
             assert call.poll() is None, call.communicate()[1]
-            assert time.monotonic() < end
             time.sleep(0.05)
         if sign == signal.SIGINT:
             os.killpg(call.pid, sign)  # as a terminal does: to the workers too
         else:
             os.kill(call.pid, sign)
-        _, said = call.communicate(timeout=240)
+        _, said = call.communicate()  # until the workers, which share its stderr, have ended too
     finally:
         call.kill()
     assert call.returncode == (-signal.SIGKILL if sign == signal.SIGKILL else 128 + sign)

@@ -13,7 +13,7 @@ from lesionwise.io.files import (
     atomic_folder,
     atomic_path,
     check_writable,
-    faults_of_the_place,
+    file_system_errors,
     read_json,
     read_table,
     write_json,
@@ -304,11 +304,11 @@ def test_a_fault_in_a_folder_names_it_as_it_will_be_called(tmp_path):
     ],
 )
 def test_what_the_disk_does_not_take_is_one_line(number, fault):
-    with pytest.raises(InputError) as caught, faults_of_the_place("run"):
+    with pytest.raises(InputError) as caught, file_system_errors("run"):
         raise OSError(number, os.strerror(number))
     assert str(caught.value) == fault
 
 
 def test_other_errors_of_the_system_pass_unchanged():
-    with pytest.raises(BrokenPipeError), faults_of_the_place("run"):
+    with pytest.raises(BrokenPipeError), file_system_errors("run"):
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))

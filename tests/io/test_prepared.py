@@ -1,5 +1,7 @@
 """Prepared studies on disk."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -97,3 +99,14 @@ def test_prepared_studies_are_read_one_by_one(tmp_path):
     assert len(studies[:1]) == 1
     with pytest.raises(InputError):
         studies[1]
+
+
+def test_a_folder_of_before_says_as_read_for_the_way_to_native_space(tmp_path):
+    study = _study()
+    moved = np.diag([1.0, 1.0, 1.0, 1.0])
+    moved[:3, 3] = 5.0
+    visit = replace(study.followup, to_native=moved)
+    write_prepared(Study("a", (visit,)), tmp_path / "a")
+    path = tmp_path / "a" / "study.json"
+    path.write_text(path.read_text().replace('"to_native"', '"as_read"'))
+    np.testing.assert_array_equal(read_prepared(tmp_path / "a").followup.to_native, moved)

@@ -165,7 +165,7 @@ def test_linked_sessions_and_folders_are_part_of_a_data_set(tmp_path):
     assert subjects(find_scans([data])) == [("01", "1"), ("01", "2"), ("02", "1")]
 
 
-def test_a_misnamed_scan_is_at_fault_and_the_others_are_found(tmp_path):
+def test_a_misnamed_scan_has_an_error_and_the_others_are_found(tmp_path):
     scan(tmp_path / "sub-01" / "ses-1" / "anat" / "sub-01_ses-1_FLAIR.nii.gz")
     wrong = scan(tmp_path / "sub-02" / "ses-2" / "anat" / "sub-02_ses-1_FLAIR.nii.gz")
     odd = scan(tmp_path / "sub-03" / "anat" / "sub-03_my_FLAIR.nii.gz")
@@ -175,7 +175,7 @@ def test_a_misnamed_scan_is_at_fault_and_the_others_are_found(tmp_path):
         (odd, "its name does not follow BIDS"),
     ]
     assert [s.subject for s in found.scans if not s.error] == ["01"]
-    assert found.lines() == ["found: 1 scan, 2 at fault"]
+    assert found.lines() == ["found: 1 scan, 2 with errors"]
 
 
 def test_labels_with_signs_are_read(tmp_path):

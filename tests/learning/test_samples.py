@@ -13,17 +13,17 @@ from lesionwise.learning.intensity_transforms import Brightness, Compose, OnChan
 from lesionwise.learning.losses import CrossEntropy
 from lesionwise.learning.normalization import ClipToRange
 from lesionwise.learning.objective import BySource, Supervised
-from lesionwise.learning.places import EverySlice, NonzeroPatches, PositivePlaces
+from lesionwise.learning.positions import EverySlice, NonzeroPatches, PositivePatches
 from lesionwise.learning.samplers import PatchSampling, SlicesWithLesion, WeightedSampling
 from lesionwise.learning.samples import (
     Augmentation,
-    Case,
+    CombinedSamples,
     ListedPatches,
     Patches,
     Reading,
-    Together,
+    TrainingVolume,
     UnlabelledPatches,
-    in_order,
+    transposed,
 )
 from lesionwise.learning.spatial_transforms import SpatialAugmentation
 from lesionwise.learning.targets import CentersAndOffsets, LesionMask
@@ -71,11 +71,11 @@ def test_axes_in_another_order_keep_what_belongs_together():
     scans = tuple(
         replace(v, scans={"flair": Volume(v.scans["flair"].array, grid)}) for v in study.visits
     )
-    case = Case(replace(study, visits=scans), ("flair",), "new")
-    turned = in_order(case, (2, 0, 1))
+    volume = TrainingVolume(replace(study, visits=scans), ("flair",), "new")
+    turned = transposed(volume, (2, 0, 1))
     assert turned.spacing_mm == (3.0, 1.0, 2.0)
-    np.testing.assert_allclose(turned.centers_vox, case.centers_vox[:, [2, 0, 1]])
-    assert turned.instances.sum() == case.instances.sum()
+    np.testing.assert_allclose(turned.centers_vox, volume.centers_vox[:, [2, 0, 1]])
+    assert turned.instances.sum() == volume.instances.sum()
 
 
 def whole(normalize, size=(6, 6, 6), **more):
@@ -86,7 +86,7 @@ def whole(normalize, size=(6, 6, 6), **more):
 def test_a_patch_of_a_whole_volume_is_normalized_as_prediction_normalizes():
     normalize = ClipToRange(low=0.0, high=100.0)
     patches = whole(normalize)
-    expected = np.stack([normalize(image) for image in patches.cases[0].images])
+    expected = np.stack([normalize(image) for image in patches.volumes[0].images])
     patch = patches[3]["image"].numpy()
     windows = np.lib.stride_tricks.sliding_window_view(expected[0], (6, 6, 6))
     found = np.isclose(windows.reshape(-1, 6, 6, 6), patch[0], atol=1e-5)
@@ -118,16 +118,18 @@ def test_lesions_move_with_the_image():
 
 
 @pytest.mark.parametrize(
-    "samples", [SOME, ListedPatches(EverySlice(), (16, 16, 1)), Together((("a", SOME),))]
+    "samples", [SOME, ListedPatches(EverySlice(), (16, 16, 1)), CombinedSamples((("a", SOME),))]
 )
 def test_a_copy_for_another_process_gives_the_same_samples(samples, tmp_path):
-    objective = BySource((("a", 1.0, OBJECTIVE),)) if isinstance(samples, Together) else OBJECTIVE
+    objective = (
+        BySource((("a", 1.0, OBJECTIVE),)) if isinstance(samples, CombinedSamples) else OBJECTIVE
+    )
     write_prepared(visit_of(), tmp_path / "s")
     data = TrainingData(PreparedStudies((tmp_path / "s",)))
     source = samples.open(data, ONE, objective, 0)
     twin = pickle.loads(pickle.dumps(source))
     ours, theirs = source[2], twin[2]
-    if isinstance(samples, Together):
+    if isinstance(samples, CombinedSamples):
         ours, theirs = ours["a"], theirs["a"]
     torch.testing.assert_close(ours["image"], theirs["image"], rtol=0, atol=0)
 
@@ -144,7 +146,7 @@ def test_every_slice_comes_once_an_epoch():
     source = opened(ListedPatches(EverySlice(), (16, 16, 1)), objective=MASKS)
     assert source.per_epoch == 16
     seen = [source[n]["image"][0, :, :, 0] for n in range(16)]
-    scan = source.cases[0].images[0]
+    scan = source.volumes[0].images[0]
     found = {k for image in seen for k in range(16) if np.array_equal(scan[:, :, k], image)}
     assert found == set(range(16))
     assert not all(torch.equal(source[n]["image"], source[16 + n]["image"]) for n in range(16))
@@ -165,7 +167,7 @@ def test_slices_of_every_plane_lie_in_their_plane():
 
 
 def test_positive_slices_hold_a_lesion():
-    samples = ListedPatches(EverySlice(), (16, 16, 1), balance=PositivePlaces())
+    samples = ListedPatches(EverySlice(), (16, 16, 1), balance=PositivePatches())
     source = opened(samples, objective=MASKS)
     assert source.per_epoch == 9  # slices 3 to 7 and 9 to 12
     assert all(source[n]["mask"].any() for n in range(9))
@@ -228,7 +230,7 @@ def test_unlabelled_patches_need_no_reference():
 
 
 def test_sources_together_have_a_sample_each():
-    samples = Together((("ours", SOME), ("more", UnlabelledPatches((4, 4, 4)))))
+    samples = CombinedSamples((("ours", SOME), ("more", UnlabelledPatches((4, 4, 4)))))
     objective = BySource((("ours", 1.0, OBJECTIVE), ("more", 1.0, MASKS)))
     sample = opened(samples, objective=objective)[0]
     assert sample["ours"]["image"].shape == (1, 8, 8, 8)
@@ -252,8 +254,8 @@ def test_patches_that_are_not_kept_are_no_samples():
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0), (2, 0, 1)])
 def test_lesion_voxels_follow_the_order_of_axes(order):
-    case = Case(pair_of(), ("flair",), "new")
-    seen = in_order(case, order)
+    volume = TrainingVolume(pair_of(), ("flair",), "new")
+    seen = transposed(volume, order)
     expected = np.argwhere(seen.instances)
     found = seen.lesion_voxels
     assert sorted(map(tuple, found)) == sorted(map(tuple, expected))

@@ -9,7 +9,7 @@ from lesionwise.learning.intensity_transforms import Compose, Shift
 from lesionwise.learning.losses import Dice
 from lesionwise.learning.objective import Supervised
 from lesionwise.learning.samplers import PatchSampling
-from lesionwise.learning.samples import Augmentation, Cases, Reading
+from lesionwise.learning.samples import Augmentation, Reading, TrainingVolumes
 from lesionwise.learning.spatial_transforms import SpatialAugmentation
 from lesionwise.learning.synthetic import (
     AwayFromLesions,
@@ -141,11 +141,11 @@ def test_intensities_are_altered_in_the_input_alone():
 
 
 def test_patches_away_from_lesions_hold_none_where_there_is_room():
-    case = Cases(list(DATA.training), READING.scans, "lesions")[0]
+    volume = TrainingVolumes(list(DATA.training), READING.scans, "lesions")[0]
     for seed in range(20):
-        i, j, k = AwayFromLesions().start(case, (6, 6, 6), rng(seed))
-        assert not case.instances[i : i + 6, j : j + 6, k : k + 6].any()
-    i, j, k = AwayFromLesions().start(case, (24, 24, 24), rng())
+        i, j, k = AwayFromLesions().start(volume, (6, 6, 6), rng(seed))
+        assert not volume.instances[i : i + 6, j : j + 6, k : k + 6].any()
+    i, j, k = AwayFromLesions().start(volume, (24, 24, 24), rng())
     assert (i, j, k) == (0, 0, 0)  # no room: the patch with the fewest
 
 

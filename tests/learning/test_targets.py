@@ -100,7 +100,7 @@ def test_an_activated_channel_is_read_between_its_two_values():
     targets = ActivatedMask(values=(-1.0, 1.0))
     output = torch.tensor([-1.0, -0.5, 0.0, 1.0, 1.2]).reshape(1, 1, 5, 1, 1)
     assert targets.activate(output).flatten().tolist() == [0.0, 0.25, 0.5, 1.0, 1.0]
-    assert targets.out_channels == len(targets.first_guess) == len(targets.maps) == 1
+    assert targets.out_channels == len(targets.initial_logits) == len(targets.maps) == 1
     made = targets.make(np.array([[[0, 3]]]), (1.0, 1.0, 1.0))
     assert made["mask"].tolist() == [[[[0.0, 1.0]]]]
 
@@ -111,7 +111,7 @@ def test_soft_masks_are_the_mask_of_what_is_to_be_found():
     made = SoftMasks().make(labels, (1.0, 1.0, 1.0))
     assert made["mask"].shape == (1, 2, 2, 2)
     assert made["mask"].sum() == 1
-    assert (SoftMasks().out_channels, SoftMasks().first_guess) == (1, (-4.0,))
+    assert (SoftMasks().out_channels, SoftMasks().initial_logits) == (1, (-4.0,))
 
 
 def test_soft_masks_take_fractions_as_they_are_and_labels_as_0_or_1():

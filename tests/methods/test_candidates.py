@@ -9,10 +9,10 @@ from lesionwise.methods.candidates import (
     MODEL,
     TRAINING,
     CandidateMethod,
-    Described,
     LightGbm,
     Rule,
     Rules,
+    TrainingRows,
 )
 from lesionwise.types import Grid, InputError, RunContext, Study, TrainingData, Visit, Volume
 
@@ -33,12 +33,12 @@ def pair(subject, seed, *, lesion=LESION):
     return Study(subject, visits, {"new": Volume(new, GRID)})
 
 
-def method(decide, describe=None, tidy=None):
+def method(decide, describe=None, cleanup=None):
     return CandidateMethod(
         propose=BrighterAtFollowup(above=1.0, min_vox=2),
         describe=describe or CandidateFeatures(("voxels", "contrast")),
         decide=decide,
-        tidy=tidy,
+        cleanup=cleanup,
     )
 
 
@@ -184,7 +184,7 @@ def sampled(candidates):
     candidate[:candidates] = 1
     truth = np.zeros(1000)
     truth[10:30] = 1
-    described = Described("a", table(candidate=candidate, other=np.arange(1000)), truth)
+    described = TrainingRows("a", table(candidate=candidate, other=np.arange(1000)), truth)
     learner = replace(LEARNER, rows_per_study=100)
     return learner._sampled(described, np.random.default_rng(0))
 
@@ -216,5 +216,5 @@ class Halves:
 
 
 def test_the_map_is_tidied_after_the_decision(tmp_path):
-    maps = method(Rules(), tidy=Halves()).load(RunContext(tmp_path))(pair("a", 0))
+    maps = method(Rules(), cleanup=Halves()).load(RunContext(tmp_path))(pair("a", 0))
     assert maps.probability.max() == 0.5

@@ -20,11 +20,11 @@ from lesionwise.inference.views import MonteCarlo, Planes
 from lesionwise.inference.window import SlidingWindow, call_network
 from lesionwise.learning.objective import BySource, Supervised
 from lesionwise.learning.parts import Frozen, MomentumCopy, Trained
-from lesionwise.learning.places import EverySlice
+from lesionwise.learning.positions import EverySlice
 from lesionwise.learning.samples import (
+    CombinedSamples,
     ListedPatches,
     Patches,
-    Together,
     UnlabelledPatches,
     studies_of,
 )
@@ -248,7 +248,7 @@ def semi_supervised():
     objectives = (("labelled", 1.0, METHOD.objective), ("unlabelled", 0.1, Consistency()))
     return replace(
         METHOD,
-        samples=Together(sources),
+        samples=CombinedSamples(sources),
         objective=BySource(objectives),
         optimization=replace(METHOD.optimization, epochs=4),
     )
@@ -362,7 +362,7 @@ class BySpacing(nn.Module):
         self.scale = nn.Linear(3, 8)
         self.body = nn.Conv3d(1, 8, 3, padding=1)
         self.head = Head(8, 2)
-        self.told = []
+        self.reported_at = []
 
     def forward(self, image, *, spacing_mm):
         self.told.append(spacing_mm.detach().clone())

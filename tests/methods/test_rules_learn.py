@@ -1,4 +1,4 @@
-"""Targets and networks of the 3D rows learn a toy pair by heart.
+"""Targets and networks of the 3D rows overfit to a toy pair.
 
 One bright lesion is new beside one that was there: to answer, a network has to look at both visits.
 """
@@ -14,7 +14,7 @@ from lesionwise.inference.views import MonteCarlo
 from lesionwise.learning.losses import CrossEntropy, Dice, PerChannel
 from lesionwise.learning.objective import Supervised
 from lesionwise.learning.optimization import Optimization
-from lesionwise.learning.places import EqualClasses, RegularGrid
+from lesionwise.learning.positions import EqualClasses, RegularGrid
 from lesionwise.learning.samplers import BrainSampling, CenterSampling
 from lesionwise.learning.samples import ListedPatches
 from lesionwise.learning.stratified import PatchesOfEachStudy
@@ -55,7 +55,7 @@ def test_soft_labels_are_learned_with_a_normalized_relu(tmp_path, attention):
             references=("new",),
         ),
         objective=Supervised(
-            SoftMasks(("new",), guess=0.0), Dice(activated=True, squared=True, smooth=1.0)
+            SoftMasks(("new",), initial_logit=0.0), Dice(activated=True, squared=True, smooth=1.0)
         ),
         optimization=Optimization(learning_rate=1e-2, epochs=40),
         inference=Inference(EXACT, dropout=MonteCarlo(passes=4) if attention else None),

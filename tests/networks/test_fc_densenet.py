@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lesionwise.networks.blocks import Head, start_from
+from lesionwise.networks.blocks import Head, init_head_bias
 from lesionwise.networks.fc_densenet import DenseBlock, FcDenseNet2d, plane_fc_densenet
 
 
@@ -60,7 +60,7 @@ def test_the_published_stack_gives_its_center_slice():
 def test_outputs_lie_between_minus_one_and_one_and_start_near_the_background():
     torch.manual_seed(0)
     network = plane_fc_densenet(3, 1, layers=(2, 2), growth=4, first=8).eval()
-    start_from(network, (-2.0,))
+    init_head_bias(network, (-2.0,))
     output = network(torch.randn(1, 1, 32, 32, 3))
     assert float(output.detach().abs().max()) < 1
     assert float(output.detach().mean()) < -0.5

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lesionwise.inference.window import call_network
-from lesionwise.networks.blocks import Head, start_from
+from lesionwise.networks.blocks import Head, init_head_bias
 from lesionwise.networks.planes import InPlane
 
 
@@ -54,7 +54,7 @@ def test_the_output_is_float32(last):
 
 def test_a_head_after_it_takes_initial_values_and_everything_learns():
     network = nn.Sequential(InPlane(nn.Conv2d(3, 4, 3, padding=1)), Head(4, 2))
-    start_from(network, (2.0, -2.0))
+    init_head_bias(network, (2.0, -2.0))
     assert network[1].bias.tolist() == [2.0, -2.0]
     network(torch.rand(1, 1, 8, 8, 3)).square().mean().backward()
     assert all(weight.grad is not None for weight in network.parameters())

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lesionwise.networks.antialias_unet import AntialiasUNet, BlurredGrowth, BlurredStride, binomial
-from lesionwise.networks.blocks import Head, start_from
+from lesionwise.networks.blocks import Head, init_head_bias
 from lesionwise.networks.group_unet import GroupUNet
 from lesionwise.networks.instance_unet import InstanceUNet
 from lesionwise.networks.pre_unet import PreUNet
@@ -43,7 +43,7 @@ def test_every_weight_has_a_gradient(name):
 @pytest.mark.parametrize("name", SMALL)
 def test_a_first_guess_reaches_the_last_layer(name):
     network = SMALL[name](in_channels=2, out_channels=2)
-    start_from(network, (2.0, -2.0))
+    init_head_bias(network, (2.0, -2.0))
     heads = [module for module in network.modules() if isinstance(module, Head)]
     assert heads
     assert all(head.bias.tolist() == [2.0, -2.0] for head in heads)

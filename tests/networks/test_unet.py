@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lesionwise.networks.blocks import Head, start_from
+from lesionwise.networks.blocks import Head, init_head_bias
 from lesionwise.networks.unet import UNet
 
 
@@ -56,7 +56,7 @@ def test_a_size_that_cannot_be_halved_is_refused():
 
 def test_a_network_starts_from_the_guess_it_was_given():
     network = UNet(1, 2, features=(4, 8))
-    start_from(network, (2.0, -2.0))
+    init_head_bias(network, (2.0, -2.0))
     assert network.head.bias.tolist() == [2.0, -2.0]
-    start_from(network, (1.0, 1.0, 1.0))  # of another head: nothing to set
+    init_head_bias(network, (1.0, 1.0, 1.0))  # of another head: nothing to set
     assert network.head.bias.tolist() == [2.0, -2.0]

@@ -92,7 +92,7 @@ def test_brain_masks_of_integers_and_all_else():
     np.testing.assert_array_equal(maps(after)[0], maps(DistanceMaps()(study(block())))[0])
     assert after.visits[0].brain is before.visits[0].brain
     assert after.visits[0].scans["flair"] is before.visits[0].scans["flair"]
-    assert after.visits[0].as_read is before.visits[0].as_read
+    assert after.visits[0].to_native is before.visits[0].to_native
 
 
 def test_a_real_brain_is_deep_in_the_middle(shared):

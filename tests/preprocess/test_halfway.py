@@ -104,7 +104,7 @@ def test_two_visits_meet_and_are_blurred_alike():
     both = first.brain.array & last.brain.array
     assert both.sum() > 0.97 * last.brain.array.sum()
     assert (after.changes["new"].array == last.brain.array).all()
-    np.testing.assert_allclose(last.as_read @ np.linalg.inv(first.as_read), true, atol=0.3)
+    np.testing.assert_allclose(last.to_native @ np.linalg.inv(first.to_native), true, atol=0.3)
 
     def noise(volume):
         rough = np.diff(volume.array, axis=0)[:-1][both[1:-1]]
@@ -128,7 +128,7 @@ def test_a_real_pair_meets_half_way(shared, common_to_raw):
         visits.append(Visit({"flair": read_volume(shared(f"data/{name}"))}, session=session))
     first, last = RegisterToHalfway()(Study(subject, tuple(visits))).visits
     true = common_to_raw(subject, "02") @ np.linalg.inv(common_to_raw(subject, "01"))
-    found = last.as_read @ np.linalg.inv(first.as_read)
+    found = last.to_native @ np.linalg.inv(first.to_native)
     points = np.array([[0.0, 0, 0], [60, 0, 0], [0, 70, 0], [0, 0, 60], [-60, -70, -20]])
     points = points + visits[0].scans["flair"].grid.world_mm(np.array([[160, 160, 23]]))
     apart = points @ (found - true)[:3, :3].T + (found - true)[:3, 3]

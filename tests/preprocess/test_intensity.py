@@ -170,12 +170,12 @@ def test_the_study_keeps_all_else(step):
     values = np.random.default_rng(0).uniform(1, 120, (6, 6, 7))
     before = study(values, np.ones(values.shape, bool))
     visit = replace(
-        before.visits[0], labels={"lesions": before.visits[0].brain}, as_read=2 * np.eye(4)
+        before.visits[0], labels={"lesions": before.visits[0].brain}, to_native=2 * np.eye(4)
     )
     before = replace(before, visits=(visit,), changes={"new": visit.brain})
     after = step(before)
     assert after.changes is before.changes
-    for name in ("brain", "labels", "as_read"):
+    for name in ("brain", "labels", "to_native"):
         assert getattr(after.visits[0], name) is getattr(visit, name)
 
 

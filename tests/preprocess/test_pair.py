@@ -181,7 +181,7 @@ def test_all_but_the_scans_stays(step):
     study = pair(anatomy(), anatomy(seed=1))
     moved = np.diag([1.0, 1.0, 1.0, 1.0])
     moved[0, 3] = 5
-    visits = tuple(replace(v, as_read=moved, labels={"lesions": v.brain}) for v in study.visits)
+    visits = tuple(replace(v, to_native=moved, labels={"lesions": v.brain}) for v in study.visits)
     study = replace(study, visits=visits)
     before = [array.copy() for array in scans(study)]
     after = step(study)
@@ -189,7 +189,7 @@ def test_all_but_the_scans_stays(step):
     for old, new, array in zip(study.visits, after.visits, before, strict=True):
         assert new.brain is old.brain
         assert new.labels is old.labels
-        assert new.as_read is old.as_read
+        assert new.to_native is old.to_native
         assert new.scans["flair"].array.dtype == np.float32
         np.testing.assert_array_equal(old.scans["flair"].array, array)
 

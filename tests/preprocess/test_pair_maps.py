@@ -55,7 +55,7 @@ def test_the_followup_alone_has_the_baselines_scans_beside_its_own():
     assert visit.scans["baseline_flair"] is study.baseline.scans["flair"]
     assert visit.session == "M12"
     assert alone.changes is study.changes
-    assert visit.as_read is study.followup.as_read
+    assert visit.to_native is study.followup.to_native
     assert list(FollowupOnly()(study).visits[0].scans) == ["flair", "subtraction"]
 
 
@@ -66,7 +66,7 @@ def test_all_that_was_there_stays(step):
     assert after.changes is study.changes
     for old, new in zip(study.visits, after.visits, strict=True):
         assert new.scans["flair"] is old.scans["flair"]
-        for name in ("brain", "labels", "as_read", "session"):
+        for name in ("brain", "labels", "to_native", "session"):
             assert getattr(new, name) is getattr(old, name)
 
 

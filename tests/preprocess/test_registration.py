@@ -143,7 +143,7 @@ def test_the_last_visit_stays_and_the_first_comes_to_it():
     for mask in (first.brain, first.labels["lesions"]):
         both = (mask.array & moved_brain.array).sum()
         assert 2 * both / (mask.array.sum() + moved_brain.array.sum()) > 0.98
-    assert np.median(error_mm(first.as_read, inverse, moved_brain)) < 0.3
+    assert np.median(error_mm(first.to_native, inverse, moved_brain)) < 0.3
 
 
 def test_one_visit_passes_unchanged():

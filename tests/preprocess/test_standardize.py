@@ -182,7 +182,7 @@ def test_all_but_the_scans_stays(tmp_path):
     before = replace(before, visits=(visit,), changes={"new": visit.brain})
     after = Nyul().fit(TrainingData([before]), RunContext(tmp_path))(before)
     assert after.changes is before.changes
-    for name in ("brain", "labels", "as_read"):
+    for name in ("brain", "labels", "to_native"):
         assert getattr(after.visits[0], name) is getattr(visit, name)
     np.testing.assert_array_equal(scan(before), kept)
 

@@ -1,4 +1,4 @@
-"""The template: its maps, and scans laid onto it."""
+"""The template: its maps, and scans registered to it."""
 
 import numpy as np
 import pytest
@@ -108,7 +108,7 @@ def test_step_brings_visits_labels_and_changes_onto_the_template_and_notes_the_w
         assert visit.scans["flair"].grid.matches(maps.t1.grid)
         assert dice(visit.brain.array, maps.brain.array) > 0.97
         assert dice(visit.labels["lesions"].array, maps.brain.array) > 0.97
-        assert np.median(error_mm(visit.as_read, world)) < 0.7
+        assert np.median(error_mm(visit.to_native, world)) < 0.7
     assert dice(after.changes["new"].array, maps.brain.array) > 0.97
 
 

@@ -97,7 +97,7 @@ def test_both_visits_with_labels_and_changes_lie_on_the_template(moved):
     maps = template_maps()
     for visit, world in zip(after.visits, true, strict=True):
         assert visit.scans["flair"].grid.matches(maps.t1.grid)
-        assert np.median(error_mm(visit.as_read, world)) < 1.5
+        assert np.median(error_mm(visit.to_native, world)) < 1.5
         lesions = visit.labels["lesions"].array
         both = 2 * (lesions & maps.brain.array).sum() / (lesions.sum() + maps.brain.array.sum())
         assert both > 0.93
@@ -123,7 +123,7 @@ def test_a_brain_mask_plays_no_part(moved):
     masked = replace(study, visits=tuple(replace(v, brain=wrong) for v in study.visits))
     after = RegisterHeadToTemplate()(masked)
     for one, other in zip(after.visits, moved[0].visits, strict=True):
-        np.testing.assert_array_equal(one.as_read, other.as_read)
+        np.testing.assert_array_equal(one.to_native, other.to_native)
         assert one.brain is not None
 
 

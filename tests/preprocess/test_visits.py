@@ -111,7 +111,7 @@ def test_visits_map_parallel_give_the_same_to_the_last_bit(step, pair, monkeypat
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
         found.append(step(pair))
     for one, other in zip(*(study.visits for study in found), strict=True):
-        assert np.array_equal(one.as_read, other.as_read)
+        assert np.array_equal(one.to_native, other.to_native)
         assert np.array_equal(one.scans["flair"].array, other.scans["flair"].array)
         if isinstance(step, ExtractBrain):
             assert np.array_equal(one.brain.array, other.brain.array)

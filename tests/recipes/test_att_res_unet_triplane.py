@@ -1,7 +1,7 @@
 """B7 against its document (002, lines 665 to 765)."""
 
 from lesionwise.learning.losses import Dice, Focal
-from lesionwise.learning.places import EverySlice
+from lesionwise.learning.positions import EverySlice
 from lesionwise.methods.composite import PositiveCases
 from lesionwise.networks.attention import AttentionGate
 from lesionwise.preprocess.brain import ExtractBrain
@@ -23,7 +23,7 @@ def test_the_skull_is_removed_and_both_visits_are_channels():
 def test_slices_of_all_three_planes_are_padded_to_512():
     # 002:702-708
     samples = NETWORK.samples
-    assert samples.places == EverySlice(normals=(0, 1, 2))
+    assert samples.positions == EverySlice(normals=(0, 1, 2))
     assert samples.size_vox == (512, 512, 1)
 
 

@@ -65,11 +65,11 @@ def test_the_trees_have_21_features_and_stop_early_by_nested_cross_validation():
 
 def test_patches_are_dropped_before_the_map_is_binarized():
     """Lines 149 to 152: minor axis below 2 voxels or fewer than 27; then a threshold of 20 %."""
-    tidy = RECIPE.method.tidy
-    assert tidy.min_axis_vox == 2
-    assert tidy.min_vox == 27
+    cleanup = RECIPE.method.cleanup
+    assert cleanup.min_axis_vox == 2
+    assert cleanup.min_vox == 27
     assert RECIPE.threshold == 0.2
-    assert tidy.patch_above <= RECIPE.threshold
+    assert cleanup.patch_above <= RECIPE.threshold
 
 
 def test_it_finds_new_lesions_in_two_flair_scans():

@@ -7,7 +7,7 @@ import torch
 from published import one_step, parameters, shape_of_output
 
 from lesionwise.learning.losses import Dice
-from lesionwise.learning.places import EqualClasses, RegularGrid
+from lesionwise.learning.positions import EqualClasses, RegularGrid
 from lesionwise.learning.targets import SoftMasks
 from lesionwise.methods.composite import Ensemble
 from lesionwise.preprocess.brain_masks import BetBrain, MaskToBrain, SharedBrain
@@ -62,8 +62,8 @@ def test_all_three_share_the_preprocessing_in_the_order_of_the_document():
 def test_subvolumes_are_listed_duplicated_and_augmented():
     samples = MODIFIED.method.samples
     assert samples.size_vox[0] in (32, 64, 128, 256)  # 002:2167
-    assert isinstance(samples.places, RegularGrid)
-    assert samples.places.stride_vox[0] in (32, 64, 96, 128)
+    assert isinstance(samples.positions, RegularGrid)
+    assert samples.positions.stride_vox[0] in (32, 64, 96, 128)
     assert samples.balance == EqualClasses()
     spatial = samples.augmentation.spatial
     assert spatial.flip_axes == (0,)  # left and right alone

@@ -303,10 +303,10 @@ def test_b2_cuts_filters_and_then_resamples_the_mask():
     """Lines 255 to 261: a threshold of 0.2, 26-connected components larger than 4 mm³, then the
     baseline's grid. The filter is the mask's, so none of it comes back with the lesions."""
     recipe = find_recipe("nnunet-empenn")
-    tidy = recipe.method.tidy
-    assert recipe.threshold == tidy.patch_above == 0.2
-    assert tidy.connectivity == recipe.to_instances.connectivity == 26
-    assert tidy.volume_mm3 == 4
+    cleanup = recipe.method.cleanup
+    assert recipe.threshold == cleanup.patch_above == 0.2
+    assert cleanup.connectivity == recipe.to_instances.connectivity == 26
+    assert cleanup.volume_mm3 == 4
     assert recipe.refine == ()
     assert recipe.output.grid == "baseline"
     assert recipe.output.resample == "labels"
@@ -314,7 +314,7 @@ def test_b2_cuts_filters_and_then_resamples_the_mask():
     probability[1:3, 1:3, 1] = 0.3  # 4 mm³
     probability[5:7, 5:7, 5:7] = 0.3  # 8 mm³
     maps = LesionMaps(probability, Grid(probability.shape, np.eye(4)))
-    mask = tidy(maps).probability > recipe.threshold
+    mask = cleanup(maps).probability > recipe.threshold
     assert mask[5:7, 5:7, 5:7].all()
     assert mask.sum() == 8
 

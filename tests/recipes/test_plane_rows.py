@@ -14,7 +14,7 @@ import torch
 from lesionwise.inference.openvino import OpenVinoNetwork, has_openvino
 from lesionwise.inference.window import SlidingWindow, call_network
 from lesionwise.methods.network import NetworkMethod, NetworkPredictor
-from lesionwise.networks.blocks import start_from
+from lesionwise.networks.blocks import init_head_bias
 from lesionwise.run.recipes import find_recipe
 from lesionwise.types import Grid, InputError, Study, Visit, Volume, all_methods
 
@@ -39,7 +39,7 @@ def test_the_published_network_learns_a_step_on_its_published_patch(row):
     torch.manual_seed(0)
     method = networks(row)[0]
     network = method.network()
-    start_from(network, method.objective.targets.first_guess)
+    init_head_bias(network, method.objective.targets.initial_logits)
     size = method.samples.size_vox
     image = torch.randn(1, channels(method), *size)
     mask = torch.zeros(1, 1, *size)

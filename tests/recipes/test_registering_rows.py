@@ -2,7 +2,7 @@
 
 from lesionwise.learning.losses import CrossEntropy, Dice
 from lesionwise.learning.optimizers import Adam
-from lesionwise.learning.places import EverySlice, PositivePlaces, RegularGrid
+from lesionwise.learning.positions import EverySlice, PositivePatches, RegularGrid
 from lesionwise.learning.registration import NonCorrespondence, SegmentAndRegister
 from lesionwise.learning.samples import ListedPatches, UnlabelledPatches
 from lesionwise.methods.registered import AddRegistered
@@ -42,8 +42,8 @@ def test_b28_sees_three_slices_those_with_lesions_twice_and_one_percent_of_the_o
     # 002:3325-3335: three slices; twice, once flipped; 1 %; 400 epochs, batches of 5, Adam 1e-4
     samples = B28.method.samples
     assert isinstance(samples, ListedPatches)
-    assert samples.places == EverySlice(normals=(2,))
-    assert samples.balance == PositivePlaces(empty_fraction=0.01, times=2)
+    assert samples.positions == EverySlice(normals=(2,))
+    assert samples.balance == PositivePatches(empty_fraction=0.01, times=2)
     assert samples.augmentation.spatial.flip_axes == (0,)
     for method in (B28.method, REGISTERED.method):
         assert method.samples.size_vox[2] == 3
@@ -76,7 +76,7 @@ def test_b29_is_trained_as_the_document_says():
     # 002:3503-3511: 32 every 16; Adam, batches of 4, 30 epochs, ends after 5 without more accuracy
     method = B29.method
     assert method.samples.size_vox == (32, 32, 32)
-    assert method.samples.places == RegularGrid((16, 16, 16))
+    assert method.samples.positions == RegularGrid((16, 16, 16))
     assert method.samples.batch_size == 4
     assert isinstance(method.optimization.optimizer, Adam)
     assert method.optimization.epochs == 30

@@ -1,7 +1,7 @@
 """B5 against its document (002, lines 443 to 556)."""
 
 from lesionwise.learning.losses import GeneralizedDice
-from lesionwise.learning.places import EqualClasses, NonzeroPatches, RegularGrid
+from lesionwise.learning.positions import EqualClasses, NonzeroPatches, RegularGrid
 from lesionwise.methods.composite import Ensemble
 from lesionwise.preprocess.brain import ExtractBrain
 from lesionwise.preprocess.brain_masks import MaskToBrain, SharedBrain
@@ -27,7 +27,7 @@ def test_patches_are_sagittal_of_four_channels_and_overlap_by_one_half():
     assert MEMBER.scans == ("flair", "attention")
     assert MEMBER.network.keywords["in_channels"] == 4
     assert samples.size_vox == (64, 64, 1)
-    assert samples.places == RegularGrid(stride_vox=(32, 32, 1), normals=(0,))
+    assert samples.positions == RegularGrid(stride_vox=(32, 32, 1), normals=(0,))
     assert samples.balance == EqualClasses()
     assert samples.keeps == NonzeroPatches()
     assert MEMBER.inference.planes.axes == (0,)

@@ -1,11 +1,11 @@
 """B27 against its document (002, lines 3099 to 3228)."""
 
 from lesionwise.learning.losses import CrossEntropy
-from lesionwise.learning.places import PositiveFraction, RegularGrid
+from lesionwise.learning.positions import PositiveFraction, RegularGrid
 from lesionwise.learning.reconstruction import ConsistentReconstruction
 from lesionwise.learning.samples import UnlabelledPatches
+from lesionwise.methods.clean_maps import CleanMaps, DropBorderPatches, DropThinPatches
 from lesionwise.methods.composite import Ensemble, Pretrained
-from lesionwise.methods.tidy import DropBorderPatches, DropThinPatches, Tidied
 from lesionwise.networks.dual_attention import DualAttentionUNet, DualAutoencoder
 from lesionwise.preprocess.brain_masks import OtsuBrain, SharedBrain
 from lesionwise.preprocess.intensity import N4
@@ -46,7 +46,7 @@ def test_five_networks_learn_from_balanced_patches():
     assert member.network.func is DualAttentionUNet
     assert member.network.keywords["features"] == (16, 32, 64, 128, 256, 512)
     assert member.samples.size_vox == (32, 32, 32)
-    assert member.samples.places == RegularGrid((16, 16, 16))
+    assert member.samples.positions == RegularGrid((16, 16, 16))
     assert isinstance(member.samples.balance, PositiveFraction)
     assert member.samples.balance.fraction == 0.5
     assert member.samples.batch_size == 32
@@ -58,9 +58,9 @@ def test_five_networks_learn_from_balanced_patches():
 def test_lesions_at_the_border_and_below_four_voxels_go():
     # 002:3219-3221
     method = RECIPE.method
-    assert isinstance(method, Tidied)
+    assert isinstance(method, CleanMaps)
     assert method.border == DropBorderPatches(patch_above=RECIPE.threshold)
-    (small,) = method.tidy
+    (small,) = method.cleanup
     assert small == DropThinPatches(min_axis_vox=0.0, min_vox=4, patch_above=RECIPE.threshold)
 
 

@@ -2,7 +2,7 @@
 
 from lesionwise.learning.losses import CrossEntropy
 from lesionwise.learning.optimizers import Adam
-from lesionwise.learning.places import EverySlice
+from lesionwise.learning.positions import EverySlice
 from lesionwise.preprocess.brain import ExtractBrain
 from lesionwise.preprocess.filters import AnisotropicDiffusion
 from lesionwise.preprocess.geometry import Resample
@@ -36,7 +36,7 @@ def test_the_steps_come_in_the_order_of_the_document():
 def test_the_network_sees_slices_of_the_difference_alone():
     method = RECIPE.method
     assert method.scans == ("subtraction@followup",)
-    assert method.samples.places == EverySlice(normals=(2,))
+    assert method.samples.positions == EverySlice(normals=(2,))
     assert method.samples.size_vox == (256, 256, 1)
     assert method.network.keywords["in_channels"] == 1
 

@@ -3,7 +3,7 @@
 from lesionwise.learning.intensity_transforms import BiasField, Contrast
 from lesionwise.learning.losses import Dice, TopKCrossEntropy
 from lesionwise.learning.optimizers import Sgd
-from lesionwise.learning.places import EverySlice
+from lesionwise.learning.positions import EverySlice
 from lesionwise.learning.schedules import EarlyStopping, Plateau
 from lesionwise.learning.spatial_transforms import VolumeAugmentation
 from lesionwise.preprocess.geometry import CropToBrain
@@ -41,7 +41,7 @@ def test_volumes_are_augmented_in_five_ways():
 def test_one_network_learns_from_batches_of_20_slices_of_all_planes():
     # 002:1769-1773, 1780-1781
     samples = MEMBER.samples
-    assert samples.places == EverySlice(normals=(0, 1, 2))
+    assert samples.positions == EverySlice(normals=(0, 1, 2))
     assert (samples.size_vox, samples.batch_size) == ((256, 256, 1), 20)
     assert MEMBER.network.keywords["in_channels"] == 2
 

@@ -9,7 +9,7 @@ from lesionwise.report.findings import (
     GAP_PX,
     PANEL_PX,
     CloseUps,
-    Shown,
+    DisplayedVisit,
     find_findings,
     reason,
     square_around,
@@ -17,11 +17,11 @@ from lesionwise.report.findings import (
 from lesionwise.report.page import StudyPage
 
 
-def _shown(study: StudyPage) -> tuple[Shown, Shown]:
+def _shown(study: StudyPage) -> tuple[DisplayedVisit, DisplayedVisit]:
     found = []
     for visit in study.visits:
         display = prepare(visit.image, visit.instances, visit.brain)
-        found.append(Shown(visit.session, display, display.labels["offsets"], np.eye(4)))
+        found.append(DisplayedVisit(visit.session, display, display.labels["offsets"], np.eye(4)))
     return found[0], found[1]
 
 
@@ -70,7 +70,7 @@ def test_a_lesion_of_another_visit_is_drawn_where_that_visit_lay(changed: StudyP
     earlier, later = _shown(changed)
     shift = np.eye(4)
     shift[0, 3] = 300.0
-    far = Shown(later.session, later.display, later.labels, shift)
+    far = DisplayedVisit(later.session, later.display, later.labels, shift)
     before, after, _ = _panels(CloseUps(earlier, far).of(True, 3, "#FF5A36"))
     assert before.max() < 20
     assert after.max() > 150

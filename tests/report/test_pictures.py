@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from lesionwise.report.display import Display, prepare
-from lesionwise.report.pictures import choose_slices, montage, panel
+from lesionwise.report.pictures import Picture, choose_slices, montage_of, panel
 from lesionwise.types import Grid, Instances, Volume
 
 GRID = Grid((40, 48, 36), np.eye(4))
@@ -27,6 +27,12 @@ def _instances(*corners: tuple[int, int, int]) -> Instances:
 
 def _display(*corners: tuple[int, int, int]) -> Display:
     return prepare(_image(), {"cc": _instances(*corners)}, None)
+
+
+def montage(image: Volume, instances: Instances | None = None, **options) -> Picture:
+    """A montage of an image and its lesions."""
+    display = prepare(image, {} if instances is None else {"shown": instances}, None)
+    return montage_of(display, "shown", **options)
 
 
 def test_every_lesion_is_numbered_where_slices_suffice() -> None:
@@ -57,14 +63,14 @@ def test_the_place_of_a_number_is_the_place_of_its_outline() -> None:
 
 def test_the_patients_right_is_on_the_left() -> None:
     display = _display((2, 20, 15))  # low i: the patient's left
-    low_i = panel(display, display.labels["cc"], "axial", 16, colors={1: "#ff0000"})
+    low_i = panel(display, display.labels["cc"], "axial", 16, colors={1: "#ff0000"})[0]
     red = np.flatnonzero(((low_i[..., 0] > 200) & (low_i[..., 1] < 60)).any(axis=0))
     assert red.mean() > low_i.shape[1] / 2
 
 
 def test_the_front_of_the_head_is_up_in_axial_slices() -> None:
     display = _display((20, 42, 15))
-    front = panel(display, display.labels["cc"], "axial", 16, colors={1: "#ff0000"})
+    front = panel(display, display.labels["cc"], "axial", 16, colors={1: "#ff0000"})[0]
     red = np.flatnonzero(((front[..., 0] > 200) & (front[..., 1] < 60)).any(axis=1))
     assert red.mean() < front.shape[0] / 2
 
@@ -73,14 +79,14 @@ def test_thick_slices_keep_their_proportions() -> None:
     grid = Grid((20, 24, 8), np.diag([1.0, 1.0, 4.0, 1.0]))
     display = prepare(Volume(np.ones(grid.shape, dtype=np.float32), grid), {}, None)
     none = np.zeros(grid.shape, dtype=np.int32)
-    shown = panel(display, none, "coronal", 10, px_per_mm=2)
+    shown = panel(display, none, "coronal", 10, px_per_mm=2)[0]
     assert shown.shape[:2] == (8 * 4 * 2, 20 * 2)
 
 
 def test_the_outline_leaves_the_lesion_visible() -> None:
     display = _display((18, 20, 15))
-    plain = panel(display, np.zeros_like(display.labels["cc"]), "axial", 16, px_per_mm=4)
-    drawn = panel(display, display.labels["cc"], "axial", 16, px_per_mm=4, colors={1: "#ff0000"})
+    plain = panel(display, np.zeros_like(display.labels["cc"]), "axial", 16, px_per_mm=4)[0]
+    drawn = panel(display, display.labels["cc"], "axial", 16, px_per_mm=4, colors={1: "#ff0000"})[0]
     row, column = round((48 - 21.5) * 4), round((40 - 19.5) * 4)
     assert (drawn[row, column] == plain[row, column]).all()
     assert (drawn != plain).any()

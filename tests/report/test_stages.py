@@ -68,7 +68,7 @@ def test_all_stages_show_the_same_place():
             grid = Grid(GRID.shape, np.linalg.inv(shift) @ GRID.affine)
             scans = {"flair": Volume(visit.scans["flair"].array, grid)}
             moved = replace(visit, scans=scans, brain=Volume(visit.brain.array, grid))
-            return replace(study, visits=(replace(moved, as_read=visit.as_read @ shift),))
+            return replace(study, visits=(replace(moved, to_native=visit.to_native @ shift),))
 
     _, mask, moved = through(head()[0], Mask(), Move())
     for before, after in zip(mask.slices, moved.slices, strict=True):

@@ -18,7 +18,7 @@ from works import (
 
 from lesionwise.processes import ProcessEndError, call_in_process
 from lesionwise.run.benchmark_job import run_here, run_isolated
-from lesionwise.types import silent
+from lesionwise.types import no_progress
 
 
 @pytest.mark.parametrize("run", [run_here, run_isolated])
@@ -31,29 +31,29 @@ def test_what_the_work_returns_and_tells_arrives(run):
 
 
 def test_peak_memory_is_that_of_the_process():
-    outcome = run_isolated(fills_memory, 1, silent)  # 10⁹ bytes
+    outcome = run_isolated(fills_memory, 1, no_progress)  # 10⁹ bytes
     assert outcome.value != os.getpid()
     assert 1.0 < outcome.peak_gb < 2.0
-    assert run_here(doubles, 1, silent).peak_gb is None
+    assert run_here(doubles, 1, no_progress).peak_gb is None
 
 
 def test_peak_memory_is_not_that_of_a_large_parent():
     held = np.ones(300_000_000)  # 2.4 · 10⁹ bytes
-    outcome = run_isolated(fills_memory, 1, silent)
+    outcome = run_isolated(fills_memory, 1, no_progress)
     assert held.nbytes > 2e9
     assert 1.0 < outcome.peak_gb < 2.0
 
 
 @pytest.mark.parametrize("run", [run_here, run_isolated])
 def test_a_fault_of_the_input_is_its_line(run):
-    outcome = run(is_at_fault, None, silent)
+    outcome = run(is_at_fault, None, no_progress)
     assert outcome.error == "scan.nii.gz: all zero"
     assert outcome.details == ""
     assert outcome.value is None
 
 
 def test_any_other_failure_is_one_line_with_its_traceback_beside():
-    outcome = run_isolated(fails, None, silent)
+    outcome = run_isolated(fails, None, no_progress)
     assert outcome.error == "ArithmeticError: two lines"
     assert "in fails" in outcome.details
 
@@ -66,7 +66,7 @@ def test_any_other_failure_is_one_line_with_its_traceback_beside():
     ],
 )
 def test_a_process_that_dies_is_a_fault_and_not_the_end(work, job, error):
-    assert run_isolated(work, job, silent).error == error
+    assert run_isolated(work, job, no_progress).error == error
 
 
 def test_a_call_in_a_process_of_its_own_tells_and_returns():

@@ -11,7 +11,7 @@ from lesionwise.preprocess.registration import RegisterToFirst
 from lesionwise.recipe import Output
 from lesionwise.report.folder import rebuild_pages
 from lesionwise.run.find_lesions import find_lesions
-from lesionwise.run.predict_pairs import find_pairs, predict_pairs, read_pair
+from lesionwise.run.predict_pairs import predict_pairs, read_pair, select_pairs
 from lesionwise.types import InputError
 
 SHIFT = (0, 2, 0)
@@ -47,14 +47,14 @@ def test_the_new_lesion_is_written_on_the_followups_own_grid(tmp_path, pair):
 
 def test_a_recipe_may_return_results_on_the_baselines_grid(pair):
     model = pair_model(RegisterToFirst(), output=Output(grid="baseline"))
-    found = find_lesions(read_pair(find_pairs(pair)[0], model), model)
+    found = find_lesions(read_pair(select_pairs(pair).pairs[0], model), model)
     assert dice(found.mask.array, cube("c")) > 0.8
 
 
 @pytest.mark.parametrize("resample", ["probability", "logits", "labels"])
 def test_what_is_resampled_on_the_way_back_is_the_recipes_choice(pair, resample):
     model = pair_model(RegisterToFirst(), Resample(3.0), output=Output(resample=resample))
-    found = find_lesions(read_pair(find_pairs(pair)[0], model), model)
+    found = find_lesions(read_pair(select_pairs(pair).pairs[0], model), model)
     values = np.unique(found.probability.array)
     assert found.mask.array[cube("c", SHIFT)].mean() > 0.5
     assert set(values) == {0.0, 1.0} if resample == "labels" else len(values) > 2
@@ -103,7 +103,7 @@ def test_new_lesions_are_located(tmp_path, pair, monkeypatch):
 def test_visits_are_paired_by_subject_and_in_order(tmp_path):
     names = ["sub-1_ses-1", "sub-2_ses-1", "sub-1_ses-2", "sub-1_ses-3"]
     paths = [tmp_path / f"{name}_FLAIR.nii.gz" for name in names]
-    assert [pair.title for pair in find_pairs(paths)] == [
+    assert [pair.title for pair in select_pairs(paths).pairs] == [
         "sub-1 ses-1 to ses-2",
         "sub-1 ses-2 to ses-3",
     ]
@@ -112,13 +112,15 @@ def test_visits_are_paired_by_subject_and_in_order(tmp_path):
 def test_two_scans_of_one_session_are_never_a_pair(tmp_path):
     names = ["ses-1_acq-2D", "ses-1_acq-3D", "ses-2_acq-3D", "ses-3_acq-3D"]
     paths = [tmp_path / f"sub-1_{name}_FLAIR.nii.gz" for name in names]
-    found = [(pair.baseline.path.name, pair.followup.path.name) for pair in find_pairs(paths)]
+    found = [
+        (pair.baseline.path.name, pair.followup.path.name) for pair in select_pairs(paths).pairs
+    ]
     assert found == [
         ("sub-1_ses-1_acq-3D_FLAIR.nii.gz", "sub-1_ses-2_acq-3D_FLAIR.nii.gz"),
         ("sub-1_ses-2_acq-3D_FLAIR.nii.gz", "sub-1_ses-3_acq-3D_FLAIR.nii.gz"),
     ]
     with pytest.raises(InputError, match="no patient with two visits"):
-        find_pairs(paths[:2])
+        select_pairs(paths[:2])
 
 
 @pytest.mark.parametrize("what", ["cut mask", "lost instances", "emptied table"])
@@ -146,14 +148,14 @@ def test_results_of_other_visits_are_not_overwritten(tmp_path, pair):
 
 
 def test_two_files_of_any_name_are_baseline_and_followup(tmp_path):
-    (pair,) = find_pairs([tmp_path / "before.nii.gz", tmp_path / "after.nii.gz"])
+    (pair,) = select_pairs([tmp_path / "before.nii.gz", tmp_path / "after.nii.gz"]).pairs
     assert (pair.baseline.path.name, pair.followup.path.name) == ("before.nii.gz", "after.nii.gz")
     assert pair.followup.subject == "before"
 
 
 def test_a_patient_with_one_visit_is_refused(tmp_path):
     with pytest.raises(InputError, match="no patient with two visits"):
-        find_pairs([tmp_path / "sub-1_ses-1_FLAIR.nii.gz"])
+        select_pairs([tmp_path / "sub-1_ses-1_FLAIR.nii.gz"])
 
 
 def test_one_bad_pair_does_not_stop_the_others(tmp_path, pair):
@@ -190,7 +192,7 @@ def test_what_is_in_no_pair_is_listed_with_the_reason(tmp_path, pair):
 
 def test_a_model_for_two_visits_refuses_one_and_the_other_way_round(pair):
     one, two = bright_model(), pair_model()
-    study = read_pair(find_pairs(pair)[0], two)
+    study = read_pair(select_pairs(pair).pairs[0], two)
     with pytest.raises(InputError, match="takes 1 visits"):
         find_lesions(study, one)
     with pytest.raises(InputError, match="takes 2 visits"):

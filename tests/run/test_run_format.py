@@ -5,7 +5,7 @@ import pytest
 
 from lesionwise.run.load_model import load_model
 from lesionwise.run.recipes import find_recipe, settings
-from lesionwise.run.run_format import overrides_of, settings_of
+from lesionwise.run.run_format import FIELDS, TYPES, overrides_of, settings_of
 from lesionwise.types import Grid, Study, Visit, Volume
 
 
@@ -23,13 +23,30 @@ def test_a_value_is_never_taken_for_a_name() -> None:
     assert overrides_of(run) == ["output.grid=finds"]
 
 
+def _former(name: str) -> str:
+    """A setting's path as earlier versions wrote it."""
+    old = {now: before for before, now in FIELDS.items()}
+    return ".".join(old.get(part, part) for part in name.split("."))
+
+
 def test_settings_of_before_compare_with_those_of_today() -> None:
     recipe = find_recipe("conflunet")
-    before = {
-        name.replace("fragment_mm3", "crumb_mm3"): value for name, value in settings(recipe).items()
-    }
+    before = {_former(name): value for name, value in settings(recipe).items()}
     before |= {"source": "001, section 3", "departures": ["one"], "reported.dsc": 0.5}
     assert settings_of({"settings": before}) == settings(recipe)
+
+
+def test_types_of_before_compare_with_those_of_today() -> None:
+    recipe = find_recipe("ncr-net")
+    now = settings(recipe)
+    types = {today: before for before, today in TYPES.items()}
+    before = {
+        _former(name): types.get(value, value) if name.endswith(".is") else value
+        for name, value in now.items()
+    }
+    assert any(name.endswith(".places.is") for name in before)
+    assert "PositivePlaces" in before.values()
+    assert settings_of({"settings": before}) == now
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from bids import begin, save_visit
 from lesionwise.cohort.subjects import find_subjects
 from lesionwise.io.dataset import read_dataset
 from lesionwise.run.compare import _scans
-from lesionwise.run.predict_pairs import find_pairs
+from lesionwise.run.predict_pairs import select_pairs
 from lesionwise.run.prepare import visits_of
 from lesionwise.types import InputError
 
@@ -55,7 +55,7 @@ def by_train(root):
 
 def by_predict(root):
     found = {}
-    for pair in find_pairs([root]):
+    for pair in select_pairs([root]).pairs:
         sessions = (pair.baseline.session, pair.followup.session)
         found.setdefault(pair.followup.subject, []).append(sessions)
     return found
@@ -98,5 +98,5 @@ def test_visits_that_are_named_one_by_one_stay_in_the_order_given(root):
     paths = [folder / f"ses-{name}" / "anat" / f"sub-1_ses-{name}_FLAIR.nii.gz"
              for name in ("later", "pre")]  # fmt: skip
     assert [scan.session for scan in _scans(paths)] == ["later", "pre"]
-    (pair,) = find_pairs(paths)
+    (pair,) = select_pairs(paths).pairs
     assert (pair.baseline.session, pair.followup.session) == ("later", "pre")

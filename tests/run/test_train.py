@@ -360,7 +360,7 @@ def test_a_run_of_an_earlier_format_is_applied_and_not_resumed(trained, dataset,
     np.testing.assert_array_equal(
         model.predict(study).probability > 0.5, load_model(trained).predict(study).probability > 0.5
     )
-    with pytest.raises(InputError, match=r"earlier version, which cannot go on; .*--initial"):
+    with pytest.raises(InputError, match=r"earlier version cannot be resumed; .*--initial"):
         train("unet-cc", dataset, run, overrides=SMALL, validation_subjects=["c"], prepared=arrays)
 
 

@@ -73,7 +73,7 @@ def test_the_grid_is_one_millimeter_and_upright():
         (1.0, 1.0, True, "infratentorial"),
     ],
 )
-def test_places(wall_mm, cortex_mm, below, place):
+def test_positions(wall_mm, cortex_mm, below, place):
     full = np.ones((3, 3, 3), dtype=np.float32)
     zones = Zones(wall_mm * full, cortex_mm * full, below * full > 0)
     assert place_of(zones, np.array([[1, 1, 1], [1, 1, 2]])) == place

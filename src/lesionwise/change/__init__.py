@@ -1,1 +1,1 @@
-"""What became of each lesion between visits."""
+"""The state of each lesion between visits."""

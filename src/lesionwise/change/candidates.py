@@ -149,9 +149,9 @@ class RaisedRatio:
         core = _eroded_by(raised, self.opening_mm, grid)
         if self.opening_mm > 0 and core.any():
             core = ndimage.binary_dilation(core, ball(self.opening_mm, grid.spacing_mm))
-        least_vox = self.min_volume_mm3 / grid.voxel_volume_mm3 * (1 - SIZE_ROUNDING)
+        min_vox = self.min_volume_mm3 / grid.voxel_volume_mm3 * (1 - SIZE_ROUNDING)
         labels = connected_components(np.asarray(core, dtype=np.bool_), self.connectivity)
-        return _only(labels, np.bincount(labels.ravel()) >= least_vox)
+        return _only(labels, np.bincount(labels.ravel()) >= min_vox)
 
 
 @dataclass(frozen=True)
@@ -187,6 +187,10 @@ def ball(radius_mm: float, spacing_mm: tuple[float, float, float]) -> BoolArray:
 
     An ellipsoid whose half axes are the radius, or the spacing where that is larger, so that a
     radius below the spacing gives the six neighbors through faces.
+
+    Example:
+        >>> ball(1.0, (1.0, 1.0, 3.0)).shape
+        (3, 3, 3)
     """
     half = [max(radius_mm, step) for step in spacing_mm]
     reach = [int(r / step * (1 + 1e-9)) for r, step in zip(half, spacing_mm, strict=True)]
@@ -220,6 +224,14 @@ def scan_pair(study: Study, scan: str) -> tuple[FloatArray, FloatArray, BoolArra
 
     Raises:
         InputError: If a visit lacks the scan, or the two do not lie on one grid.
+
+    Example:
+        >>> from lesionwise.types import Volume
+        >>> volume = Volume(np.ones((4, 4, 4), dtype=np.float32), Grid((4, 4, 4), np.eye(4)))
+        >>> study = Study("a", (Visit({"flair": volume}), Visit({"flair": volume})))
+        >>> first, last, brain, grid = scan_pair(study, "flair")
+        >>> first.dtype, bool(brain.all())
+        (dtype('float32'), True)
     """
     visits: Sequence[Visit] = (study.baseline, study.followup)
     for visit in visits:
@@ -239,7 +251,12 @@ def scan_pair(study: Study, scan: str) -> tuple[FloatArray, FloatArray, BoolArra
 def clusters(
     mask: BoolArray, min_vox: int = 1, connectivity: int = DEFAULT_CONNECTIVITY
 ) -> NDArray[np.int32]:
-    """Connected components of at least ``min_vox`` voxels, numbered 1 … n in C order."""
+    """Connected components of at least ``min_vox`` voxels, numbered 1 … n in C order.
+
+    Example:
+        >>> clusters(np.array([[[1, 0, 1, 1]]], dtype=bool), min_vox=2).tolist()
+        [[[0, 0, 1, 1]]]
+    """
     labels = connected_components(mask, connectivity)
     return _only(labels, np.bincount(labels.ravel()) >= min_vox)
 
@@ -252,6 +269,11 @@ def mutual_information(first: FloatArray, second: FloatArray, bins: int = 32) ->
 
     Args:
         first, second: (n,) values of the same voxels.
+
+    Example:
+        >>> values = np.arange(1000.0)
+        >>> mutual_information(values, values) > mutual_information(values, np.ones(1000))
+        True
     """
     if not len(first):
         return 0.0

@@ -140,6 +140,11 @@ def compare_scans(
 
     Returns:
         None where both brains share too little normal tissue to say anything.
+
+    Example:
+        >>> change = compare_scans(earlier, later, (brain, brain), doubtful, grid)  # doctest: +SKIP
+        >>> change is None  # too little tissue to measure the noise in  # doctest: +SKIP
+        False
     """
     shown = brains[0] & brains[1]
     box = bounding_box(shown)
@@ -176,6 +181,12 @@ def match_scale(earlier: Float32, later: Float32, tissue: BoolArray) -> Float32:
 
     Beyond the 0.5 % at either end it goes on along the slope between the 5 and the 95 % quantiles,
     which what is brighter than all normal tissue, such as a lesion, depends on.
+
+    Example:
+        >>> scan = np.linspace(0, 1, 1000, dtype=np.float32).reshape(10, 10, 10)
+        >>> matched = match_scale(scan, 3 * scan, np.ones(scan.shape, dtype=bool))
+        >>> bool(np.allclose(matched, 3 * scan, atol=0.02))
+        True
     """
     shares = [0.05, 0.95, *np.linspace(0.005, 0.995, SCALE_QUANTILES)]
     low_from, high_from, *source = np.quantile(earlier[tissue], shares)

@@ -271,6 +271,12 @@ def axis_lengths(
 
     Returns:
         (count, 3) float64, ascending; a cloud without points has zeros.
+
+    Example:
+        >>> points = np.argwhere(np.ones((3, 3, 9))).astype(float)
+        >>> lengths = axis_lengths(points, np.zeros(len(points), dtype=np.int64), 1)
+        >>> lengths.round(1).tolist()
+        [[3.7, 3.7, 11.5]]
     """
     center = np.stack([_mean_by(row, points[:, a].astype(float), count) for a in range(3)], axis=1)
     away = points - center[row]
@@ -295,6 +301,12 @@ def sphericity(labels: LabelArray, spacing_mm: tuple[float, float, float]) -> Fl
 
     Returns:
         (n,) float64 in (0, 1], in ascending order of labels; n may be 0.
+
+    Example:
+        >>> labels = np.zeros((13, 13, 13), dtype=np.int32)
+        >>> labels[((np.indices(labels.shape) - 6) ** 2).sum(axis=0) <= 16] = 1
+        >>> bool(sphericity(labels, (1.0, 1.0, 1.0))[0] > 0.85)
+        True
     """
     found = lesion_table(labels, Grid(labels.shape, np.eye(4)))
     result = np.empty(len(found))
@@ -316,6 +328,13 @@ def contrast(labels: LabelArray, image: FloatArray, within: BoolArray) -> Floats
 
     Returns:
         (n,) float64, in ascending order of labels; NaN where nothing lies around.
+
+    Example:
+        >>> labels = np.zeros((7, 7, 7), dtype=np.int32)
+        >>> labels[3, 3, 3] = 1
+        >>> image = np.where(labels == 1, 5.0, 2.0)
+        >>> contrast(labels, image, np.ones(labels.shape, dtype=bool)).tolist()
+        [3.0]
     """
     found = lesion_table(labels, Grid(labels.shape, np.eye(4)))
     result = np.full(len(found), np.nan)

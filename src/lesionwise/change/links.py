@@ -94,6 +94,10 @@ def overlapping_labels(before: LabelArray, after: LabelArray) -> pd.DataFrame:
 
     Raises:
         ValueError: If the shapes disagree.
+
+    Example:
+        >>> overlapping_labels(np.array([[[1, 1, 0]]]), np.array([[[4, 4, 4]]])).to_dict("records")
+        [{'label_before': 1, 'label_after': 4, 'voxels': 2}]
     """
     table = overlap_table(before, after)
     pairs = pd.DataFrame(
@@ -160,7 +164,16 @@ def link_lesions(
 
 
 def nearest_distance_mm(lesions: Lesions, others: Lesions) -> NDArray[np.float64]:
-    """(m,) distance from each lesion to the nearest voxel of any of the others; inf if none."""
+    """(m,) distance from each lesion to the nearest voxel of any of the others; inf if none.
+
+    Example:
+        >>> labels = np.zeros((8, 8, 8), dtype=np.int32)
+        >>> labels[1, 1, 1], labels[4, 1, 1] = 1, 2
+        >>> grid = Grid((8, 8, 8), np.eye(4))
+        >>> maps = [Instances(np.where(labels == n, n, 0), grid) for n in (1, 2)]
+        >>> nearest_distance_mm(*map(Lesions.of, maps)).tolist()
+        [3.0]
+    """
     distance = np.full(len(lesions.label), np.inf)
     if len(others.index) and len(lesions.index):
         tree = cKDTree(others.grid.world_mm(others.index))

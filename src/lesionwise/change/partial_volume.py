@@ -45,14 +45,14 @@ def visible_fraction(index: Indices, common: Grid, acquisition: Acquisition) -> 
         acquisition: the scan in question.
 
     Example:
-        A plate of 3 mm in the middle of a slice of 6 mm, on voxels of 1 mm, has half its contrast
-        at the center of the slice and less beside it:
+        A plate of 3 mm in the middle of a slice of 5 mm, on voxels of 1 mm, has three fifths of its
+        contrast at the center of the slice and less beside it:
 
-        >>> thick = Grid((9, 9, 5), np.diag([1.0, 1, 6, 1]))
-        >>> plate = np.argwhere(np.ones((9, 9, 3), bool)) + [0, 0, 11]
+        >>> thick = Grid((9, 9, 5), np.diag([1.0, 1, 5, 1]))
+        >>> plate = np.argwhere(np.ones((9, 9, 3), bool)) + [0, 0, 9]
         >>> fine = Grid((9, 9, 30), np.eye(4))
         >>> round(visible_fraction(plate, fine, Acquisition(thick, np.eye(4))), 2)
-        0.44
+        0.52
     """
     to_scan = np.linalg.inv(acquisition.scan.affine) @ acquisition.world @ common.affine
     centers = index @ to_scan[:3, :3].T + to_scan[:3, 3]
@@ -75,6 +75,13 @@ def relative_visibility(
 
     1 where both were acquired alike, below 1 where the other has larger voxels, never above 1;
     0 outside the other's field of view.
+
+    Example:
+        >>> thick = Acquisition(Grid((9, 9, 5), np.diag([1.0, 1, 5, 1])), np.eye(4))
+        >>> fine = Acquisition(Grid((9, 9, 25), np.eye(4)), np.eye(4))
+        >>> plate = np.argwhere(np.ones((9, 9, 3), bool)) + [0, 0, 9]
+        >>> round(relative_visibility(plate, fine.scan, own=fine, other=thick), 2)
+        0.52
     """
     shown = visible_fraction(index, common, own)
     if shown <= 0:

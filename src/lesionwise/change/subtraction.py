@@ -18,6 +18,10 @@ def subtraction(baseline: NDArray[Any], followup: NDArray[Any]) -> Float32:
     """Follow-up minus baseline: positive where the tissue became brighter.
 
     Source: the chapter of recipe ``subtraction-2d``.
+
+    Example:
+        >>> subtraction(np.array([[[100.0, 80.0]]]), np.array([[[100.0, 95.0]]])).tolist()
+        [[[0.0, 15.0]]]
     """
     _check(baseline, followup)
     difference: Float32 = np.subtract(followup, baseline, dtype=np.float32)
@@ -28,6 +32,10 @@ def ratio(baseline: NDArray[Any], followup: NDArray[Any]) -> Float32:
     """Follow-up over baseline; 1, no change, where either is not positive.
 
     Source: the MSSEG-2 chapter on image processing and CNNs.
+
+    Example:
+        >>> ratio(np.array([[[100.0, 0.0]]]), np.array([[[150.0, 95.0]]])).tolist()
+        [[[1.5, 1.0]]]
     """
     _check(baseline, followup)
     out: Float32 = np.ones(baseline.shape, dtype=np.float32)
@@ -42,6 +50,11 @@ def attention_maps(baseline: NDArray[Any], followup: NDArray[Any]) -> tuple[Floa
     Both are 0 wherever the follow-up is not brighter.
 
     Source: the MSSEG-2 chapter on SC U-Nets.
+
+    Example:
+        >>> before, after = attention_maps(np.array([[[2.0, 3.0]]]), np.array([[[3.0, 1.0]]]))
+        >>> before.tolist(), after.tolist()
+        ([[[2.0, 0.0]]], [[[3.0, 0.0]]])
     """
     brighter = subtraction(baseline, followup)
     np.maximum(brighter, 0, out=brighter)

@@ -41,7 +41,7 @@ TRACK_COLUMNS = (
 
 @dataclass(frozen=True, eq=False)
 class Tracks:
-    """What became of every lesion.
+    """The states of all lesions.
 
     Attributes:
         table: one row a lesion and visit, sorted by visit and label, and one row with label 0
@@ -202,6 +202,15 @@ def change_map(visits: Sequence[Instances], tracks: Tracks, visit: int = -1) -> 
     Returns:
         uint8: 0 where there is no lesion, else 1 + the position of the lesion's state in STATES.
         Disappeared lesions are drawn where they were, under the lesions of the visit.
+
+    Example:
+        >>> from lesionwise.types import Grid
+        >>> labels = np.zeros((8, 8, 8), dtype=np.int32)
+        >>> labels[1:4, 1:4, 1:4] = 1
+        >>> grid = Grid((8, 8, 8), np.eye(4))
+        >>> visits = [Instances(np.zeros_like(labels), grid), Instances(labels, grid)]
+        >>> int((change_map(visits, track_lesions(visits)).array > 0).sum())
+        27
     """
     number = range(len(visits))[visit]
     rows = tracks.table[tracks.table["visit"] == number]

@@ -112,7 +112,7 @@ def find_transition(
     change: ScanChange | None = None,
     acquisitions: tuple[Acquisition, Acquisition] | None = None,
 ) -> Transition:
-    """What became of each lesion between the visit before ``at`` and that visit.
+    """The state of each lesion between the visit before ``at`` and that visit.
 
     Args:
         overlaps: as ``links.overlapping_labels`` gives them.

@@ -106,6 +106,14 @@ def subthreshold_lesions(
     Returns:
         26-connected parts of at least 14 mm³ and 3 mm, numbered from 1 in C order of their first
         voxels; there may be none.
+
+    Example:
+        >>> from lesionwise.types import Grid
+        >>> probability = np.zeros((9, 9, 9), dtype=np.float32)
+        >>> probability[2:6, 2:6, 2:6] = 0.4
+        >>> none = Instances(np.zeros((9, 9, 9), dtype=np.int32), Grid((9, 9, 9), np.eye(4)))
+        >>> int(subthreshold_lesions(probability, none, 0.2).labels.max())
+        1
     """
     parts = connected_components(probability > min_probability)
     held = np.unique(parts[(lesions.labels > 0) & (parts > 0)])

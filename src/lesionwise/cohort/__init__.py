@@ -1,1 +1,1 @@
-"""Many subjects at once: a BIDS App that spreads them over processes and goes on after a kill."""
+"""Many subjects at once: a BIDS App that spreads them over processes and continues after a kill."""

@@ -29,7 +29,7 @@ class Call:
     Attributes:
         subjects: labels that it computes.
         host, pid, born: its machine, process, and when that process began (seconds of its clock).
-        started: when the call began, which decides which of two goes on.
+        started: when the call began, which decides which of two calls continues.
     """
 
     subjects: tuple[str, ...]

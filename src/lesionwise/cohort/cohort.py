@@ -14,7 +14,7 @@ from lesionwise.cohort.cluster import Workers
 from lesionwise.cohort.group import group
 from lesionwise.cohort.participant import participant
 from lesionwise.defaults import Separation
-from lesionwise.types import InputError, Progress, silent
+from lesionwise.types import InputError, Progress, no_progress
 
 Level = Literal["participant", "group"]
 SHOWN = ("participant_id", "sessions", "lesions", "volume_ml", "new", "quality", "failures")
@@ -57,7 +57,7 @@ def cohort(
     dask: str = "",
     scheduler_file: Path | None = None,
     dashboard: bool = False,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> CohortResult:
     """Find the lesions of every subject of a BIDS data set, or gather what was found.
 
@@ -74,7 +74,7 @@ def cohort(
 
     Raises:
         InputError: If the options contradict each other, or as the level does.
-        Stopped: If the participant level was interrupted; the same call goes on.
+        Stopped: If the participant level was interrupted; the same call continues.
     """
     if level == "group":
         gathered = group(output, progress)

@@ -34,7 +34,7 @@ from lesionwise.results.folder import FolderTables, read_folder
 from lesionwise.results.names import INDEX, LESIONS, PARTICIPANTS, SCANS, VISITS, lesions_by
 from lesionwise.results.quality import worst
 from lesionwise.results.words import CHANGES
-from lesionwise.types import InputError, Progress, silent
+from lesionwise.types import InputError, Progress, no_progress
 
 COUNTS = (
     "lesions", "volume_ml", "mask_volume_ml", "brain_volume_ml", "lesion_load_percent",
@@ -63,7 +63,7 @@ class Group:
     page: Path
 
 
-def group(output: Path, progress: Progress = silent) -> Group:
+def group(output: Path, progress: Progress = no_progress) -> Group:
     """Gather what the participant level wrote; nothing is computed anew.
 
     Writes ``lesions.tsv`` (every lesion of every scan by the main method; ``lesions_seg-….tsv`` by
@@ -202,7 +202,9 @@ def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return (pd.concat(filled, ignore_index=True) if filled else tables[0]).reindex(columns=columns)
 
 
-def rebuild(output: Path, progress: Progress = silent, *, hide_face: bool = False) -> PageResult:
+def rebuild(
+    output: Path, progress: Progress = no_progress, *, hide_face: bool = False
+) -> PageResult:
     """Make the pages of all subjects and of the group again, from the files alone.
 
     Args:

@@ -45,7 +45,7 @@ from lesionwise.cohort.work import (
 from lesionwise.io.bids import write_dataset_description
 from lesionwise.io.files import check_writable, write_json
 from lesionwise.io.record import check_settings
-from lesionwise.types import InputError, Progress, silent
+from lesionwise.types import InputError, Progress, no_progress
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -93,13 +93,13 @@ def participant(
     longitudinal: bool = True,
     device: str = "auto",
     workers: Workers = Workers(),  # noqa: B008  (frozen)
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Participants:
     """Find the lesions of every subject of a BIDS data set, each subject a task for a worker.
 
     A subject's results appear at ``output/sub-…`` at once and whole. A subject that is done is
     not done again unless its scans, their number, its record or its results are no longer what
-    they were. So the same call goes on after a kill at any point.
+    they were. So the same call continues after a kill at any point.
 
     Args:
         participants, sessions: labels to take; all if empty.
@@ -110,7 +110,7 @@ def participant(
     Raises:
         InputError: If the settings cannot hold, are not those the output folder was made with,
             or the folder holds results that are not a cohort's. A subject with an error is listed
-            in ``failures.tsv`` instead, and the others go on.
+            in ``failures.tsv`` instead, and the others continue.
         Stopped: After Ctrl-C or SIGTERM, when no worker is left; what is done stays.
     """
     from lesionwise.run.load_model import load_model
@@ -155,7 +155,7 @@ def run_subjects(
     settings: Mapping[str, Any],
     job: Job,
     workers: Workers = Workers(),  # noqa: B008  (frozen)
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Participants:
     """Do the subjects that are not done, with any job.
 
@@ -304,7 +304,7 @@ def _submit(
             except (FutureCancelledError, CommClosedError, TimeoutError) as error:
                 raise InputError(
                     "cohort: the connection to the Dask scheduler was lost; "
-                    "the same command goes on from here"
+                    "the same command continues from here"
                 ) from error
             except Exception as error:  # the task could not be brought to a worker or back
                 said = (str(error).splitlines() or [""])[0]

@@ -7,7 +7,7 @@ a kill at any point leaves a subject either done or not begun as far as anybody 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ class KnownFile:
 
 @dataclass(frozen=True)
 class Record:
-    """What stands beside the results of a subject that is done.
+    """The record in the folder of a finished subject.
 
     Attributes:
         subject: without ``sub-``.
@@ -62,12 +62,13 @@ class Record:
         inputs: what they were made from.
         files: each result but the pages, by its path below the subject's folder; in folders
             written before, its size alone.
-        faults: why a part (a scan, the comparison) gave nothing, by its name.
+        failures: why a part (a scan, the comparison) gave nothing, by its name.
         seconds: wall time.
         cpu_seconds: processor time of the worker process, all threads.
         peak_mib: the most memory its process had held by its end.
         attempts: how often it was begun in the run that ended it.
         host: where it was computed.
+        faults: failures in records written before; not written any more.
     """
 
     subject: str
@@ -80,17 +81,13 @@ class Record:
     peak_mib: int
     attempts: int
     host: str
+    failures: dict[str, str] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def failures(self) -> Mapping[str, str]:
-        """Why a part gave nothing, by its name."""
-        return self.faults
 
 
 @dataclass(frozen=True)
 class _Failed:
-    """Why a subject gave nothing, by either of two names of the key."""
+    """Why a subject gave nothing; ``fault`` is the error in files written before."""
 
     error: str = ""
     fault: str = ""
@@ -159,15 +156,18 @@ def same_inputs(record: Record, subject: CohortSubject, dataset: Path) -> bool:
 
 def write_record(folder: Path, record: Record) -> None:
     """Write the record of a subject into its folder."""
-    write_json(folder / RECORD, vars(record))
+    keys = dict(vars(record))
+    del keys["faults"]
+    write_json(folder / RECORD, keys)
 
 
 def read_record(folder: Path) -> Record | None:
     """The record of a subject's folder; None where it is missing, cut off or of another form."""
     try:
-        return read_checked(folder / RECORD, Record)
+        record = read_checked(folder / RECORD, Record)
     except InputError:
         return None
+    return replace(record, failures=record.failures or record.faults, faults={})
 
 
 def is_whole(folder: Path, record: Record) -> bool:

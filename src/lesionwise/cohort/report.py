@@ -7,10 +7,12 @@ from pathlib import Path
 from lesionwise.cohort.group import is_cohort, rebuild
 from lesionwise.report.folder import PageResult, rebuild_pages
 from lesionwise.run.evaluate import ASKED, evaluate_again
-from lesionwise.types import Progress, silent
+from lesionwise.types import Progress, no_progress
 
 
-def report(output: Path, progress: Progress = silent, *, hide_face: bool = False) -> PageResult:
+def report(
+    output: Path, progress: Progress = no_progress, *, hide_face: bool = False
+) -> PageResult:
     """Write the pages of a folder of segment, compare, predict, evaluate, benchmark or cohort.
 
     Args:

@@ -72,7 +72,7 @@ def find_subjects(
     """The subjects of a BIDS data set, in natural order, each with its FLAIR scans.
 
     A subject without a scan, or with files that contradict their folder, comes with its error,
-    so that the others go on.
+    so the others continue.
 
     Args:
         participants: labels to take, with or without ``sub-``; all if empty.

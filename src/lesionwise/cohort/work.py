@@ -44,7 +44,7 @@ Job: TypeAlias = Callable[[CohortSubject, Path, Mapping[str, Any]], Mapping[str,
 Returns why parts of it gave nothing, by their name; raises where nothing could be made at all."""
 
 ATTEMPTS = 3
-"""How often a subject is begun in one run before it is given up because its worker died."""
+"""Attempts per subject and run before a subject with dying workers counts as failed."""
 
 _CLAIM = ".claim.json"
 _one_at_a_time = threading.Lock()
@@ -234,7 +234,7 @@ def _done(subject: CohortSubject, order: Order, job: Job, start: float) -> Recor
             settings=dict(order.settings),
             inputs=inputs,
             files=files_of(results),
-            faults=dict(failures),
+            failures=dict(failures),
             seconds=round(time.perf_counter() - start, 2),
             cpu_seconds=round(time.process_time() - busy, 2),
             peak_mib=_peak_mib(),

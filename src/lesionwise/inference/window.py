@@ -246,7 +246,7 @@ def sliding_window_inference(
     first: torch.Tensor | None = None
     if tiling.starts:
         first = compute(volume, tiling.starts[:per_batch])
-        if tuple(first.shape[2:]) != size:  # this output told its size and is not used
+        if tuple(first.shape[2:]) != size:  # this output only showed its size
             tiling = _tiling(shape, size, first.shape[2:], window, brain)
             volume, first = _padded(images, tiling), None
     weights = torch.ones(tiling.output)

@@ -1,1 +1,1 @@
-"""Lesions told apart, filtered and matched."""
+"""Lesions separated, filtered and matched."""

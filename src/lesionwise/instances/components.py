@@ -40,6 +40,10 @@ def connected_components(
 
     Raises:
         ValueError: If the mask is not bool and three-dimensional, or the connectivity unknown.
+
+    Example:
+        >>> connected_components(np.array([[[1, 0, 1, 1]]], dtype=bool)).tolist()
+        [[[1, 0, 2, 2]]]
     """
     check_connectivity(connectivity)
     _check_mask(mask)
@@ -82,7 +86,7 @@ def confluent_units(labels: LabelArray, connectivity: int = DEFAULT_CONNECTIVITY
     Departure from the letter of the equation, as in that code: it calls a lesion confluent if its
     IoU with any connected region lies strictly between 0 and 1, which also holds for a lesion in
     several pieces that touches no other lesion. Such a lesion is not confluent here, since the
-    unit is meant to say that lesions have to be told apart, and there is nothing to tell apart.
+    unit is meant to say that lesions have to be separated, and here there is nothing to separate.
 
     Example:
         >>> confluent_units(np.array([[[1, 1, 2, 0, 3, 0, 3]]]))
@@ -106,6 +110,10 @@ def confluent_groups(
         One entry a label, in ascending order: 0 for a lesion that lies with no other in one
         region, else the lowest label of its group. A lesion in several pieces joins the
         groups of all its pieces.
+
+    Example:
+        >>> confluent_groups(np.array([[[1, 2, 0, 3]]]))
+        {1: 1, 2: 1, 3: 0}
     """
     label, component = _labels_by_component(labels, connectivity)
     found, row = np.unique(label, return_inverse=True)

@@ -22,7 +22,7 @@ from lesionwise.types import BoolArray, FloatArray, Instances, LesionMaps
 TRUNCATE = 4.0
 """The Gaussian ends at this many standard deviations."""
 
-LEAST_CURVATURE = 1e-7
+MIN_CURVATURE = 1e-7
 """An eigenvalue counts as negative below minus this.
 
 Where a probability is saturated its true curvature is 0 and the computed one is rounding, of
@@ -54,6 +54,12 @@ def acls_centers(probability: FloatArray, mask: BoolArray, sigma_vox: float) -> 
 
     Source: Wynen et al. (ConfLUNet), section 2 (three negative eigenvalues). Sigma and the
     differences are those of the authors' code, which tests against 0.
+
+    Example:
+        >>> mask = np.zeros((9, 9, 9), dtype=bool)
+        >>> mask[3:6, 3:6, 3:6] = True
+        >>> [4, 4, 4] in acls_centers(mask.astype(np.float32), mask, sigma_vox=1.0).tolist()
+        True
     """
     index = _check(probability, mask, sigma_vox)
     if len(index) == 0 or min(mask.shape) == 1:
@@ -137,6 +143,13 @@ def summits_of_mask(mask: BoolArray) -> NDArray[np.float32]:
     The square root of the distance, in voxels, to the nearest voxel outside the mask, divided
     by its maximum: (I, J, K) float32 in [0, 1], 0 outside the mask. Beyond the volume is not
     outside; a mask that fills the volume is 1 everywhere.
+
+    Example:
+        >>> mask = np.zeros((7, 7, 7), dtype=bool)
+        >>> mask[1:6, 1:6, 1:6] = True
+        >>> summits = summits_of_mask(mask)
+        >>> bool(summits[3, 3, 3] == summits.max())
+        True
     """
     depth = np.zeros(mask.shape, dtype=np.float32)
     for lesion in _regions(list_voxels(mask), mask.shape):
@@ -197,7 +210,7 @@ def _centers_in_box(
     box = tuple(slice(a, b) for a, b in zip(low - outer_low, high - outer_low, strict=True))
     down = np.ones(tuple(high - low), dtype=np.bool_)
     for axis in range(3):
-        down &= np.gradient(gradient[axis], axis=axis)[box] < -LEAST_CURVATURE
+        down &= np.gradient(gradient[axis], axis=axis)[box] < -MIN_CURVATURE
     at = list_voxels(down)
     hessian = np.empty((len(at), 3, 3))
     place = tuple((at + (low - outer_low)).T)
@@ -205,6 +218,6 @@ def _centers_in_box(
         for b in range(a, 3):
             hessian[:, a, b] = hessian[:, b, a] = np.gradient(gradient[a], axis=b)[place]
     greatest = np.linalg.eigvalsh(hessian)[:, -1] if len(at) else np.empty(0)
-    centers = at[greatest < -LEAST_CURVATURE] + low
+    centers = at[greatest < -MIN_CURVATURE] + low
     flat: Indices = np.ravel_multi_index(tuple(centers.T), mask.shape)
     return flat

@@ -30,6 +30,14 @@ def describe_lesions(
         of mass in world mm), extent_i_mm, extent_j_mm, extent_k_mm (bounding box along the
         voxel axes), mean_intensity, confidence, confluent_group: 0 for a lesion that touches no
         other, and otherwise the lowest label of the lesions it forms one connected region with.
+
+    Example:
+        >>> from lesionwise.types import Grid
+        >>> labels = np.zeros((8, 8, 8), dtype=np.int32)
+        >>> labels[1:4, 1:4, 1:4] = 7
+        >>> lesions = Instances(labels, Grid((8, 8, 8), np.diag([1.0, 1.0, 2.0, 1.0])))
+        >>> describe_lesions(lesions)[["label", "volume_mm3"]].values.tolist()
+        [[7.0, 54.0]]
     """
     table = lesion_table(instances.labels, instances.grid)
     at = tuple(list_voxels(instances.labels).T)

@@ -86,6 +86,11 @@ def split_values(
         index: (n, 3) voxels in C order.
         values: (n,) their labels.
         connectivity: 6, 18 or 26.
+
+    Example:
+        >>> index = np.array([[0, 0, 0], [0, 0, 2], [0, 0, 3]])
+        >>> split_values(index, (1, 1, 4), np.array([1, 1, 1]), connectivity=26).tolist()
+        [2, 1, 1]
     """
     if not values.any():
         return values
@@ -112,6 +117,11 @@ def join_small_pieces(
     ``below_vox`` voxels: such a fragment joins the lesion with which it has the most pairs of
     touching voxels (ties: the lowest label). Fragments that touch only fragments wait until one of
     these has joined; those that touch no lesion at all remain lesions of their own.
+
+    Example:
+        >>> index = np.array([[0, 0, 0], [0, 0, 1], [0, 0, 2]])
+        >>> join_small_pieces(index, (1, 1, 3), np.array([1, 1, 2]), 26, below_vox=2).tolist()
+        [1, 1, 2]
     """
     split = split_values(index, shape, values, connectivity)
     # The largest piece of a label keeps the label, so a changed label marks the others.

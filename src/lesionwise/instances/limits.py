@@ -16,6 +16,9 @@ def check_limits(*, most: float = math.inf, **limits: float | None) -> None:
 
     Raises:
         InputError: If one is NaN, infinite, negative or above ``most``.
+
+    Example:
+        >>> check_limits(most=1, threshold=0.5)
     """
     for name, value in limits.items():
         if value is None or (math.isfinite(value) and 0 <= value <= most):

@@ -85,6 +85,13 @@ def match(
 
     Raises:
         ValueError: If the rule is unknown or the threshold does not lie between 0 and 1.
+
+    Example:
+        >>> from lesionwise.instances.table import overlap_table
+        >>> overlaps = overlap_table(np.array([[[1, 1, 0, 2]]]), np.array([[[5, 5, 5, 0]]]))
+        >>> matching = match(overlaps)
+        >>> matching.reference_rows.tolist(), matching.prediction_rows.tolist()
+        ([0], [0])
     """
     check_limits(most=1, threshold=threshold)
     values = overlaps.score(score)
@@ -187,6 +194,12 @@ def relate(overlaps: Overlaps, min_overlap_fraction: float = 0.25) -> tuple[Rela
     Returns:
         Every lesion in exactly one group; groups go by their lowest reference label, then
         the false ones by label.
+
+    Example:
+        >>> from lesionwise.instances.table import overlap_table
+        >>> overlaps = overlap_table(np.array([[[1, 1, 2, 2]]]), np.array([[[5, 5, 5, 5]]]))
+        >>> relate(overlaps)
+        (Relation(kind='merged', references=(1, 2), predictions=(5,)),)
     """
     check_limits(most=1, min_overlap_fraction=min_overlap_fraction)
     size_r = overlaps.reference_voxels[overlaps.reference_rows]

@@ -54,6 +54,12 @@ def find_centers(
 
     Source: ConfLUNet (arXiv:2505.22537), after Panoptic-DeepLab. Departure: the authors' code
     keeps a random voxel of each plateau.
+
+    Example:
+        >>> heatmap = np.zeros((5, 5, 5), dtype=np.float32)
+        >>> heatmap[2, 3, 1] = 0.9
+        >>> find_centers(heatmap, threshold=0.1, nms_size_vox=3).tolist()
+        [[2, 3, 1]]
     """
     if nms_size_vox < 1 or nms_size_vox % 2 == 0:
         raise ValueError(f"nms_size_vox must be odd and positive, got {nms_size_vox}")
@@ -104,6 +110,11 @@ def offset_bias(offsets_vox: FloatArray, centers_vox: Indices) -> NDArray[np.flo
     """(3,) mean offset over the center voxels, which would be 0 for a perfect network.
 
     Without centers it is 0.
+
+    Example:
+        >>> offsets_vox = np.full((3, 4, 4, 4), 0.5, dtype=np.float32)
+        >>> offset_bias(offsets_vox, np.array([[1, 1, 1], [2, 2, 2]])).tolist()
+        [0.5, 0.5, 0.5]
     """
     if len(centers_vox) == 0:
         return np.zeros(3)

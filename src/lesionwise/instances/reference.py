@@ -31,6 +31,13 @@ def reference_of(study: Study, task: str) -> LabelArray:
 
     Raises:
         InputError: If the study does not say.
+
+    Example:
+        >>> from lesionwise.types import Grid, Volume
+        >>> volume = Volume(np.ones((2, 2, 2), dtype=bool), Grid((2, 2, 2), np.eye(4)))
+        >>> study = Study("a", (Visit({"flair": volume}, {"lesions": volume}),))
+        >>> int(reference_of(study, "lesions").max())
+        1
     """
     if task == "lesions":
         return instances_of_visit(study.followup)
@@ -49,7 +56,12 @@ def reference_of(study: Study, task: str) -> LabelArray:
 
 
 def hard_labels(reference: NDArray[Any]) -> LabelArray:
-    """A reference as labels: of fractions the components of what is at least one half."""
+    """A reference as labels: of fractions the components of what is at least one half.
+
+    Example:
+        >>> hard_labels(np.array([[[0.2, 0.5, 0.0, 1.0]]])).tolist()
+        [[[0, 1, 0, 2]]]
+    """
     if np.issubdtype(reference.dtype, np.floating):
         return instances_of(reference >= 0.5)
     return reference
@@ -60,6 +72,12 @@ def instances_of_visit(visit: Visit) -> LabelArray:
 
     Raises:
         InputError: If the visit has neither.
+
+    Example:
+        >>> from lesionwise.types import Grid, Volume
+        >>> volume = Volume(np.ones((2, 2, 2), dtype=bool), Grid((2, 2, 2), np.eye(4)))
+        >>> int(instances_of_visit(Visit({"flair": volume}, {"lesions": volume})).max())
+        1
     """
     if "instances" in visit.labels:
         return visit.labels["instances"].array
@@ -72,6 +90,10 @@ def instances_of(mask: NDArray[Any]) -> NDArray[np.int32]:
     """Components of a mask as instances, for scans whose lesions nobody separated.
 
     Corners touch: 26 neighbors. So a confluent lesion counts as one.
+
+    Example:
+        >>> instances_of(np.array([[[1, 0, 1]]])).tolist()
+        [[[1, 0, 2]]]
     """
     labels, _ = ndimage.label(mask > 0, structure=np.ones((3, 3, 3)))
     return labels.astype(np.int32)  # type: ignore[no-any-return]

@@ -80,7 +80,7 @@ def lesion_table(labels: LabelArray, grid: Grid) -> LesionTable:
         >>> labels = np.zeros((4, 4, 4), np.int32)
         >>> labels[1:3, 1, 1] = 7
         >>> table = lesion_table(labels, Grid(labels.shape, np.diag([1.0, 1.0, 3.0, 1.0])))
-        >>> table.label.tolist(), table.volume_mm3.tolist(), table.extent_mm.tolist()
+        >>> table.label.tolist(), table.volume_mm3.round(6).tolist(), table.extent_mm.tolist()
         ([7], [6.0], [[2.0, 1.0, 3.0]])
     """
     box = bounding_box(labels)
@@ -137,7 +137,12 @@ def _slices(low: Sequence[int] | Indices, high: Sequence[int] | Indices) -> Box:
 
 
 def count_parts(labels: LabelArray) -> dict[int, int]:
-    """In how many 26-connected parts each label lies, by label; none for an empty map."""
+    """In how many 26-connected parts each label lies, by label; none for an empty map.
+
+    Example:
+        >>> count_parts(np.array([[[1, 0, 1, 2]]]))
+        {1: 2, 2: 1}
+    """
     box = bounding_box(labels)
     if box is None:
         return {}

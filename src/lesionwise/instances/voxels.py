@@ -21,7 +21,12 @@ NEAREST_ASKED = 8
 
 
 def list_voxels(array: NDArray[Any]) -> Indices:
-    """Indices of the voxels that are not 0: (n, 3) in C order, whatever the memory order."""
+    """Indices of the voxels that are not 0: (n, 3) in C order, whatever the memory order.
+
+    Example:
+        >>> list_voxels(np.array([[[0, 1, 1]]])).tolist()
+        [[0, 0, 1], [0, 0, 2]]
+    """
     # Much faster than np.argwhere, which walks three-dimensional indices from the start.
     filled = array if array.dtype == np.bool_ else array != 0
     flat = np.flatnonzero(filled)
@@ -29,13 +34,22 @@ def list_voxels(array: NDArray[Any]) -> Indices:
 
 
 def check_connectivity(connectivity: int) -> None:
-    """Raise ValueError unless it is 6 (faces), 18 (and edges) or 26 (and corners)."""
+    """Raise ValueError unless it is 6 (faces), 18 (and edges) or 26 (and corners).
+
+    Example:
+        >>> check_connectivity(26)
+    """
     if connectivity not in (6, 18, 26):
         raise ValueError(f"connectivity must be 6, 18 or 26, got {connectivity!r}")
 
 
 def forward_neighbors(connectivity: int) -> Indices:
-    """One of each pair of opposite steps to a neighbor: 3, 9 or 13 rows of (i, j, k)."""
+    """One of each pair of opposite steps to a neighbor: 3, 9 or 13 rows of (i, j, k).
+
+    Example:
+        >>> len(forward_neighbors(6)), len(forward_neighbors(26))
+        (3, 13)
+    """
     check_connectivity(connectivity)
     reach = {6: 1, 18: 2, 26: 3}[connectivity]
     steps = [s for s in product((-1, 0, 1), repeat=3) if s > (0, 0, 0)]
@@ -43,7 +57,12 @@ def forward_neighbors(connectivity: int) -> Indices:
 
 
 def in_order_of_first(values: NDArray[Any]) -> Indices:
-    """Number the distinct values 0, 1, … by where each occurs first; (n,) as ``values``."""
+    """Number the distinct values 0, 1, … by where each occurs first; (n,) as ``values``.
+
+    Example:
+        >>> in_order_of_first(np.array([7, 3, 7])).tolist()
+        [0, 1, 0]
+    """
     _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
     rank = np.empty(len(first), dtype=np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
@@ -54,6 +73,10 @@ def padded_position(index: Indices, shape: tuple[int, ...]) -> Indices:
     """Position of each voxel in a volume one voxel wider on every side.
 
     A step to a neighbor is then one constant to add, and never wraps around an edge.
+
+    Example:
+        >>> padded_position(np.array([[0, 0, 0]]), (2, 2, 2)).tolist()
+        [21]
     """
     wide = np.array(shape, dtype=np.int64) + 2
     position: Indices = ((index[:, 0] + 1) * wide[1] + index[:, 1] + 1) * wide[2]
@@ -70,6 +93,10 @@ def neighbor_pairs(index: Indices, shape: tuple[int, ...], connectivity: int) ->
 
     Returns:
         (2, m) rows of ``index``.
+
+    Example:
+        >>> neighbor_pairs(np.array([[0, 0, 0], [0, 0, 1]]), (1, 1, 2), 6).tolist()
+        [[0], [1]]
     """
     position = padded_position(index, shape)
     steps = padded_position(forward_neighbors(connectivity) - 1, shape)
@@ -98,6 +125,10 @@ def label_voxels(
 
     Returns:
         (n,) the piece each voxel belongs to.
+
+    Example:
+        >>> label_voxels(np.array([[0, 0, 0], [0, 0, 2]]), (1, 1, 3), 26).tolist()
+        [0, 1]
     """
     start, end = neighbor_pairs(index, shape, connectivity)
     if values is not None:
@@ -124,6 +155,11 @@ def nearest_rows(
 
     Returns:
         (n,) rows of ``targets`` and (n,) distances.
+
+    Example:
+        >>> rows, squared = nearest_rows(np.array([[0, 0, 0]]), np.array([[0, 0, 3], [0, 0, 2]]))
+        >>> rows.tolist(), squared.tolist()
+        ([1], [2.0])
     """
     points = np.asarray(points, dtype=np.float64)
     unique, row_of = np.unique(np.asarray(targets, np.float64), axis=0, return_index=True)
@@ -147,6 +183,6 @@ def _lowest_nearest(
     points: NDArray[Any], targets: NDArray[Any], row_of: Indices, candidates: Indices
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     squared = ((points[:, None] - targets[candidates]) ** 2).sum(axis=2)
-    least = squared.min(axis=1)
-    rows = np.where(squared == least[:, None], row_of[candidates], np.iinfo(np.int64).max)
-    return rows.min(axis=1), least
+    smallest = squared.min(axis=1)
+    rows = np.where(squared == smallest[:, None], row_of[candidates], np.iinfo(np.int64).max)
+    return rows.min(axis=1), smallest

@@ -50,6 +50,10 @@ def dseg_table(labels: Iterable[int]) -> pd.DataFrame:
 
     One row per label above 0, ascending; ``mapping`` is 7, the lesion of the standard BIDS table.
     Colors follow from the label alone, and neighbors in number lie far apart in hue.
+
+    Example:
+        >>> dseg_table([3]).to_dict("records")[0]["name"]
+        'lesion 3'
     """
     rows = []
     for label in sorted({int(label) for label in labels} - {0}):
@@ -68,6 +72,11 @@ def write_dataset_description(
     Args:
         derivative: results of a tool; False for raw (here: simulated) scans.
         further: more BIDS fields, such as ``License`` or ``SourceDatasets``.
+
+    Example:
+        >>> write_dataset_description(".", "Lesions of my study")
+        >>> sorted(path.name for path in Path(".").iterdir())
+        ['dataset_description.json']
     """
     description = {
         "Name": name,

@@ -65,6 +65,7 @@ def read_checked(path: str | Path, wanted: type[T], *, max_bytes: int = MAX_BYTE
             missing or of another type.
 
     Example:
+        >>> from dataclasses import dataclass
         >>> @dataclass(frozen=True)
         ... class Summary:
         ...     lesions: int
@@ -84,6 +85,10 @@ def parse_checked(text: str | bytes, wanted: type[T], path: str | Path) -> T:
 
     Raises:
         InputError: As for ``read_checked``.
+
+    Example:
+        >>> parse_checked('{"lesions": 3}', dict[str, int], "summary.json")
+        {'lesions': 3}
     """
     name = printable(path)
     data = _utf8(text, name)
@@ -114,6 +119,17 @@ def read_rows(path: str | Path, wanted: type[T], *, max_bytes: int = MAX_BYTES) 
         InputError: ``FILE: row 2: volume_mm3: expected number, got text`` or the like, if the
             file is missing, too large or no UTF-8, is no table, lacks a column, or if a cell is
             missing, of another type, NaN or infinite. Rows count from 1 below the header.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> _ = Path("scans.tsv").write_text("scan\\tlesions\\na\\t3\\nb\\tn/a\\n")
+        >>> @dataclass(frozen=True)
+        ... class Row:
+        ...     scan: str
+        ...     lesions: int | None
+        ...
+        >>> read_rows("scans.tsv", Row)
+        [Row(scan='a', lesions=3), Row(scan='b', lesions=None)]
     """
     return parse_rows(_content(path, max_bytes), wanted, path)
 
@@ -123,6 +139,16 @@ def parse_rows(text: str | bytes, wanted: type[T], path: str | Path) -> list[T]:
 
     Raises:
         InputError: As for ``read_rows``.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
+        ... class Row:
+        ...     scan: str
+        ...     lesions: int
+        ...
+        >>> parse_rows("scan\\tlesions\\na\\t3\\n", Row, "scans.tsv")
+        [Row(scan='a', lesions=3)]
     """
     name = printable(path)
     decoded = _utf8(text, name).decode("utf-8")
@@ -173,6 +199,10 @@ def inside(folder: str | Path, name: str) -> Path:
     Raises:
         InputError: If the name is empty, absolute, holds ``..``, a drive letter, a backslash, a
             control character or a lone surrogate, or follows a link that leads out of the folder.
+
+    Example:
+        >>> inside("results", "sub-01/mask.nii.gz").name
+        'mask.nii.gz'
     """
     folder = Path(folder)
     place = f"{printable(folder)}: the name {printable(repr(name))}"
@@ -202,12 +232,21 @@ def printable(text: object) -> str:
     Control characters, so escape sequences and line breaks too, and signs that turn the direction
     of writing become escapes such as ``\\x1b``. So do bytes of a file name that are no UTF-8
     (``\\xe9``) and lone surrogates, so the text can be encoded. All other signs stay.
+
+    Example:
+        >>> print(printable("two\\nlines"))
+        two\\nlines
     """
     return "".join(_SHOWN_AS.get(sign) or _shown(sign) for sign in str(text))
 
 
 def encodable(text: str) -> str:
-    """The text with what UTF-8 cannot hold as escapes: bytes of a file name, lone surrogates."""
+    """The text with what UTF-8 cannot hold as escapes: bytes of a file name, lone surrogates.
+
+    Example:
+        >>> encodable("plain text")
+        'plain text'
+    """
     return _SURROGATES.sub(lambda found: _shown(found[0]), text)
 
 

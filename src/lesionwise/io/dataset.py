@@ -1,4 +1,4 @@
-"""BIDS data sets as studies, each read from its files when it is asked for."""
+"""BIDS data sets as studies, each read from its files on demand."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _StudyFiles:
 
 
 class BidsStudies(Sequence[Study]):
-    """The studies of a data set, each read from its files when it is asked for.
+    """The studies of a data set, each read from its files on demand.
 
     Attributes:
         root: the folder.
@@ -68,7 +68,7 @@ class BidsStudies(Sequence[Study]):
         """The studies of these subjects, in the data set's order.
 
         Raises:
-            InputError: If a subject is not there, or at fault.
+            InputError: If a subject is not there, or cannot be read.
         """
         wanted = {subject.removeprefix("sub-") for subject in subjects}
         for subject in sorted(wanted & set(self.errors)):
@@ -139,8 +139,8 @@ def read_dataset(
     - ``seg-*_dseg``: ``labels["instances"]``, int32, from ``seg-truth`` or else from the only one;
       each of several is also there as ``labels["instances-<seg>"]``.
     - ``desc-brain_mask``: ``brain``. A ``dseg`` without ``seg``: ``labels["tissue"]``.
-    - ``desc-new``, ``desc-gone`` … masks and dsegs on the follow-up's grid: ``changes`` by that
-      name; those of an earlier session get ``@session`` behind it. ``desc-newrater1`` is
+    - ``desc-new``, ``desc-disappeared`` … masks and dsegs on the follow-up's grid: ``changes`` by
+      that name; those of an earlier session get ``@session`` behind it. ``desc-newrater1`` is
       ``changes["new-rater-1"]``, what one rater calls new.
 
     Args:
@@ -152,6 +152,11 @@ def read_dataset(
         InputError: If the folder is no data set or holds no complete visit: where there is one
             subject, with its error. Errors of a file, and two maps that claim the same place,
             appear when the study is read.
+
+    Example:
+        >>> studies = read_dataset("my-data", scans=("flair", "t1w"))  # doctest: +SKIP
+        >>> studies[0].followup.scans["flair"].grid.spacing_mm  # doctest: +SKIP
+        (1.0, 1.0, 1.0)
     """
     root = Path(root)
     if not root.is_dir():
@@ -225,6 +230,10 @@ def open_dataset(
     Raises:
         InputError: As for ``read_dataset`` and ``read_nnunet``; if the channels of an nnU-Net
             data set are not the scans, or its cases hold another number of visits.
+
+    Example:
+        >>> len(open_dataset("my-data", visits=2))  # doctest: +SKIP
+        14
     """
     root = Path(root)
     if not (root / "dataset.json").is_file():

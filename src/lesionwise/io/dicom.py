@@ -52,6 +52,11 @@ def read_series(
 
     Raises:
         InputError: As for ``find_series``, ``choose_series``, ``series_grid`` and ``read_volume``.
+
+    Example:
+        >>> volume, series = read_series("dicom/sub-01/flair")  # doctest: +SKIP
+        >>> volume.grid.spacing_mm  # doctest: +SKIP
+        (0.5, 0.5, 3.0)
     """
     series = choose_series(find_series(folder), scan, description)
     with tempfile.TemporaryDirectory() as place:

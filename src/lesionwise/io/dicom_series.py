@@ -83,7 +83,7 @@ class Series:
         original: whether the images are as acquired, not derived from others.
         enhanced: whether a contrast agent is stated.
         echo_ms, inversion_ms: times of the sequence; None where they are missing.
-        patient: a digest by which series of one person are told; no name can be had from it.
+        patient: a digest that is the same for all series of one person; it reveals no name.
         acquired: sorts the visits of one person by time.
         split: whether every image states a series of its own.
     """

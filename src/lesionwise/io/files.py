@@ -26,7 +26,7 @@ from lesionwise.types import InputError
 if TYPE_CHECKING:  # a machine that trains on prepared arrays needs no pandas
     import pandas as pd
 
-_FAULTS_OF_THE_PLACE = {
+_FILE_SYSTEM_ERRNOS = {
     errno.EACCES,
     errno.EDQUOT,
     errno.EFBIG,
@@ -57,6 +57,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Raises:
         InputError: If the folder or the disk does not take the file.
+
+    Example:
+        >>> with atomic_path("notes.txt") as temporary:
+        ...     _ = temporary.write_text("whole or not at all")
+        ...
+        >>> Path("notes.txt").read_text()
+        'whole or not at all'
     """
     path = Path(path)
     temporary = _beside(path)
@@ -70,7 +77,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         elsewhere = error.filename is not None and str(error.filename) != str(temporary)
-        if elsewhere or error.errno not in _FAULTS_OF_THE_PLACE:
+        if elsewhere or error.errno not in _FILE_SYSTEM_ERRNOS:
             raise
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
     finally:
@@ -93,21 +100,28 @@ def atomic_folder(
 
     Raises:
         InputError: If the folder above or the disk does not take it.
+
+    Example:
+        >>> with atomic_folder("results") as temporary:
+        ...     _ = (temporary / "a.txt").write_text("a")
+        ...
+        >>> [path.name for path in Path("results").iterdir()]
+        ['a.txt']
     """
     path = Path(path)
     temporary = _beside(path)
     try:
-        with faults_of_the_place(path):
+        with file_system_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.mkdir()
             yield temporary
             while not _renamed(temporary, path) and not keep(path):
                 _remove(path)
-    except InputError as fault:  # of a file in it
-        text = str(fault)
+    except InputError as error:  # of a file in it
+        text = str(error)
         if str(temporary) not in text:
             raise
-        raise type(fault)(text.replace(str(temporary), str(path))) from fault
+        raise type(error)(text.replace(str(temporary), str(path))) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -142,33 +156,44 @@ def _remove(path: Path) -> None:
 
 
 @contextmanager
-def faults_of_the_place(place: str | Path) -> Iterator[None]:
+def file_system_errors(path: str | Path) -> Iterator[None]:
     """Within the block, a disk that is full, read-only or takes no files is one line.
 
     Args:
-        place: named where the system does not say which file it was.
+        path: named where the system does not say which file it was.
 
     Raises:
-        InputError: In the place of the system's error; other errors pass as they are.
+        InputError: Instead of the system's error; other errors pass as they are.
+
+    Example:
+        >>> with file_system_errors("results"):
+        ...     Path("results").mkdir()
+        ...
+        >>> Path("results").is_dir()
+        True
     """
     try:
         yield
     except OSError as error:
-        fault = fault_of_the_place(error, place)
-        if fault is None:
+        readable = file_system_error(error, path)
+        if readable is None:
             raise
-        raise fault from error
+        raise readable from error
 
 
-def fault_of_the_place(error: OSError, place: str | Path = "") -> InputError | None:
+def file_system_error(error: OSError, path: str | Path = "") -> InputError | None:
     """One line about an error of the file system; None where it says something else.
 
     Args:
-        place: named where the error does not name a file.
+        path: named where the error does not name a file.
+
+    Example:
+        >>> print(file_system_error(OSError(errno.ENOSPC, "No space left on device"), "mask.nii"))
+        mask.nii: cannot be written (No space left on device)
     """
-    if error.errno is not None and error.errno not in _FAULTS_OF_THE_PLACE:
+    if error.errno is not None and error.errno not in _FILE_SYSTEM_ERRNOS:
         return None
-    name = place if error.filename is None else error.filename
+    name = path if error.filename is None else error.filename
     what = error.strerror or printable(error) or "no reason is known"  # NumPy gives no errno
     only_writing = error.errno in (errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EROFS)
     done = "written" if only_writing else "read or written"
@@ -180,6 +205,11 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
     Raises:
         InputError: If the file cannot be written.
+
+    Example:
+        >>> write_bytes("a.bin", b"abc")
+        >>> Path("a.bin").stat().st_size
+        3
     """
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
@@ -189,6 +219,11 @@ def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text atomically, with plain newlines on every system.
 
     Bytes of file names that are no UTF-8 are written as escapes, such as ``\\xe9``.
+
+    Example:
+        >>> write_text("a.txt", "abc")
+        >>> Path("a.txt").read_text()
+        'abc'
     """
     write_bytes(path, encodable(text).encode("utf-8"))
 
@@ -203,6 +238,11 @@ def write_json(path: str | Path, data: Mapping[str, Any]) -> None:
     Raises:
         TypeError: If a value has no place in JSON.
         InputError: If the file cannot be written.
+
+    Example:
+        >>> write_json("a.json", {"lesions": 3})
+        >>> read_json("a.json")
+        {'lesions': 3}
     """
     text = json.dumps(as_json(data), indent=2, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
@@ -213,6 +253,11 @@ def read_json(path: str | Path) -> Any:
 
     Raises:
         InputError: As for ``read_checked``.
+
+    Example:
+        >>> write_json("a.json", {"lesions": 3})
+        >>> read_json("a.json")
+        {'lesions': 3}
     """
     anything: Any = Any
     return read_checked(path, anything)
@@ -232,6 +277,11 @@ def write_table(
         rows: one mapping a row, or a data frame without its index.
         columns: names and order; by default those of the rows, in order of first appearance.
             Needed to give an empty table its header.
+
+    Example:
+        >>> write_table("a.tsv", [{"scan": "a", "lesions": 3}, {"scan": "b", "lesions": None}])
+        >>> Path("a.tsv").read_text().splitlines()
+        ['scan\\tlesions', 'a\\t3', 'b\\tn/a']
     """
     if not isinstance(rows, Sequence):
         columns = [str(name) for name in rows.columns] if columns is None else columns
@@ -252,6 +302,11 @@ def read_table(path: str | Path) -> pd.DataFrame:
 
     Raises:
         InputError: If the file is missing or is no table.
+
+    Example:
+        >>> write_table("a.tsv", [{"scan": "a", "lesions": 3}])
+        >>> read_table("a.tsv").to_dict("records")
+        [{'scan': 'a', 'lesions': '3'}]
     """
     import pandas as pd
 
@@ -289,6 +344,10 @@ def check_writable(folder: str | Path) -> Path:
 
     Raises:
         InputError: If it or a folder above it is a file, or takes no files.
+
+    Example:
+        >>> check_writable(".").is_dir()
+        True
     """
     folder = Path(folder)
     try:

@@ -16,6 +16,10 @@ def glob_matches(pattern: str, parts: Sequence[str]) -> bool:
 
     Args:
         parts: folders and file name of the path, relative to where the pattern holds.
+
+    Example:
+        >>> glob_matches("**/*_FLAIR.nii.gz", ["sub-01", "anat", "sub-01_FLAIR.nii.gz"])
+        True
     """
     return len(parts) in _ends(pattern, parts)
 
@@ -28,6 +32,10 @@ def ignored_by(patterns: Iterable[str], parts: Sequence[str]) -> bool:
 
     Args:
         parts: folders and file name, relative to where the list lies.
+
+    Example:
+        >>> ignored_by(["derivatives/"], ["derivatives", "a.nii.gz"])
+        True
     """
     for line in patterns:
         pattern = line.rstrip("/")

@@ -13,7 +13,12 @@ _LONGEST = 80
 
 
 def letters(text: str) -> str:
-    """The text's ASCII letters and digits alone; two texts may share them."""
+    """The text's ASCII letters and digits alone; two texts may share them.
+
+    Example:
+        >>> letters("Müller 01")
+        'Mller01'
+    """
     return re.sub(r"[^A-Za-z0-9]", "", text)
 
 
@@ -25,6 +30,10 @@ def label_text(text: str) -> str:
     follow from the whole text stand behind it: ``P1_1`` is ``P1+1``, ``P1.1`` is ``P1+1+ffc43961``.
     A text in another script is those digits behind an ``x``. Composed and decomposed accents count
     as one.
+
+    Example:
+        >>> label_text("P01"), label_text("P 01") != label_text("P01")
+        ('P01', True)
     """
     text = unicodedata.normalize("NFC", text)
     if len(text) <= _LONGEST and re.fullmatch(r"[A-Za-z0-9]+([_-][A-Za-z0-9]+)*", text):
@@ -51,6 +60,10 @@ def unique_labels(paths: Sequence[str | Path]) -> list[str]:
 
     Args:
         paths: need not exist; links are not followed. A path given twice has one label.
+
+    Example:
+        >>> unique_labels(["a/flair.nii.gz", "b/flair.nii.gz"])
+        ['a+flair', 'b+flair']
     """
     places = [Path(os.path.abspath(path)) for path in paths]
     labels = {place: _label_by_name(place) for place in places}
@@ -59,7 +72,7 @@ def unique_labels(paths: Sequence[str | Path]) -> list[str]:
         grouped.setdefault(label, []).append(place)
     for label, alike in grouped.items():
         if len(alike) > 1:
-            for place, distinction in zip(alike, what_tells_apart(alike), strict=True):
+            for place, distinction in zip(alike, distinguishing_labels(alike), strict=True):
                 labels[place] = f"{label}+{distinction}"
     seen: set[str] = set()
     for place, label in labels.items():
@@ -70,10 +83,14 @@ def unique_labels(paths: Sequence[str | Path]) -> list[str]:
     return [labels[place] for place in places]
 
 
-def what_tells_apart(paths: Sequence[Path]) -> list[str]:
+def distinguishing_labels(paths: Sequence[Path]) -> list[str]:
     """A different label for each of several absolute paths, from the nearest folder that differs.
 
     Where no one folder tells them all apart, digits that follow from the whole path.
+
+    Example:
+        >>> distinguishing_labels([Path("/data/a/flair.nii"), Path("/data/b/flair.nii")])
+        ['a', 'b']
     """
     folders = [[part.name for part in path.parents] for path in paths]
     for level in range(min(map(len, folders))):
@@ -133,12 +150,22 @@ def _says_little(name: str, of_a_visit: bool = False) -> bool:
 
 
 def words_of(name: str) -> frozenset[str]:
-    """The words and numbers in a file name, in lower case: t2, flair, 3d, p01 …"""
+    """The words and numbers in a file name, in lower case: t2, flair, 3d, p01 …
+
+    Example:
+        >>> sorted(words_of("P01_T2_FLAIR_3D"))
+        ['3d', 'flair', 'p01', 't2']
+    """
     return frozenset(_WORDS.findall(name.lower()))
 
 
 def stem(path: Path) -> str:
-    """A file's name without ``.nii`` and ``.gz``; other names as they are."""
+    """A file's name without ``.nii`` and ``.gz``; other names as they are.
+
+    Example:
+        >>> stem(Path("sub-01_FLAIR.nii.gz"))
+        'sub-01_FLAIR'
+    """
     name = path.name
     for extension in (".nii.gz", ".nii", ".gz"):
         if name.lower().endswith(extension) and len(name) > len(extension):

@@ -71,6 +71,10 @@ def parse_name(path: str | Path) -> Entities | None:
 
     A name follows BIDS if it is made of key-value pairs joined by underscores, the first being
     ``sub`` with a value, with an optional suffix and extension behind them.
+
+    Example:
+        >>> parse_name("sub-01_ses-M12_FLAIR.nii.gz").ses
+        'M12'
     """
     name = Path(path).name
     extension = next((e for e in EXTENSIONS if name.lower().endswith(e)), Path(name).suffix)
@@ -102,6 +106,10 @@ def derivative_name(
 
     Raises:
         ValueError: If a value is not made of letters and digits.
+
+    Example:
+        >>> derivative_name(parse_name("sub-01_FLAIR.nii.gz"), "mask", label="L")
+        'sub-01_space-orig_label-L_mask.nii.gz'
     """
     return _derived(source, suffix, extension, stated).name
 
@@ -109,7 +117,12 @@ def derivative_name(
 def derivative_path(
     root: str | Path, source: Entities, suffix: str, extension: str = ".nii.gz", **stated: str
 ) -> Path:
-    """Where a result belongs: ``root/sub-…/[ses-…/]anat/`` and its ``derivative_name``."""
+    """Where a result belongs: ``root/sub-…/[ses-…/]anat/`` and its ``derivative_name``.
+
+    Example:
+        >>> derivative_path("out", parse_name("sub-01_FLAIR.nii.gz"), "mask", label="L").as_posix()
+        'out/sub-01/anat/sub-01_space-orig_label-L_mask.nii.gz'
+    """
     derived = _derived(source, suffix, extension, stated)
     folder = Path(root) / f"sub-{derived.sub}"
     if derived.ses:
@@ -135,7 +148,12 @@ def _derived(source: Entities, suffix: str, extension: str, stated: dict[str, st
 
 
 def natural(text: str) -> tuple[tuple[int, int, str, str], ...]:
-    """A sort key by which ``ses-2`` comes before ``ses-10``, for any text."""
+    """A sort key by which ``ses-2`` comes before ``ses-10``, for any text.
+
+    Example:
+        >>> sorted(["ses-10", "ses-2"], key=natural)
+        ['ses-2', 'ses-10']
+    """
     parts = re.split(r"([0-9]+)", text)
     return tuple(
         (1, len(p.lstrip("0")), p.lstrip("0"), p) if p[0] in "0123456789" else (0, 0, p, p)

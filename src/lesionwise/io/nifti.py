@@ -44,7 +44,12 @@ _PROBABILITY_TOLERANCE = 1e-3
 
 
 def is_nifti_name(path: str | Path) -> bool:
-    """True for names that end in .nii or .nii.gz, in any case."""
+    """True for names that end in .nii or .nii.gz, in any case.
+
+    Example:
+        >>> is_nifti_name("scan.NII.gz"), is_nifti_name("scan.dcm")
+        (True, False)
+    """
     return Path(path).name.lower().endswith((".nii", ".nii.gz"))
 
 
@@ -72,6 +77,12 @@ def read_volume(path: str | Path, dtype: DTypeLike = np.float32) -> Volume:
         InputError: If the file is missing, not a single-file NIfTI, truncated, not 3D, empty,
             constant, or holds colors, complex numbers, NaN or infinity; or if its geometry is
             contradictory, singular or outside 0.05 to 50 mm per voxel.
+
+    Example:
+        >>> image = np.eye(4, dtype=np.float32)[None]
+        >>> write_volume("a.nii.gz", Volume(image, Grid((1, 4, 4), np.eye(4))))
+        >>> read_volume("a.nii.gz").grid.spacing_mm
+        (1.0, 1.0, 1.0)
     """
     array, grid = _read(path)
     if array.min() == array.max():
@@ -92,6 +103,12 @@ def read_labels(path: str | Path) -> Volume:
     Raises:
         InputError: As for ``read_volume`` save for constant images; for fractions, negative
             labels and labels that int32 cannot hold.
+
+    Example:
+        >>> labels = np.full((4, 4, 4), 7, dtype=np.int32)
+        >>> write_volume("a.nii.gz", Volume(labels, Grid((4, 4, 4), np.eye(4))))
+        >>> int(read_labels("a.nii.gz").array.max())
+        7
     """
     array, grid = _read(path, whole=True)
     _refuse_negative(path, array, "labels")
@@ -112,6 +129,11 @@ def read_mask(path: str | Path) -> Volume:
     Raises:
         InputError: As for ``read_volume`` save for constant images; for negative values and for
             fractions, which hint at a probability map.
+
+    Example:
+        >>> write_volume("a.nii.gz", Volume(np.ones((4, 4, 4), bool), Grid((4, 4, 4), np.eye(4))))
+        >>> int(read_mask("a.nii.gz").array.sum())
+        64
     """
     array, grid = _read(path, whole=True)
     _refuse_negative(path, array, "values")
@@ -135,6 +157,12 @@ def read_map(path: str | Path) -> tuple[Volume, Literal["mask", "probability"]]:
     Raises:
         InputError: As for ``read_volume`` save for constant images; for values outside [0, 1],
             such as percentages, 0 to 255, logits or a label map.
+
+    Example:
+        >>> probability = np.full((4, 4, 4), 0.3, dtype=np.float32)
+        >>> write_volume("a.nii.gz", Volume(probability, Grid((4, 4, 4), np.eye(4))))
+        >>> read_map("a.nii.gz")[1]
+        'probability'
     """
     array, grid = _read(path, whole=True)
     low, high = float(array.min()), float(array.max())
@@ -157,6 +185,11 @@ def read_grid(path: str | Path) -> Grid:
 
     Raises:
         InputError: As for ``read_volume`` where the header alone shows the error.
+
+    Example:
+        >>> write_volume("a.nii.gz", Volume(np.ones((4, 4, 4), bool), Grid((4, 4, 4), np.eye(4))))
+        >>> read_grid("a.nii.gz").shape
+        (4, 4, 4)
     """
     path = Path(path)
     header = parse_header(path, file_start(path))
@@ -180,6 +213,11 @@ def header_notes(path: str | Path) -> tuple[str, ...]:
 
     Raises:
         InputError: If the file is missing or no NIfTI.
+
+    Example:
+        >>> write_volume("a.nii.gz", Volume(np.ones((4, 4, 4), bool), Grid((4, 4, 4), np.eye(4))))
+        >>> header_notes("a.nii.gz")
+        ()
     """
     path = Path(path)
     stated = states_orientation(parse_header(path, file_start(path)))
@@ -210,6 +248,12 @@ def write_volume(
         InputError: If the values do not fit the type, if they are not finite, if the grid is
             another one, or if the file cannot be written.
         ValueError: If the name does not end in .nii or .nii.gz.
+
+    Example:
+        >>> mask = Volume(np.ones((4, 4, 4), bool), Grid((4, 4, 4), np.diag([1.0, 1.0, 3.0, 1.0])))
+        >>> write_volume("mask.nii.gz", mask)
+        >>> read_mask("mask.nii.gz").grid.spacing_mm
+        (1.0, 1.0, 3.0)
     """
     path = Path(path)
     if not is_nifti_name(path):
@@ -272,7 +316,7 @@ def _read(path: str | Path, *, whole: bool = False) -> tuple[NDArray[Any], Grid]
             raise InputError(f"{path}: the scaling in its header ({slope:g}) makes values infinite")
         if whole and there and np.abs(array).max() <= _INTEGRAL_TOLERANCE:
             raise InputError(
-                f"{path}: the scaling in its header ({slope:g}) leaves nothing of its labels; "
+                f"{path}: the scaling in its header ({slope:g}) sets all its labels to 0; "
                 "set scl_slope to 1"
             )
         if one_value and intercept == 0 and _whole(array) is None:

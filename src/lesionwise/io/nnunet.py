@@ -45,7 +45,7 @@ class _Case:
 
 
 class NnunetStudies(Sequence[Study]):
-    """The cases of an nnU-Net raw data set, each read from its files when it is asked for.
+    """The cases of an nnU-Net raw data set, each read from its files on demand.
 
     Attributes:
         root: the data set's folder.
@@ -158,8 +158,12 @@ def read_nnunet(
 
     Raises:
         InputError: If ``dataset.json`` is missing or lacks a part, a channel or a label file is
-            missing, or it cannot be told which label is the lesion. Faults of an
+            missing, or it is unknown which label is the lesion. Errors of an
             image appear when its study is read.
+
+    Example:
+        >>> read_nnunet("Dataset001_lesions")[0].subject  # doctest: +SKIP
+        'case_001'
     """
     root = Path(root)
     description = _description(root)

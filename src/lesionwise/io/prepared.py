@@ -24,10 +24,11 @@ LARGEST_FLOAT16 = 65504.0
 
 @dataclass(frozen=True)
 class _VisitText:
-    """A visit as ``study.json`` holds it."""
+    """A visit as ``study.json`` holds it; ``as_read`` is ``to_native`` in files written before."""
 
     session: str
     affines: dict[str, list[list[float]]]
+    to_native: list[list[float]] | None = None
     as_read: list[list[float]] | None = None
 
 
@@ -48,6 +49,12 @@ def write_prepared(study: Study, folder: Path) -> None:
 
     Raises:
         InputError: If the disk does not take it.
+
+    Example:
+        >>> volume = Volume(np.ones((2, 2, 2), dtype=np.float32), Grid((2, 2, 2), np.eye(4)))
+        >>> write_prepared(Study("a", (Visit({"flair": volume}),)), Path("a"))
+        >>> is_prepared(Path("a"))
+        True
     """
     with atomic_folder(folder) as partial:
         visits = []
@@ -60,13 +67,16 @@ def write_prepared(study: Study, folder: Path) -> None:
                 name: _save(partial / f"visit-{number}_{name}.npy", name, volume)
                 for name, volume in volumes.items()
             }
-            visits.append(_VisitText(visit.session, affines, visit.as_read.tolist()))
+            visits.append(_VisitText(visit.session, affines, visit.to_native.tolist()))
         changes = {
             name: _save(partial / f"change-{name}.npy", name, volume)
             for name, volume in study.changes.items()
         }
         about = _StudyText(study.subject, tuple(visits), changes)
-        write_json(partial / DESCRIPTION, asdict(about))
+        keys = asdict(about)
+        for visit_keys in keys["visits"]:
+            del visit_keys["as_read"]
+        write_json(partial / DESCRIPTION, keys)
 
 
 def _save(path: Path, name: str, volume: Volume) -> list[list[float]]:
@@ -94,6 +104,12 @@ def read_prepared(folder: Path) -> Study:
 
     Raises:
         InputError: If the folder holds no prepared study, or an incomplete one.
+
+    Example:
+        >>> volume = Volume(np.ones((2, 2, 2), dtype=np.float32), Grid((2, 2, 2), np.eye(4)))
+        >>> write_prepared(Study("a", (Visit({"flair": volume}),)), Path("a"))
+        >>> read_prepared(Path("a")).subject
+        'a'
     """
     try:
         about = read_checked(folder / DESCRIPTION, _StudyText)
@@ -105,13 +121,14 @@ def read_prepared(folder: Path) -> Study:
                 name: _mapped(folder, f"visit-{number}_{name}.npy", affine)
                 for name, affine in visit.affines.items()
             }
+            to_native = visit.as_read if visit.to_native is None else visit.to_native
             visits.append(
                 Visit(
                     scans=_named(volumes, "scan-"),
                     labels=_named(volumes, "label-"),
                     brain=volumes.get("brain"),
                     session=visit.session,
-                    as_read=IDENTITY if visit.as_read is None else _matrix(folder, visit.as_read),
+                    to_native=IDENTITY if to_native is None else _matrix(folder, to_native),
                 )
             )
         changes = {
@@ -124,7 +141,12 @@ def read_prepared(folder: Path) -> Study:
 
 
 def is_prepared(folder: Path) -> bool:
-    """Whether a folder holds a prepared study of which nothing is missing or cut off."""
+    """Whether a folder holds a prepared study of which nothing is missing or cut off.
+
+    Example:
+        >>> is_prepared(Path("nothing"))
+        False
+    """
     try:
         read_prepared(folder)
     except InputError:
@@ -158,7 +180,7 @@ def _named(volumes: dict[str, Volume], prefix: str) -> dict[str, Volume]:
 
 @dataclass(frozen=True)
 class PreparedStudies(Sequence[Study]):
-    """Prepared studies, each read when it is asked for."""
+    """Prepared studies, each read on demand."""
 
     folders: tuple[Path, ...]
 

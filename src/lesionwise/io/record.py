@@ -62,6 +62,11 @@ def sha256(path: str | Path) -> str:
 
     Raises:
         InputError: If it cannot be read, or is no file.
+
+    Example:
+        >>> _ = Path("a.txt").write_bytes(b"abc")
+        >>> sha256("a.txt")[:8]
+        'ba7816bf'
     """
     path = Path(path)
     digest = hashlib.sha256()
@@ -80,7 +85,12 @@ def sha256(path: str | Path) -> str:
 
 
 def sha256_of_bytes(content: bytes) -> str:
-    """Hexadecimal SHA-256 of content in memory."""
+    """Hexadecimal SHA-256 of content in memory.
+
+    Example:
+        >>> sha256_of_bytes(b"abc")[:8]
+        'ba7816bf'
+    """
     return hashlib.sha256(content).hexdigest()
 
 
@@ -89,6 +99,10 @@ def fingerprint_of(folder: Path, pattern: str = "*.nii*") -> str:
 
     Args:
         pattern: of the names, at any depth.
+
+    Example:
+        >>> fingerprint_of(Path("."))[:8]
+        'e3b0c442'
     """
     lines = [
         f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n"
@@ -112,6 +126,11 @@ def file_records(root: Path, paths: Iterable[Path]) -> dict[str, FileRecord]:
 
     Raises:
         InputError: If one cannot be read.
+
+    Example:
+        >>> _ = Path("a.txt").write_bytes(b"abc")
+        >>> list(file_records(Path("."), [Path("a.txt")]))
+        ['a.txt']
     """
     return {
         path.relative_to(root).as_posix(): FileRecord(path.stat().st_size, sha256(path))
@@ -130,6 +149,12 @@ def damage(root: Path, files: Mapping[str, FileRecord], *, read: bool = True) ->
 
     Raises:
         InputError: If a name leads out of ``root``.
+
+    Example:
+        >>> _ = Path("a.txt").write_bytes(b"abc")
+        >>> record = file_records(Path("."), [Path("a.txt")])
+        >>> damage(Path("."), record)
+        ''
     """
     for name, known in files.items():
         path = inside(root, name)
@@ -245,6 +270,11 @@ def write_failures(
     Args:
         failures: the error by what it concerns, or rows that are complete.
         first: name of the column of what failed.
+
+    Example:
+        >>> write_failures(Path("."), {"sub-01_FLAIR.nii.gz": "the file is empty"})
+        >>> Path("failures.tsv").read_text().splitlines()
+        ['file\\terror', 'sub-01_FLAIR.nii.gz\\tthe file is empty']
     """
     path = folder / FAILURES
     rows: Sequence[Mapping[str, str]]

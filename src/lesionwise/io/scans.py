@@ -11,11 +11,11 @@ from typing import Any
 
 from lesionwise.io.files import read_json
 from lesionwise.io.labels import (
+    distinguishing_labels,
     label_text,
     letters,
     stem,
     unique_labels,
-    what_tells_apart,
     words_of,
 )
 from lesionwise.io.names import Entities, natural, parse_name
@@ -79,7 +79,7 @@ class ScanSelection:
     """What was found in the files and folders that a user named.
 
     Attributes:
-        scans: to be worked on, in the order given, those at fault among them.
+        scans: to be worked on, in the order given, among them those that cannot be read.
         left_out: files that are no such scan (other contrasts, copies in another space, subjects
             without one), and why, one phrase each.
     """
@@ -91,8 +91,8 @@ class ScanSelection:
         """What a terminal shows: the count of scans, and what was left out with its reason."""
         good = sum(not scan.error for scan in self.scans)
         counted = f"{good} scan" + ("" if good == 1 else "s")
-        at_fault = len(self.scans) - good
-        also = [f"{at_fault} at fault"] if at_fault else []
+        unreadable = len(self.scans) - good
+        also = [f"{unreadable} with errors"] if unreadable else []
         also += [f"{len(self.left_out)} left out"] if self.left_out else []
         shown = [f"left out: {path}: {why}" for path, why in list(self.left_out.items())[:most]]
         if len(self.left_out) > most:
@@ -117,6 +117,12 @@ def find_scans(
 
     Raises:
         InputError: As for ``select_scans``.
+
+    Example:
+        >>> Path("data").mkdir()
+        >>> Path("data/flair.nii.gz").touch()
+        >>> [scan.path.name for scan in find_scans(["data"])]
+        ['flair.nii.gz']
     """
     return list(select_scans(paths, suffix, pattern).scans)
 
@@ -127,12 +133,12 @@ def select_scans(
     """Every scan in the given files and folders, in the order given, each file once.
 
     - A file is taken as it is, whatever it is called and even if it is missing, so that in a
-      batch reading it fails by itself and the others go on.
+      batch reading it fails by itself and the others continue.
     - With a pattern, every file below a folder that fits it is taken, and none of what follows
       holds.
     - In a BIDS data set the scans with the suffix are taken, results of other tools are not; of the
-      folder of one of its subjects, that subject's. A scan whose name does not fit its folder is
-      at fault. Labels with signs that BIDS does not allow are read where file and folder agree.
+      folder of one of its subjects, that subject's. A scan whose name does not fit its folder has
+      an error. Labels with signs that BIDS does not allow are read where file and folder agree.
     - In an nnU-Net raw data set the test cases are taken (``imagesTs``, or else ``imagesTr``),
       and in one of its folders of images every case: the channel called after the suffix in
       ``dataset.json``, or else the first.
@@ -150,6 +156,13 @@ def select_scans(
 
     Raises:
         InputError: If a folder holds no scan, or if no path was given.
+
+    Example:
+        >>> Path("data").mkdir()
+        >>> Path("data/t1.nii.gz").touch()
+        >>> Path("data/flair.nii.gz").touch()
+        >>> print("; ".join(select_scans(["data"]).lines()))
+        found: 1 scan, 1 left out; left out: data/t1.nii.gz: its name says t1, not FLAIR
     """
     scans: list[FoundScan] = []
     left_out: dict[str, str] = {}
@@ -166,7 +179,7 @@ def select_scans(
             scans.append(FoundScan(path, _named(path)))
     if not scans:
         raise InputError("no scan was named")
-    return ScanSelection(tuple(_told_apart(scans)), left_out)
+    return ScanSelection(tuple(_with_unique_entities(scans)), left_out)
 
 
 def subject_scans(dataset: Path, subject: str, suffix: str = "FLAIR") -> list[FoundScan]:
@@ -297,7 +310,7 @@ def _is_derivative(folder: Path) -> bool:
     try:
         about = read_json(path)
     except InputError:
-        return False  # what it says cannot be told
+        return False  # unreadable, so unknown
     return isinstance(about, dict) and about.get("DatasetType") == "derivative"
 
 
@@ -356,7 +369,7 @@ def _named(path: Path) -> Entities:
     return parse_name(path) or Entities()
 
 
-def _told_apart(scans: Sequence[FoundScan]) -> list[FoundScan]:
+def _with_unique_entities(scans: Sequence[FoundScan]) -> list[FoundScan]:
     """Each scan once, with entities that are its own."""
     unique: dict[str, FoundScan] = {}
     for scan in scans:
@@ -376,7 +389,9 @@ def _told_apart(scans: Sequence[FoundScan]) -> list[FoundScan]:
     subjects = {}
     for group in alike.values():
         if len(group) > 1:
-            distinctions = what_tells_apart([Path(os.path.abspath(scan.path)) for scan in group])
+            distinctions = distinguishing_labels(
+                [Path(os.path.abspath(scan.path)) for scan in group]
+            )
             for scan, label in zip(group, distinctions, strict=True):
                 subjects[scan.path] = f"{scan.subject}+{label}"
     return [

@@ -1,4 +1,4 @@
-"""What stands beside a scan: its JSON sidecars, and the day and time it was acquired."""
+"""Metadata of a scan: its JSON sidecars, and its acquisition time."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def read_sidecar(path: str | Path) -> dict[str, Any]:
 
     Raises:
         InputError: If a sidecar is no JSON, or holds no mapping.
+
+    Example:
+        >>> _ = Path("sub-01_FLAIR.json").write_text('{"EchoTime": 0.1}')
+        >>> read_sidecar("sub-01_FLAIR.nii.gz")["EchoTime"]
+        0.1
     """
     found: dict[str, Any] = {}
     for sidecar in _sidecars(Path(path)):
@@ -41,6 +46,10 @@ def acquired(path: str | Path) -> datetime | None:
 
     Raises:
         InputError: If a sidecar or a table is malformed.
+
+    Example:
+        >>> acquired("sub-01_FLAIR.nii.gz") is None
+        True
     """
     path = Path(path)
     about = read_sidecar(path)
@@ -112,6 +121,10 @@ def parse_time(text: str) -> datetime | None:
     """A date, with or without a time of day, as BIDS, ISO 8601 and DICOM write it; else None.
 
     ``2020-03-04``, ``2020-03-04T10:11:12.5Z``, ``20200304 101112.25`` and ``20200304101112`` are.
+
+    Example:
+        >>> parse_time("2024-05-01"), parse_time("unknown")
+        (datetime.datetime(2024, 5, 1, 0, 0), None)
     """
     parts = _DICOM_TIME.fullmatch(text.strip())
     if parts:

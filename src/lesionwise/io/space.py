@@ -14,7 +14,7 @@ from lesionwise.types import Grid, InputError, Volume
 _nibabel: Any = orientations  # nibabel states no types here
 
 
-MOST_ROUNDING_MM = 0.5
+MAX_ROUNDING_MM = 0.5
 """The qform keeps three of four quaternion components in single precision, which may move the far
 corner of a head by this much."""
 
@@ -23,8 +23,13 @@ ROUNDING_FRACTION = 0.2
 
 
 def rounding_mm(grid: Grid) -> float:
-    """How far voxel centers may lie apart where headers were written by different programs."""
-    return min(MOST_ROUNDING_MM, ROUNDING_FRACTION * min(grid.spacing_mm))
+    """How far voxel centers may lie apart where headers were written by different programs.
+
+    Example:
+        >>> rounding_mm(Grid((4, 4, 4), np.eye(4))) < 0.5
+        True
+    """
+    return min(MAX_ROUNDING_MM, ROUNDING_FRACTION * min(grid.spacing_mm))
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,10 @@ def same_space(a: Grid, b: Grid, tolerance_mm: float | None = None) -> SpaceVerd
     Returns:
         The verdict. Shapes are compared first, then spacings, directions and places; the
         reason names the first that differs, with its values.
+
+    Example:
+        >>> same_space(Grid((4, 4, 4), np.eye(4)), Grid((4, 4, 4), np.eye(4))).kind
+        'identical'
     """
     tolerance_mm = rounding_mm(b) if tolerance_mm is None else tolerance_mm
     apart_mm = _apart_mm(a, b)
@@ -77,6 +86,11 @@ def canonical(array: NDArray[Any], grid: Grid) -> tuple[NDArray[Any], Grid]:
 
     Returns:
         A view of the array, and the grid that describes the same voxels.
+
+    Example:
+        >>> flipped = Grid((4, 4, 4), np.diag([-1.0, 1.0, 1.0, 1.0]))
+        >>> float(canonical(np.zeros((4, 4, 4)), flipped)[1].affine[0, 0])
+        1.0
     """
     orientation = _nibabel.io_orientation(grid.affine)
     affine = grid.affine @ _nibabel.inv_ornt_aff(orientation, grid.shape)
@@ -99,6 +113,11 @@ def on_grid(
 
     Raises:
         InputError: If the two grids do not describe the same voxels.
+
+    Example:
+        >>> grid = Grid((4, 4, 4), np.eye(4))
+        >>> on_grid(Volume(np.ones((4, 4, 4)), grid), grid).array.shape
+        (4, 4, 4)
     """
     tolerance_mm = rounding_mm(grid) if tolerance_mm is None else tolerance_mm
     order = _order(volume.grid, grid)

@@ -44,6 +44,12 @@ def walk(
 
     Raises:
         InputError: If a file's name and its folder name different subjects or sessions.
+
+    Example:
+        >>> Path("sub-01/anat").mkdir(parents=True)
+        >>> Path("sub-01/anat/sub-01_FLAIR.nii.gz").touch()
+        >>> [file.path.name for file in walk(Path("."))]
+        ['sub-01_FLAIR.nii.gz']
     """
     for file in _surveyed(root, extensions, subject):
         if isinstance(file, BidsFile):
@@ -82,7 +88,7 @@ def survey(
 
 
 def adopted(misfit: Misfit) -> BidsFile | None:
-    """A misfit as a file of its folder's subject and session, where only their labels are at fault.
+    """A misfit as a file of its folder's subject and session, where only their labels are wrong.
 
     That is so where labels hold signs that BIDS does not allow and folder and file agree, as in
     ``sub-MS_001/anat/sub-MS_001_FLAIR.nii.gz``; its subject is then ``MS+001``. Else None.
@@ -137,6 +143,12 @@ def files_below(folder: Path) -> Iterator[Path]:
 
     Raises:
         InputError: If a folder cannot be read.
+
+    Example:
+        >>> Path("a").mkdir()
+        >>> Path("a/b.txt").touch()
+        >>> [path.as_posix() for path in files_below(Path("."))]
+        ['a/b.txt']
     """
     above = Path(os.path.realpath(folder)).parents
     yield from _below(folder, frozenset(map(str, above)), 0)
@@ -167,6 +179,12 @@ def files_matching(folder: Path, pattern: str) -> list[Path]:
 
     Raises:
         InputError: If a folder cannot be read.
+
+    Example:
+        >>> Path("a").mkdir()
+        >>> Path("a/b.txt").touch()
+        >>> [path.name for path in files_matching(Path("."), "**/*.txt")]
+        ['b.txt']
     """
     return [
         path

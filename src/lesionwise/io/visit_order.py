@@ -22,6 +22,10 @@ def order_visits(sessions: Iterable[str], times: Mapping[str, datetime]) -> list
     """Sessions in the order of time: by their dates where each has one, else by their names.
 
     Names go by the numbers in them, ``M2`` before ``M10``, and so do sessions of one date.
+
+    Example:
+        >>> order_visits(["M12", "M2"], {})
+        ['M2', 'M12']
     """
     named = sorted(set(sessions), key=natural)
     if not all(session in times for session in named):
@@ -128,6 +132,9 @@ def check_visit_order(
 
     Raises:
         InputError: If they run backwards.
+
+    Example:
+        >>> check_visit_order(["a.nii.gz", "b.nii.gz"], names=["ses-01", "ses-02"])
     """
     known = list(times) or [None] * len(paths)
     called = list(names) or [str(path) for path in paths]

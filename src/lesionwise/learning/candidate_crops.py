@@ -20,16 +20,16 @@ from torch.utils.data import Dataset
 
 from lesionwise.instances.components import connected_components
 from lesionwise.instances.reference import reference_of
-from lesionwise.learning.places import in_turn
+from lesionwise.learning.positions import in_turn
 from lesionwise.learning.samples import (
     Augmentation,
-    Case,
-    Cases,
     MakesTargets,
     NumberedSamples,
     Reading,
     Tensors,
-    View,
+    TrainingVolume,
+    TrainingVolumes,
+    TransformedVolume,
     cut,
     studies_of,
     tensors,
@@ -211,16 +211,16 @@ class AsManyFalse:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One candidate of a case.
+    """One candidate of a volume.
 
     Attributes:
-        case: its number.
+        volume: its number.
         extent: bounding box.
         inside: its voxels in that.
         box: its crop.
     """
 
-    case: int
+    volume: int
     extent: Slices
     inside: BoolArray
     box: Box
@@ -289,12 +289,12 @@ class CropSource(Dataset[Tensors]):
     ) -> None:
         self.samples, self.reading = samples, reading
         self.objective, self.seed, self.validation = objective, seed, validation
-        self.cases = Cases(studies, reading.scans, reading.task)
+        self.volumes = TrainingVolumes(studies, reading.scans, reading.task)
         self.candidates: list[Candidate] = []
         true: list[bool] = []
         marked: list[bool] = []
         for number, study in enumerate(studies):
-            instances = self.cases[number].instances
+            instances = self.volumes[number].instances
             for propose in (samples.propose, samples.more):
                 if propose is None:
                     continue
@@ -323,31 +323,31 @@ class CropSource(Dataset[Tensors]):
             order = self.samples.balance.order(self.true, self.marked, turn, self.seed)
             self._epoch = (turn, order)
         candidate = self.candidates[self._epoch[1][index]]
-        case = self.cases[candidate.case]
+        volume = self.volumes[candidate.volume]
         rng = np.random.default_rng([self.seed, number])
-        box = self._limited(candidate, case, rng)
-        own = np.zeros(case.shape, dtype=np.bool_)
+        box = self._limited(candidate, volume, rng)
+        own = np.zeros(volume.shape, dtype=np.bool_)
         own[candidate.extent] = candidate.inside
-        view = View(
-            case.images,
-            case.instances,
+        view = TransformedVolume(
+            volume.images,
+            volume.instances,
             {CANDIDATE: own},
             np.empty((0, 3)),
-            case.brain,
-            case.spacing_mm,
-            case.names,
+            volume.brain,
+            volume.spacing_mm,
+            volume.names,
         )
         augmentation = Augmentation() if self.validation else self.samples.augmentation
         normalize = self.reading.normalize
         sample = cut(view, lambda _: box.start, box.size, augmentation, normalize, rng)
         return tensors(sample, self.objective)
 
-    def _limited(self, candidate: Candidate, case: Case, rng: Generator) -> Box:
+    def _limited(self, candidate: Candidate, volume: TrainingVolume, rng: Generator) -> Box:
         """The candidate's crop, or a part of it no larger than the samples' size."""
         box, limit = candidate.box, self.samples.size_vox
         if all(n <= most for n, most in zip(box.size, limit, strict=True)):
             return box
-        in_reference = candidate.inside & (case.instances[candidate.extent] > 0)
+        in_reference = candidate.inside & (volume.instances[candidate.extent] > 0)
         inside = in_reference if in_reference.any() else candidate.inside
         voxels = np.argwhere(inside)
         at = voxels[int(rng.integers(len(voxels)))] + [s.start for s in candidate.extent]

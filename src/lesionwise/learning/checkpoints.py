@@ -1,4 +1,4 @@
-"""Checkpoints from which a killed training goes on, written so that one is always whole."""
+"""Checkpoints for resuming a killed training; one of them is always complete."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class SizeWeightedMask:
 
     reference_mm3: float = 100.0
     out_channels: int = 2
-    first_guess: tuple[float, ...] = (2.0, -2.0)
+    initial_logits: tuple[float, ...] = (2.0, -2.0)
     maps: tuple[str, ...] = ("probability",)
 
     def make(

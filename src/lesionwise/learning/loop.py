@@ -100,7 +100,7 @@ def fit(
     """Train; ``setup.network`` holds the last weights afterwards.
 
     ``folder`` gets ``log.jsonl`` and ``log.csv`` (a row per epoch), ``candidates/`` and
-    ``checkpoints/``, from which a killed training goes on.
+    ``checkpoints/``, from which a killed training resumes.
 
     Raises:
         InputError: If a checkpoint cannot be read or written, or if the time limit ends the
@@ -205,7 +205,7 @@ def channels_last(batch: Mapping[str, Any]) -> dict[str, Any]:
     return changed
 
 
-TELL_EVERY_S = 5.0
+REPORT_EVERY_S = 5.0
 """Seconds between words about a training of short epochs."""
 
 
@@ -225,7 +225,7 @@ class TrainingCallback(L.Callback):
         self.max_minutes = max_minutes
         self.on_progress = on_progress
         self.minutes_before = 0.0
-        self.told = -TELL_EVERY_S
+        self.reported_at = -REPORT_EVERY_S
         self.started = time.monotonic()
         self.steps = 0
         self.candidates: list[dict[str, Any]] = []
@@ -323,9 +323,9 @@ class TrainingCallback(L.Callback):
         """Say where the training is: at most every few seconds, and always what was validated."""
         now = time.monotonic()
         scored = any(name.startswith("validation_") for name in row)
-        if now - self.told < TELL_EVERY_S and not scored and not last and row["epoch"] > 2:
+        if now - self.reported_at < REPORT_EVERY_S and not scored and not last and row["epoch"] > 2:
             return
-        self.told = now
+        self.reported_at = now
         epochs = self.plan.optimization.epochs
         if self.max_minutes is not None and fraction > 0:
             epochs = max(row["epoch"], min(epochs, round(row["epoch"] / fraction)))

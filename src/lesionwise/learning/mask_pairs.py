@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from lesionwise.instances.reference import NO_LESION
 from lesionwise.learning.samplers import PatchSampling, Sampling
-from lesionwise.learning.samples import Cases, MakesTargets, Reading, Tensors, studies_of
+from lesionwise.learning.samples import MakesTargets, Reading, Tensors, TrainingVolumes, studies_of
 from lesionwise.learning.spatial_transforms import crop
 from lesionwise.types import Auxiliary, BoolArray, InputError, Shape, Study, TrainingData
 
@@ -94,7 +94,7 @@ class MaskPairs:
         """The pairs; refuses studies in which no lesion lies."""
         studies = studies_of(data, self.auxiliary, validation)
         source = PairSource(studies, self, reading, seed + (1_000_003 if validation else 0))
-        if not validation and not any(case.instances.any() for case in source.cases):
+        if not validation and not any(volume.instances.any() for volume in source.volumes):
             raise InputError(NO_LESION)
         return source
 
@@ -106,7 +106,7 @@ class PairSource(Dataset[Tensors]):
         self, studies: Sequence[Study], samples: MaskPairs, reading: Reading, seed: int
     ) -> None:
         self.studies, self.samples, self.reading, self.seed = studies, samples, reading, seed
-        self.cases = Cases(studies, reading.scans, reading.task)
+        self.volumes = TrainingVolumes(studies, reading.scans, reading.task)
 
     @property
     def per_epoch(self) -> int:
@@ -115,9 +115,9 @@ class PairSource(Dataset[Tensors]):
     def __getitem__(self, number: int) -> Tensors:
         rng = np.random.default_rng([self.seed, number])
         samples = self.samples
-        case = self.cases[int(rng.integers(len(self.cases)))]
-        start = samples.sampling.start(case, samples.size_vox, rng)
-        reference = np.asarray(crop(case.instances, start, samples.size_vox) > 0)
+        volume = self.volumes[int(rng.integers(len(self.volumes)))]
+        start = samples.sampling.start(volume, samples.size_vox, rng)
+        reference = np.asarray(crop(volume.instances, start, samples.size_vox) > 0)
         wanted = (number % samples.per_epoch + rng.random()) / samples.per_epoch
         worse, score = nearest_in_score(reference, wanted, rng)
         soft = softened(worse, samples.blur_vox, samples.gain, rng)

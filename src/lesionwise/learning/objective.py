@@ -166,7 +166,7 @@ class BySource:
 
     def make(self, sample: Sample) -> Mapping[str, FloatArray]:
         """Refuse: each source has targets of its own."""
-        raise TypeError("samples of several sources are needed (learning.samples.Together)")
+        raise TypeError("samples of several sources are needed (learning.samples.CombinedSamples)")
 
     def __call__(
         self, network: nn.Module, parts: Mapping[str, nn.Module], batch: Mapping[str, Any]

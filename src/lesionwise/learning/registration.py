@@ -27,7 +27,7 @@ class MaskAndField:
     """Lesion or not and a displacement field: two logits, then three channels in voxels."""
 
     out_channels: int = 5
-    first_guess: tuple[float, ...] = (2.0, -2.0)
+    initial_logits: tuple[float, ...] = (2.0, -2.0)
     maps: tuple[str, ...] = ("probability", *FIELD_MAPS)
 
     def make(
@@ -49,7 +49,7 @@ class MapAndField:
     """A non-correspondence map and a displacement field: a logit, then three channels in voxels."""
 
     out_channels: int = 4
-    first_guess: tuple[float, ...] = (-2.0, 0.0, 0.0, 0.0)
+    initial_logits: tuple[float, ...] = (-2.0, 0.0, 0.0, 0.0)
     maps: tuple[str, ...] = ("probability", *FIELD_MAPS)
 
     def make(

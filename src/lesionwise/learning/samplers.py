@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lesionwise.types import BoolArray, LabelArray
 
 
-class Place(Protocol):
+class LabeledVolume(Protocol):
     """Where patches are taken: a volume with its lesions.
 
     Attributes:
@@ -44,7 +44,7 @@ class Sampling(Protocol):
     """A rule for where patches lie."""
 
     def start(
-        self, place: Place, patch_size_vox: tuple[int, int, int], rng: np.random.Generator
+        self, volume: LabeledVolume, patch_size_vox: tuple[int, int, int], rng: np.random.Generator
     ) -> tuple[int, int, int]:
         """First voxel of a patch, negative where it reaches beyond the volume."""
 
@@ -62,12 +62,12 @@ class PatchSampling:
     lesion_fraction: float = 0.0
 
     def start(
-        self, place: Place, patch_size_vox: tuple[int, int, int], rng: np.random.Generator
+        self, volume: LabeledVolume, patch_size_vox: tuple[int, int, int], rng: np.random.Generator
     ) -> tuple[int, int, int]:
         """First voxel of a patch."""
-        return self.place(place.shape, place.centers_vox, patch_size_vox, rng)
+        return self.position(volume.shape, volume.centers_vox, patch_size_vox, rng)
 
-    def place(
+    def position(
         self,
         shape: tuple[int, ...],
         centers_vox: NDArray[np.floating[Any]],
@@ -109,20 +109,20 @@ class BrainSampling:
     lesion_fraction: float = 0.0
 
     def start(
-        self, place: Place, patch_size_vox: tuple[int, int, int], rng: np.random.Generator
+        self, volume: LabeledVolume, patch_size_vox: tuple[int, int, int], rng: np.random.Generator
     ) -> tuple[int, int, int]:
         """First voxel of a patch."""
-        if len(place.centers_vox) and rng.random() < self.lesion_fraction:
-            return PatchSampling(1.0).start(place, patch_size_vox, rng)
-        start = PatchSampling(0.0).start(place, patch_size_vox, rng)
-        if place.brain is None:
+        if len(volume.centers_vox) and rng.random() < self.lesion_fraction:
+            return PatchSampling(1.0).start(volume, patch_size_vox, rng)
+        start = PatchSampling(0.0).start(volume, patch_size_vox, rng)
+        if volume.brain is None:
             return start
         first = start
         for _ in range(1000):
             middle = tuple(a + n // 2 for a, n in zip(start, patch_size_vox, strict=True))
-            if place.brain[middle]:
+            if volume.brain[middle]:
                 return start
-            start = PatchSampling(0.0).start(place, patch_size_vox, rng)
+            start = PatchSampling(0.0).start(volume, patch_size_vox, rng)
         return first
 
 
@@ -144,16 +144,16 @@ class CenterSampling:
     inner_fraction: float = 1.0
 
     def start(
-        self, place: Place, patch_size_vox: tuple[int, int, int], rng: np.random.Generator
+        self, volume: LabeledVolume, patch_size_vox: tuple[int, int, int], rng: np.random.Generator
     ) -> tuple[int, int, int]:
         """First voxel of a patch."""
         size = np.array(patch_size_vox)
-        if len(place.centers_vox):
-            at = np.round(place.centers_vox[rng.integers(len(place.centers_vox))]).astype(int)
+        if len(volume.centers_vox):
+            at = np.round(volume.centers_vox[rng.integers(len(volume.centers_vox))]).astype(int)
             inner = np.array(self.inner_vox) if rng.random() < self.inner_fraction else size
             start = at - rng.integers(0, inner) - (size - inner) // 2
         else:
-            start = rng.integers(0, place.shape) - size // 2
+            start = rng.integers(0, volume.shape) - size // 2
         return int(start[0]), int(start[1]), int(start[2])
 
 
@@ -175,18 +175,18 @@ class WeightedSampling:
     lesion: float = 100.0
 
     def start(
-        self, place: Place, patch_size_vox: tuple[int, int, int], rng: np.random.Generator
+        self, volume: LabeledVolume, patch_size_vox: tuple[int, int, int], rng: np.random.Generator
     ) -> tuple[int, int, int]:
         """First voxel of a patch."""
-        room = [n - s for n, s in zip(place.shape, patch_size_vox, strict=True)]
+        room = [n - s for n, s in zip(volume.shape, patch_size_vox, strict=True)]
         first = [s // 2 if r >= 0 else 0 for r, s in zip(room, patch_size_vox, strict=True)]
         last = [
-            f + r + 1 if r >= 0 else n for f, r, n in zip(first, room, place.shape, strict=True)
+            f + r + 1 if r >= 0 else n for f, r, n in zip(first, room, volume.shape, strict=True)
         ]
         inner = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
         weight = np.full([b - a for a, b in zip(first, last, strict=True)], self.background)
-        weight[... if place.brain is None else np.asarray(place.brain[inner])] = self.brain
-        weight[np.asarray(place.instances[inner]) > 0] = self.lesion
+        weight[... if volume.brain is None else np.asarray(volume.brain[inner])] = self.brain
+        weight[np.asarray(volume.instances[inner]) > 0] = self.lesion
         summed = np.cumsum(weight.ravel())
         if summed[-1] > 0:
             drawn = int(np.searchsorted(summed, rng.uniform(0, summed[-1]), side="right"))
@@ -215,14 +215,14 @@ class SlicesWithLesion:
     tries: int = 10
 
     def start(
-        self, place: Place, patch_size_vox: tuple[int, int, int], rng: np.random.Generator
+        self, volume: LabeledVolume, patch_size_vox: tuple[int, int, int], rng: np.random.Generator
     ) -> tuple[int, int, int]:
         """First voxel of a patch of slices along k."""
-        voxels = place.lesion_voxels
+        voxels = volume.lesion_voxels
         found = np.unique(voxels[:, 2])
-        slice_ = int(rng.choice(found)) if found.size else int(rng.integers(place.shape[2]))
+        slice_ = int(rng.choice(found)) if found.size else int(rng.integers(volume.shape[2]))
         shown = voxels[voxels[:, 2] == slice_][:, :2]
-        room = np.asarray(place.shape[:2]) - patch_size_vox[:2]
+        room = np.asarray(volume.shape[:2]) - patch_size_vox[:2]
         for _ in range(max(1, self.tries)):
             start = np.where(room > 0, rng.integers(0, np.maximum(room, 0) + 1), room // 2)
             inside = (shown >= start) & (shown < start + patch_size_vox[:2])

@@ -23,7 +23,14 @@ from lesionwise.instances.reference import NO_LESION, hard_labels, reference_of
 from lesionwise.learning.channels import channel_names, channels
 from lesionwise.learning.intensity_transforms import IntensityTransform, LesionContrast
 from lesionwise.learning.normalization import Normalizer
-from lesionwise.learning.places import Balance, EveryPlace, Keeps, Place, Places, turned
+from lesionwise.learning.positions import (
+    Balance,
+    EveryPatch,
+    PatchFilter,
+    PatchPosition,
+    PatchPositions,
+    axes_with_last,
+)
 from lesionwise.learning.samplers import PatchSampling, Sampling
 from lesionwise.learning.spatial_transforms import (
     Box,
@@ -135,7 +142,7 @@ class Samples(Protocol):
         """
 
 
-class Case:
+class TrainingVolume:
     """One study as a training sees it: channels, instances, lesion centers."""
 
     def __init__(
@@ -179,8 +186,8 @@ class Case:
         return np.argwhere(self.instances)
 
 
-class Cases(Sequence[Case]):
-    """Studies as cases; in another process each maps its own arrays from the files."""
+class TrainingVolumes(Sequence[TrainingVolume]):
+    """Studies as volumes; in another process each maps its own arrays from the files."""
 
     def __init__(
         self,
@@ -190,27 +197,27 @@ class Cases(Sequence[Case]):
         references: tuple[str, ...] = (),
     ) -> None:
         self._made = (studies, scans, task, references)
-        self._cases = [Case(study, scans, task, references) for study in studies]
+        self._volumes = [TrainingVolume(study, scans, task, references) for study in studies]
 
     def __len__(self) -> int:
-        return len(self._cases)
+        return len(self._volumes)
 
     @overload
-    def __getitem__(self, index: int) -> Case: ...
+    def __getitem__(self, index: int) -> TrainingVolume: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Case]: ...
-    def __getitem__(self, index: int | slice) -> Case | list[Case]:
-        return self._cases[index]
+    def __getitem__(self, index: slice) -> list[TrainingVolume]: ...
+    def __getitem__(self, index: int | slice) -> TrainingVolume | list[TrainingVolume]:
+        return self._volumes[index]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Cases, self._made
+        return TrainingVolumes, self._made
 
 
 @dataclass(frozen=True, eq=False)
-class View:
-    """A case seen with its axes in another order, or augmented as a whole.
+class TransformedVolume:
+    """A volume with its axes in another order, or augmented as a whole.
 
-    ``seen_from`` is that case and the order of its axes, whose lesion voxels are found once.
+    ``transposed_from`` is that volume and the order of its axes; its lesion voxels are found once.
     """
 
     images: Sequence[NDArray[Any]]
@@ -220,7 +227,7 @@ class View:
     brain: BoolArray | None
     spacing_mm: tuple[float, float, float]
     names: tuple[str, ...]
-    seen_from: tuple[Case, tuple[int, int, int]] | None = None
+    transposed_from: tuple[TrainingVolume, tuple[int, int, int]] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -228,26 +235,28 @@ class View:
 
     @property
     def lesion_voxels(self) -> NDArray[np.int64]:
-        if self.seen_from is None:
+        if self.transposed_from is None:
             return np.argwhere(self.instances)
-        case, order = self.seen_from
-        return case.lesion_voxels[:, list(order)]
+        volume, axes = self.transposed_from
+        return volume.lesion_voxels[:, list(axes)]
 
 
-def in_order(case: Case, order: tuple[int, int, int]) -> Case | View:
-    """The case with its axes in that order; its arrays are shared, not copied."""
-    if order == (0, 1, 2):
-        return case
-    i, j, k = (case.spacing_mm[axis] for axis in order)
-    return View(
-        [image.transpose(order) for image in case.images],
-        case.instances.transpose(order),
-        {name: array.transpose(order) for name, array in case.labels.items()},
-        case.centers_vox[:, list(order)],
-        None if case.brain is None else case.brain.transpose(order),
+def transposed(
+    volume: TrainingVolume, axes: tuple[int, int, int]
+) -> TrainingVolume | TransformedVolume:
+    """The volume with its axes in that order; its arrays are shared, not copied."""
+    if axes == (0, 1, 2):
+        return volume
+    i, j, k = (volume.spacing_mm[axis] for axis in axes)
+    return TransformedVolume(
+        [image.transpose(axes) for image in volume.images],
+        volume.instances.transpose(axes),
+        {name: array.transpose(axes) for name, array in volume.labels.items()},
+        volume.centers_vox[:, list(axes)],
+        None if volume.brain is None else volume.brain.transpose(axes),
         (i, j, k),
-        case.names,
-        (case, order),
+        volume.names,
+        (volume, axes),
     )
 
 
@@ -304,8 +313,7 @@ class Patches:
         validation: bool = False,
     ) -> PatchSource:
         """The patches; refuses studies in which no lesion lies."""
-        studies = studies_of(data, self.auxiliary, validation)
-        check_references(studies, self.references)
+        studies = studies_of(data, self.auxiliary, validation, self.references)
         if not validation and not any(reference_of(s, reading.task).any() for s in studies):
             raise InputError(NO_LESION)
         return PatchSource(studies, self, reading, reading.task, objective, seed, validation)
@@ -360,7 +368,7 @@ class PatchSource(Dataset[Tensors]):
         self.samples, self.reading = samples, reading
         self.objective, self.seed = objective, seed
         self.validation = validation
-        self.cases = Cases(studies, reading.scans, task, samples.references)
+        self.volumes = TrainingVolumes(studies, reading.scans, task, samples.references)
 
     @property
     def per_epoch(self) -> int:
@@ -368,21 +376,21 @@ class PatchSource(Dataset[Tensors]):
 
     def __getitem__(self, number: int) -> Tensors:
         rng = np.random.default_rng([self.seed, number])
-        chosen = self.cases[int(rng.integers(len(self.cases)))]
+        chosen = self.volumes[int(rng.integers(len(self.volumes)))]
         samples = self.samples
         augmentation = Augmentation() if self.validation else samples.augmentation
         order = (0, 1, 2)
         if augmentation.spatial is not None:
             order = augmentation.spatial.axis_permutation(rng)
         if samples.planes != (2,):
-            order = turned(int(rng.choice(samples.planes)))
-        case = in_order(chosen, order)
+            order = axes_with_last(int(rng.choice(samples.planes)))
+        volume = transposed(chosen, order)
 
-        def start(seen: Case | View) -> Shape:
-            return samples.sampling.start(seen, samples.size_vox, rng)
+        def start(volume: TrainingVolume | TransformedVolume) -> Shape:
+            return samples.sampling.start(volume, samples.size_vox, rng)
 
         return tensors(
-            cut(case, start, samples.size_vox, augmentation, self.reading.normalize, rng),
+            cut(volume, start, samples.size_vox, augmentation, self.reading.normalize, rng),
             self.objective,
         )
 
@@ -392,20 +400,20 @@ class ListedPatches:
     """Every patch of a list, in an order that balances them.
 
     Attributes:
-        places: which patches a study has: all its slices, a regular grid.
+        positions: which patches a study has: all its slices, a regular grid.
         size_vox, batch_size, augmentation, references, auxiliary: as of ``Patches``.
         balance: how patches with and without lesions take turns, and what an epoch is.
         keeps: which of them are learned from; None keeps all.
     """
 
-    places: Places
+    positions: PatchPositions
     size_vox: Shape
     batch_size: int = 2
-    balance: Balance = field(default_factory=EveryPlace)
+    balance: Balance = field(default_factory=EveryPatch)
     augmentation: Augmentation = field(default_factory=Augmentation)
     references: tuple[str, ...] = ()
     auxiliary: Auxiliary | None = None
-    keeps: Keeps | None = None
+    keeps: PatchFilter | None = None
 
     def open(
         self,
@@ -417,8 +425,7 @@ class ListedPatches:
         validation: bool = False,
     ) -> ListSource:
         """The patches; refuses studies in which no lesion lies."""
-        studies = studies_of(data, self.auxiliary, validation)
-        check_references(studies, self.references)
+        studies = studies_of(data, self.auxiliary, validation, self.references)
         source = ListSource(studies, self, reading, objective, seed, validation)
         if not validation and not source.positive.any():
             raise InputError(NO_LESION)
@@ -439,21 +446,21 @@ class ListSource(Dataset[Tensors]):
     ) -> None:
         self.samples, self.reading = samples, reading
         self.objective, self.seed, self.validation = objective, seed, validation
-        self.cases = Cases(studies, reading.scans, reading.task, samples.references)
-        self.places: list[tuple[int, Place]] = []
+        self.volumes = TrainingVolumes(studies, reading.scans, reading.task, samples.references)
+        self.positions: list[tuple[int, PatchPosition]] = []
         positive: list[bool] = []
-        for number, case in enumerate(self.cases):
-            for place in samples.places.of(case.shape, samples.size_vox):
+        for number, volume in enumerate(self.volumes):
+            for position in samples.positions.of(volume.shape, samples.size_vox):
                 if samples.keeps is not None:
-                    images = [image.transpose(place.order) for image in case.images]
-                    if not samples.keeps(images, place, samples.size_vox):
+                    images = [image.transpose(position.axes) for image in volume.images]
+                    if not samples.keeps(images, position, samples.size_vox):
                         continue
-                instances = case.instances.transpose(place.order)
-                inside = crop(instances, place.start, samples.size_vox)
-                self.places.append((number, place))
+                instances = volume.instances.transpose(position.axes)
+                inside = crop(instances, position.start, samples.size_vox)
+                self.positions.append((number, position))
                 positive.append(bool(inside.any()))
         self.positive = np.array(positive, dtype=bool)
-        balance = EveryPlace() if validation else samples.balance
+        balance = EveryPatch() if validation else samples.balance
         self.kept = balance.kept(self.positive)
         self.balance = balance
         self._epoch: tuple[int, NDArray[np.int64]] | None = None
@@ -466,17 +473,19 @@ class ListSource(Dataset[Tensors]):
         epoch, index = divmod(number, self.per_epoch)
         if self._epoch is None or self._epoch[0] != epoch:
             self._epoch = (epoch, self.balance.order(self.positive, epoch, self.seed))
-        case_number, place = self.places[self._epoch[1][index]]
+        volume_number, position = self.positions[self._epoch[1][index]]
         rng = np.random.default_rng([self.seed, number])
         augmentation = Augmentation() if self.validation else self.samples.augmentation
-        case = in_order(self.cases[case_number], place.order)
+        volume = transposed(self.volumes[volume_number], position.axes)
         size = self.samples.size_vox
-        sample = cut(case, lambda _: place.start, size, augmentation, self.reading.normalize, rng)
+        sample = cut(
+            volume, lambda _: position.start, size, augmentation, self.reading.normalize, rng
+        )
         return tensors(sample, self.objective)
 
 
 @dataclass(frozen=True)
-class Together:
+class CombinedSamples:
     """Several sources at once: every sample has one of each, by the name of its source.
 
     The objective has to know the sources (``learning.objective.BySource``).
@@ -503,7 +512,7 @@ class Together:
         seed: int,
         *,
         validation: bool = False,
-    ) -> TogetherSource:
+    ) -> CombinedSource:
         """Every source, each with a seed of its own."""
         opened = {}
         for number, (name, samples) in enumerate(self.sources):
@@ -511,10 +520,10 @@ class Together:
             opened[name] = samples.open(
                 data, reading, objective.of(name), own, validation=validation
             )
-        return TogetherSource(opened)
+        return CombinedSource(opened)
 
 
-class TogetherSource(Dataset[Tensors]):
+class CombinedSource(Dataset[Tensors]):
     """Numbered samples of several sources."""
 
     def __init__(self, sources: Mapping[str, NumberedSamples]) -> None:
@@ -547,14 +556,17 @@ def check_references(studies: Sequence[Study], names: tuple[str, ...]) -> None:
 
 
 def studies_of(
-    data: TrainingData, auxiliary: Auxiliary | None, validation: bool = False
+    data: TrainingData,
+    auxiliary: Auxiliary | None,
+    validation: bool = False,
+    references: tuple[str, ...] = (),
 ) -> Sequence[Study]:
-    """The studies that samples are taken from.
+    """The studies that samples are taken from, each with all ``references``.
 
     An auxiliary set that is not given and not required is replaced by the training studies.
 
     Raises:
-        InputError: If there are none.
+        InputError: If there are none, or some lack a reference.
     """
     if validation:
         found = data.validation
@@ -569,59 +581,62 @@ def studies_of(
             raise InputError(f"no auxiliary set {name} was given (--auxiliary {name}=DATA)")
     if not len(found):
         raise InputError("no study to learn from")
+    check_references(found, references)
     return found
 
 
 def cut(
-    case: Case | View,
-    start: Callable[[Case | View], Shape],
+    volume: TrainingVolume | TransformedVolume,
+    start: Callable[[TrainingVolume | TransformedVolume], Shape],
     size_vox: Shape,
     augmentation: Augmentation,
     normalize: Normalizer | None,
     rng: Generator,
 ) -> Sample:
-    """One patch of a case, augmented.
+    """One patch of a volume, augmented.
 
     Args:
-        case: with its axes in the order of the patch.
-        start: first voxel of the patch in the case, or in the case after its augmentation.
+        volume: with its axes in the order of the patch.
+        start: first voxel of the patch in the volume, or in the volume after its augmentation.
         size_vox: of the patch.
         augmentation: of the patch, or of the volume.
         normalize: of each channel of the volume; asks for the whole volume.
         rng: drawn from.
     """
     if not (augmentation.whole_volume or normalize is not None):
-        first = start(case)
-        i, j, k = case.shape
-        place: Box = (first, (i, j, k))
-        transform = _drawn(augmentation, size_vox, case.spacing_mm, rng, place)
-        seen, instances, labels = _resampled(case, list(case.images), first, size_vox, transform)
-        image = _other_intensities(augmentation, seen, instances, case.names, rng)
-        return Sample(image, instances, labels, case.spacing_mm)
-    i, j, k = case.shape
-    transform = _drawn(augmentation, (i, j, k), case.spacing_mm, rng)
-    brain = np.ones(case.shape, np.float32) if case.brain is None else case.brain
-    seen, instances, labels = _resampled(
-        case, [*case.images, brain], (0, 0, 0), (i, j, k), transform
+        first = start(volume)
+        i, j, k = volume.shape
+        box: Box = (first, (i, j, k))
+        transform = _drawn(augmentation, size_vox, volume.spacing_mm, rng, box)
+        resampled, instances, labels = _resampled(
+            volume, list(volume.images), first, size_vox, transform
+        )
+        image = _other_intensities(augmentation, resampled, instances, volume.names, rng)
+        return Sample(image, instances, labels, volume.spacing_mm)
+    i, j, k = volume.shape
+    transform = _drawn(augmentation, (i, j, k), volume.spacing_mm, rng)
+    brain = np.ones(volume.shape, np.float32) if volume.brain is None else volume.brain
+    resampled, instances, labels = _resampled(
+        volume, [*volume.images, brain], (0, 0, 0), (i, j, k), transform
     )
-    image = _other_intensities(augmentation, seen[:-1], instances, case.names, rng)
+    image = _other_intensities(augmentation, resampled[:-1], instances, volume.names, rng)
     if normalize is not None:
         image = np.stack([normalize(channel) for channel in image])
-    whole = View(
+    whole = TransformedVolume(
         list(image),
         instances,
         labels,
         centers_of_mass(instances)[1],
-        seen[-1] > 0.5,
-        case.spacing_mm,
-        case.names,
+        resampled[-1] > 0.5,
+        volume.spacing_mm,
+        volume.names,
     )
     first = start(whole)
     return Sample(
         np.stack([crop(channel, first, size_vox) for channel in image]),
         np.ascontiguousarray(crop(instances, first, size_vox)),
         {name: crop(array, first, size_vox) for name, array in labels.items()},
-        case.spacing_mm,
+        volume.spacing_mm,
     )
 
 
@@ -648,16 +663,16 @@ def _drawn(
 
 
 def _resampled(
-    case: Case | View,
+    volume: TrainingVolume | TransformedVolume,
     images: list[NDArray[Any]],
     start: Shape,
     size: Shape,
     transform: SpatialTransform,
 ) -> tuple[NDArray[np.float32], NDArray[np.int32], dict[str, NDArray[Any]]]:
-    maps: dict[str, NDArray[Any]] = {INSTANCES: case.instances, **case.labels}
-    seen, cut_maps = resample_patch(images, maps, start, size, transform)
+    maps: dict[str, NDArray[Any]] = {INSTANCES: volume.instances, **volume.labels}
+    resampled, cut_maps = resample_patch(images, maps, start, size, transform)
     instances = cut_maps.pop(INSTANCES).astype(np.int32, copy=False)
-    return seen, instances, cut_maps
+    return resampled, instances, cut_maps
 
 
 def _other_intensities(

@@ -1,6 +1,6 @@
 """Random patches in fixed shares: of each batch with a lesion, or of each study.
 
-``Patches`` draws the study and the place of every patch by chance. Here the shares are exact.
+``Patches`` draws the study and the position of every patch by chance. Here the shares are exact.
 """
 
 from __future__ import annotations
@@ -15,17 +15,16 @@ from lesionwise.instances.reference import NO_LESION, reference_of
 from lesionwise.learning.samplers import PatchSampling, Sampling
 from lesionwise.learning.samples import (
     Augmentation,
-    Case,
-    Cases,
     MakesTargets,
     Reading,
     Tensors,
-    View,
-    check_references,
+    TrainingVolume,
+    TrainingVolumes,
+    TransformedVolume,
     cut,
-    in_order,
     studies_of,
     tensors,
+    transposed,
 )
 from lesionwise.types import Auxiliary, InputError, Shape, Study, TrainingData
 
@@ -64,8 +63,7 @@ class StratifiedPatches:
         validation: bool = False,
     ) -> StratifiedSource:
         """The patches; refuses training studies in which no lesion lies."""
-        studies = studies_of(data, self.auxiliary, validation)
-        check_references(studies, self.references)
+        studies = studies_of(data, self.auxiliary, validation, self.references)
         source = StratifiedSource(studies, self, reading, objective, seed, validation)
         if not validation and not source.with_lesion:
             raise InputError(NO_LESION)
@@ -86,7 +84,7 @@ class StratifiedSource(Dataset[Tensors]):
     ) -> None:
         self.samples, self.reading = samples, reading
         self.objective, self.seed, self.validation = objective, seed, validation
-        self.cases = Cases(studies, reading.scans, reading.task, samples.references)
+        self.volumes = TrainingVolumes(studies, reading.scans, reading.task, samples.references)
         self.with_lesion = [
             number
             for number, study in enumerate(studies)
@@ -104,12 +102,12 @@ class StratifiedSource(Dataset[Tensors]):
         positive = bool(self.with_lesion) and place < round(
             samples.lesion_fraction * samples.batch_size
         )
-        among: Sequence[int] = self.with_lesion if positive else range(len(self.cases))
-        case = self.cases[int(rng.choice(among))]
+        among: Sequence[int] = self.with_lesion if positive else range(len(self.volumes))
+        volume = self.volumes[int(rng.choice(among))]
         sampling = PatchSampling(1.0 if positive else 0.0)
         augmentation = Augmentation() if self.validation else samples.augmentation
         return random_patch(
-            case, sampling, samples.size_vox, augmentation, self.reading, self.objective, rng
+            volume, sampling, samples.size_vox, augmentation, self.reading, self.objective, rng
         )
 
 
@@ -145,8 +143,7 @@ class PatchesOfEachStudy:
         validation: bool = False,
     ) -> SourceOfEachStudy:
         """The patches; refuses training studies in which no lesion lies."""
-        studies = studies_of(data, self.auxiliary, validation)
-        check_references(studies, self.references)
+        studies = studies_of(data, self.auxiliary, validation, self.references)
         if not validation and not any(reference_of(s, reading.task).any() for s in studies):
             raise InputError(NO_LESION)
         return SourceOfEachStudy(studies, self, reading, objective, seed, validation)
@@ -166,20 +163,20 @@ class SourceOfEachStudy(Dataset[Tensors]):
     ) -> None:
         self.samples, self.reading = samples, reading
         self.objective, self.seed, self.validation = objective, seed, validation
-        self.cases = Cases(studies, reading.scans, reading.task, samples.references)
+        self.volumes = TrainingVolumes(studies, reading.scans, reading.task, samples.references)
 
     @property
     def per_epoch(self) -> int:
-        return self.samples.per_study * len(self.cases)
+        return self.samples.per_study * len(self.volumes)
 
     def __getitem__(self, number: int) -> Tensors:
         rng = np.random.default_rng([self.seed, number])
-        turn, place = divmod(number, len(self.cases))
-        order = np.random.default_rng([self.seed, 1, turn]).permutation(len(self.cases))
+        turn, place = divmod(number, len(self.volumes))
+        order = np.random.default_rng([self.seed, 1, turn]).permutation(len(self.volumes))
         samples = self.samples
         augmentation = Augmentation() if self.validation else samples.augmentation
         return random_patch(
-            self.cases[int(order[place])],
+            self.volumes[int(order[place])],
             samples.sampling,
             samples.size_vox,
             augmentation,
@@ -190,7 +187,7 @@ class SourceOfEachStudy(Dataset[Tensors]):
 
 
 def random_patch(
-    case: Case,
+    volume: TrainingVolume,
     sampling: Sampling,
     size_vox: Shape,
     augmentation: Augmentation,
@@ -198,13 +195,13 @@ def random_patch(
     objective: MakesTargets,
     rng: np.random.Generator,
 ) -> Tensors:
-    """One patch of a case with its targets: axes drawn first, then the place, then the rest."""
+    """One patch with its targets: the axes are drawn first, then the position, then the rest."""
     order = (0, 1, 2)
     if augmentation.spatial is not None:
         order = augmentation.spatial.axis_permutation(rng)
 
-    def start(seen: Case | View) -> Shape:
-        return sampling.start(seen, size_vox, rng)
+    def start(volume: TrainingVolume | TransformedVolume) -> Shape:
+        return sampling.start(volume, size_vox, rng)
 
-    seen = in_order(case, order)
-    return tensors(cut(seen, start, size_vox, augmentation, reading.normalize, rng), objective)
+    turned = transposed(volume, order)
+    return tensors(cut(turned, start, size_vox, augmentation, reading.normalize, rng), objective)

@@ -2,7 +2,7 @@
 
 Two networks are trained first. The *inpainter* learns to fill regions of noise in patches without
 lesions, so it turns a lesion into healthy tissue. The *generator* learns to fill regions of noise
-that it is told are lesions, so it turns tissue into a lesion. ``SyntheticPairs`` then says, for one
+that are marked as lesions, so it turns tissue into a lesion. ``SyntheticPairs`` then says, for one
 patch of one scan, which lesions are taken out of which visit and where others are put in;
 ``OnSyntheticPairs`` lets the two networks paint, and hands the pair to a supervised objective.
 
@@ -28,19 +28,19 @@ from torch.utils.data import Dataset
 from lesionwise.instances.reference import reference_of
 from lesionwise.learning.channels import channel_names
 from lesionwise.learning.objective import Supervised
-from lesionwise.learning.samplers import PatchSampling, Place, Sampling
+from lesionwise.learning.samplers import LabeledVolume, PatchSampling, Sampling
 from lesionwise.learning.samples import (
     Augmentation,
-    Case,
-    Cases,
     MakesTargets,
     Reading,
     Sample,
     Tensors,
-    View,
+    TrainingVolume,
+    TrainingVolumes,
+    TransformedVolume,
     cut,
-    in_order,
     studies_of,
+    transposed,
 )
 from lesionwise.learning.spatial_transforms import crop
 from lesionwise.learning.targets import Targets
@@ -76,16 +76,16 @@ class AwayFromLesions:
     tries: int = 30
 
     def start(
-        self, place: Place, patch_size_vox: tuple[int, int, int], rng: Generator
+        self, volume: LabeledVolume, patch_size_vox: tuple[int, int, int], rng: Generator
     ) -> tuple[int, int, int]:
         """First voxel of a patch."""
         least: int | None = None
         best = (0, 0, 0)
         for _ in range(self.tries):
-            start = PatchSampling().start(place, patch_size_vox, rng)
+            start = PatchSampling().start(volume, patch_size_vox, rng)
             middle = [f + s // 2 for f, s in zip(start, patch_size_vox, strict=True)]
-            inside = place.brain is None or bool(place.brain[tuple(middle)])
-            lesions = int((crop(place.instances, start, patch_size_vox) > 0).sum())
+            inside = volume.brain is None or bool(volume.brain[tuple(middle)])
+            lesions = int((crop(volume.instances, start, patch_size_vox) > 0).sum())
             lesions += 0 if inside else int(np.prod(patch_size_vox))
             if least is None or lesions < least:
                 least, best = lesions, start
@@ -150,7 +150,7 @@ class SourceToFill(Dataset[Tensors]):
         self, studies: Sequence[Study], samples: PatchesToFill, reading: Reading, seed: int
     ) -> None:
         self.samples, self.reading, self.seed = samples, reading, seed
-        self.cases = Cases(studies, reading.scans, reading.task)
+        self.volumes = TrainingVolumes(studies, reading.scans, reading.task)
 
     @property
     def per_epoch(self) -> int:
@@ -160,7 +160,7 @@ class SourceToFill(Dataset[Tensors]):
         rng = np.random.default_rng([self.seed, number])
         samples = self.samples
         moved = replace(samples.augmentation, intensity=None)
-        sample = _drawn(self.cases, samples, moved, self.reading, rng, copies=1)
+        sample = _drawn(self.volumes, samples, moved, self.reading, rng, copies=1)
         original = altered = sample.image[0]
         if samples.augmentation.intensity is not None:
             name = channel_names(1, self.reading.scans)
@@ -303,7 +303,7 @@ class SyntheticSource(Dataset[Tensors]):
     ) -> None:
         self.samples, self.reading, self.objective = samples, reading, objective
         self.seed = seed
-        self.cases = Cases(studies, reading.scans, reading.task)
+        self.volumes = TrainingVolumes(studies, reading.scans, reading.task)
 
     @property
     def per_epoch(self) -> int:
@@ -312,7 +312,7 @@ class SyntheticSource(Dataset[Tensors]):
     def __getitem__(self, number: int) -> Tensors:
         rng = np.random.default_rng([self.seed, number])
         samples = self.samples
-        sample = _drawn(self.cases, samples, samples.augmentation, self.reading, rng, copies=2)
+        sample = _drawn(self.volumes, samples, samples.augmentation, self.reading, rng, copies=2)
         lesions = sample.instances > 0
         remove, seen = fates(lesions, rng)
         shapes = added_lesions(sample.image[1], lesions, samples, rng)
@@ -477,38 +477,38 @@ def _outlined(
     for study in studies:
         try:
             found = bool(reference_of(study, reading.task).any()) or found
-        except InputError as fault:
-            raise InputError(f"{fault}{asked}") from fault
+        except InputError as error:
+            raise InputError(f"{error}{asked}") from error
     if not found:
         raise InputError(f"no lesion lies in the studies: there is nothing to learn{asked}")
     return studies
 
 
 def _drawn(
-    cases: Cases,
+    volumes: TrainingVolumes,
     samples: PatchesToFill | SyntheticPairs,
     augmentation: Augmentation,
     reading: Reading,
     rng: Generator,
     copies: int,
 ) -> Sample:
-    """A patch of a random case: its scan ``copies`` times, augmented, each copy by itself."""
-    number = int(rng.integers(len(cases)))
-    case: Case | View = cases[number]
+    """A patch of a random volume: its scan ``copies`` times, augmented, each copy by itself."""
+    number = int(rng.integers(len(volumes)))
+    volume: TrainingVolume | TransformedVolume = volumes[number]
     if augmentation.spatial is not None:
-        case = in_order(cases[number], augmentation.spatial.axis_permutation(rng))
+        volume = transposed(volumes[number], augmentation.spatial.axis_permutation(rng))
     scan = reading.scans[0].partition("@")[0]
-    copied = View(
-        [case.images[0]] * copies,
-        case.instances,
+    copied = TransformedVolume(
+        [volume.images[0]] * copies,
+        volume.instances,
         EMPTY,
-        case.centers_vox,
-        case.brain,
-        case.spacing_mm,
+        volume.centers_vox,
+        volume.brain,
+        volume.spacing_mm,
         tuple(f"{scan}@{visit}" for visit in VISITS[-copies:]),
     )
 
-    def start(seen: Case | View) -> Shape:
-        return samples.sampling.start(seen, samples.size_vox, rng)
+    def start(volume: TrainingVolume | TransformedVolume) -> Shape:
+        return samples.sampling.start(volume, samples.size_vox, rng)
 
     return cut(copied, start, samples.size_vox, augmentation, None, rng)

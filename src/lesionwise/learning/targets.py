@@ -25,7 +25,7 @@ class Targets(Protocol):
 
     Attributes:
         out_channels: channels of the network's output.
-        first_guess: of each output channel, before anything is learned. Lesions are rare: two
+        initial_logits: of each output channel, before anything is learned. Lesions are rare: two
             logits of 2 and -2 start at a probability of 0.02, without which the focal and Dice
             losses need hundreds of steps to clear the background.
         maps: names of the channels that ``activate`` returns.
@@ -35,7 +35,7 @@ class Targets(Protocol):
     def out_channels(self) -> int: ...
 
     @property
-    def first_guess(self) -> tuple[float, ...]: ...
+    def initial_logits(self) -> tuple[float, ...]: ...
 
     @property
     def maps(self) -> tuple[str, ...]: ...
@@ -64,7 +64,7 @@ class LesionMask:
     """Lesion or not: two logits."""
 
     out_channels: int = 2
-    first_guess: tuple[float, ...] = (2.0, -2.0)
+    initial_logits: tuple[float, ...] = (2.0, -2.0)
     maps: tuple[str, ...] = ("probability",)
 
     def make(
@@ -93,7 +93,7 @@ class CandidateClass:
     """
 
     out_channels: int = 2
-    first_guess: tuple[float, ...] = (0.0, 0.0)
+    initial_logits: tuple[float, ...] = (0.0, 0.0)
     maps: tuple[str, ...] = ("probability",)
 
     def make(
@@ -119,7 +119,7 @@ class LesionLogit:
     """
 
     out_channels: int = 2
-    first_guess: tuple[float, ...] = (2.0, -2.0)
+    initial_logits: tuple[float, ...] = (2.0, -2.0)
     maps: tuple[str, ...] = ("logit",)
 
     def make(
@@ -142,12 +142,12 @@ class ActivatedMask:
 
     Attributes:
         values: of the output that stand for background and lesion; (-1, 1) goes with a tanh.
-        first_guess: of the channel before its activation; -2 is a tanh of -0.96.
+        initial_logits: of the channel before its activation; -2 is a tanh of -0.96.
     """
 
     values: tuple[float, float] = (-1.0, 1.0)
     out_channels: int = 1
-    first_guess: tuple[float, ...] = (-2.0,)
+    initial_logits: tuple[float, ...] = (-2.0,)
     maps: tuple[str, ...] = ("probability",)
 
     def make(
@@ -176,15 +176,15 @@ class SoftMasks:
         references: names of what the channels are compared with, which the samples must read
             (``references`` of ``Patches``): fractions as they are, labels as 0 or 1. Empty: the
             mask of what is to be found.
-        guess: first bias of each channel, before the activation; -4 with a sigmoid starts at a
-            probability of 0.02.
+        initial_logit: first bias of each channel, before the activation; -4 with a sigmoid starts
+            at a probability of 0.02.
 
     Example:
         ``SoftMasks(("new", "new-rater-1", "new-rater-2"))``
     """
 
     references: tuple[str, ...] = ()
-    guess: float = -4.0
+    initial_logit: float = -4.0
     maps: tuple[str, ...] = ("probability",)
 
     @property
@@ -192,8 +192,8 @@ class SoftMasks:
         return max(1, len(self.references))
 
     @property
-    def first_guess(self) -> tuple[float, ...]:
-        return (self.guess,) * self.out_channels
+    def initial_logits(self) -> tuple[float, ...]:
+        return (self.initial_logit,) * self.out_channels
 
     def make(
         self,
@@ -229,7 +229,7 @@ class CentersAndOffsets:
 
     sigma_mm: float = 2.0
     out_channels: int = 6
-    first_guess: tuple[float, ...] = (2.0, -2.0, 0.0, 0.0, 0.0, 0.0)
+    initial_logits: tuple[float, ...] = (2.0, -2.0, 0.0, 0.0, 0.0, 0.0)
     maps: tuple[str, ...] = ("probability", "heatmap", "offset_i", "offset_j", "offset_k")
 
     def make(

@@ -15,8 +15,8 @@ from lesionwise.change.features import FeatureTable
 from lesionwise.instances.reference import NO_LESION, hard_labels, reference_of
 from lesionwise.io.files import atomic_path, write_json
 from lesionwise.io.record import sha256, sha256_of_bytes
+from lesionwise.methods.clean_maps import Cleanup
 from lesionwise.methods.members import deal
-from lesionwise.methods.tidy import Tidy
 from lesionwise.types import (
     FloatArray,
     InputError,
@@ -41,7 +41,7 @@ Describe: TypeAlias = Callable[[Study, LabelArray], FeatureTable]
 
 
 @dataclass(frozen=True, eq=False)
-class Described:
+class TrainingRows:
     """The features of one training study, and how much of each row is to be found.
 
     Attributes:
@@ -58,7 +58,7 @@ class Described:
 class Decision(Protocol):
     """From features to a score in [0, 1] for each row."""
 
-    def fit(self, described: Iterable[Described], run: RunContext) -> None:
+    def fit(self, described: Iterable[TrainingRows], run: RunContext) -> None:
         """Learn from training studies; what was learned lies in ``run.folder`` afterwards."""
 
     def load(self, run: RunContext) -> Callable[[FeatureTable], FloatArray]:
@@ -73,14 +73,14 @@ class CandidateMethod:
         propose: marks candidates on the grid of the last visit.
         describe: gives candidates, or voxels, their features.
         decide: rules, or a learned classifier.
-        tidy: changes the maps after the decision; None keeps them as they are.
+        cleanup: changes the maps after the decision; None keeps them as they are.
         task: what is to be learned.
     """
 
     propose: Propose
     describe: Describe
     decide: Decision
-    tidy: Tidy | None = None
+    cleanup: Cleanup | None = None
     task: Task = "new"
 
     @property
@@ -111,16 +111,16 @@ class CandidateMethod:
             probability: FloatArray = features.painted(decide(features), candidates.shape)
             grid = next(iter(study.followup.scans.values())).grid
             maps = LesionMaps(probability.astype(np.float32, copy=False), grid)
-            return maps if self.tidy is None else self.tidy(maps)
+            return maps if self.cleanup is None else self.cleanup(maps)
 
         return predict
 
-    def _described(self, studies: Sequence[Study], run: RunContext) -> Iterator[Described]:
+    def _described(self, studies: Sequence[Study], run: RunContext) -> Iterator[TrainingRows]:
         for done, study in enumerate(studies):
             run.progress("features", done, len(studies))
             features = self.describe(study, self.propose(study))
             truth = features.share_of(hard_labels(reference_of(study, self.task)) > 0)
-            yield Described(study.subject, features, truth)
+            yield TrainingRows(study.subject, features, truth)
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Rules:
 
     rules: tuple[Rule, ...] = ()
 
-    def fit(self, described: Iterable[Described], run: RunContext) -> None:
+    def fit(self, described: Iterable[TrainingRows], run: RunContext) -> None:
         """Learn nothing; the training studies are not even described."""
 
     def load(self, run: RunContext) -> Callable[[FeatureTable], FloatArray]:
@@ -205,7 +205,7 @@ class LightGbm:
     folds: int = 5
     rows_per_study: int = 100_000
 
-    def fit(self, described: Iterable[Described], run: RunContext) -> None:
+    def fit(self, described: Iterable[TrainingRows], run: RunContext) -> None:
         """Train, and leave ``model.txt`` and ``training.json``.
 
         Raises:
@@ -281,7 +281,7 @@ class LightGbm:
         return decide
 
     def _sampled(
-        self, described: Described, rng: np.random.Generator
+        self, described: TrainingRows, rng: np.random.Generator
     ) -> tuple[FloatArray, NDArray[np.bool_], FloatArray]:
         features = described.features
         positive = described.truth > 0.5

@@ -118,11 +118,11 @@ class AddMaps:
         part_of = read_checked(path, dict[str, int])
         parts = max(1, len(set(part_of.values())))
         predictors = tuple(self.method.load(member_run(run, n, parts)) for n in range(parts))
-        return MapsAdded(self.name, predictors, part_of, self.per_visit)
+        return FittedAddMaps(self.name, predictors, part_of, self.per_visit)
 
 
 @dataclass(frozen=True, eq=False)
-class MapsAdded:
+class FittedAddMaps:
     """``AddMaps``, fitted.
 
     Attributes:

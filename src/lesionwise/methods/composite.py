@@ -1,7 +1,7 @@
 """Methods made of methods: ensembles, mirror images, lesions compared between visits.
 
 Each member learns in a folder of its own below the run's; one that has ended is not learned
-again when the run goes on.
+again when the run is resumed.
 """
 
 from __future__ import annotations

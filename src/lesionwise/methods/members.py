@@ -28,7 +28,7 @@ FITTED = "fitted"
 
 
 def chosen(studies: Sequence[Study], numbers: Iterable[int]) -> LazyStudies:
-    """Some of a sequence of studies, by number, each read when it is asked for."""
+    """Some of a sequence of studies, by number, each read on demand."""
     return LazyStudies(tuple(numbers), partial(_at, studies))
 
 
@@ -112,7 +112,7 @@ def member_run(run: RunContext, number: int, members: int) -> RunContext:
 
 
 def fit_once(method: Method, data: TrainingData, run: RunContext) -> None:
-    """Fit the method, unless the run goes on and it has been fitted in this folder.
+    """Fit the method, unless the run is resumed and it has been fitted in this folder.
 
     It is fitted again where its weights are no longer those that were learned.
     """

@@ -36,7 +36,7 @@ from lesionwise.learning.samples import NumberedSamples, Reading, Samples
 from lesionwise.learning.targets import Targets
 from lesionwise.methods.members import fit_once
 from lesionwise.methods.selection import Selection
-from lesionwise.networks.blocks import start_from
+from lesionwise.networks.blocks import init_head_bias
 from lesionwise.types import (
     BoolArray,
     InputError,
@@ -48,7 +48,7 @@ from lesionwise.types import (
     Shape,
     Study,
     TrainingData,
-    silent,
+    no_progress,
 )
 
 Apply = Callable[..., Any]
@@ -146,7 +146,7 @@ class NetworkMethod:
         """Train, choose among the best weights, and leave ``model.safetensors``.
 
         ``run.folder`` also gets ``log.csv`` (a row per epoch), ``training.json`` (a summary),
-        ``candidates/`` and ``checkpoints/``, from which a killed training goes on, and for each
+        ``candidates/`` and ``checkpoints/``, from which a killed training resumes, and for each
         part that is trained first a folder of its name.
 
         Raises:
@@ -184,7 +184,7 @@ class NetworkMethod:
             resume=run.resume,
             max_minutes=run.max_minutes,
             # With several devices each process would report, on one terminal.
-            on_progress=run.progress if len(devices) == 1 else silent,
+            on_progress=run.progress if len(devices) == 1 else no_progress,
         )
         modules = {part.name: module for part, module in parts}
         chosen = self._choose(outcome.candidates, data.validation, network, modules, device, run)
@@ -223,7 +223,7 @@ class NetworkMethod:
         torch.manual_seed(run.seed)
         network = _fast(self.network())
         if self.objective.targets is not None:
-            start_from(network, self.objective.targets.first_guess)
+            init_head_bias(network, self.objective.targets.initial_logits)
         if (run.folder / INITIAL).is_file():
             read_initial(network, run.folder / INITIAL)
         built = []
@@ -255,7 +255,7 @@ class NetworkMethod:
         return self.with_weights(run.folder / WEIGHTS, run.device, run.progress)
 
     def with_weights(
-        self, weights: Path, device: str = "auto", progress: Progress = silent
+        self, weights: Path, device: str = "auto", progress: Progress = no_progress
     ) -> NetworkPredictor:
         """A predictor with the weights of a safetensors file.
 
@@ -271,8 +271,8 @@ class NetworkMethod:
         window = self.inference.window
         infer: nn.Module | OpenVinoNetwork = network
         if window.engine == "openvino" and chosen.type == "cpu" and has_openvino():
-            low = window.precision == "bfloat16" and supports_bfloat16(chosen)
-            infer = OpenVinoNetwork(network, use_bf16=low)
+            use_bf16 = window.precision == "bfloat16" and supports_bfloat16(chosen)
+            infer = OpenVinoNetwork(network, use_bf16=use_bf16)
         return NetworkPredictor(self, targets, network, chosen, window, progress, infer)
 
     def _choose(
@@ -321,7 +321,7 @@ class NetworkPredictor:
     network: nn.Module
     device: torch.device
     window: SlidingWindow
-    progress: Progress = silent
+    progress: Progress = no_progress
     infer: Apply | None = None
 
     def __call__(self, study: Study) -> LesionMaps:

@@ -63,11 +63,11 @@ class AddRegistered:
 
     def load(self, run: RunContext) -> Step:
         """The step that ``fit`` returned."""
-        return RegisteredAdded(self, self.method.load(run))
+        return FittedAddRegistered(self, self.method.load(run))
 
 
 @dataclass(frozen=True, eq=False)
-class RegisteredAdded:
+class FittedAddRegistered:
     """``AddRegistered``, fitted."""
 
     step: AddRegistered

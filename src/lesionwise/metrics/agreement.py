@@ -110,6 +110,11 @@ def bland_altman(
 
     Raises:
         ValueError: If the two are not of the same length.
+
+    Example:
+        >>> agreement = bland_altman([1.0, 2.0, 3.0], [1.5, 2.5, 3.5])
+        >>> agreement.bias, agreement.sd
+        (0.5, 0.0)
     """
     a = np.array([np.nan if v is None else v for v in reference], dtype=np.float64)
     b = np.array([np.nan if v is None else v for v in measured], dtype=np.float64)
@@ -168,6 +173,12 @@ def detection_by_volume(
 
     Raises:
         ValueError: If a volume is not positive or the lengths differ.
+
+    Example:
+        >>> detected = [False, True, True, True]
+        >>> detection = detection_by_volume([5.0, 10.0, 50.0, 100.0], detected, bins=2)
+        >>> detection.n, detection.detected
+        (4, 3)
     """
     volumes = np.asarray(volumes_mm3, dtype=np.float64)
     found = np.asarray(detected, dtype=bool)

@@ -169,6 +169,14 @@ def evaluate_case(
 
     Raises:
         InputError: If the grids differ or a label is negative.
+
+    Example:
+        >>> labels = np.zeros((8, 8, 8), dtype=np.int32)
+        >>> labels[1:4, 1:4, 1:4] = 1
+        >>> lesions = Instances(labels, Grid((8, 8, 8), np.eye(4)))
+        >>> result = evaluate_case(lesions, lesions)
+        >>> result.values["dsc"], result.values["lesion_f1"]
+        (1.0, 1.0)
     """
     options = options or Options()
     if not reference.grid.matches(prediction.grid):

@@ -108,6 +108,13 @@ def evaluate_challenge(
 
     Source: README 2.2 and 2.4 of the reference vectors, taken from Anima-Public d9fb323d.
     Equal overlaps go by the lower component label; the evaluator's order is unspecified.
+
+    Example:
+        >>> mask = np.zeros((8, 8, 8), dtype=bool)
+        >>> mask[2:5, 2:5, 2:5] = True
+        >>> result = evaluate_challenge(mask, mask, voxel_volume_mm3=1.0)
+        >>> result.reference_lesions, result.detected
+        (1, 1)
     """
     rules = rules or ChallengeRules()
     empty = not reference.any()

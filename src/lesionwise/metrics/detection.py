@@ -33,23 +33,46 @@ class LesionCounts:
 
 
 def count_lesions(overlaps: Overlaps, matching: Matching) -> LesionCounts:
-    """Counts of a matching."""
+    """Counts of a matching.
+
+    Example:
+        >>> from lesionwise.instances.matching import match
+        >>> from lesionwise.instances.table import overlap_table
+        >>> overlaps = overlap_table(np.array([[[1, 0, 2]]]), np.array([[[1, 3, 0]]]))
+        >>> count_lesions(overlaps, match(overlaps))
+        LesionCounts(tp=1, fp=1, fn=1)
+    """
     tp = len(matching.reference_rows)
     return LesionCounts(tp, len(overlaps.prediction_ids) - tp, len(overlaps.reference_ids) - tp)
 
 
 def precision(counts: LesionCounts) -> Score:
-    """TP / (TP + FP); undefined without a prediction."""
+    """TP / (TP + FP); undefined without a prediction.
+
+    Example:
+        >>> precision(LesionCounts(tp=3, fp=1, fn=0))
+        0.75
+    """
     return ratio(counts.tp, counts.tp + counts.fp, NO_PREDICTION)
 
 
 def recall(counts: LesionCounts) -> Score:
-    """TP / (TP + FN); undefined without a reference lesion."""
+    """TP / (TP + FN); undefined without a reference lesion.
+
+    Example:
+        >>> recall(LesionCounts(tp=3, fp=1, fn=2))
+        0.6
+    """
     return ratio(counts.tp, counts.tp + counts.fn, NO_REFERENCE)
 
 
 def f1(counts: LesionCounts) -> Score:
-    """2 TP / (2 TP + FP + FN); undefined when neither side has a lesion."""
+    """2 TP / (2 TP + FP + FN); undefined when neither side has a lesion.
+
+    Example:
+        >>> f1(LesionCounts(tp=3, fp=1, fn=1))
+        0.75
+    """
     return ratio(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn, BOTH_EMPTY)
 
 
@@ -60,6 +83,11 @@ def any_overlap_f1(overlaps: Overlaps) -> Score:
     predictions that meet a reference lesion. 0 where only one side has lesions, undefined
     where neither has. Source: equation 4 of the MSSEG-2 chapter on a lesion-wise loss (Univ.
     Bordeaux, 2021).
+
+    Example:
+        >>> from lesionwise.instances.table import overlap_table
+        >>> any_overlap_f1(overlap_table(np.array([[[1, 1, 2, 2]]]), np.array([[[5, 5, 5, 5]]])))
+        1.0
     """
     n, m = len(overlaps.reference_ids), len(overlaps.prediction_ids)
     if n + m == 0:
@@ -72,13 +100,29 @@ def any_overlap_f1(overlaps: Overlaps) -> Score:
 
 
 def mean_dice(overlaps: Overlaps, matching: Matching) -> Score:
-    """Mean Dice of the matched pairs."""
+    """Mean Dice of the matched pairs.
+
+    Example:
+        >>> from lesionwise.instances.matching import match
+        >>> from lesionwise.instances.table import overlap_table
+        >>> overlaps = overlap_table(np.array([[[1, 1, 0]]]), np.array([[[4, 4, 4]]]))
+        >>> mean_dice(overlaps, match(overlaps))
+        0.8
+    """
     dice = matching.dice(overlaps)
     return float(dice.mean()) if len(dice) else Undefined(NO_PAIR)
 
 
 def detection_scores(overlaps: Overlaps, matching: Matching) -> dict[str, Score | int]:
-    """Counts and detection metrics under the names that ``metrics.json`` uses."""
+    """Counts and detection metrics under the names that ``metrics.json`` uses.
+
+    Example:
+        >>> from lesionwise.instances.matching import match
+        >>> from lesionwise.instances.table import overlap_table
+        >>> overlaps = overlap_table(np.array([[[1, 0, 2]]]), np.array([[[1, 3, 0]]]))
+        >>> detection_scores(overlaps, match(overlaps))["lesion_f1"]
+        0.5
+    """
     counts = count_lesions(overlaps, matching)
     n, m = len(overlaps.reference_ids), len(overlaps.prediction_ids)
     return {
@@ -107,6 +151,13 @@ def confluent_scores(units: Overlaps, matching: Matching, displaced: int) -> dic
 
     Source: Wynen et al. (ConfLUNet), equations 3 and 4; precision, F1 and PQ as in the authors'
     code.
+
+    Example:
+        >>> from lesionwise.instances.matching import match
+        >>> from lesionwise.instances.table import overlap_table
+        >>> units = overlap_table(np.array([[[1, 2, 0]]]), np.array([[[4, 0, 0]]]))
+        >>> confluent_scores(units, match(units), displaced=0)["clu_recall"]
+        0.5
     """
     tp, fn = len(matching.reference_rows), len(units.reference_ids) - len(matching.reference_rows)
     scores: dict[str, Score | int] = {"clu_count": tp + fn}

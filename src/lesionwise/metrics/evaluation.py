@@ -386,7 +386,14 @@ class Evaluation:
 
 
 def summary_row(summary: Summary) -> dict[str, Any]:
-    """A summary as files hold it, with the intervals' ends side by side."""
+    """A summary as files hold it, with the intervals' ends side by side.
+
+    Example:
+        >>> from lesionwise.metrics.statistics import summarize
+        >>> row = summary_row(summarize([0.5, 0.6, 0.7]))
+        >>> row["n"], round(row["mean"], 3)
+        (3, 0.6)
+    """
     row = asdict(summary)
     for name in ("mean_ci", "median_ci"):
         low, high = row.pop(name) or (None, None)

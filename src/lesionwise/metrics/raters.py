@@ -59,6 +59,10 @@ def majority(
 
     Raises:
         ValueError: If there is no mask or shapes differ.
+
+    Example:
+        >>> majority(list(np.array([[1, 1, 0], [1, 0, 0], [1, 1, 0]], dtype=bool)))
+        array([ True,  True, False])
     """
     votes = _stack_sum(masks)
     twice = 2 * votes
@@ -76,6 +80,10 @@ def cohen_kappa(
 
     Raises:
         ValueError: If shapes differ.
+
+    Example:
+        >>> cohen_kappa(np.array([1, 1, 0, 0], bool), np.array([1, 0, 0, 0], bool))
+        0.5
     """
     return _kappa((first, second), within, pooled=False)
 
@@ -88,6 +96,10 @@ def fleiss_kappa(masks: Sequence[BoolArray], within: BoolArray | None = None) ->
 
     Raises:
         ValueError: If there are fewer than two masks or shapes differ.
+
+    Example:
+        >>> fleiss_kappa([np.array([1, 1, 0, 0], bool), np.array([1, 1, 0, 0], bool)])
+        1.0
     """
     if len(masks) < 2:
         raise ValueError("agreement needs at least two masks")
@@ -116,6 +128,11 @@ def staple(
 
     Raises:
         ValueError: If there is no mask or shapes differ.
+
+    Example:
+        >>> masks = [np.array([[[1, 1, 0, 0]]], bool), np.array([[[1, 1, 0, 0]]], bool)]
+        >>> (staple(masks).probability > 0.5).tolist()
+        [[[True, True, False, False]]]
     """
     votes = _votes(masks, within)
     yes = votes.patterns.astype(np.float64)

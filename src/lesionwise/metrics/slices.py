@@ -96,7 +96,12 @@ class SliceScores:
 
 
 def plane_axis(grid: Grid, plane: Plane = "axial") -> int:
-    """The voxel axis that runs most nearly across the plane: superior for axial slices."""
+    """The voxel axis that runs most nearly across the plane: superior for axial slices.
+
+    Example:
+        >>> plane_axis(Grid((8, 8, 8), np.eye(4)), "coronal")
+        1
+    """
     along = np.abs(grid.affine[:3, :3]) / np.asarray(grid.spacing_mm)
     best = max(
         permutations(range(3)), key=lambda order: sum(along[w, a] for w, a in enumerate(order))
@@ -126,6 +131,14 @@ def slice_table(
 
     Raises:
         ValueError: If the shapes differ.
+
+    Example:
+        >>> labels = np.zeros((8, 8, 8), dtype=np.int32)
+        >>> labels[2:5, 2:5, 3:5] = 1
+        >>> found = Instances(labels, Grid((8, 8, 8), np.eye(4)))
+        >>> table = slice_table(found, found)
+        >>> table.reference_vox.tolist()
+        [0, 0, 0, 9, 9, 0, 0, 0]
     """
     if reference.labels.shape != prediction.labels.shape:
         raise ValueError(f"shapes differ: {reference.labels.shape} and {prediction.labels.shape}")
@@ -166,6 +179,14 @@ def join(tables: Sequence[SliceTable]) -> SliceTable:
 
     Raises:
         ValueError: If there is no table.
+
+    Example:
+        >>> labels = np.zeros((8, 8, 8), dtype=np.int32)
+        >>> labels[2:5, 2:5, 3:5] = 1
+        >>> lesions = Instances(labels, Grid((8, 8, 8), np.eye(4)))
+        >>> tables = [slice_table(lesions, lesions, case=name) for name in ("a", "b")]
+        >>> len(join(tables).index)
+        16
     """
     if not tables:
         raise ValueError("no slices to join")
@@ -180,6 +201,13 @@ def balance(table: SliceTable, seed: int = 0) -> SliceTable:
 
     Where there are fewer normal slices than positive ones, all of them stay. Rows keep
     their order.
+
+    Example:
+        >>> labels = np.zeros((8, 8, 8), dtype=np.int32)
+        >>> labels[2:5, 2:5, 3:5] = 1
+        >>> lesions = Instances(labels, Grid((8, 8, 8), np.eye(4)))
+        >>> len(balance(slice_table(lesions, lesions)).index)
+        4
     """
     normal = np.flatnonzero(~table.positive)
     wanted = min(len(normal), int(table.positive.sum()))
@@ -191,10 +219,18 @@ def balance(table: SliceTable, seed: int = 0) -> SliceTable:
 
 
 def classify(table: SliceTable, threshold: float = THRESHOLD, level: float = 0.95) -> SliceScores:
-    """Slices told apart at a threshold on the overlap.
+    """Slices classified by a threshold on the overlap.
 
     A positive slice is found where overlap >= threshold and the prediction shares a voxel
     with the reference, so that a threshold of 0 still asks for contact.
+
+    Example:
+        >>> labels = np.zeros((8, 8, 8), dtype=np.int32)
+        >>> labels[2:5, 2:5, 3:5] = 1
+        >>> lesions = Instances(labels, Grid((8, 8, 8), np.eye(4)))
+        >>> scores = classify(slice_table(lesions, lesions))
+        >>> scores.true_positive, scores.true_negative
+        (2, 6)
     """
     check_limits(most=1, threshold=threshold)
     hit = table.positive & (table.common_vox > 0) & (table.overlap >= threshold)
@@ -218,6 +254,10 @@ def scores_from_counts(
     """Accuracy, sensitivity, specificity, PPV and NPV with Wilson intervals from four counts.
 
     Each interval rests on the slices its own denominator counts.
+
+    Example:
+        >>> scores_from_counts(8, 2, 85, 5).sensitivity.value
+        0.8
     """
     tp, fn, tn, fp = true_positive, false_negative, true_negative, false_positive
     return SliceScores(
@@ -237,7 +277,16 @@ def scores_from_counts(
 def threshold_curves(
     table: SliceTable, thresholds: Sequence[float] | Floats | None = None
 ) -> list[SliceScores]:
-    """Scores at each threshold, by default 0, 0.05 … 1."""
+    """Scores at each threshold, by default 0, 0.05 … 1.
+
+    Example:
+        >>> labels = np.zeros((8, 8, 8), dtype=np.int32)
+        >>> labels[2:5, 2:5, 3:5] = 1
+        >>> lesions = Instances(labels, Grid((8, 8, 8), np.eye(4)))
+        >>> curve = threshold_curves(slice_table(lesions, lesions), [0.0, 0.5])
+        >>> [scores.sensitivity.value for scores in curve]
+        [1.0, 1.0]
+    """
     steps = np.linspace(0, 1, 21) if thresholds is None else np.asarray(thresholds)
     return [classify(table, float(threshold)) for threshold in steps]
 
@@ -249,6 +298,13 @@ def pixel_scores(table: SliceTable, seed: int = 0) -> dict[str, dict[str, Any]]:
 
     Returns, for each, mean, bootstrap 95 % interval (None below two slices), n and the
     number of slices on which it is undefined: PPV and HD95 where nothing was predicted.
+
+    Example:
+        >>> labels = np.zeros((8, 8, 8), dtype=np.int32)
+        >>> labels[2:5, 2:5, 3:5] = 1
+        >>> lesions = Instances(labels, Grid((8, 8, 8), np.eye(4)))
+        >>> sorted(pixel_scores(slice_table(lesions, lesions)))
+        ['dsc', 'hd95_mm', 'iou', 'ppv', 'sensitivity']
     """
     rows = table.positive
     reference, predicted = table.reference_vox[rows], table.predicted_vox[rows]
@@ -286,6 +342,12 @@ def hd95_in_plane(
 
     Raises:
         ValueError: If one side is empty.
+
+    Example:
+        >>> reference = np.zeros((9, 9), dtype=bool)
+        >>> reference[2:5, 2:5] = True
+        >>> hd95_in_plane(reference, np.roll(reference, 2, axis=0), np.eye(2))
+        2.0
     """
     if not reference.any() or not prediction.any():
         raise ValueError("hd95 needs pixels on both sides")

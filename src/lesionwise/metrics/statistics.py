@@ -99,8 +99,8 @@ class RankComparison:
     Attributes:
         n: patients with a case on which every method has a value.
         mean_ranks: by method, 1 = best; tied methods share their mean rank.
-        critical_difference: methods whose mean ranks differ by less are not told apart.
-        groups: largest sets of methods that are not told apart, best first.
+        critical_difference: methods whose mean ranks differ by less do not differ significantly.
+        groups: largest sets of methods that do not differ significantly, best first.
     """
 
     n: int
@@ -112,7 +112,12 @@ class RankComparison:
 
 
 def defined(values: Values) -> Floats:
-    """The finite values, in their order, float64."""
+    """The finite values, in their order, float64.
+
+    Example:
+        >>> defined([0.5, None, float("nan"), 0.7]).tolist()
+        [0.5, 0.7]
+    """
     array = _array(values)
     return np.asarray(array[np.isfinite(array)], dtype=np.float64)
 
@@ -144,7 +149,12 @@ def patient_means(values: Values, patients: Sequence[str] | None) -> Floats:
 
 
 def of_kept(patients: Sequence[str] | None, kept: NDArray[np.bool_]) -> list[str] | None:
-    """The patients of the cases that are kept; None stays None."""
+    """The patients of the cases that are kept; None stays None.
+
+    Example:
+        >>> of_kept(["a", "a", "b"], np.array([True, False, True]))
+        ['a', 'b']
+    """
     if patients is None:
         return None
     return [patient for patient, stays in zip(patients, kept, strict=True) if stays]
@@ -166,6 +176,11 @@ def summarize(
     Args:
         values: one per case.
         patients: whose case each is; None makes each case a patient of its own.
+
+    Example:
+        >>> summary = summarize([0.5, 0.6, 0.7, None], seed=1)
+        >>> summary.n, summary.undefined, round(summary.mean, 3)
+        (3, 1, 0.6)
     """
     cases = len(defined(values))
     undefined = len(values) - cases
@@ -204,6 +219,11 @@ def bootstrap_ci(
     """Bootstrap interval of a mean or median over cases; None for fewer than two values.
 
     Where all values are equal the interval is that value twice.
+
+    Example:
+        >>> low, high = bootstrap_ci([0.4, 0.5, 0.6, 0.7, 0.8], seed=1)
+        >>> low < 0.6 < high
+        True
     """
     array = defined(values)
     if len(array) < 2:
@@ -224,7 +244,12 @@ def bootstrap_ci(
 
 
 def wilson(successes: int, total: int, level: float = 0.95) -> Interval | None:
-    """Wilson's score interval of a proportion; None where the total is 0."""
+    """Wilson's score interval of a proportion; None where the total is 0.
+
+    Example:
+        >>> tuple(round(end, 3) for end in wilson(8, 10))
+        (0.49, 0.943)
+    """
     if total == 0:
         return None
     interval = stats.binomtest(successes, total).proportion_ci(level, method="wilson")
@@ -241,6 +266,10 @@ def wilcoxon_p(differences: Values, zeros: Literal["pratt", "drop"] = "pratt") -
     with the variance corrected for ties, without continuity correction.
 
     Returns 1 where every difference is zero, None where there is none.
+
+    Example:
+        >>> wilcoxon_p([0.1, 0.2, 0.3, 0.4, 0.5])
+        0.0625
     """
     values = defined(differences)
     if not len(values):
@@ -265,7 +294,12 @@ def wilcoxon_p(differences: Values, zeros: Literal["pratt", "drop"] = "pratt") -
 
 
 def paired_t_p(differences: Values) -> float | None:
-    """Two-sided p of the paired t-test; None for fewer than two values or equal ones."""
+    """Two-sided p of the paired t-test; None for fewer than two values or equal ones.
+
+    Example:
+        >>> round(paired_t_p([0.1, 0.2, 0.3, 0.2]), 4)
+        0.0163
+    """
     values = defined(differences)
     if len(values) < 2 or _equal(values):
         return None
@@ -273,7 +307,12 @@ def paired_t_p(differences: Values) -> float | None:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's correction over a family of tests; a None stays None and is not counted."""
+    """Holm's correction over a family of tests; a None stays None and is not counted.
+
+    Example:
+        >>> holm([0.01, 0.04, None, 0.03])
+        [0.03, 0.06, None, 0.06]
+    """
     from statsmodels.stats.multitest import multipletests  # slow to import
 
     tested = [p for p in p_values if p is not None]
@@ -285,6 +324,10 @@ def rank_biserial(differences: Values, zeros: Literal["pratt", "drop"] = "pratt"
     """Matched-pairs rank-biserial correlation: (R+ - R-) / (R+ + R-) (Kerby 2014).
 
     1 where every difference is positive, 0 where all are zero, None where there is none.
+
+    Example:
+        >>> rank_biserial([1.0, 2.0, -3.0])
+        0.0
     """
     values = defined(differences)
     if not len(values):
@@ -294,7 +337,12 @@ def rank_biserial(differences: Values, zeros: Literal["pratt", "drop"] = "pratt"
 
 
 def cliffs_delta(first: Values, second: Values) -> float | None:
-    """P(first > second) - P(first < second) over all pairs of values; None without pairs."""
+    """P(first > second) - P(first < second) over all pairs of values; None without pairs.
+
+    Example:
+        >>> cliffs_delta([2.0, 3.0], [1.0, 2.0])
+        0.75
+    """
     a, b = defined(first), np.sort(defined(second))
     if not len(a) or not len(b):
         return None
@@ -304,7 +352,12 @@ def cliffs_delta(first: Values, second: Values) -> float | None:
 
 
 def cohen_dz(differences: Values) -> float | None:
-    """Mean difference over the standard deviation (n - 1) of the differences."""
+    """Mean difference over the standard deviation (n - 1) of the differences.
+
+    Example:
+        >>> cohen_dz([1.0, 2.0, 3.0])
+        2.0
+    """
     values = defined(differences)
     if len(values) < 2 or _equal(values):
         return None
@@ -329,6 +382,11 @@ def compare_pair(
 
     Raises:
         ValueError: If the two are not of the same length.
+
+    Example:
+        >>> compared = compare_pair("a", "b", [0.6, 0.7, 0.8], [0.5, 0.5, 0.7], resamples=200)
+        >>> compared.n, round(compared.difference, 3)
+        (3, 0.133)
     """
     a, b = _array(first_values), _array(second_values)
     if len(a) != len(b):
@@ -369,6 +427,11 @@ def compare_methods(
     Args:
         values: by method, one value per case in the same order.
         patients: whose case each is; None makes each case a patient of its own.
+
+    Example:
+        >>> values = {"a": [0.6, 0.7, 0.8], "b": [0.5, 0.5, 0.7], "c": [0.4, 0.6, 0.6]}
+        >>> [(pair.first, pair.second) for pair in compare_methods(values, resamples=200)]
+        [('a', 'b'), ('a', 'c'), ('b', 'c')]
     """
     how = {"level": level, "resamples": resamples, "seed": seed}
     pairs = [
@@ -392,6 +455,11 @@ def rank_methods(
     case the statistic is 0 and p is 1.
 
     Returns None for fewer than three methods or fewer than two complete cases.
+
+    Example:
+        >>> values = {"a": [0.6, 0.7, 0.8], "b": [0.5, 0.5, 0.7], "c": [0.4, 0.3, 0.6]}
+        >>> rank_methods(values).mean_ranks
+        {'a': 1.0, 'b': 2.0, 'c': 3.0}
     """
     names = list(values)
     if len(names) < 3:

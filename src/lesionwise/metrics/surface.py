@@ -66,6 +66,12 @@ def edge_voxels(mask: BoolArray) -> BoolArray:
     """Foreground voxels with a background voxel across one of their six faces.
 
     What lies outside the volume counts as background.
+
+    Example:
+        >>> mask = np.zeros((5, 5, 5), dtype=bool)
+        >>> mask[1:4, 1:4, 1:4] = True
+        >>> int(mask.sum()), int(edge_voxels(mask).sum())
+        (27, 26)
     """
     inside = mask.copy()
     for axis in range(3):
@@ -161,6 +167,13 @@ def distances_between_elements(
         spacing_mm: as for ``distances_between_edges``.
 
     Source: the definition of DeepMind's surface-distance 0.1.
+
+    Example:
+        >>> mask = np.zeros((9, 5, 5), dtype=bool)
+        >>> mask[1:4, 1:4, 1:4] = True
+        >>> distances = distances_between_elements(mask, np.roll(mask, 1, axis=0), (1.0, 1.0, 1.0))
+        >>> float(distances.reference_to_prediction.max())
+        1.0
     """
     axes_mm = _axes(spacing_mm)
     areas = _element_areas(tuple(axes_mm.ravel().tolist()))
@@ -219,6 +232,11 @@ def hausdorff_mm(
 
     Returns:
         mm; undefined where a mask is empty.
+
+    Example:
+        >>> distances = SurfaceDistances(np.array([0.0, 1.0]), np.array([0.0, 3.0]))
+        >>> hausdorff_mm(distances, percentile=100)
+        3.0
     """
     check_limits(most=100, percentile=percentile)
     if not distances.defined:
@@ -257,6 +275,11 @@ def average_surface_distance_mm(
 
     Returns:
         mm; undefined where a mask is empty.
+
+    Example:
+        >>> distances = SurfaceDistances(np.array([0.0, 1.0]), np.array([0.0, 3.0]))
+        >>> average_surface_distance_mm(distances)
+        1.0
     """
     if not distances.defined:
         return _no_surface(distances)
@@ -287,6 +310,12 @@ def surface_dice(
 
     Returns:
         0 where one mask is empty, undefined where both are.
+
+    Example:
+        >>> mask = np.zeros((5, 5, 5), dtype=bool)
+        >>> mask[1:4, 1:4, 1:4] = True
+        >>> surface_dice(distances_between_elements(mask, mask, (1.0, 1.0, 1.0)), tolerance_mm=1.0)
+        1.0
     """
     check_limits(tolerance_mm=tolerance_mm)
     one, other = distances.reference_to_prediction, distances.prediction_to_reference

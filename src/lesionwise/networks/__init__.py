@@ -17,8 +17,8 @@ sliding windows and OpenVINO know nothing about but this:
   none) if it belongs to the middle of the input: convolutions without padding, or several slices
   in and the middle one out. The sliding window sees this by itself.
 - **Last layer**: a ``blocks.Head`` for each output, which stays float32 under autocast, starts
-  from the targets' initial values (``blocks.start_from``) and is computed by torch where OpenVINO
-  computes the rest. A network that ends otherwise works, without these three.
+  from the targets' initial logits (``blocks.init_head_bias``) and is computed by torch where
+  OpenVINO computes the rest. A network that ends otherwise works, without these three.
 - **Conditions**: a class attribute ``conditions: tuple[str, ...] = ("spacing_mm",)`` names what
   else ``forward`` takes, by keyword: one tensor (B, n) for each name, such as ``spacing_mm``
   (B, 3) along i, j, k. Callers use ``inference.window.call_network``.

@@ -55,10 +55,10 @@ class Head(nn.Conv3d):
             return super().forward(input.float())
 
 
-def start_from(network: nn.Module, guess: Sequence[float]) -> None:
-    """Set the bias of every ``Head`` with as many channels as ``guess`` has values to it."""
+def init_head_bias(network: nn.Module, logits: Sequence[float]) -> None:
+    """Set the bias of every ``Head`` with as many channels as ``logits`` has values."""
     for module in network.modules():
-        if isinstance(module, Head) and module.out_channels == len(guess):
+        if isinstance(module, Head) and module.out_channels == len(logits):
             assert module.bias is not None
             with torch.no_grad():
-                module.bias.copy_(torch.tensor(guess))
+                module.bias.copy_(torch.tensor(logits))

@@ -60,9 +60,9 @@ class DeepScan(nn.Module):
 
     Source: p2850 (B25), section 1.2 and figure 1, which names a 3D-to-2D network and refers to
     McKinley and others, Simultaneous lesion and brain segmentation in multiple sclerosis using deep
-    neural networks (2021). Departure: that paper was not at hand. Five slices, two poolings, dense
-    blocks of four layers and dilations follow what we know of the authors' networks; widths and
-    normalization are ours.
+    neural networks (2021). Departure: that paper was not available. Five slices, two poolings,
+    dense blocks of four layers and dilations follow what we know of the authors' networks; widths
+    and normalization are ours.
     """
 
     def __init__(self, in_channels: int, features: int = 48, growth: int = 24) -> None:

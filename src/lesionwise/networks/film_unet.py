@@ -1,4 +1,4 @@
-"""A U-Net whose every instance normalization is told the voxel spacing."""
+"""A U-Net whose every instance normalization depends on the voxel spacing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network without pooling for regions of any size, told where in the brain they lie."""
+"""A network without pooling for regions of any size, with their position in the brain."""
 
 from __future__ import annotations
 

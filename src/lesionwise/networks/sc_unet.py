@@ -46,7 +46,7 @@ class ScUNet2d(nn.Module):
     white matter hyperintensities segmentation from MRI (2019), and says of it that it modifies the
     skip connections of the U-Net. Levels, widths and kernels are those of Li and others, Fully
     convolutional network ensembles for white matter hyperintensities segmentation in MR images
-    (2018). Departure: the paper of Wu and others was not at hand; short skip connections
+    (2018). Departure: the paper of Wu and others was not available; short skip connections
     around each block are our reading of it.
     """
 

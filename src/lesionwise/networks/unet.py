@@ -43,14 +43,14 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         widths = tuple(features)
-        late = widening == "second"
+        second = widening == "second"
         self.down = nn.ModuleList(
-            DoubleConv(before, after, norm, middle=max(1, after // 2) if late else after)
+            DoubleConv(before, after, norm, middle=max(1, after // 2) if second else after)
             for before, after in zip((in_channels, *widths), widths, strict=False)
         )
         above = tuple(reversed(widths[:-1]))
         below = tuple(reversed(widths[1:]))
-        risen = below if late else above
+        risen = below if second else above
         self.rise = nn.ModuleList(
             nn.ConvTranspose3d(before, after, kernel_size=2, stride=2)
             for before, after in zip(below, risen, strict=True)

@@ -72,7 +72,7 @@ def alignment_of(
     mirror = mirror_about(followup, followup_brain)
     swapped = _moved(followup, mirror)
     swapped_brain = None if followup_brain is None else _moved(followup_brain, mirror)
-    # a head laid onto its mirror image, and the same with either side mirrored at its middle
+    # a head registered to its mirror image, and the same with either side mirrored at its middle
     starts = (world, mirror @ world @ mirror_about(baseline, baseline_brain))
     matrix, _ = register(
         baseline,

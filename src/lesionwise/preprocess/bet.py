@@ -89,7 +89,7 @@ def _blown_up(
     to_voxel = np.linalg.inv(scan.grid.affine)
     last = np.array(scan.grid.shape) - 1
     depth = np.arange(DEEP_MM + 1)
-    bend = (1 / SHARPEST_MM + 1 / FLATTEST_MM) / 2
+    midpoint = (1 / SHARPEST_MM + 1 / FLATTEST_MM) / 2
     steep = 6 / (1 / SHARPEST_MM - 1 / FLATTEST_MM)
     for _ in range(iterations):
         a, b, c = (points[faces[:, corner]] for corner in range(3))
@@ -99,7 +99,7 @@ def _blown_up(
         to_middle = mean_of_neighbors @ points - points
         outward = (to_middle * normals).sum(axis=1)
         curvature = 2 * np.abs(outward) / apart**2
-        smoothing = (1 + np.tanh(steep * (curvature - bend))) / 2
+        smoothing = (1 + np.tanh(steep * (curvature - midpoint))) / 2
         below = points[:, None] - depth[:, None] * normals[:, None]
         voxels = np.rint(below @ to_voxel[:3, :3].T + to_voxel[:3, 3]).astype(np.intp)
         i, j, k = np.moveaxis(np.clip(voxels, 0, last), -1, 0)

@@ -27,13 +27,13 @@ WORKING_MM = 2.0
 START_SCALE = 0.9
 TISSUE_FRACTION = 0.55
 """Tissue is brighter than this share of the inner brain's median; fluid and bone are not."""
-LEAST_OVERLAP = 0.85
+MIN_OVERLAP = 0.85
 """Dice of the mask before and after its border moved; below it the border was lost."""
 WEAKEST_AGREEMENT = -0.15
 """Negative mutual information with the template; heads reach -0.28 and below, noise -0.09."""
 CLEAR_AGREEMENT = -0.25
 """At which the template is believed where the network finds hardly any brain."""
-LEAST_BACKGROUND = 0.2
+MIN_BACKGROUND = 0.2
 """Share of a scan's voxels that hold the value of its first one where that is background."""
 LARGEST_STRIPPED = 1.35
 """Volume of a scan without skull over that of the brain found in it."""
@@ -183,7 +183,7 @@ def _clear_template_mask(scan: Volume, name: str) -> Volume | None:
 def template_mask(scan: Volume, name: str = "scan") -> tuple[Volume, float]:
     """The brain by the MNI152 template alone, and the agreement it reached.
 
-    The template's mask is laid onto the scan by an affine registration with mutual information, so
+    The template's mask is brought to the scan by an affine registration with mutual information, so
     the contrast does not matter. Then the border follows the scan: what is as bright as tissue
     and lies no more than 6 mm outside the laid mask is brain if it hangs together with the
     inner brain by more than thin bridges; narrow sulci are closed. Where that changes the laid
@@ -234,7 +234,7 @@ def not_background(array: NDArray[Any]) -> BoolArray:
 
 
 def _has_background(array: NDArray[Any]) -> bool:
-    return bool((array == array[0, 0, 0]).mean() >= LEAST_BACKGROUND)
+    return bool((array == array[0, 0, 0]).mean() >= MIN_BACKGROUND)
 
 
 def largest_filled(mask: BoolArray) -> BoolArray:
@@ -333,7 +333,7 @@ def follow_border(scan: Volume, laid: BoolArray) -> BoolArray:
     closed = eroded(dilated(brain, 6.0, scan.grid), 6.0, scan.grid) | brain
     refined = largest_filled(closed)
     overlap = 2 * (refined & laid).sum() / (refined.sum() + laid.sum())
-    return refined if overlap >= LEAST_OVERLAP else laid
+    return refined if overlap >= MIN_OVERLAP else laid
 
 
 def _distance(mask: BoolArray, grid: Grid) -> NDArray[np.float32]:

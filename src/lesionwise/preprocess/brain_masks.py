@@ -34,7 +34,7 @@ from lesionwise.types import BoolArray, InputError, Matrix, Study, Visit, Volume
 
 @dataclass(frozen=True)
 class TemplateMaskBrain:
-    """Every visit with the MNI152 brain mask, laid onto its scan by an affine registration.
+    """Every visit with the MNI152 brain mask, brought to its scan by an affine registration.
 
     The mask has the template's shape: it does not follow the scan's border as ``ExtractBrain``
     does. Raises NoBrainFound.

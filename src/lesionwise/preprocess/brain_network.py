@@ -81,14 +81,14 @@ def read_network(weights: Path) -> Network:
     unet = brain_unet()
     read_weights(unet, weights)
     unet.eval()
-    low = supports_bfloat16(torch.device("cpu"))
+    use_bf16 = supports_bfloat16(torch.device("cpu"))
     compute: Any = unet
-    if not low and has_openvino():
+    if not use_bf16 and has_openvino():
         compute = OpenVinoNetwork(unet, use_bf16=False)
 
     def network(head: Floats) -> Floats:
         given = torch.from_numpy(np.ascontiguousarray(head, dtype=np.float32))[None, None]
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=low):
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=use_bf16):
             logits: Floats = compute(given)[0, 0].float().numpy()
         return logits
 
@@ -97,11 +97,11 @@ def read_network(weights: Path) -> Network:
 
 def working_head(scan: Volume) -> Volume:
     """The head as the network sees it: `normalized`, its sides padded to multiples of 16."""
-    low = float(np.percentile(scan.array, 1))
+    background = float(np.percentile(scan.array, 1))
     finer = [max(2.0, s) for s in scan.grid.spacing_mm]
     coarse = resample_to(scan, respaced(scan.grid, finer), order=1)
     grid = world_grid(scan.grid, WORKING_MM, MULTIPLE, LARGEST_MM, smallest=2)
-    return Volume(normalized(resample_to(coarse, grid, order=1, fill=low).array), grid)
+    return Volume(normalized(resample_to(coarse, grid, order=1, fill=background).array), grid)
 
 
 def normalized(head: NDArray[np.floating]) -> Floats:

@@ -1,4 +1,4 @@
-"""Which way up a brain lies, told from its mask alone."""
+"""Which way up a brain lies, judged by its mask alone."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class BrainPose:
 
     Attributes:
         symmetry: Dice of the mask with its mirror image along i, j and k. A brain is symmetric
-            along i: 0.90 to 0.96 in the masks at hand, at most 0.88 along the others.
+            along i: 0.90 to 0.96 in the masks measured, at most 0.88 along the others.
         backward_mm: how far behind the highest section the middle of the lowest one lies: the
-            cerebellum lies far back. 16 to 40 mm in the masks at hand.
+            cerebellum lies far back. 16 to 40 mm in the masks measured.
         upright: above 0 for a brain the right way up: its highest section is larger than its
-            lowest one, and both lie behind the brain's middle. 5 and more in the masks at hand,
+            lowest one, and both lie behind the brain's middle. 5 and more in the masks measured,
             the negative of that where the head is turned upside down.
     """
 

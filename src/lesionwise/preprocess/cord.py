@@ -31,7 +31,7 @@ FIRST_SHIFT_MM, SHIFT_MM = 14.0, 3.0
 the one above."""
 GAP_MM = 5.0
 """So much of the cord may be missed before it has ended."""
-LEAST_LENGTH_MM = 12.0
+MIN_LENGTH_MM = 12.0
 """Less than that is no cord."""
 WINDOW_MM = 22.0
 """Half of the square in which a section is looked for."""
@@ -247,7 +247,7 @@ def cord_mask(
         found[..., k] = section
         at, reach, missed = np.argwhere(section).mean(axis=0), SHIFT_MM, 0.0
     length = found.any(axis=(0, 1)).sum() * dk
-    return found if length >= LEAST_LENGTH_MM else np.zeros_like(found)
+    return found if length >= MIN_LENGTH_MM else np.zeros_like(found)
 
 
 def _section(

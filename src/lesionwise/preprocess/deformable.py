@@ -45,7 +45,7 @@ class DeformToLast:
     """Earlier visits registered to the last, linearly and then by a smooth field, on its grids.
 
     The last visit stays as it is. An earlier one is interpolated once, through both maps: scans
-    by ``order``, labels and brains by nearest neighbor, fractions linearly. Its ``as_read`` notes
+    by ``order``, labels and brains by nearest neighbor, fractions linearly. Its ``to_native`` notes
     the linear part alone, so results can be carried back from the last visit only. A study of one
     visit passes unchanged.
 
@@ -174,7 +174,7 @@ def _bent(
         },
         labels={name: label(volume) for name, volume in visit.labels.items()},
         brain=None if visit.brain is None else label(visit.brain),
-        as_read=visit.as_read @ world,
+        to_native=visit.to_native @ world,
     )
 
 

@@ -82,7 +82,7 @@ def find_landmarks(
         name: of the scan, for messages.
 
     Raises:
-        InputError: If the mask is empty or the scan cannot be laid onto the template.
+        InputError: If the mask is empty or the scan cannot be registered to the template.
         ValueError: If the grids do not match.
     """
     if not brain.grid.matches(scan.grid):

@@ -1,4 +1,4 @@
-"""Maps of change as scans, and pairs told by their follow-up alone.
+"""Maps of change as scans, and pairs reduced to their follow-up.
 
 A network sees the scans of every visit in time order, and every visit must have each. So a map of
 the pair either goes with each visit (attention maps), or lies on the follow-up and

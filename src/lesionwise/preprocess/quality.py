@@ -26,7 +26,7 @@ NOISY, TOO_NOISY = 15.0, 6.0
 CUT_FRACTION, TOO_CUT_FRACTION = 0.05, 0.4
 """A brain cut where its section is 0.4 of the largest lacks about 3 % of its volume."""
 USUAL_ML, POSSIBLE_ML = (900, 1850), (700, 2100)
-"""Volume of a whole brain; 1154 to 1761 ml in the real masks at hand."""
+"""Volume of a whole brain; 1154 to 1761 ml in the real masks measured."""
 OPEN, TOO_OPEN = 0.2, 0.3
 """Of ``BrainBorder.open``, the widest side but the bottom.
 
@@ -52,8 +52,8 @@ SATURATED_FRACTION = 0.02
 CHANGED_SPACING = 1.25
 CHANGED_NOISE = 2.0
 CHANGED_TAIL = 0.2
-LEAST_AIR_VOX = 200
-LEAST_EVEN = 1.75
+MIN_AIR_VOX = 200
+MIN_EVENNESS = 1.75
 """Of ``evenness``: at most 1.58 in the air of fifteen scans without ghosts, 1.92 with."""
 RICIAN_MEAN = 1.2533
 """Mean of the magnitude of noise alone, over its SD in each of the two channels."""
@@ -83,7 +83,7 @@ def scan_quality(scan: Volume, brain: Volume | None, *, flair: bool = True) -> Q
         flair: whether the scan should be a FLAIR: then fluid has to be darker than tissue, and
             gray matter no darker than white matter.
 
-    Thresholds are this project's own, set so that the real scans at hand (0.57 x 0.57 x 3.3 to
+    Thresholds are this project's own, set so that the real scans measured (0.57 x 0.57 x 3.3 to
     0.72 x 0.72 x 4 mm, and two of 1 mm) are good and obviously degraded copies of them are not.
     """
     values = scan.array
@@ -318,11 +318,11 @@ def air_levels(
     beside_i = ~head & head.any(axis=0, keepdims=True)
     beside_j = ~head & head.any(axis=1, keepdims=True)
     found = (beside_i & ~beside_j, beside_j & ~beside_i, ~head & ~beside_i & ~beside_j)
-    if min(int(region.sum()) for region in found) < LEAST_AIR_VOX:
+    if min(int(region.sum()) for region in found) < MIN_AIR_VOX:
         return None
     measured = ndimage.maximum_filter(air_and_head != 0, (5, 5, 1))
     seen = [region & measured for region in found]
-    known = [int(region.sum()) >= LEAST_AIR_VOX for region in seen]
+    known = [int(region.sum()) >= MIN_AIR_VOX for region in seen]
     corners = 0.0
     if known[2]:
         corners = float(air_and_head[seen[2]].mean()) / middle
@@ -330,7 +330,7 @@ def air_levels(
         corners = RICIAN_MEAN * noise_level(values, inside) / middle
     beside = [
         float(air_and_head[region].mean()) / middle
-        if enough and evenness(air_and_head, region) >= LEAST_EVEN
+        if enough and evenness(air_and_head, region) >= MIN_EVENNESS
         else corners
         for region, enough in zip(seen[:2], known[:2], strict=True)
     ]

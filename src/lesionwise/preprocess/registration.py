@@ -159,7 +159,7 @@ def move_visits(
         grid_of: the new grid of a scan, by its name.
         main: the new grid of labels, brains and changes.
 
-    Changes move with the last visit. What each visit moved by is noted in its ``as_read``.
+    Changes move with the last visit. What each visit moved by is noted in its ``to_native``.
     """
 
     def label(volume: Volume, world: Matrix) -> Volume:
@@ -176,7 +176,7 @@ def move_visits(
             },
             labels={name: label(volume, world) for name, volume in visit.labels.items()},
             brain=None if visit.brain is None else label(visit.brain, world),
-            as_read=visit.as_read @ world,
+            to_native=visit.to_native @ world,
         )
 
     visits = map_parallel(moved, study.visits, matrices)

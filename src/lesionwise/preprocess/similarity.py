@@ -1,7 +1,7 @@
 """How alike two scans look where a world matrix lays one onto the other.
 
 Two scans of one head agree in their sulci, ventricles and borders of tissue; two heads, or one head
-laid onto its mirror image, do not, however well their outlines fit.
+registered to its mirror image, do not, however well their outlines fit.
 """
 
 from __future__ import annotations

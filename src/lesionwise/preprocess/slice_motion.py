@@ -8,9 +8,9 @@ from scipy import ndimage
 from lesionwise.types import BoolArray, FloatArray
 
 SMOOTH_MM = 2.0
-LEAST_SECTION = 0.4
+MIN_SECTION = 0.4
 """Slices whose brain section is below this share of the largest are left out."""
-LEAST_SLICES = 5
+MIN_SLICES = 5
 
 
 def slice_shift_mm(
@@ -39,8 +39,8 @@ def slice_shift_mm(
     within = [spacing_mm[axis] for axis in range(3) if axis != across]
     inside = np.moveaxis(inside, across, 2)
     sections = inside.sum(axis=(0, 1))
-    used = np.flatnonzero(sections >= LEAST_SECTION * sections.max(initial=1))
-    if len(used) < LEAST_SLICES:
+    used = np.flatnonzero(sections >= MIN_SECTION * sections.max(initial=1))
+    if len(used) < MIN_SLICES:
         return None
     filled = [np.flatnonzero(inside.any(axis=axes)) for axes in ((1, 2), (0, 2))]
     i, j = (slice(int(at[0]), int(at[-1]) + 1) for at in filled)
@@ -58,7 +58,7 @@ def slice_shift_mm(
     jumps = (steps[1:-1] - (steps[:-2] + steps[2:]) / 2) / 2
     known = np.linalg.norm(jumps, axis=1)
     known = known[np.isfinite(known)]
-    return float(np.percentile(known, 90)) if len(known) >= LEAST_SLICES - 3 else None
+    return float(np.percentile(known, 90)) if len(known) >= MIN_SLICES - 3 else None
 
 
 def _shift(

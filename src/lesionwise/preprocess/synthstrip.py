@@ -16,7 +16,7 @@ from lesionwise.preprocess.brain import largest_filled, mask_where_missing
 from lesionwise.preprocess.geometry import resample_to, respaced
 from lesionwise.types import Grid, InputError, Study, Volume
 
-LEAST_SIDE, LARGEST_SIDE, MULTIPLE = 192, 320, 64
+MIN_SIDE, MAX_SIDE, MULTIPLE = 192, 320, 64
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def _framed(array: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     low = np.array([part.start for part in used])
     high = np.array([part.stop for part in used])
     sides = np.ceil((high - low) / MULTIPLE).astype(int) * MULTIPLE
-    sides = np.clip(sides, LEAST_SIDE, LARGEST_SIDE)
+    sides = np.clip(sides, MIN_SIDE, MAX_SIDE)
     start = low + (high - low - sides) // 2
     end = start + sides
     padding = [

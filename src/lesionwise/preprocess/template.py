@@ -125,7 +125,7 @@ def template_matrix(
     try:
         matrix, _ = register(maps.t1, stripped, compared, None, starts, LEVELS_MM, "affine")
     except InputError as error:
-        raise InputError(f"{name}: it cannot be laid onto the template ({error})") from error
+        raise InputError(f"{name}: it cannot be registered to the template ({error})") from error
     return matrix if model == "affine" else nearest_rigid(matrix, _middle(maps.brain))
 
 
@@ -161,7 +161,7 @@ def nearest_rigid(matrix: Matrix, center: Matrix) -> Matrix:
 class RegisterToTemplate:
     """Every visit in the space of the MNI152 template, on its grid of 1 mm.
 
-    The first visit is laid onto the template (``template_matrix``), the others onto the first
+    The first visit is registered to the template (``template_matrix``), the others onto the first
     visit (``register_visits``), and each is interpolated once, through both: so visits stay
     aligned with each other better than each with the template. The scan that all visits share
     is used, FLAIR first. Scans are linear, labels, brains and changes go by nearest neighbor.

@@ -19,7 +19,7 @@ LEVELS_MM = (8.0, 4.0)
 class RegisterHeadToTemplate:
     """Every visit in the space of the MNI152 template, on its grid of 1 mm, skull and all.
 
-    The first visit's head is laid onto the template by a rigid registration of 6 parameters
+    The first visit's head is registered to the template by a rigid registration of 6 parameters
     (``rigid_head_matrix``), the others onto the first visit's head (``register_visits``), and each
     is interpolated once, through both: so visits stay aligned with each other better than each
     with the template. No brain mask plays a part, also where a visit has one: the skull does not
@@ -66,5 +66,5 @@ def rigid_head_matrix(scan: Volume, *, name: str = "scan") -> Matrix:
     try:
         matrix, _ = register(head, small, compared, None, (start,), LEVELS_MM, "rigid")
     except InputError as error:
-        raise InputError(f"{name}: it cannot be laid onto the template ({error})") from error
+        raise InputError(f"{name}: it cannot be registered to the template ({error})") from error
     return matrix

@@ -18,7 +18,7 @@ from lesionwise.types import Grid, InputError, Study, Visit, Volume
 FLUID, GRAY, WHITE = 1, 2, 3
 PRIOR_BLUR_MM = 2.0
 """SD of the blur of the template's maps: an affine map leaves heads about 3 mm apart."""
-LEAST_PRIOR = 0.01
+MIN_PRIOR = 0.01
 BRIGHT_SD = 1.5
 FLUID_SD = 0.25
 """Largest SD of fluid, as a share of its distance from the tissues: half-full voxels are even."""
@@ -28,7 +28,7 @@ FLUID_SD = 0.25
 class ClassifyTissue:
     """Every visit with ``labels["tissue"]``: 0 outside, 1 fluid, 2 gray, 3 white matter, uint8.
 
-    The template's probabilities are laid onto the scan by an affine registration, blurred,
+    The template's probabilities are brought to the scan by an affine registration, blurred,
     and weighed against its brightness within the brain mask. The scan is the visit's FLAIR, or
     its first; the labels lie on its grid. A lesion takes the class of where it lies: what is
     brighter than gray matter by 1.5 SD is judged by the probabilities of the place and by its
@@ -92,7 +92,7 @@ def tissue_priors(scan: Volume, brain: Volume, name: str = "scan") -> NDArray[np
                 Volume(blurred, volume.grid), scan.grid, order=1, world=world, antialias=False
             ).array
         )
-    priors = np.maximum(np.stack(laid), LEAST_PRIOR)
+    priors = np.maximum(np.stack(laid), MIN_PRIOR)
     return np.asarray(priors / priors.sum(axis=0), dtype=np.float32)
 
 

@@ -124,7 +124,7 @@ RECIPE = Recipe(
         ),
         "the Dice part is the mean over lesion and background, with plain sums",
         "iterations between validations are not stated: 50, as in that code, 20 000 at most",
-        "the first guess is not stated: a lesion probability of 0.02 everywhere",
+        "the initial bias is not stated: a lesion probability of 0.02 everywhere",
         "overlapping windows are joined by Gaussian weights, 'by interpolating' in the source",
     ),
 )

@@ -9,7 +9,7 @@ from lesionwise.learning.losses import Dice, Focal, WeightedSum
 from lesionwise.learning.objective import Supervised
 from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.optimizers import Adam
-from lesionwise.learning.places import EverySlice
+from lesionwise.learning.positions import EverySlice
 from lesionwise.learning.samples import Augmentation, ListedPatches
 from lesionwise.learning.schedules import Constant
 from lesionwise.learning.spatial_transforms import RandomAffine, SpatialAugmentation
@@ -92,7 +92,7 @@ RECIPE = Recipe(
             "default of 1e-3, 8 and 50, the rate constant"
         ),
         "each plane's vote is its probability above 0.5",
-        "the first guess is not stated: a lesion probability of 0.02 everywhere",
+        "the initial bias is not stated: a lesion probability of 0.02 everywhere",
         "which weights predict is not stated: those of the highest validation Dice",
     ),
 )

@@ -4,7 +4,7 @@ from lesionwise.change.candidates import BoundaryShiftClusters
 from lesionwise.change.features import VoxelNeighborhood
 from lesionwise.instances.components import ConnectedComponents
 from lesionwise.methods.candidates import CandidateMethod, LightGbm
-from lesionwise.methods.tidy import DropThinPatches
+from lesionwise.methods.clean_maps import DropThinPatches
 from lesionwise.preprocess.brain import ExtractBrain
 from lesionwise.preprocess.filters import Denoise
 from lesionwise.preprocess.geometry import CropToBrain
@@ -43,7 +43,7 @@ RECIPE = Recipe(
         ),
         describe=VoxelNeighborhood(),
         decide=LightGbm(patience=50, folds=5),
-        tidy=DropThinPatches(min_axis_vox=2.0, min_vox=27),
+        cleanup=DropThinPatches(min_axis_vox=2.0, min_vox=27),
     ),
     threshold=0.2,
     to_instances=ConnectedComponents(),

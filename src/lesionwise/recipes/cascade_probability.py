@@ -126,7 +126,7 @@ RECIPE = Recipe(
         "an epoch is not defined: 16 patches, about one for each training scan",
         "ranges and probabilities of the augmentation are not stated: ours",
         "transforms of intensities act on the follow-up's scan alone, not on the probabilities",
-        "the first guess is not stated: a lesion probability of 0.02 everywhere",
+        "the initial bias is not stated: a lesion probability of 0.02 everywhere",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""ConfLUNet: one U-Net with three heads; lesions told apart by offset voting."""
+"""ConfLUNet: one U-Net with three heads; lesions separated by offset voting."""
 
 from functools import partial
 
@@ -105,7 +105,7 @@ RECIPE = Recipe(
             "also what the authors' public code builds"
         ),
         "optimizer is not stated: Adam, its rate falling to 0 along half a cosine",
-        "the first guess is not stated: a lesion probability of 0.02 everywhere",
+        "the initial bias is not stated: a lesion probability of 0.02 everywhere",
         "batch size and patches per epoch are not stated: 4 and 500",
         "augmentation is not stated: flips, affine, elastic, and intensity effects",
         "preprocessing is not stated: brain extraction, N4, 1 mm, z-score by brain tissue",

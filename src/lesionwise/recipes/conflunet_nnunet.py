@@ -1,4 +1,4 @@
-"""ConfLUNet on nnU-Net: its planned network with three heads; lesions told apart by offsets."""
+"""ConfLUNet on nnU-Net: its planned network with three heads; lesions separated by offsets."""
 
 from lesionwise.instances.filters import DropSmall
 from lesionwise.instances.offsets import OffsetVoting

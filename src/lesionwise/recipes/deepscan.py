@@ -110,7 +110,7 @@ def cascade(lesions: Method, new_lesions: Method) -> Recipe:
             ),
             "it learns lesions alone, without other brain structures and label uncertainty",
             (
-                "the network's paper was not at hand: five slices, two poolings, dense blocks of "
+                "the network's paper was not available: five slices, two poolings, dense blocks of "
                 "four layers with dilations at the lowest resolution; its widths are ours"
             ),
             "none, one or two contrasts are dropped equally often; one that shows something stays",
@@ -126,7 +126,7 @@ def cascade(lesions: Method, new_lesions: Method) -> Recipe:
             "gamma of the focal loss is not stated: 2",
             "one output channel is here the difference of two, which is the same",
             "windows are weighted by a Gaussian: not stated",
-            "the first guess is not stated: a lesion probability of 0.02 everywhere",
+            "the initial bias is not stated: a lesion probability of 0.02 everywhere",
             "which weights predict is not stated: those of the highest validation Dice",
             "the threshold is not stated: 0.5",
         ),

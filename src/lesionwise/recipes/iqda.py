@@ -82,7 +82,7 @@ RECIPE = Recipe(
             "the learning rate's course is not stated: constant; 'a momentum of 0.9' is Adam's "
             "first beta"
         ),
-        "the first guess is not stated: a lesion probability of 0.02 everywhere",
+        "the initial bias is not stated: a lesion probability of 0.02 everywhere",
         "which weights predict is not stated: those of the highest validation Dice",
     ),
 )

@@ -7,7 +7,7 @@ from lesionwise.instances.components import ConnectedComponents
 from lesionwise.learning.losses import CrossEntropy
 from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.optimizers import Adam
-from lesionwise.learning.places import RegularGrid
+from lesionwise.learning.positions import RegularGrid
 from lesionwise.learning.registration import SegmentAndRegister
 from lesionwise.learning.samples import ListedPatches
 from lesionwise.learning.schedules import Constant, EarlyStopping
@@ -86,7 +86,7 @@ RECIPE = Recipe(
         "Adam's default parameters are read as a learning rate of 1e-3, constant",
         "the accuracy that ends the training and chooses weights is that of validation voxels",
         "how volumes are covered is not stated: as the training patches, averaged alike",
-        "the first guess is not stated: a lesion probability of 0.02 and no displacement",
+        "the initial bias is not stated: a lesion probability of 0.02 and no displacement",
         "threshold and connectivity are not stated: 0.5 and 26",
     ),
 )

@@ -10,7 +10,7 @@ from lesionwise.learning.losses import Dice
 from lesionwise.learning.objective import Supervised
 from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.optimizers import Adam
-from lesionwise.learning.places import EqualClasses, RegularGrid
+from lesionwise.learning.positions import EqualClasses, RegularGrid
 from lesionwise.learning.samples import Augmentation, ListedPatches
 from lesionwise.learning.schedules import CosineAnnealing
 from lesionwise.learning.spatial_transforms import (
@@ -58,7 +58,7 @@ MODIFIED = NetworkMethod(
     scans=("flair",),
     samples=SAMPLES,
     objective=Supervised(
-        SoftMasks(("new",), guess=0.0), Dice(activated=True, squared=True, smooth=1.0)
+        SoftMasks(("new",), initial_logit=0.0), Dice(activated=True, squared=True, smooth=1.0)
     ),
     optimization=Optimization(
         learning_rate=1e-3, epochs=100, optimizer=Adam(), schedule=CosineAnnealing()
@@ -178,7 +178,7 @@ def _closer(method: NetworkMethod) -> NetworkMethod:
     """With the strides that the reduced patch asks for."""
     return replace(
         method,
-        samples=replace(SAMPLES, places=RegularGrid((24, 24, 24))),
+        samples=replace(SAMPLES, positions=RegularGrid((24, 24, 24))),
         selection=replace(method.selection, window=SMALL),
     )
 

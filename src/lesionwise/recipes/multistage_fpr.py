@@ -144,7 +144,7 @@ RECIPE = Recipe(
         ),
         "loss, optimizer, rate, batch, length and augmentation are not stated: ours",
         "which weights predict is not stated: the best ones of the U-Nets, the classifier's last",
-        "the first guess is not stated: a lesion probability of 0.02, of the classifier 0.5",
+        "the initial bias is not stated: a lesion probability of 0.02, of the classifier 0.5",
     ),
 )
 

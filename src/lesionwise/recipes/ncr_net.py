@@ -8,7 +8,7 @@ from lesionwise.learning.losses import Dice
 from lesionwise.learning.objective import Supervised
 from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.optimizers import Adam
-from lesionwise.learning.places import EverySlice, PositivePlaces
+from lesionwise.learning.positions import EverySlice, PositivePatches
 from lesionwise.learning.registration import NonCorrespondence
 from lesionwise.learning.samplers import PatchSampling
 from lesionwise.learning.samples import Augmentation, ListedPatches, UnlabelledPatches
@@ -74,7 +74,7 @@ RECIPE = Recipe(
             EverySlice(normals=(2,)),
             size_vox=SIZE_VOX,
             batch_size=5,
-            balance=PositivePlaces(empty_fraction=0.01, times=2),
+            balance=PositivePatches(empty_fraction=0.01, times=2),
             augmentation=Augmentation(
                 spatial=SpatialAugmentation(flip=0.5, affine=None, elastic=None, flip_axes=(0,))
             ),
@@ -132,7 +132,7 @@ RECIPE = Recipe(
             "volume of false lesions of cases without, in units that are not stated; the five "
             "folds were for evaluation, and one network is trained"
         ),
-        "the first guess is not stated: a lesion probability of 0.02 everywhere",
+        "the initial bias is not stated: a lesion probability of 0.02 everywhere",
         "which weights predict is not stated: those of the highest validation Dice",
         "threshold and connectivity are not stated: 0.5 and 26",
     ),

@@ -85,7 +85,7 @@ RECIPE = Recipe(
     departures=(
         "FSL is a program of its own: its BET is computed by our implementation of Smith 2002",
         "what [0, 1] is taken over is not stated: the patient's volume without its skull",
-        "a patient's slices form one volume; nnU-Net, told voxels of 1 mm, resamples none",
+        "a patient's slices form one volume; nnU-Net sees voxels of 1 mm, resamples none",
         "what fills a moved slice is not stated: its border is repeated",
         "nnU-Net augments the five copies once more, as it does by default",
         "patch and batch size are nnU-Net's, planned for its network without pooling",

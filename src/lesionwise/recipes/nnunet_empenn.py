@@ -2,6 +2,7 @@
 
 from lesionwise.instances.components import ConnectedComponents
 from lesionwise.learning.optimizers import Sgd
+from lesionwise.methods.clean_maps import DropSmallPatches
 from lesionwise.methods.nnunet import (
     Augmentation,
     Learning,
@@ -9,7 +10,6 @@ from lesionwise.methods.nnunet import (
     NnunetMethod,
     Plans,
 )
-from lesionwise.methods.tidy import DropSmallPatches
 from lesionwise.preprocess.brain_masks import SharedBrain, TemplateMaskBrain
 from lesionwise.preprocess.geometry import CropToBrain
 from lesionwise.preprocess.intensity import N4
@@ -58,7 +58,7 @@ RECIPE = Recipe(
             intensity=False,
             enhancement=LesionEnhancement(probability=0.5, shift=(-0.5, 0.5)),
         ),
-        tidy=DropSmallPatches(volume_mm3=4.0, patch_above=0.2, connectivity=26),
+        cleanup=DropSmallPatches(volume_mm3=4.0, patch_above=0.2, connectivity=26),
     ),
     threshold=0.2,
     to_instances=ConnectedComponents(connectivity=26),

@@ -46,7 +46,7 @@ RECIPE = Recipe(
         "the follow-up reaches MNI space through the baseline, so that the two stay aligned",
         (
             "the MNI template is the symmetric one of 2009, which has no skull: it wears a cap of "
-            "bone and scalp of common thickness; heads are laid onto it to 4 mm"
+            "bone and scalp of common thickness; heads are aligned to it within 4 mm"
         ),
         "N4 works on a copy of 4 mm, as it does where it shrinks scans of 1 mm by 4",
         "loss and augmentation are not stated: Dice + cross-entropy, and nnU-Net's own",

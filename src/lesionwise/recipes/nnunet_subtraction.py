@@ -93,7 +93,7 @@ RECIPE = Recipe(
             "'subtract' is read as: a component of the follow-up that shares no voxel with the "
             "baseline's mask is new; smaller ones than 10 mm³ of the follow-up are dropped first"
         ),
-        "the first guess is not stated: a lesion probability of 0.02 everywhere",
+        "the initial bias is not stated: a lesion probability of 0.02 everywhere",
         "the best validation Dice is that of all lesions, not of new ones",
     ),
 )

@@ -124,7 +124,7 @@ RECIPE = Recipe(
         ),
         "contrast is a power between 0.5 and 2",
         "the focal loss's gamma is not stated: 2",
-        "the first guess is not stated: a lesion probability of 0.02 everywhere",
+        "the initial bias is not stated: a lesion probability of 0.02 everywhere",
         "windows are weighted by a Gaussian: not stated",
         "which weights predict is not stated: those of the highest validation Dice",
         "the threshold is not stated: 0.5",

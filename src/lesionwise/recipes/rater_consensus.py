@@ -133,7 +133,7 @@ RECIPE = Recipe(
         ),
         (
             "nnU-Net's scaling and low resolution are left out of the augmentation, as they "
-            "contradict the voxel size that the network is told"
+            "contradict the voxel size that the network receives"
         ),
         "transforms of intensities act on the scans alone, not on the raters' maps",
         (
@@ -152,7 +152,7 @@ RECIPE = Recipe(
             "an affine one: not stated"
         ),
         "a z-score follows Nyul's standardization, as nnU-Net has it",
-        "the first guess is not stated: a lesion probability of 0.02 everywhere",
+        "the initial bias is not stated: a lesion probability of 0.02 everywhere",
         (
             "which weights predict is not stated: of the consensus those of the highest Dice in "
             "the part that is left out, of the experts the last ones unless the run validates"

@@ -114,7 +114,7 @@ RECIPE = Recipe(
         "an epoch is not defined: every true region once, as many false ones and the extra ones",
         "strengths of noise and bias field are not stated: of the noise torchio's default",
         "which weights predict is not stated: the last ones",
-        "the first guess is not stated: a lesion probability of 0.02 everywhere",
+        "the initial bias is not stated: a lesion probability of 0.02 everywhere",
     ),
 )
 

@@ -9,7 +9,7 @@ from lesionwise.learning.losses import GeneralizedDice
 from lesionwise.learning.objective import Supervised
 from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.optimizers import Adam
-from lesionwise.learning.places import EqualClasses, NonzeroPatches, RegularGrid
+from lesionwise.learning.positions import EqualClasses, NonzeroPatches, RegularGrid
 from lesionwise.learning.samples import Augmentation, ListedPatches
 from lesionwise.learning.schedules import Constant
 from lesionwise.learning.spatial_transforms import RandomAffine, SpatialAugmentation
@@ -86,9 +86,9 @@ RECIPE = Recipe(
         "visits come as scanned: they are registered half way, as the challenge's pairs were",
         "how the Gaussian of the intensities is found is not stated: ours",
         (
-            "the SC U-Net's paper was not at hand: its modified skip connections are read as short "
-            "ones that add each block's input to its output; levels, widths and kernels are those "
-            "of the U-Net of Li et al., the reference for the ensemble"
+            "the SC U-Net's paper was not available: its modified skip connections are taken as "
+            "short ones that add each block's input to its output; levels, widths and kernels are "
+            "those of the U-Net of Li et al., the reference for the ensemble"
         ),
         (
             "equal numbers of positive and negative patches are read as: positive ones come more "
@@ -103,7 +103,7 @@ RECIPE = Recipe(
             "50, as Li et al.; the rate stays constant"
         ),
         "patches in prediction overlap by one half too and are weighted by a Gaussian: not stated",
-        "the first guess is not stated: a lesion probability of 0.02 everywhere",
+        "the initial bias is not stated: a lesion probability of 0.02 everywhere",
         "which weights predict is not stated: those of the highest validation Dice",
     ),
 )

@@ -8,15 +8,15 @@ from lesionwise.learning.losses import CrossEntropy
 from lesionwise.learning.objective import Supervised
 from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.optimizers import Adam
-from lesionwise.learning.places import PositiveFraction, RegularGrid
+from lesionwise.learning.positions import PositiveFraction, RegularGrid
 from lesionwise.learning.reconstruction import ConsistentReconstruction
 from lesionwise.learning.samplers import WeightedSampling
 from lesionwise.learning.samples import ListedPatches, UnlabelledPatches
 from lesionwise.learning.schedules import Constant
 from lesionwise.learning.targets import LesionMask
+from lesionwise.methods.clean_maps import CleanMaps, DropBorderPatches, DropThinPatches
 from lesionwise.methods.composite import Ensemble, Pretrained
 from lesionwise.methods.network import Inference, NetworkMethod
-from lesionwise.methods.tidy import DropBorderPatches, DropThinPatches, Tidied
 from lesionwise.networks.dual_attention import WIDTHS, DualAttentionUNet, DualAutoencoder
 from lesionwise.preprocess.brain_masks import MaskToBrain, OtsuBrain, SharedBrain
 from lesionwise.preprocess.geometry import CropToBrain
@@ -78,7 +78,7 @@ RECIPE = Recipe(
         CropToBrain(margin_mm=0.0),
         ZScore(within="brain", zero_outside=True),
     ),
-    method=Tidied(
+    method=CleanMaps(
         Pretrained(
             WITHOUT_LABELS,
             Ensemble((ACTIVITY,) * FOLDS, combine="mean", folds=FOLDS),
@@ -86,7 +86,7 @@ RECIPE = Recipe(
             only="encoder.",
         ),
         border=DropBorderPatches(depth_vox=1),
-        tidy=(DropThinPatches(min_axis_vox=0.0, min_vox=4, patch_above=0.5),),
+        cleanup=(DropThinPatches(min_axis_vox=0.0, min_vox=4, patch_above=0.5),),
     ),
     to_instances=ConnectedComponents(),
     visits=2,
@@ -130,7 +130,7 @@ RECIPE = Recipe(
             "layer: not stated"
         ),
         "threshold and connectivity are not stated: 0.5 and 26",
-        "the first guess is not stated: a lesion probability of 0.02 everywhere",
+        "the initial bias is not stated: a lesion probability of 0.02 everywhere",
         "which weights predict is not stated: those of the highest validation Dice",
     ),
 )

@@ -8,7 +8,7 @@ from lesionwise.learning.losses import CrossEntropy
 from lesionwise.learning.objective import Supervised
 from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.optimizers import Adam
-from lesionwise.learning.places import EverySlice
+from lesionwise.learning.positions import EverySlice
 from lesionwise.learning.samples import ListedPatches
 from lesionwise.learning.schedules import Constant
 from lesionwise.learning.targets import LesionMask
@@ -70,7 +70,7 @@ RECIPE = Recipe(
         ),
         "the learning rate's course is not stated: constant",
         "which weights predict is not stated: those of the highest validation Dice",
-        "the first guess is not stated: a lesion probability of 0.02 everywhere",
+        "the initial bias is not stated: a lesion probability of 0.02 everywhere",
         "the threshold is not stated: 0.5",
     ),
 )

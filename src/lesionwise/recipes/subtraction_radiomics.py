@@ -52,7 +52,7 @@ RECIPE = Recipe(
     departures=(
         "the thresholds by mutual information are not given: chosen on simulated patients",
         "mutual information is ours, of the z-scores in the brain, not that of ANTs",
-        "SAMSEG is not at hand: tissue classes from the template and the baseline's brightness",
+        "SAMSEG is not available: tissue classes from the template and the baseline's brightness",
         (
             "of other structures those classes know only what lies outside the brain; deep "
             "nuclei count as gray matter, brainstem and cerebellum as what they resemble"

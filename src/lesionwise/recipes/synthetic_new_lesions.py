@@ -18,7 +18,7 @@ from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.optimizers import Adam
 from lesionwise.learning.parts import FrozenNetwork
 from lesionwise.learning.samplers import PatchSampling
-from lesionwise.learning.samples import Augmentation, Patches, Together
+from lesionwise.learning.samples import Augmentation, CombinedSamples, Patches
 from lesionwise.learning.schedules import Constant
 from lesionwise.learning.spatial_transforms import RandomAffine, SpatialAugmentation
 from lesionwise.learning.synthetic import (
@@ -123,7 +123,7 @@ RECIPE = Recipe(
     method=NetworkMethod(
         network=partial(GroupUNet, in_channels=2, out_channels=2, dropout=0.5, groups=8),
         scans=("flair",),
-        samples=Together((("real", REAL), *((name, SYNTHETIC) for name in NAMES))),
+        samples=CombinedSamples((("real", REAL), *((name, SYNTHETIC) for name in NAMES))),
         objective=BySource(
             (
                 ("real", 1.0, SEGMENTATION),
@@ -194,7 +194,7 @@ RECIPE = Recipe(
             "the learning rate's course is not stated: constant; 'a momentum of 0.9' is Adam's "
             "first beta"
         ),
-        "the first guess is not stated: a lesion probability of 0.02 everywhere",
+        "the initial bias is not stated: a lesion probability of 0.02 everywhere",
         "which weights predict is not stated: those of the highest validation Dice",
     ),
 )

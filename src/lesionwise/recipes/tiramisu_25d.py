@@ -159,7 +159,7 @@ RECIPE = Recipe(
             "slices of up to 256 by 256 as a whole, the mean over the planes, above 0 of the tanh, "
             "as in that code"
         ),
-        "the first guess is not stated: a tanh of -0.96 everywhere",
+        "the initial bias is not stated: a tanh of -0.96 everywhere",
         "folds are of patients with new lesions alone",
     ),
 )

@@ -11,7 +11,7 @@ from lesionwise.learning.losses import Dice, TopKCrossEntropy, WeightedSum
 from lesionwise.learning.objective import Supervised
 from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.optimizers import Sgd
-from lesionwise.learning.places import EverySlice
+from lesionwise.learning.positions import EverySlice
 from lesionwise.learning.samples import Augmentation, ListedPatches
 from lesionwise.learning.schedules import EarlyStopping, Plateau
 from lesionwise.learning.spatial_transforms import (
@@ -125,7 +125,7 @@ RECIPE = Recipe(
             "each network's planes vote on its mask first, then the five masks are averaged and "
             "cut at 0.5, as the section's order says; the threshold of a plane is 0.5"
         ),
-        "the first guess is not stated: a lesion probability of 0.02 everywhere",
+        "the initial bias is not stated: a lesion probability of 0.02 everywhere",
         "which weights predict is not stated: those of the highest Dice on the fold left out",
     ),
 )

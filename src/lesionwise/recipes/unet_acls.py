@@ -1,4 +1,4 @@
-"""U-Net and ACLS: lesions told apart where the probability has summits.
+"""U-Net and ACLS: lesions separated at the summits of the probability.
 
 The network is that of ``unet-cc``, setting for setting, so a run of one serves the other:
 ``train(..., reuse=RUN)``.
@@ -90,7 +90,7 @@ RECIPE = Recipe(
             "also what the authors' public code builds"
         ),
         "optimizer is not stated: Adam, its rate falling to 0 along half a cosine",
-        "the first guess is not stated: a lesion probability of 0.02 everywhere",
+        "the initial bias is not stated: a lesion probability of 0.02 everywhere",
         "batch size and patches per epoch are not stated: 4 and 500",
         "augmentation is not stated: flips, affine, elastic, and intensity effects",
         "preprocessing is not stated: brain extraction, N4, 1 mm, z-score by brain tissue",

@@ -247,7 +247,7 @@ def change_tiles(lesions: pd.DataFrame, changes: pd.DataFrame | None) -> list[di
 
 
 def with_fate(lesions: pd.DataFrame, changes: pd.DataFrame, session: str) -> pd.DataFrame:
-    """The lesion table where lesions of the visit before the last say what became of them.
+    """The lesion table where lesions of the visit before the last have their state at the last.
 
     Args:
         lesions: rows of the main method.

@@ -221,12 +221,12 @@ def critical_difference(
     critical: float,
     groups: Sequence[Sequence[str]] = (),
 ) -> Figure:
-    """Mean ranks of methods on one line; bars join those that are not told apart.
+    """Mean ranks of methods on one line; bars join those that do not differ significantly.
 
     Args:
         mean_ranks: by method, 1 = best; at least one.
         critical: Nemenyi's critical difference, drawn to scale.
-        groups: sets of methods that are not told apart; a set of one is not drawn.
+        groups: sets of methods that do not differ significantly; a set of one is not drawn.
     """
     ordered = sorted(mean_ranks.items(), key=lambda item: item[1])
     count = len(ordered)

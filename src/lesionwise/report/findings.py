@@ -32,7 +32,7 @@ QUANTILES = np.linspace(0.02, 0.98, 49)
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class DisplayedVisit:
     """A visit as close-ups need it.
 
     Attributes:
@@ -76,7 +76,9 @@ class Finding:
     picture: bytes
 
 
-def find_findings(changes: pd.DataFrame, before: Shown, after: Shown) -> list[Finding]:
+def find_findings(
+    changes: pd.DataFrame, before: DisplayedVisit, after: DisplayedVisit
+) -> list[Finding]:
     """Every new, enlarging, shrinking, disappeared or equivocal lesion of the last interval.
 
     Args:
@@ -155,7 +157,7 @@ class _Scale:
     levels: NDArray[np.float64]
 
     @staticmethod
-    def of(shown: Shown) -> _Scale:
+    def of(shown: DisplayedVisit) -> _Scale:
         inside = (shown.display.gray > 0) & (shown.labels == 0)
         gray = shown.display.gray[inside]
         return _Scale(np.quantile(gray, QUANTILES) if len(gray) else QUANTILES * 255)
@@ -173,7 +175,7 @@ class _Scale:
 class CloseUps:
     """Draws both visits and their difference around a lesion, in the plane of its own scan."""
 
-    def __init__(self, before: Shown, after: Shown) -> None:
+    def __init__(self, before: DisplayedVisit, after: DisplayedVisit) -> None:
         self.before, self.after = before, after
         self._scales = _Scale.of(before), _Scale.of(after)
 
@@ -204,7 +206,7 @@ class CloseUps:
         return encode(np.hstack([panels[0], gap, panels[1], gap, panels[2]]), "WEBP")
 
 
-def square_around(home: Shown, label: int) -> Grid:
+def square_around(home: DisplayedVisit, label: int) -> Grid:
     """One axial slice of square pixels around a lesion, through its largest cross-section."""
     at = np.argwhere(home.labels == label)
     areas = np.bincount(at[:, 2])

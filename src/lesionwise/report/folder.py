@@ -49,9 +49,10 @@ from lesionwise.results.scan import (
     read_lesion_table,
     read_lesions,
     read_picture,
+    stated_volume_ml,
 )
 from lesionwise.results.words import STATES
-from lesionwise.types import InputError, Instances, Progress, Volume, silent
+from lesionwise.types import InputError, Instances, Progress, Volume, no_progress
 
 NO_OPTIONS = {"scan", "scans", "model", "recipe", "version"}
 """Settings that a page states elsewhere, or that only tell whether a scan is done."""
@@ -72,7 +73,7 @@ class PageResult:
 
 def rebuild_pages(
     output: str | Path,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     *,
     subject: str = "",
     hide_face: bool = False,
@@ -253,7 +254,7 @@ def changes_of(
     after: str,
     places: Mapping[tuple[str, int], str] | None = None,
 ) -> pd.DataFrame:
-    """What became of each lesion between two visits, as a page shows it.
+    """The state of each lesion between two visits, as a page shows it.
 
     Args:
         tracks: as in ``tracks.tsv``: session, label (0 where the lesion disappeared), state,
@@ -358,13 +359,13 @@ def _view(
             )
             for stage in record.stages
         ),
-        mask_ml=record.mask_ml,
+        mask_ml=stated_volume_ml(record),
         **further,
     )
 
 
 def _shown_brain(mask: Path, image: Volume, source: str, hide_face: bool) -> Volume:
-    """The brain mask of a scan, without a face where that is asked for."""
+    """The brain mask of a scan, without the face on request."""
     brain = read_mask(mask)
     return brain_without_face(image, brain, source) if hide_face else brain
 

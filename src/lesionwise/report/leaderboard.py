@@ -23,7 +23,7 @@ from lesionwise.types import EMPTY, InputError
 LEADERBOARD = "leaderboard.json"
 """In the folder of a benchmark: what the tables beside it do not say."""
 
-MOST_CHOICES = 8
+MAX_CHOICES = 8
 """A text column with more different words than this is searched, not chosen from."""
 LARGEST_MATRIX = 12
 """Recipes that are compared in a matrix; more are compared in the table alone."""
@@ -278,7 +278,7 @@ def _table(
     choices = []
     for at, name in enumerate(text):
         found = sorted({words[at] for _, words in rows})
-        if 1 < len(found) <= MOST_CHOICES:
+        if 1 < len(found) <= MAX_CHOICES:
             choices.append({"at": at, "name": heading(name), "words": found})
     shown_rows = [{"cells": cells, "words": words} for cells, words in rows]
     return {"columns": columns, "rows": shown_rows}, choices

@@ -34,7 +34,7 @@ def overlay_png(
 ) -> bytes:
     """Axial slices side by side, patient's right on the left, as a PNG.
 
-    Shown are the slices with most voxels that only one side marks or both do, in order from
+    The slices with most voxels that either side marks are shown, in order from
     bottom to top, cut to the box around all lesions and a margin of 10 mm. Without any lesion
     one slice is shown, the middle one. With a scan, each slice stands there twice: the scan
     alone, and below it with both sides over it.
@@ -58,14 +58,14 @@ def overlay_png(
     rows, across, _ = bounding_box(either, margin_vox) or (slice(None), slice(None), slice(None))
     columns = []
     for at in chosen:
-        a, b = _upright(truth[rows, across, at]), _upright(found[rows, across, at])
+        a, b = _as_displayed(truth[rows, across, at]), _as_displayed(found[rows, across, at])
         wide, tall = a.shape[1] * spacing[0], a.shape[0] * spacing[1]
         size = (max(1, round(height_px * wide / tall)), height_px)
         marks = [(a & b, BOTH), (a & ~b, MISSED), (b & ~a, FALSE)]
         if gray is None:
             tiles = [_flat(marks, size)]
         else:
-            plain = _enlarged(_upright(gray[rows, across, at]), size, Image.Resampling.BICUBIC)
+            plain = _enlarged(_as_displayed(gray[rows, across, at]), size, Image.Resampling.BICUBIC)
             plain = np.repeat(plain[..., None], 3, axis=2)
             tiles = [plain, _over(plain, marks, size)]
         columns.append(_joined(tiles, axis=0))
@@ -82,7 +82,7 @@ def _gray(array: NDArray[Any]) -> NDArray[np.uint8]:
     return np.clip((values - low) * (255 / max(high - low, 1e-9)), 0, 255).astype(np.uint8)
 
 
-def _upright(tile: NDArray[Any]) -> NDArray[Any]:
+def _as_displayed(tile: NDArray[Any]) -> NDArray[Any]:
     """Rows and columns of a picture: i runs to the patient's left on the screen's right, j up."""
     return np.ascontiguousarray(tile[::-1, ::-1].T)
 

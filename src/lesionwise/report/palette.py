@@ -1,6 +1,6 @@
 """Colors and symbols shared by pages, pictures and charts.
 
-The series colors are those of Okabe and Ito (Color Universal Design, 2008), told apart under the
+The series colors are those of Okabe and Ito (Color Universal Design, 2008), distinct under the
 common kinds of color blindness; the instance colors are lighter relatives that stand out on gray
 scans. Nothing is said by color alone: lesions carry their number, and each kind of change has a
 symbol and a word.

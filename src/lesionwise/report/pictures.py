@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import matplotlib as mpl
@@ -15,15 +16,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from lesionwise.report.display import Display, prepare
+from lesionwise.report.display import Display
 from lesionwise.report.palette import instance_colors
-from lesionwise.types import Instances, Volume
 
 Plane = Literal["axial", "coronal", "sagittal"]
 Rgb = NDArray[np.uint8]
 
 AXIS: Mapping[Plane, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
 WORLD = "xyz"
+UNLABELED: Mapping[int, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +51,10 @@ class Picture:
         return encode(self.rgb, "WEBP")
 
 
-def montage(
-    image: Volume,
-    instances: Instances | None = None,
+def montage_of(
+    display: Display,
+    method: str,
     *,
-    brain: Volume | None = None,
     axial: int = 10,
     columns: int = 5,
     px_per_mm: float = 1.6,
@@ -67,38 +67,14 @@ def montage(
     lesions can be counted in the picture. The patient's right is on the left.
 
     Args:
-        image: any orientation.
-        instances: on the image's grid; None or no lesions gives evenly spaced slices.
-        brain: mask on the image's grid, for cropping and gray levels.
+        display: a visit that is ready to be shown (``report.display.prepare``).
+        method: whose lesions are shown; without lesions the slices are evenly spaced.
         axial: number of axial slices; one more row holds coronal and sagittal ones.
         columns: slices side by side.
         px_per_mm: size.
         notes: text after the number of a lesion, such as the symbol of its change.
         colors: by label; by default those of ``instance_colors``.
     """
-    display = prepare(image, {} if instances is None else {"shown": instances}, brain)
-    return montage_of(
-        display,
-        "shown",
-        axial=axial,
-        columns=columns,
-        px_per_mm=px_per_mm,
-        notes=notes,
-        colors=colors,
-    )
-
-
-def montage_of(
-    display: Display,
-    method: str,
-    *,
-    axial: int = 10,
-    columns: int = 5,
-    px_per_mm: float = 1.6,
-    notes: Mapping[int, str] | None = None,
-    colors: Mapping[int, str] | None = None,
-) -> Picture:
-    """The same for a visit that is prepared already."""
     labels = display.labels.get(method)
     if labels is None:
         labels = np.zeros(display.gray.shape, dtype=np.int32)
@@ -120,7 +96,7 @@ def montage_of(
             for label, chosen in best.items()
             if chosen == place
         }
-        rgb, found = _draw(
+        rgb, found = panel(
             display, labels, plane, at, px_per_mm=px_per_mm, colors=colors, numbers=numbers
         )
         panels.append(rgb)
@@ -138,38 +114,6 @@ def montage_of(
             )
     present = {int(label) for label in np.unique(labels)} - {0}
     return Picture(whole, tuple(sorted(places)), tuple(sorted(present - set(places))), places)
-
-
-def panel(
-    display: Display,
-    labels: NDArray[np.int32],
-    plane: Plane,
-    at: int,
-    *,
-    px_per_mm: float = 1.6,
-    colors: Mapping[int, str] | None = None,
-    numbers: Mapping[int, str] | None = None,
-    caption: str | None = None,
-) -> Rgb:
-    """One slice with outlines: (height, width, 3) uint8, patient's right on the left.
-
-    Args:
-        labels: on the display's grid; 0 is not outlined.
-        at: index of the slice.
-        colors: by label; a label without one is white.
-        numbers: texts beside lesions, by label.
-        caption: at the lower left; by default the position in mm.
-    """
-    return _draw(
-        display,
-        labels,
-        plane,
-        at,
-        px_per_mm=px_per_mm,
-        colors=colors or {},
-        numbers=numbers or {},
-        caption=caption,
-    )[0]
 
 
 def choose_slices(
@@ -233,18 +177,27 @@ def font(size: int) -> Any:
     return ImageFont.truetype(str(path), size)
 
 
-def _draw(
+def panel(
     display: Display,
     labels: NDArray[np.int32],
     plane: Plane,
     at: int,
     *,
-    px_per_mm: float,
-    colors: Mapping[int, str],
-    numbers: Mapping[int, str],
-    caption: str | None = None,
+    px_per_mm: float = 1.6,
+    colors: Mapping[int, str] = UNLABELED,
+    numbers: Mapping[int, str] = UNLABELED,
 ) -> tuple[Rgb, dict[int, tuple[int, int, int, int]]]:
-    """One panel, and where each outlined lesion lies in it: (left, top, right, bottom)."""
+    """One slice with outlines, and the box of each lesion in it: (left, top, right, bottom).
+
+    The picture is (height, width, 3) uint8, with the patient's right on the left and the
+    position in mm at the lower left.
+
+    Args:
+        labels: on the display's grid; 0 is not outlined.
+        at: index of the slice.
+        colors: by label; a label without one is white.
+        numbers: texts beside lesions, by label.
+    """
     axis = AXIS[plane]
     spacing = [mm for other, mm in enumerate(display.grid.spacing_mm) if other != axis]
     gray = upright(np.take(display.gray, at, axis=axis))
@@ -265,10 +218,9 @@ def _draw(
         if label in placed:
             fill = colors.get(label, "#ffffff")
             _write_beside(draw, placed[label], text, fill, taken, (width, height))
-    if caption is None:
-        center = (np.array(display.gray.shape) - 1) / 2
-        center[axis] = at
-        caption = f"{WORLD[axis]} {display.grid.world_mm(center[None])[0][axis]:.0f}"
+    center = (np.array(display.gray.shape) - 1) / 2
+    center[axis] = at
+    caption = f"{WORLD[axis]} {display.grid.world_mm(center[None])[0][axis]:.0f}"
     small = font(12)
     draw.text((4, height - 4), caption, fill="#c9ced6", font=small, anchor="ls")
     if plane != "sagittal":

@@ -17,7 +17,7 @@ from lesionwise.types import BoolArray, FloatArray, Grid, Matrix, Visit, Volume
 
 PX_MM = 0.8
 AROUND_MM = 18.0
-"""Shown around the brain's box: skull and scalp, not the face."""
+"""DisplayedVisit around the brain's box: skull and scalp, not the face."""
 ABOVE_MM = 8.0
 """The axial slice lies so far above the brain's middle, where the ventricles are."""
 OUTLINE = (230, 159, 0)
@@ -91,7 +91,7 @@ class Stages:
         if self._panels is None:
             scan = _scan_of(self._last, self._scan)
             bright = Volume(scan.array > scan.array.mean(), scan.grid)
-            self._show(bright, self._last.as_read)
+            self._show(bright, self._last.to_native)
         return tuple(self._found)
 
     def _keep(self, text: str, visit: Visit, outlined: bool) -> None:
@@ -99,21 +99,21 @@ class Stages:
         if self._panels is not None:
             self._draw()
         elif visit.brain is not None and visit.brain.array.any():
-            self._show(visit.brain, visit.as_read)
+            self._show(visit.brain, visit.to_native)
 
-    def _show(self, brain: Volume, as_read: Matrix) -> None:
-        self._panels = panels_around(brain, as_read, self._grid)
-        self._inside = tuple(_slices(brain, self._panels, as_read, order=0))
+    def _show(self, brain: Volume, to_native: Matrix) -> None:
+        self._panels = panels_around(brain, to_native, self._grid)
+        self._inside = tuple(_slices(brain, self._panels, to_native, order=0))
         self._draw()
 
     def _draw(self) -> None:
         assert self._panels is not None
         for text, visit, outlined in self._waiting:
             scan = _scan_of(visit, self._scan)
-            axial, coronal = _slices(scan, self._panels, visit.as_read, order=1)
+            axial, coronal = _slices(scan, self._panels, visit.to_native, order=1)
             brain = None
             if outlined and visit.brain is not None:
-                a, c = _slices(visit.brain, self._panels, visit.as_read, order=0)
+                a, c = _slices(visit.brain, self._panels, visit.to_native, order=0)
                 brain = (a.astype(bool), c.astype(bool))
             window = _window([axial, coronal], self._inside)
             self._found.append(Stage(text, (axial, coronal), brain, window))
@@ -137,15 +137,15 @@ def step_text(step: object) -> str:
     return f"{name}({', '.join(stated)})"
 
 
-def panels_around(brain: Volume, as_read: Matrix, grid: Grid) -> Panels:
+def panels_around(brain: Volume, to_native: Matrix, grid: Grid) -> Panels:
     """Slices through the brain along the axes of ``grid``, in the world of the visit as read.
 
     Args:
         brain: mask, not empty.
-        as_read: world mm of the mask to world mm as read.
+        to_native: world mm of the mask to world mm as read.
     """
     axes = grid.affine[:3, :3] / np.array(grid.spacing_mm)
-    points = brain.grid.world_mm(np.argwhere(brain.array)) @ as_read[:3, :3].T + as_read[:3, 3]
+    points = brain.grid.world_mm(np.argwhere(brain.array)) @ to_native[:3, :3].T + to_native[:3, 3]
     along = points @ np.linalg.inv(axes).T
     low, high = along.min(axis=0) - AROUND_MM, along.max(axis=0) + AROUND_MM
     middle = along.mean(axis=0)
@@ -200,10 +200,10 @@ def moved_by(brain: Volume, world: Matrix) -> tuple[float, float]:
 
 
 def _slices(
-    volume: Volume, panels: Panels, as_read: Matrix, *, order: Any
+    volume: Volume, panels: Panels, to_native: Matrix, *, order: Any
 ) -> tuple[NDArray[Any], ...]:
     """The volume in both panels as pictures: rows downward, patient's right on the left."""
-    to_now = np.asarray(np.linalg.inv(as_read), dtype=np.float64)
+    to_now = np.asarray(np.linalg.inv(to_native), dtype=np.float64)
     fill = np.nan if order else 0.0
     out = []
     for grid in panels:

@@ -31,7 +31,7 @@ from lesionwise.report.contents import (
 from lesionwise.report.display import Display, prepare
 from lesionwise.report.edges import with_edges
 from lesionwise.report.figures import to_svg
-from lesionwise.report.findings import SHOWN, Finding, Shown, find_findings
+from lesionwise.report.findings import SHOWN, DisplayedVisit, Finding, find_findings
 from lesionwise.report.palette import CHANGES, change_look, instance_colors
 from lesionwise.report.pictures import Picture, montage_of
 from lesionwise.report.render import data_uri, safe_link, write_page
@@ -57,7 +57,7 @@ _OPTIONAL = ("state", "location", "confidence", "confluent_group", "extent_i_mm"
 
 
 @dataclass(frozen=True, eq=False)
-class _Shown:
+class _VisitDisplay:
     """One visit made ready: what the page embeds, and how its lesions look by method."""
 
     display: Display
@@ -180,7 +180,7 @@ def write_study_page(page: StudyPage, path: str | Path) -> Path:
     )
 
 
-def _show(visit: VisitView, lesions: pd.DataFrame, method: str) -> _Shown:
+def _show(visit: VisitView, lesions: pd.DataFrame, method: str) -> _VisitDisplay:
     shown = dict(visit.instances)
     if visit.truth is not None:
         shown[TRUTH] = visit.truth
@@ -202,12 +202,12 @@ def _show(visit: VisitView, lesions: pd.DataFrame, method: str) -> _Shown:
             if str(state) in CHANGES
         },
     )
-    return _Shown(
+    return _VisitDisplay(
         display, looks, embed_image(display, to_common), embed_labels(display, to_common), picture
     )
 
 
-def _findings(page: StudyPage, visits: Sequence[_Shown], method: str) -> list[Finding]:
+def _findings(page: StudyPage, visits: Sequence[_VisitDisplay], method: str) -> list[Finding]:
     """What changed between the last two visits, with close-ups."""
     if page.changes is None or len(visits) < 2:
         return []
@@ -217,7 +217,7 @@ def _findings(page: StudyPage, visits: Sequence[_Shown], method: str) -> list[Fi
         if labels is None:
             labels = np.zeros(visit.display.gray.shape, dtype=np.int32)
         to_common = np.eye(4) if view.to_common is None else view.to_common
-        pair.append(Shown(view.session, visit.display, labels, to_common))
+        pair.append(DisplayedVisit(view.session, visit.display, labels, to_common))
     return find_findings(page.changes, pair[0], pair[1])
 
 
@@ -292,7 +292,7 @@ def _registrations(visits: Sequence[VisitView]) -> list[dict[str, Any]]:
 def _data(
     sessions: Sequence[str],
     methods: Sequence[str],
-    visits: Sequence[_Shown],
+    visits: Sequence[_VisitDisplay],
     rows: Sequence[Mapping[str, Any]],
     changes: bool,
 ) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class VisitView:
     Attributes:
         session: name of the time point; may be empty where there is one visit.
         image: the scan, any orientation and unit.
-        instances: lesions by the way they were told apart (offsets, acls, cc …).
+        instances: lesions by separation method (offsets, acls, cc …).
         brain: brain mask, for cropping and gray levels.
         truth: known lesions, outlined beside the found ones.
         to_common: (4, 4) world mm of this visit to world mm shared by all visits of the page;
@@ -81,7 +81,7 @@ class StudyPage:
             method, location, state, track (one number for one lesion at all visits),
             confidence, confluent_group, center_x_mm …, extent_i_mm ….
         method: the main way of telling lesions apart; by default the first of the last visit.
-        changes: what became of each lesion between the last two visits, a row a lesion: state,
+        changes: the state of each lesion between the last two visits, one row per lesion: state,
             and as far as known baseline and followup (labels, comma-separated), baseline_mm3,
             followup_mm3. Lesions of the visit before the last take their state from here.
         intervals: how many lesions of each state at each visit after the first, as in

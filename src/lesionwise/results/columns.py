@@ -287,6 +287,12 @@ def write_described(
 
     Args:
         rows: where there are none, the table has the columns of ``columns``.
+
+    Example:
+        >>> columns = [Column("volume_mm3", "volume of the lesion", units="mm3")]
+        >>> write_described(Path("lesions.tsv"), [{"volume_mm3": 27.04}], columns)
+        >>> Path("lesions.tsv").read_text().split()
+        ['volume_mm3', '27.04']
     """
     table = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
     if not len(table.columns):
@@ -316,7 +322,12 @@ def rounded(table: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
 
 
 def dictionary(columns: Sequence[Column]) -> dict[str, dict[str, Any]]:
-    """A BIDS data dictionary: description, units and levels by column."""
+    """A BIDS data dictionary: description, units and levels by column.
+
+    Example:
+        >>> dictionary([Column("volume_mm3", "volume of the lesion", units="mm3")])
+        {'volume_mm3': {'Description': 'volume of the lesion', 'Units': 'mm3'}}
+    """
     described: dict[str, dict[str, Any]] = {}
     for column in columns:
         entry: dict[str, Any] = {"Description": column.description}
@@ -336,6 +347,12 @@ def read_typed(path: Path) -> pd.DataFrame:
 
     Raises:
         InputError: If the file is missing or is no table.
+
+    Example:
+        >>> from lesionwise.io.files import write_table
+        >>> write_table("tracks.tsv", [{"lineage": 1, "visit": "ses-01", "state": "growing"}])
+        >>> read_typed(Path("tracks.tsv")).to_dict("records")
+        [{'track': 1, 'session': 'ses-01', 'state': 'enlarging'}]
     """
     table = read_table(path).rename(columns=_RENAMED)
     table = table.loc[:, ~table.columns.duplicated()]

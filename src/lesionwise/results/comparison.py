@@ -157,7 +157,7 @@ class VisitChange:
 
 @dataclass(frozen=True, eq=False)
 class ComparisonResult:
-    """What became of every lesion of a patient.
+    """The states of all lesions of a patient.
 
     Attributes:
         scans: entities of each visit's scan, in time order.
@@ -231,6 +231,9 @@ def read_tracks(place: Path) -> pd.DataFrame:
 
     Raises:
         InputError: If the table is missing, malformed, or lacks a column.
+
+    Example:
+        >>> read_tracks(Path("results"))["state"].value_counts()  # doctest: +SKIP
     """
     path = place / TRACKS
     if not path.exists() and (place / TRACKS_BEFORE).exists():
@@ -294,6 +297,11 @@ def state_counts(visits: pd.DataFrame) -> Mapping[str, Mapping[str, int]]:
 
     Args:
         visits: rows as in ``visits.tsv``.
+
+    Example:
+        >>> visits = pd.DataFrame({"session": ["ses-01", "ses-02"], "new": [0, 2]})
+        >>> state_counts(visits)
+        {'ses-02': {'new': 2}}
     """
     found = {}
     for number, row in enumerate(visits.to_dict("records")):

@@ -27,6 +27,9 @@ def check_labels(labels: Iterable[str]) -> None:
 
     Raises:
         ValueError: If one holds anything but letters, digits and plus signs.
+
+    Example:
+        >>> check_labels(["offsets", "acls"])
     """
     for label in labels:
         if not re.fullmatch(r"[A-Za-z0-9+]*", label):
@@ -34,7 +37,12 @@ def check_labels(labels: Iterable[str]) -> None:
 
 
 def generated_by(name: str = "lesionwise") -> Generator:
-    """The entry of this version."""
+    """The entry of this version.
+
+    Example:
+        >>> generated_by()["Name"]
+        'lesionwise'
+    """
     return {"Name": name, "Version": __version__}
 
 

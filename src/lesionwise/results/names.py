@@ -88,7 +88,7 @@ class ScanFiles:
 
     @property
     def sidecar(self) -> Path:
-        """Written last: where it stands, the results of the scan are complete."""
+        """Written last: if it exists, the results of the scan are complete."""
         return self.path("mask", ".json", label="L")
 
     @property
@@ -147,7 +147,7 @@ class PairFiles:
 
     @property
     def sidecar(self) -> Path:
-        """Written last: where it stands, the results of the pair are complete."""
+        """Written last: if it exists, the results of the pair are complete."""
         return self.path("mask", ".json")
 
     @property
@@ -167,7 +167,12 @@ class PairFiles:
 
 
 def pair_page(target: Entities, baseline: str, followup: str) -> str:
-    """Name of the page of two visits in the output folder."""
+    """Name of the page of two visits in the output folder.
+
+    Example:
+        >>> pair_page(Entities(sub="01", ses="M12"), "M00", "M12")
+        'sub-01_ses-M00_ses-M12_new.html'
+    """
     kept = {k: v for k, v in _scan_pairs(target).items() if k not in ("sub", "ses")}
     more = "".join(f"_{key}-{value}" for key, value in kept.items())
     return f"sub-{target.sub}_ses-{baseline}_ses-{followup}{more}_new.html"
@@ -184,7 +189,12 @@ def scan_name(scan: Entities) -> str:
 
 
 def scan_title(scan: Entities) -> str:
-    """The same for reading: ``sub-01 ses-M12 run-2``."""
+    """The same for reading: ``sub-01 ses-M12 run-2``.
+
+    Example:
+        >>> scan_title(Entities(sub="01", ses="M12", run="2"))
+        'sub-01 ses-M12 run-2'
+    """
     return scan_name(scan).replace("_", " ")
 
 
@@ -200,12 +210,21 @@ def finished_scans(root: Path, subject: str = "") -> Iterator[Entities]:
 
     Args:
         subject: the only one, without ``sub-``; all if empty.
+
+    Example:
+        >>> list(finished_scans(Path(".")))
+        []
     """
     yield from _finished(root, subject, "*_label-L_mask.json")
 
 
 def finished_pairs(root: Path, subject: str = "") -> Iterator[Entities]:
-    """The scan that each pair's new lesions lie on, in natural order."""
+    """The scan that each pair's new lesions lie on, in natural order.
+
+    Example:
+        >>> list(finished_pairs(Path(".")))
+        []
+    """
     yield from _finished(root, subject, "*_desc-new_mask.json")
 
 

@@ -15,9 +15,19 @@ from lesionwise.io.files import write_json
 from lesionwise.io.names import Entities
 from lesionwise.io.nifti import read_mask, read_volume, write_volume
 from lesionwise.io.record import FileRecord, file_records
-from lesionwise.results.keys import Generator, check_labels, generated_by, read_keys, to_keys
+from lesionwise.results.keys import Generator, check_labels, generated_by, read_keys
 from lesionwise.results.names import PairFiles, beside, pair_page, scan_name
-from lesionwise.results.scan import LesionSet, read_lesion_table, read_lesions, write_lesions
+from lesionwise.results.scan import (
+    LesionSet,
+    provenance,
+    read_lesion_table,
+    read_lesions,
+    sidecar_of,
+    stated_volume_ml,
+    total_seconds,
+    volume_ml,
+    write_lesions,
+)
 from lesionwise.results.words import session_name, subject_name
 from lesionwise.types import Grid, InputError, Volume
 
@@ -85,18 +95,6 @@ class PairRecord:
     def input_paths(self) -> tuple[str, ...]:
         return self.inputs or self.sources
 
-    @property
-    def made(self) -> dict[str, Any]:
-        """What the sidecars of all its images have in common."""
-        return {
-            "Sources": list(self.sources),
-            "GeneratedBy": self.generated_by,
-            "Recipe": self.recipe,
-            "Source": self.source,
-            "ModelHash": self.model_hash,
-            "Departures": list(self.departures),
-        }
-
 
 @dataclass(frozen=True, eq=False)
 class PairResult:
@@ -130,7 +128,7 @@ class PairResult:
             InputError: If the folder or the disk does not take a file.
         """
         files = PairFiles(root, self.scan)
-        record, made = self.record, self.record.made
+        record, made = self.record, provenance(self.record)
         written = [files.probability, files.mask, files.brain]
         write_volume(files.probability, self.probability, grid=grid)
         write_json(beside(files.probability, ".json"), made)
@@ -143,13 +141,10 @@ class PairResult:
             write_volume(files.shown(channel), image)
             written.append(files.shown(channel))
             record = replace(record, shown=files.shown(channel).relative_to(root).as_posix())
-        volume_ml = float(self.mask.array.sum() * self.mask.grid.voxel_volume_mm3 / 1000)
         record = replace(
-            record, mask_volume_ml=round(volume_ml, 4), files=file_records(root, written)
+            record, mask_volume_ml=volume_ml(self.mask), files=file_records(root, written)
         )
-        keys = to_keys(record)
-        del keys["Summary"]
-        write_json(files.sidecar, keys)
+        write_json(files.sidecar, sidecar_of(record))
         return record
 
     @staticmethod
@@ -173,17 +168,12 @@ class PairResult:
 
 def pair_row(files: PairFiles, record: PairRecord, table: pd.DataFrame) -> dict[str, Any]:
     """The row of ``pairs.tsv``: counts and volume are those of the table of new lesions."""
-    before = record.summary.get("volume_ml")
-    mask_ml = record.mask_volume_ml
-    if mask_ml is None and isinstance(before, int | float):
-        mask_ml = float(before)
-    seconds = [time for time in record.seconds.values() if time is not None]
     return {
         **_named(files, record),
         "lesions": len(table),
         "volume_ml": round(float(table["volume_mm3"].sum()) / 1000, 3),
-        "mask_volume_ml": None if mask_ml is None else round(mask_ml, 3),
-        "seconds": round(sum(seconds), 1),
+        "mask_volume_ml": stated_volume_ml(record),
+        "seconds": total_seconds(record),
         "warnings": "; ".join(record.warnings) or None,
         "source": " ".join(record.input_paths),
         "page": pair_page(files.scan, record.baseline, record.followup),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,9 @@ from lesionwise.results.names import TRUTH, PairFiles, ScanFiles, beside
 from lesionwise.results.quality import QualityEntry, QualityNote, worst
 from lesionwise.results.words import session_name, subject_name
 from lesionwise.types import Grid, InputError, Instances, Volume
+
+if TYPE_CHECKING:
+    from lesionwise.results.pair import PairRecord
 
 
 class Recorded(Protocol):
@@ -110,26 +113,6 @@ class ScanRecord:
         """What the user named; in folders written before, the image that was read."""
         return self.input or self.sources[0]
 
-    @property
-    def mask_ml(self) -> float | None:
-        """Volume of the mask, also in folders written before; None where nothing says it."""
-        before = self.summary.get("volume_ml")
-        if self.mask_volume_ml is None and isinstance(before, int | float):
-            return float(before)
-        return self.mask_volume_ml
-
-    @property
-    def made(self) -> dict[str, Any]:
-        """What the sidecars of all its images have in common."""
-        return {
-            "Sources": list(self.sources),
-            "GeneratedBy": self.generated_by,
-            "Recipe": self.recipe,
-            "Source": self.source,
-            "ModelHash": self.model_hash,
-            "Departures": list(self.departures),
-        }
-
 
 @dataclass(frozen=True, eq=False)
 class LesionSet:
@@ -185,7 +168,7 @@ class ScanResult:
             InputError: If the folder or the disk does not take a file.
         """
         files = ScanFiles(root, self.scan)
-        made = self.record.made
+        made = provenance(self.record)
         written = [*further, files.probability, files.brain, files.mask]
         write_volume(files.probability, self.probability, grid=grid)
         write_json(beside(files.probability, ".json"), made)
@@ -210,18 +193,14 @@ class ScanResult:
             path = root / stage["Picture"]
             write_bytes(path, picture)
             written.append(path)
-        volume_ml = float(self.mask.array.sum() * self.mask.grid.voxel_volume_mm3 / 1000)
-        brain_ml = float((self.brain.array != 0).sum() * self.brain.grid.voxel_volume_mm3 / 1000)
         record = replace(
             self.record,
             methods=tuple(self.lesions),
-            mask_volume_ml=round(volume_ml, 4),
-            brain_volume_ml=round(brain_ml, 4),
+            mask_volume_ml=volume_ml(self.mask),
+            brain_volume_ml=volume_ml(self.brain),
             files=file_records(root, written),
         )
-        keys = to_keys(record)
-        del keys["Summary"]
-        write_json(files.sidecar, keys)
+        write_json(files.sidecar, sidecar_of(record))
         return record
 
     @staticmethod
@@ -246,6 +225,48 @@ class ScanResult:
         )
 
 
+def provenance(record: ScanRecord | PairRecord) -> dict[str, Any]:
+    """What the sidecars of all images of a result have in common."""
+    return {
+        "Sources": list(record.sources),
+        "GeneratedBy": record.generated_by,
+        "Recipe": record.recipe,
+        "Source": record.source,
+        "ModelHash": record.model_hash,
+        "Departures": list(record.departures),
+    }
+
+
+def sidecar_of(record: ScanRecord | PairRecord) -> dict[str, Any]:
+    """The keys of a record as they are written."""
+    keys = to_keys(record)
+    del keys["Summary"]  # of earlier versions
+    return keys
+
+
+def volume_ml(mask: Volume) -> float:
+    """Volume of a mask in ml, to four places.
+
+    Example:
+        >>> volume_ml(Volume(np.ones((10, 10, 10), dtype=bool), Grid((10, 10, 10), np.eye(4))))
+        1.0
+    """
+    return round(float((mask.array != 0).sum() * mask.grid.voxel_volume_mm3 / 1000), 4)
+
+
+def stated_volume_ml(record: ScanRecord | PairRecord) -> float | None:
+    """Volume of the mask by its record, also in folders written before; None if unknown."""
+    before = record.summary.get("volume_ml")
+    if record.mask_volume_ml is None and isinstance(before, int | float):
+        return float(before)
+    return record.mask_volume_ml
+
+
+def total_seconds(record: ScanRecord | PairRecord) -> float:
+    """Wall time of all stages, to a tenth of a second."""
+    return round(sum(time for time in record.seconds.values() if time is not None), 1)
+
+
 def damaged(root: Path, record: Recorded, *, read: bool = True) -> str:
     """Why results are not what was written; empty where they are.
 
@@ -267,6 +288,11 @@ def read_lesions(files: ScanFiles | PairFiles, method: str) -> LesionSet:
 
     Raises:
         InputError: If a file is missing or malformed.
+
+    Example:
+        >>> files = ScanFiles(Path("results"), Entities(sub="01"))
+        >>> read_lesions(files, "offsets").table["volume_mm3"].sum()  # doctest: +SKIP
+        1204.5
     """
     volume = read_labels(files.instances(method))
     labels = volume.array.astype(np.int32, copy=False)
@@ -278,6 +304,11 @@ def read_lesion_table(files: ScanFiles | PairFiles, method: str) -> pd.DataFrame
 
     Raises:
         InputError: If the file is missing or malformed.
+
+    Example:
+        >>> files = ScanFiles(Path("results"), Entities(sub="01"))
+        >>> len(read_lesion_table(files, "offsets"))  # doctest: +SKIP
+        23
     """
     path = beside(files.instances(method), ".tsv")
     table = read_typed(path).rename(columns={"index": "label"})
@@ -315,7 +346,6 @@ def scan_row(
         page: that shows the scan; its own if empty.
     """
     main = tables[record.methods[0]]
-    seconds = [time for time in record.seconds.values() if time is not None]
     reasons = [reason for note in record.notes for reason in note.reasons]
     volume_ml = float(main["volume_mm3"].sum()) / 1000
     return {
@@ -325,14 +355,14 @@ def scan_row(
         "quality": worst(note.grade for note in record.notes),
         "lesions": len(main),
         "volume_ml": round(volume_ml, 3),
-        "mask_volume_ml": None if record.mask_ml is None else round(record.mask_ml, 3),
+        "mask_volume_ml": stated_volume_ml(record),
         "brain_volume_ml": record.brain_volume_ml,
         "lesion_load_percent": lesion_load_percent(volume_ml, record.brain_volume_ml),
         **{
             f"lesions_{name}": len(tables[name]) if name in tables else None
             for name in ("cc", "acls", "offsets")
         },
-        "seconds": round(sum(seconds), 1),
+        "seconds": total_seconds(record),
         "quality_reasons": "; ".join(reasons) or None,
         "source": record.input_path,
         "page": page or files.page,
@@ -362,7 +392,18 @@ def identified(table: pd.DataFrame, files: ScanFiles, record: ScanRecord) -> pd.
 def write_lesions(
     path: Path, lesions: LesionSet, about: Mapping[str, Any], grid: Grid | None
 ) -> list[Path]:
-    """Write an instance map with its table and its sidecar; the paths of map and table."""
+    """Write an instance map with its table and its sidecar; the paths of map and table.
+
+    Example:
+        >>> labels = np.zeros((4, 4, 4), dtype=np.int32)
+        >>> labels[1:3, 1:3, 1:3] = 1
+        >>> grid = Grid((4, 4, 4), np.eye(4))
+        >>> table = pd.DataFrame({"label": [1], "volume_mm3": [8.0]})
+        >>> lesions = LesionSet(Instances(labels, grid), table)
+        >>> paths = write_lesions(Path("a_dseg.nii.gz"), lesions, {"Method": "cc"}, grid)
+        >>> [path.name for path in paths]
+        ['a_dseg.nii.gz', 'a_dseg.tsv']
+    """
     write_volume(path, Volume(lesions.instances.labels, lesions.instances.grid), grid=grid)
     table = rounded(lesions.table, LABEL_COLUMNS).reset_index(drop=True)
     named = dseg_table(table["label"]).join(table.drop(columns="label"))

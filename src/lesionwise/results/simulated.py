@@ -106,12 +106,22 @@ class SimulatedVisit:
 
 
 def truth_of(root: Path) -> Path:
-    """The folder of the truth of a simulated data set."""
+    """The folder of the truth of a simulated data set.
+
+    Example:
+        >>> truth_of(Path("simulated")).as_posix()
+        'simulated/derivatives/truth'
+    """
     return root / "derivatives" / "truth"
 
 
 def record_of(root: Path, subject: str) -> Path:
-    """The file that says what decided a patient; written last."""
+    """The file that says what decided a patient; written last.
+
+    Example:
+        >>> record_of(Path("simulated"), "01").name
+        'sub-01_desc-simulation.json'
+    """
     return truth_of(root) / f"sub-{subject}" / f"sub-{subject}_desc-simulation.json"
 
 

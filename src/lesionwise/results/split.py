@@ -102,7 +102,7 @@ class MapFiles:
 
     @property
     def sidecar(self) -> Path:
-        """Written last: where it stands, the results of the map are complete."""
+        """Written last: if it exists, the results of the map are complete."""
         return beside(self.instances, ".json")
 
 

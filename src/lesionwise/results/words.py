@@ -35,10 +35,20 @@ def state_name(word: Any) -> Any:
 
 
 def subject_name(label: str) -> str:
-    """A subject as all tables write it: ``sub-01``, whether or not ``sub-`` is there already."""
+    """A subject as all tables write it: ``sub-01``, whether or not ``sub-`` is there already.
+
+    Example:
+        >>> subject_name("01"), subject_name("sub-01")
+        ('sub-01', 'sub-01')
+    """
     return f"sub-{label.removeprefix('sub-')}"
 
 
 def session_name(label: str | None) -> str | None:
-    """A session as all tables write it: ``ses-M12``; None where there is none."""
+    """A session as all tables write it: ``ses-M12``; None where there is none.
+
+    Example:
+        >>> session_name("M12"), session_name(None)
+        ('ses-M12', None)
+    """
     return f"ses-{label.removeprefix('ses-')}" if label else None

@@ -41,7 +41,7 @@ from lesionwise.run.learned_steps import shared_steps
 from lesionwise.run.prepare import parts_of
 from lesionwise.run.recipes import auxiliary_sets, settings
 from lesionwise.run.run_format import settings_of
-from lesionwise.types import InputError, Progress, Volume, silent
+from lesionwise.types import InputError, Progress, Volume, no_progress
 
 BENCHMARK = "benchmark.json"
 RESULT = "result.json"
@@ -80,7 +80,7 @@ def benchmark(
     retry_failed: bool = False,
     isolate: bool = True,
     auxiliary: Mapping[str, str | Path] = {},
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> BenchmarkResult:
     """Train every recipe in every fold, predict the held-out patients, score, compare.
 
@@ -91,7 +91,7 @@ def benchmark(
     are compared with each other. Scans and, where the data set has them, brain masks are all that
     a prediction sees.
 
-    A call goes on where the last one stopped. ``output`` gets ``leaderboard.html``,
+    A call continues where the last one stopped. ``output`` gets ``leaderboard.html``,
     ``leaderboard.tsv`` and the tables of ``report.leaderboard``, an evaluation per group of
     recipes with every metric of ``evaluate``, the lesions found in ``predictions`` and the runs
     in ``recipes``.
@@ -116,7 +116,7 @@ def benchmark(
     Raises:
         InputError: If a recipe is not known, a value fits none, the data set cannot be split or
             holds nothing to find, or ``output`` was begun with other settings. A recipe that
-            fails later is listed and the others go on.
+            fails later is listed and the others continue.
     """
     dataset, output = Path(dataset), Path(output)
     entries = find_benchmark_recipes(recipes, overrides)
@@ -330,7 +330,7 @@ def _cross_validated(
             max_minutes=made["max_minutes"],
             auxiliary=tuple(name for name, _ in further),
         )
-        # A training that was interrupted goes on; its times are then those of its last call only.
+        # An interrupted training resumes; its times are then those of its last call only.
         begun = (job.folder / "run").is_dir()
         result = _once(
             job.folder / RESULT,
@@ -358,7 +358,7 @@ def _preparation(recipe: Recipe) -> str:
 def _once(
     path: Path, work: Callable[[], Outcome], retry_failed: bool, about: Mapping[str, Any] = {}
 ) -> dict[str, Any]:
-    """The result that stands in a file, or the work's, which is written there at once."""
+    """The result stored in a file, or else that of the work, which is then written there."""
 
     if path.is_file():
         known = _in_present_names(read_json(path))

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from lesionwise.processes import ProcessEndError, call_in_process, own_peak_gb
-from lesionwise.types import InputError, Progress, silent
+from lesionwise.types import InputError, Progress, no_progress
 
 Work = Callable[[Any, Progress], Any]
 
@@ -37,20 +37,20 @@ class Outcome:
     gpu_gb: float | None = None
 
 
-def run_isolated(work: Work, job: Any, progress: Progress = silent) -> Outcome:
+def run_isolated(work: Work, job: Any, progress: Progress = no_progress) -> Outcome:
     """Call ``work(job, progress)`` in a fresh process.
 
     Both have to be picklable, ``work`` by its name. Ctrl-C and the end of this process end it
     (``processes``).
     """
     try:
-        outcome = call_in_process(partial(_measured, work), job, lambda told: progress(*told))
+        outcome = call_in_process(partial(_measured, work), job, lambda report: progress(*report))
     except ProcessEndError as ended:
         return Outcome(None, _ending(ended.code))
     return outcome
 
 
-def run_here(work: Work, job: Any, progress: Progress = silent) -> Outcome:
+def run_here(work: Work, job: Any, progress: Progress = no_progress) -> Outcome:
     """The same in this process: faster to start, without peak memory."""
     try:
         return Outcome(work(job, progress))

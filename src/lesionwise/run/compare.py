@@ -1,4 +1,4 @@
-"""The command ``compare``: what became of each lesion between visits."""
+"""The command ``compare``: the state of each lesion between visits."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ from lesionwise.types import (
     Progress,
     Study,
     Volume,
-    silent,
+    no_progress,
     stages_of,
 )
 
@@ -132,7 +132,7 @@ def compare(
     also_judged: Sequence[QualityNote] = (),
     same_patient: bool = False,
     registered: bool = False,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Comparison:
     """Find the lesions of each visit and follow them from the first visit to the last.
 
@@ -171,7 +171,7 @@ def compare(
         InputError: If the folder is not one for results, holds another comparison or was begun
             with other settings, if there are fewer than two scans, two of one session, names or
             headers say that they are of different subjects, names say that a later visit comes
-            first, a scan is at fault, visits do not overlap, or left and right are exchanged in
+            first, a scan cannot be used, visits do not overlap, or left and right are exchanged in
             one of them.
     """
     named = _scans(visits)
@@ -440,7 +440,7 @@ def _scans(paths: Sequence[Path]) -> list[FoundScan]:
 
 
 def _subject(scan: FoundScan) -> str:
-    """As the file's name states it: two scans that would be named alike were told apart."""
+    """As the file's name states it: two scans that would be named alike got names of their own."""
     entities = parse_name(scan.path)
     return scan.subject if entities is None else entities.sub
 

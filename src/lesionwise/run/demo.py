@@ -24,7 +24,7 @@ from lesionwise.run.find_lesions import FindOptions
 from lesionwise.run.segment import segment
 from lesionwise.run.simulate import simulate
 from lesionwise.simulate.artifacts import degraded
-from lesionwise.types import InputError, Instances, Progress, silent
+from lesionwise.types import InputError, Instances, Progress, no_progress
 
 DEGRADED = "a degraded copy of the first scan, made to be noticed"
 THICK_MM = (0.9, 0.9, 6.5)
@@ -54,7 +54,7 @@ def demo(
     seed: int = defaults.DEMO_SEED,
     device: str = "auto",
     model: str | Path = defaults.MODEL,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Demo:
     """Simulate two patients, find their lesions and what is new, score, and show.
 

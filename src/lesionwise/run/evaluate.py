@@ -26,7 +26,7 @@ from lesionwise.results.folder import check_own_folder
 from lesionwise.run.images import find_images
 from lesionwise.run.label_maps import LabelledLesions, Side, labels_by_side, lesions_of
 from lesionwise.run.pairing import Kind, method_names, pair_files
-from lesionwise.types import InputError, Instances, Progress, Volume, silent
+from lesionwise.types import InputError, Instances, Progress, Volume, no_progress
 
 Consensus: TypeAlias = Literal["majority", "staple"]
 ASKED = "evaluate.json"
@@ -122,7 +122,7 @@ def evaluate(
     figures: bool = False,
     workers: int | None = None,
     seed: int = 0,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Evaluation:
     """Score predictions against a reference, compare them, and write tables and a page.
 
@@ -163,7 +163,7 @@ def evaluate(
 
     Raises:
         InputError: If there is one case and it cannot be scored, or no case can. Among several,
-            those that cannot are listed in ``failures`` and the others go on.
+            those that cannot are listed in ``failures`` and the others continue.
 
     Example:
         >>> done = evaluate(Path("reference"), [Path("a"), Path("b")], workers=1)  # doctest: +SKIP
@@ -247,7 +247,7 @@ def evaluate(
     return evaluation.amended(page=page)
 
 
-def evaluate_again(folder: Path, progress: Progress = silent) -> Evaluation:
+def evaluate_again(folder: Path, progress: Progress = no_progress) -> Evaluation:
     """What ``evaluate`` wrote into a folder, written again from the same files.
 
     The page shows voxels, so the predictions are scored anew; the answers are the same as long as

@@ -21,7 +21,7 @@ from lesionwise.methods.members import deal_subjects
 from lesionwise.preprocess.geometry import resample_to
 from lesionwise.preprocess.registration import rigid
 from lesionwise.run.prepare import by_name, visits_of
-from lesionwise.types import InputError, Progress, Study, Task, Visit, Volume, silent
+from lesionwise.types import InputError, Progress, Study, Task, Visit, Volume, no_progress
 
 SPLITS = "splits_final.json"
 
@@ -52,7 +52,7 @@ def export(
     scans: Sequence[str] = ("flair",),
     visits: int = 1,
     task: Task = "lesions",
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> ExportResult:
     """Write a BIDS data set as an nnU-Net raw data set, which appears complete or not at all.
 
@@ -73,7 +73,7 @@ def export(
     Raises:
         InputError: If the settings do not fit together, the folder is there or misnamed, the data
             set cannot be read, or nothing in it can be written. An error of one study is listed,
-            and the others go on.
+            and the others continue.
     """
     if visits not in (1, 2) or (task == "new" and visits != 2):
         raise InputError(f"export: {task} lesions with {visits} visits a case is not possible")

@@ -40,7 +40,7 @@ class FindOptions:
     """What a user may set about finding lesions; every value is written beside the results.
 
     Attributes:
-        instances: how the lesions of the main map are told apart; None takes the recipe's way.
+        instances: separation method of the main map; None takes the recipe's.
         also: further ways, computed from the same maps for comparison.
         threshold: the mask is probability > threshold; None takes the recipe's.
         min_peak: a connected region of the mask goes where its highest probability is below this;
@@ -172,7 +172,7 @@ def find_lesions(
         # The mask is carried back where a step drew it, not from the prepared grid at the end:
         # later steps may crop or resample it.
         if visit.brain is not None and (brain_native is None or _redrawn(before, visit.brain)):
-            brain_native = _on_scan_grid(_seen_as_read(visit.brain, visit.as_read), reference)
+            brain_native = _on_scan_grid(_in_native_space(visit.brain, visit.to_native), reference)
     on_stage(FIND)
     with watch.stage("network"):
         maps = model.predict(prepared, lambda _, done, total: on_stage(FIND, done, total))
@@ -183,7 +183,7 @@ def find_lesions(
         brain_native = visit.brain
     else:
         # Steps that registered the scan moved its world; the maps go back to that of the file.
-        grid = Grid(maps.grid.shape, visit.as_read @ maps.grid.affine)
+        grid = Grid(maps.grid.shape, visit.to_native @ maps.grid.affine)
         maps = replace(maps, grid=grid)
     threshold = recipe.threshold if options.threshold is None else options.threshold
     min_peak = recipe.min_peak if options.min_peak is None else options.min_peak
@@ -235,8 +235,8 @@ def _stripped(visit: Visit, scan: str) -> Visit:
     return replace(visit, brain=Volume(not_background(image.array), image.grid))
 
 
-def _seen_as_read(volume: Volume, as_read: Matrix) -> Volume:
-    return Volume(volume.array, Grid(volume.grid.shape, as_read @ volume.grid.affine))
+def _in_native_space(volume: Volume, to_native: Matrix) -> Volume:
+    return Volume(volume.array, Grid(volume.grid.shape, to_native @ volume.grid.affine))
 
 
 def _carried(

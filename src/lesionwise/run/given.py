@@ -40,7 +40,7 @@ from lesionwise.run.segment import (
     write_found,
 )
 from lesionwise.run.split import maps_of
-from lesionwise.types import InputError, Progress, RunContext, silent, stages_of
+from lesionwise.types import InputError, Progress, RunContext, no_progress, stages_of
 
 GIVEN = "given lesions"
 """What the results of other tools' masks name in the place of a model."""
@@ -68,7 +68,7 @@ def given_model(
     Raises:
         InputError: If the file is missing or no map.
     """
-    read_map(path)  # a fault shows before anything is computed
+    read_map(path)  # an error shows before anything is computed
     given = GivenLesions(path)
     neighbors = connectivity or DEFAULT_CONNECTIVITY
     name = GIVEN if neighbors == DEFAULT_CONNECTIVITY else f"{GIVEN}, {neighbors} neighbors"
@@ -157,7 +157,7 @@ def split_on_scans(
     min_volume_mm3: float = defaults.MIN_VOLUME_MM3,
     min_extent_mm: float = defaults.MIN_EXTENT_MM,
     extract_brain: bool = True,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> SegmentResult:
     """Separate the lesions of other tools' maps and show them on their scans.
 

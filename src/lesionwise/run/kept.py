@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from lesionwise.io.checked import read_checked
-from lesionwise.io.files import atomic_folder, faults_of_the_place, write_json
+from lesionwise.io.files import atomic_folder, file_system_errors, write_json
 from lesionwise.io.record import STATE, FileRecord, damage, file_records
 from lesionwise.report.stages import Stage
 from lesionwise.results.names import ScanFiles
@@ -128,7 +128,7 @@ def keep(place: Path, files: ScanFiles, settings: Mapping[str, Any], found: Visi
         arrays += [] if stage.brain is None else [inside.astype(np.bool_) for inside in stage.brain]
     with atomic_folder(place / files.name) as folder:
         with (
-            faults_of_the_place(place),
+            file_system_errors(place),
             zipfile.ZipFile(folder / ARRAYS, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed,
         ):
             for number, array in enumerate(arrays):
@@ -213,7 +213,7 @@ def _read(about: _Kept, arrays: _Arrays, grid: Grid, visit: Visit) -> VisitResul
             inside = (arrays.next(one, np.bool_), arrays.next(other, np.bool_))
         stages.append(Stage(stage.step, slices, inside, stage.window))
     return VisitResult(
-        visit=Visit(visit.scans, visit.labels, own, visit.session, visit.as_read),
+        visit=Visit(visit.scans, visit.labels, own, visit.session, visit.to_native),
         brain=brain,
         probability=probability,
         mask=mask,

@@ -85,7 +85,7 @@ def fit_steps(
 
 
 def _stepped(data: TrainingData, steps: tuple[Step, ...]) -> TrainingData:
-    """All studies with the steps applied when each is asked for."""
+    """All studies, with the steps applied on demand."""
 
     def stepped(studies: Sequence[Study]) -> LazyStudies:
         return LazyStudies(range(len(studies)), partial(_after, steps, studies))

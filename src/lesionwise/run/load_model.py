@@ -29,7 +29,7 @@ from lesionwise.types import (
     Step,
     Study,
     Task,
-    silent,
+    no_progress,
 )
 
 RUN_FILE = "run.json"
@@ -61,7 +61,7 @@ class LoadedModel:
         """From a study as read to the study the predictor takes; what learns has learned."""
         return shared_steps(self.recipe.preprocess)
 
-    def predict(self, prepared: Study, progress: Progress = silent) -> LesionMaps:
+    def predict(self, prepared: Study, progress: Progress = no_progress) -> LesionMaps:
         """Lesion maps on the prepared grid; a network tells of its windows."""
         predictor: Any = self.predictor
         if hasattr(predictor, "progress"):  # those of rules and trees have no windows

@@ -11,8 +11,8 @@ from lesionwise.preprocess.location import Landmarks, find_landmarks, locate_les
 from lesionwise.run.find_lesions import Stopwatch, VisitResult
 from lesionwise.types import InputError, Instances
 
-LEAST_BRAIN_ML = 500.0
-"""A part of a brain smaller than this cannot be laid onto the template with confidence."""
+MIN_BRAIN_ML = 500.0
+"""A part of a brain smaller than this cannot be registered to the template with confidence."""
 
 
 def add_locations(
@@ -20,11 +20,11 @@ def add_locations(
 ) -> tuple[VisitResult, dict[str, pd.DataFrame]]:
     """The tables with a column ``location``, and what was found with the time that took.
 
-    Where the scan cannot be laid onto the template, or shows less than ``LEAST_BRAIN_ML`` of a
+    Where the scan cannot be registered to the template, or shows less than ``MIN_BRAIN_ML`` of a
     brain, no lesion has a location and a warning says so.
 
     Args:
-        tables: lesions by the way they were told apart, each with a column ``label``; a table
+        tables: lesions by separation method, each with a column ``label``; a table
             of that name in ``found.instances``, or ``truth`` for those of ``known``.
         known: lesions of the truth on the scan's grid.
     """
@@ -50,6 +50,6 @@ def add_locations(
 def _landmarks(found: VisitResult) -> Landmarks:
     scan = next(iter(found.visit.scans.values()))
     brain_ml = float(found.brain.array.sum() * found.brain.grid.voxel_volume_mm3 / 1000)
-    if brain_ml < LEAST_BRAIN_ML:
+    if brain_ml < MIN_BRAIN_ML:
         raise InputError(f"{brain_ml:.0f} ml of brain are too little")
     return find_landmarks(scan, found.brain)

@@ -439,7 +439,7 @@ def _by_case(
 
 
 def label_files(files: list[Path]) -> list[Path]:
-    """The files that may hold lesions; all of them where none is named so."""
+    """The files that may hold lesions; all of them if no name says so."""
     scans = [file for file in files if stem(file).rsplit("_", 1)[-1].lower() in SCANS]
     labels = [file for file in files if file not in set(scans)] or files
     return [file for file in labels if not OTHER_LABELS.search(stem(file))] or labels

@@ -12,7 +12,7 @@ from lesionwise.run.find_lesions import FindOptions
 from lesionwise.run.load_model import LoadedModel, load_model
 from lesionwise.run.predict_pairs import predict_pairs
 from lesionwise.run.segment import segment
-from lesionwise.types import Progress, silent
+from lesionwise.types import Progress, no_progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ def predict(
     device: str = "auto",
     trust_recipe: bool = False,
     same_patient: bool = False,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> PredictResult:
     """Apply a model to each scan, or to each pair of visits where its recipe takes two.
 

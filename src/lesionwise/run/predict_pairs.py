@@ -35,7 +35,7 @@ from lesionwise.types import (
     Progress,
     Study,
     Visit,
-    silent,
+    no_progress,
     stage_ignored,
     stages_of,
 )
@@ -86,15 +86,6 @@ class PairSelection:
 
     pairs: tuple[ScanPair, ...]
     left_out: Mapping[str, str]
-
-
-def find_pairs(paths: Sequence[Path]) -> list[ScanPair]:
-    """The pairs of ``select_pairs``, without what was left out.
-
-    Raises:
-        InputError: As for ``select_pairs``.
-    """
-    return list(select_pairs(paths).pairs)
 
 
 def select_pairs(paths: Sequence[Path]) -> PairSelection:
@@ -165,7 +156,7 @@ def predict_pairs(
     device: str = "auto",
     overwrite: bool = False,
     same_patient: bool = False,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> PredictedPairs:
     """New lesions of every pair of visits that follow each other, by a two-visit model.
 
@@ -181,7 +172,7 @@ def predict_pairs(
     Raises:
         InputError: If the folder is not one for results, was begun with other settings, or holds
             a comparison, if no patient has two visits, and for an error in a single pair; among
-            several the error is listed and the others go on.
+            several the error is listed and the others continue.
     """
     selection = select_pairs(scans)
     pairs = selection.pairs
@@ -217,7 +208,7 @@ def predict_pairs(
 def _write_tables(
     output: Path, selection: PairSelection, failures: Mapping[str, str]
 ) -> pd.DataFrame:
-    """The tables of the folder; what was left out stands with the failures."""
+    """The tables of the folder; files left out are among the failures."""
     left_out = left_out_rows(selection.left_out)
     inputs = [*(pair.followup.path for pair in selection.pairs), *map(Path, left_out)]
     return write_pairs(output, "lesionwise predict", inputs, {**left_out, **failures})[0]

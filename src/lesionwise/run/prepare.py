@@ -24,7 +24,7 @@ from lesionwise.processes import map_processes
 from lesionwise.recipe import Recipe
 from lesionwise.run.learned_steps import shared_steps
 from lesionwise.run.recipes import auxiliary_sets, find_recipe, settings
-from lesionwise.types import Auxiliary, InputError, Progress, Study, Volume, silent
+from lesionwise.types import Auxiliary, InputError, Progress, Study, Volume, no_progress
 
 SETTINGS_FILE = "prepared.json"
 DONE = "done.json"
@@ -111,7 +111,7 @@ def prepare(
     overrides: Sequence[str] = (),
     auxiliary: Auxiliary | None = None,
     workers: int = 0,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Prepared:
     """Put a BIDS data set through a recipe's steps and keep the results in ``folder``.
 
@@ -213,7 +213,7 @@ def prepare_auxiliary(
     *,
     overrides: Sequence[str] = (),
     workers: int = 0,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> dict[str, Prepared]:
     """Prepare the auxiliary sets of a recipe, each in a folder of its name below ``folder``.
 

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 SHORTEST_FLAIR_ECHO_S = 0.05
 """T2-weighted FLAIR has echo times of 0.07 s and more, T1-weighted scans of 0.03 s and less."""
 OTHER_KINDS = ("T1w", "T2w", "PDw", "PD", "T2star", "T2starw", "bold", "dwi", "inplaneT1")
-LEAST_SHARED, WELL_SHARED = 0.3, 0.85
-"""Share of the smaller brain that lies in the other; 0.97 to 0.99 in the real pairs at hand."""
+MIN_SHARED, WELL_SHARED = 0.3, 0.85
+"""Share of the smaller brain that lies in the other; 0.97 to 0.99 in the real pairs measured."""
 WORKING_MM = 4.0
 SAME_WITHIN = 0.1
 """Times of two protocols that differ by less than this share count as one."""
@@ -120,7 +120,7 @@ def change_notes(
         to_first: world mm of the first visit to world mm of each visit.
 
     Raises:
-        InputError: If two visits share less than ``LEAST_SHARED`` of a brain.
+        InputError: If two visits share less than ``MIN_SHARED`` of a brain.
     """
     found = []
     for one, two in pairwise(range(len(scans))):
@@ -134,7 +134,7 @@ def change_notes(
         shared = shared_fraction(
             brains[one], brains[two], to_first[two] @ np.linalg.inv(to_first[one])
         )
-        if shared < LEAST_SHARED:
+        if shared < MIN_SHARED:
             raise InputError(
                 f"{after.path}: only {100 * shared:.0f} % of the brain lies where that of "
                 f"{before.path.name} does; the visits do not overlap or cannot be registered"

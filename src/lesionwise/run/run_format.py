@@ -35,8 +35,19 @@ RENAMED = {
 FIELDS = {
     "finds": "task",
     "crumb_mm3": "fragment_mm3",
+    "first_guess": "initial_logits",
+    "guess": "initial_logit",
+    "places": "positions",
+    "tidy": "cleanup",
 }
 """Fields that any part of a recipe may have, as they were called and as they are called now."""
+TYPES = {
+    "EveryPlace": "EveryPatch",
+    "PositivePlaces": "PositivePatches",
+    "Tidied": "CleanMaps",
+    "Together": "CombinedSamples",
+}
+"""Types of a recipe's parts, as they were called and as they are called now."""
 ONLY_TRAINING = ("intensity", "spatial", "lesion_contrast", "sampling", "loss", "optimizer",
                  "schedule", "stop")  # fmt: skip
 """Settings of format 1 that do not matter once the weights are there."""
@@ -78,7 +89,7 @@ def settings_of(described: Mapping[str, Any]) -> dict[str, Any]:
     and is left out.
     """
     return {
-        _with_new_fields(name): value
+        _with_new_fields(name): TYPES.get(str(value), value) if name.endswith(".is") else value
         for name, value in described.get("settings", {}).items()
         if name.split(".")[0] not in DESCRIPTION
     }

@@ -19,7 +19,7 @@ from lesionwise.run.load_model import load_model, read_run
 from lesionwise.run.prepare import prepare
 from lesionwise.run.recipes import find_recipe
 from lesionwise.run.train import train, validation_dice
-from lesionwise.types import InputError, Progress, silent
+from lesionwise.types import InputError, Progress, no_progress
 
 TABLE = "search.tsv"
 BEST = "best.json"
@@ -54,14 +54,14 @@ def search(
     device: str = "auto",
     workers: int = 0,
     max_minutes: float | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> SearchResult:
     """Train a recipe with every combination of settings; compare the best by all metrics.
 
     As in Wynen et al. (ConfLUNet), section 3.4: every combination is an experiment with one model;
     the models with the highest validation Dice are compared by all validation metrics, and the one
     with the best mean rank is taken. How the metrics are weighed the paper does not say. The same
-    call goes on after an interruption; a combination that fails is listed and the others go on.
+    call continues after an interruption; a failed combination is listed and the others continue.
 
     Args:
         recipe: name or file.

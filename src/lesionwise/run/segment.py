@@ -44,7 +44,7 @@ from lesionwise.types import (
     Study,
     Visit,
     Volume,
-    silent,
+    no_progress,
     stage_ignored,
     stages_of,
 )
@@ -88,7 +88,7 @@ def segment(
     series: str | None = None,
     dicom_seg: bool | None = None,
     further: Mapping[str, Path] = NONE,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> SegmentResult:
     """Find and separate the lesions of FLAIR scans and write them as BIDS derivatives.
 
@@ -117,7 +117,7 @@ def segment(
     Raises:
         InputError: If the folder is not one for results (``results.folder.check_output``), was
             begun with other settings, for settings that cannot hold, and for an error in a
-            single scan; among several scans the error is listed and the others go on.
+            single scan; among several scans the error is listed and the others continue.
     """
     selection = select_scans(scans, pattern=pattern)
     found = selection.scans
@@ -193,7 +193,7 @@ def shown_summary(scans: pd.DataFrame) -> pd.DataFrame:
 def _write_tables(
     output: Path, selection: ScanSelection, failures: Mapping[str, str]
 ) -> pd.DataFrame:
-    """The tables of the folder; what was left out stands with the failures."""
+    """The tables of the folder; files left out are among the failures."""
     left_out = left_out_rows(selection.left_out)
     tables = write_folder(
         output,
@@ -352,7 +352,7 @@ def write_found(
         series: the DICOM series that the scan came from; then mask and main instances are
             written as DICOM segmentations too.
         known: lesions of the truth on the scan's grid, kept beside the others as ``seg-truth``.
-        on_progress: told of each stage.
+        on_progress: called at each stage.
     """
     if note is None:
         note = scan_note(scan, found.visit, found.brain, model.recipe.scans[0])

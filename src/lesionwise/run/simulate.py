@@ -27,7 +27,7 @@ from lesionwise.simulate.masks import find_masks, read_lesion_mask
 from lesionwise.simulate.patient import simulate_patient
 from lesionwise.simulate.raters import simulated_raters
 from lesionwise.simulate.scanner import Style
-from lesionwise.types import Grid, InputError, Progress, Volume, silent
+from lesionwise.types import Grid, InputError, Progress, Volume, no_progress
 
 TISSUES = ("fluid", "gray matter", "white matter", "lesion")
 
@@ -68,12 +68,12 @@ def simulate(
     exclude_masks: tuple[str, ...] = (),
     raters: int = 0,
     workers: int = 1,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Path:
     """Write simulated patients as a BIDS data set, with their truth in ``derivatives/truth``.
 
     A patient that is there already, made with the same settings, is not made again; so an
-    interrupted call goes on where it stopped, and more patients can be added.
+    interrupted call continues where it stopped, and more patients can be added.
 
     Args:
         output: the data set's folder; created where it is missing.

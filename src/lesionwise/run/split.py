@@ -32,7 +32,7 @@ from lesionwise.results.split import (
     write_map_tables,
 )
 from lesionwise.run.pairing import label_files, listed_files
-from lesionwise.types import InputError, LesionMaps, Progress, ToInstances, silent
+from lesionwise.types import InputError, LesionMaps, Progress, ToInstances, no_progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ def split(
     connectivity: int | None = None,
     min_volume_mm3: float = defaults.MIN_VOLUME_MM3,
     min_extent_mm: float = defaults.MIN_EXTENT_MM,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> SplitResult:
     """Separate the lesions of masks or probability maps and write instance maps.
 
@@ -79,7 +79,7 @@ def split(
     Raises:
         InputError: For settings that cannot hold or are not those that the folder was begun
             with, if the folder holds tables of something else, and for an error in a single map;
-            among several, errors are listed in ``failures.tsv`` and the others go on.
+            among several, errors are listed in ``failures.tsv`` and the others continue.
     """
     maps = maps_of(maps)
     if method == "offsets":

@@ -14,7 +14,7 @@ import lesionwise
 from lesionwise import defaults
 from lesionwise.inference.weights import INITIAL, WEIGHTS
 from lesionwise.io.checked import read_checked
-from lesionwise.io.files import atomic_path, faults_of_the_place, write_json
+from lesionwise.io.files import atomic_path, file_system_errors, write_json
 from lesionwise.io.record import TRAINING_PACKAGES, check_same_settings, versions
 from lesionwise.io.record import sha256 as sha256_of
 from lesionwise.recipe import Recipe
@@ -32,7 +32,7 @@ from lesionwise.run.prepare import (
 )
 from lesionwise.run.recipes import REDUCED, find_recipe, settings
 from lesionwise.run.run_format import FORMAT, format_of, settings_of
-from lesionwise.types import InputError, Progress, RunContext, TrainingData, silent
+from lesionwise.types import InputError, Progress, RunContext, TrainingData, no_progress
 
 
 def validation_dice(run: Path) -> list[float]:
@@ -86,9 +86,9 @@ def train(
     reuse: str | Path | None = None,
     initial: str | Path | None = None,
     auxiliary: Mapping[str, str | Path] = {},
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Path:
-    """Train a recipe on a BIDS data set; the same call again goes on where it stopped.
+    """Train a recipe on a BIDS data set; the same call again continues where it stopped.
 
     Subjects are split, never visits. The split deals subjects with similar numbers of
     lesions into different folds, by the seed.
@@ -157,7 +157,7 @@ def train(
         validation_subjects = []
     training, validation = split_subjects(arrays, fold or 0, folds, seed, validation_subjects)
     folder = output if fold is None else output / f"fold-{fold}"
-    # Only a part of it decides the run and must agree when a call goes on (``_compared``).
+    # Only a part of it decides the run and must agree when a call continues (``_compared``).
     begun = {
         "format": FORMAT,
         "status": "training",
@@ -184,7 +184,7 @@ def train(
     resume = _begin(folder, begun)
     if resume == "done":
         return folder
-    # Kept in the run: the file given may be gone when a killed call goes on.
+    # Kept in the run: the file given may be gone when a killed call continues.
     if initial is not None:
         _copy(start, folder / INITIAL)
     if reuse is not None:
@@ -197,11 +197,11 @@ def train(
             {name: found_set.studies(found_set.subjects) for name, found_set in sets.items()},
         )
         try:
-            with faults_of_the_place(folder):
+            with file_system_errors(folder):
                 found.method.fit(fit_steps(found.preprocess, data, run), run)
         except InputError:
             if resume == "new" and not any(folder.rglob("*.ckpt")):
-                (folder / RUN_FILE).unlink()  # nothing has begun that could go on
+                (folder / RUN_FILE).unlink()  # nothing has begun that could be resumed
             raise
     weights = folder / WEIGHTS
     summary = folder / "training.json"
@@ -285,7 +285,7 @@ def _begin(folder: Path, begun: Mapping[str, Any]) -> str:
         before = read_run(folder)
         if format_of(before) < FORMAT:
             raise InputError(
-                f"{folder}: a run of an earlier version, which cannot go on; choose another output "
+                f"{folder}: a run of an earlier version cannot be resumed; choose another output "
                 "folder, and begin with its weights by --initial"
             )
         check_same_settings(_compared(before), _compared(begun), folder)
@@ -329,5 +329,5 @@ def _shapes_the_network(name: str) -> bool:
 
 def _copy(source: Path, target: Path) -> None:
     """Copy a file, whole or not at all."""
-    with faults_of_the_place(target), atomic_path(target) as partial:
+    with file_system_errors(target), atomic_path(target) as partial:
         shutil.copyfile(source, partial)

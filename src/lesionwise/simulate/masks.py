@@ -47,7 +47,7 @@ def find_masks(folder: Path, exclude: tuple[str, ...] = ()) -> list[Path]:
 
 
 def split_at_maxima(mask: BoolArray, height_mm: float = 1.0) -> NDArray[np.int32]:
-    """Lesions of a 1 mm mask told apart where their distance transform narrows.
+    """Lesions of a 1 mm mask, separated where their distance transform narrows.
 
     Each 26-connected component of at least 14 voxels is split by watershed at the maxima of
     its distance transform that stand ``height_mm`` above the saddle to a higher one. That is

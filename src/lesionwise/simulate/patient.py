@@ -44,12 +44,12 @@ class Patient:
             through all visits) and ``tissue`` (uint8: 0 outside, 1 fluid, 2 gray, 3 white matter,
             4 lesion), all on the visit's own grid. With two or more visits, ``changes`` between
             the first and the last on the last one's grid, uint8: ``new`` and ``disappeared`` hold
-            whole lesions, ``growing`` and ``shrinking`` the voxels won or lost by lesions that
+            whole lesions, ``enlarging`` and ``shrinking`` the voxels won or lost by lesions that
             are in both; ``disappeared`` and ``shrinking`` lie where the lesion was.
         lesions: per visit, one row per lesion that has voxels in that visit's scan: index,
             volume_mm3 (on the scan's grid), location, confluent_group (0 for a lesion that
             touches no other), units_in_group, change (since the visit before; "" at the first).
-        gone: per visit, the labels that were there the visit before and are not any more.
+        disappeared: per visit, the labels of the visit before that are absent now.
     """
 
     study: Study
@@ -190,7 +190,7 @@ def _assemble(
 
 
 def state(before_mm3: float, after_mm3: float) -> str:
-    """What became of a lesion: one of `STATES`, "stable", or "" where it is in neither visit.
+    """The state of a lesion: one of `STATES`, "stable", or "" where it is in neither visit.
 
     Growing and shrinking mean that its volume changed by more than a tenth.
     """

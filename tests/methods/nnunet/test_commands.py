@@ -38,7 +38,7 @@ ROWS = {
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    """Two patients with brain masks and lesions told apart."""
+    """Two patients with brain masks and separated lesions."""
     root = begin(tmp_path_factory.mktemp("bids"))
     for seed, subject in enumerate("ab"):
         visit = study(seed).followup

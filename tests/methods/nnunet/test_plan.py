@@ -11,7 +11,7 @@ from lesionwise.methods.nnunet import arrays, plan
 from lesionwise.methods.nnunet.cases import case_of
 from lesionwise.methods.nnunet.settings import Plans
 from lesionwise.methods.nnunet.workspace import Workspace
-from lesionwise.types import InputError, silent
+from lesionwise.types import InputError, no_progress
 
 
 def case(seed, visits=1):
@@ -23,8 +23,8 @@ def planned(folder, plans, configuration="3d_fullres", regions=False):
     space = Workspace(folder)
     with space.in_use():
         plan.write_raw(space, [case(0), case(1)], [case(2)], ["flair"], regions)
-        plan.make_plans(space, plans, configuration, silent)
-        made = arrays.preprocess(space, configuration, True, silent)
+        plan.make_plans(space, plans, configuration, no_progress)
+        made = arrays.preprocess(space, configuration, True, no_progress)
     return space, made
 
 
@@ -72,7 +72,7 @@ def test_arrays_keep_every_instance_after_resampling(small):
 def test_where_lesions_are_is_known_to_the_loader(small):
     space, made = small
     folder = space.preprocessed / made["configurations"]["3d_fullres"]["data_identifier"]
-    data, labels, _, properties = arrays.Arrays(str(folder)).load_case("train_0001")
+    data, labels, _, properties = arrays.NumpyDataset(str(folder)).load_case("train_0001")
     where = properties["class_locations"][1]
     assert len(where)
     assert (labels[tuple(where.T)] > 0).all()

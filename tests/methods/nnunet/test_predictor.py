@@ -14,7 +14,7 @@ from lesionwise.methods.nnunet.cases import case_of
 from lesionwise.methods.nnunet.predictor import NnunetPredictor
 from lesionwise.methods.nnunet.settings import Plans
 from lesionwise.methods.nnunet.workspace import Workspace
-from lesionwise.types import silent
+from lesionwise.types import no_progress
 
 TOLD = Plans(
     first_axis="i", spacing_mm=(3.0, 1.0, 0.6), patch_size_vox=(8, 16, 16), base_features=4
@@ -41,7 +41,7 @@ def planned(tmp_path_factory):
     with space.in_use():
         case = case_of(study(0), ("flair",), "lesions", True, False)
         plan.write_raw(space, [case], [], ["flair"], False)
-        plan.make_plans(space, TOLD, "3d_fullres", silent)
+        plan.make_plans(space, TOLD, "3d_fullres", no_progress)
     import json
 
     made = json.loads((space.preprocessed / "nnUNetPlans.json").read_text())
@@ -206,11 +206,11 @@ def test_where_no_window_looks_there_is_no_lesion_whatever_the_threshold(planned
 
 def test_small_lesions_leave_the_map_before_it_is_resampled(planned):
     """Document 002, lines 255 to 261."""
-    from lesionwise.methods.tidy import DropSmallPatches
+    from lesionwise.methods.clean_maps import DropSmallPatches
 
     one = study(0)
-    kept = predictor(planned, Bright(), tidy=DropSmallPatches(volume_mm3=4.0, patch_above=0.2))
-    gone = predictor(planned, Bright(), tidy=DropSmallPatches(volume_mm3=1e5, patch_above=0.2))
+    kept = predictor(planned, Bright(), cleanup=DropSmallPatches(volume_mm3=4.0, patch_above=0.2))
+    gone = predictor(planned, Bright(), cleanup=DropSmallPatches(volume_mm3=1e5, patch_above=0.2))
     assert (kept(one).probability > 0.2).any()
     assert not (gone(one).probability > 0.2).any()
 

@@ -1,4 +1,4 @@
-"""Each row of nnU-Net learns one phantom by heart: its own loss, optimizer, schedule and heads
+"""Each row of nnU-Net overfits to one phantom: its own loss, optimizer, schedule and heads
 lead to its own truth. Patch, width, epochs and augmentation are reduced."""
 
 from dataclasses import replace

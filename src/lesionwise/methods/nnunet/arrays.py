@@ -94,7 +94,7 @@ def carry_instances(instances: LabelArray, mask: LabelArray) -> NDArray[np.int16
     return out
 
 
-class Arrays(nnUNetBaseDataset):  # type: ignore[misc]
+class NumpyDataset(nnUNetBaseDataset):  # type: ignore[misc]
     """Preprocessed cases as nnU-Net's loader asks for them, mapped from plain NumPy files."""
 
     def load_case(

@@ -62,8 +62,8 @@ def images_of(study: Study, scans: tuple[str, ...], within_brain: bool) -> Float
     return np.stack(arrays)
 
 
-def spacing_told(spacing_mm: tuple[float, float, float], keep_voxels: bool) -> tuple[float, ...]:
-    """The spacing nnU-Net is told, along i, j, k."""
+def nnunet_spacing(spacing_mm: tuple[float, float, float], keep_voxels: bool) -> tuple[float, ...]:
+    """The spacing that nnU-Net is given, along i, j, k."""
     return (1.0, 1.0, 1.0) if keep_voxels else spacing_mm
 
 
@@ -82,7 +82,7 @@ def case_of(
     if labels.shape != images.shape[1:]:
         raise InputError(f"sub-{study.subject}: its lesions lie on another grid than its scans")
     spacing_mm = study.followup.scans[scans[0]].grid.spacing_mm
-    return Case(images, labels, spacing_told(spacing_mm, keep_voxels))
+    return Case(images, labels, nnunet_spacing(spacing_mm, keep_voxels))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from lesionwise.io.checked import read_checked
 from lesionwise.methods.nnunet.workspace import quiet, require_nnunet
-from lesionwise.types import InputError, Predictor, Progress, silent
+from lesionwise.types import InputError, Predictor, Progress, no_progress
 
 UNREADABLE = (
     KeyError, TypeError, AttributeError, RuntimeError, ImportError, ValueError, IndexError,
@@ -53,7 +53,7 @@ def load_nnunet_model(
     device: str = "auto",
     *,
     scans: Sequence[str] | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> ImportedModel:
     """A trained nnU-Net model folder, ready for studies as they are read.
 

@@ -14,6 +14,7 @@ import numpy as np
 from lesionwise.inference.weights import INITIAL, WEIGHTS
 from lesionwise.io.checked import read_checked
 from lesionwise.io.files import write_json, write_text
+from lesionwise.methods.clean_maps import Cleanup
 from lesionwise.methods.nnunet.cases import Case, CaseStep, case_of
 from lesionwise.methods.nnunet.imported import UNREADABLE
 from lesionwise.methods.nnunet.settings import (
@@ -23,7 +24,6 @@ from lesionwise.methods.nnunet.settings import (
     Plans,
 )
 from lesionwise.methods.nnunet.workspace import Workspace, require_nnunet
-from lesionwise.methods.tidy import Tidy
 from lesionwise.types import (
     InputError,
     Method,
@@ -61,7 +61,7 @@ class NnunetMethod:
         heads: center heatmap and offsets beside the segmentation; 3D only.
         case_steps: what is done to training cases before nnU-Net sees them, in order.
         within_brain: scans are set to 0 outside the visit's brain, where it is known.
-        tidy: changes the maps of a study before a threshold makes the mask; None keeps them.
+        cleanup: changes the maps of a study before a threshold makes the mask; None keeps them.
         mirroring: average mirrored views in prediction, over the axes that training mirrored.
         overlap: of neighboring windows in prediction.
         precision: of prediction; "bfloat16" takes effect where the processor computes it natively
@@ -79,7 +79,7 @@ class NnunetMethod:
     heads: InstanceHeads | None = None
     case_steps: tuple[CaseStep, ...] = ()
     within_brain: bool = True
-    tidy: Tidy | None = None
+    cleanup: Cleanup | None = None
     mirroring: bool = True
     overlap: float = 0.5
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -104,7 +104,7 @@ class NnunetMethod:
         """Train and leave ``model.safetensors`` with ``nnunet.json`` (plans and the like).
 
         ``run.folder`` also gets ``log.csv`` (a row per epoch), ``training.json`` (a summary) and
-        ``nnunet/``, nnU-Net's own tree, in which a killed training goes on; when it has ended,
+        ``nnunet/``, nnU-Net's own tree, in which a killed training resumes; when it has ended,
         raw and preprocessed data are removed from it.
 
         Raises:
@@ -180,7 +180,7 @@ class NnunetMethod:
             overlap=self.overlap,
             device=device,
             precision=self.precision,
-            tidy=self.tidy,
+            cleanup=self.cleanup,
             progress=run.progress,
         )
 

@@ -54,7 +54,7 @@ def write_raw(
     """The raw data set: ``imagesTr``, ``labelsTr``, ``instancesTr``, ``splits_final.json``,
     and ``dataset.json`` last. Without validation cases the training cases validate.
 
-    Instance maps lie beside ``labelsTr``, since nnU-Net refuses labels it was not told of.
+    Instance maps lie beside ``labelsTr``, since nnU-Net refuses labels that its plan does not name.
 
     Args:
         channel_names: of the channels in order.

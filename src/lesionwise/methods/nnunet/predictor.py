@@ -18,10 +18,18 @@ from lesionwise.inference.devices import supports_bfloat16
 from lesionwise.inference.openvino import OpenVinoNetwork, has_openvino
 from lesionwise.inference.views import Apply
 from lesionwise.inference.window import SlidingWindow, sliding_window_inference
-from lesionwise.methods.nnunet.cases import images_of, spacing_told
+from lesionwise.methods.clean_maps import Cleanup
+from lesionwise.methods.nnunet.cases import images_of, nnunet_spacing
 from lesionwise.methods.nnunet.workspace import quiet
-from lesionwise.methods.tidy import Tidy
-from lesionwise.types import BoolArray, FloatArray, InputError, LesionMaps, Progress, Study, silent
+from lesionwise.types import (
+    BoolArray,
+    FloatArray,
+    InputError,
+    LesionMaps,
+    Progress,
+    Study,
+    no_progress,
+)
 
 Network: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 """From patches (B, C, …) to logits (B, M, …): 3 axes, or 2 for slices."""
@@ -54,13 +62,13 @@ class NnunetPredictor:
         mirror_axes: of nnU-Net's arrays, averaged over.
         lesion_labels: values of ``dataset.json`` that are lesions.
         within_brain: set scans to 0 outside the visit's brain, where it is known.
-        keep_voxels: nnU-Net is told voxels of 1 mm.
+        keep_voxels: nnU-Net is given a voxel size of 1 mm.
         heads: whether a heatmap and offsets follow the segmentation's channels.
         overlap: of neighboring windows.
         device: to compute on.
         precision: "bfloat16" takes effect where the processor computes it natively and there are
             no heads.
-        tidy: changes the maps of a study; None keeps them.
+        cleanup: changes the maps of a study; None keeps them.
         progress: called with each window.
     """
 
@@ -77,8 +85,8 @@ class NnunetPredictor:
     overlap: float
     device: torch.device
     precision: str = "float32"
-    tidy: Tidy | None = None
-    progress: Progress = silent
+    cleanup: Cleanup | None = None
+    progress: Progress = no_progress
 
     def __call__(self, study: Study) -> LesionMaps:
         """Lesion maps on the grid of the study's last visit.
@@ -96,14 +104,14 @@ class NnunetPredictor:
         if not images.any():
             raise InputError(f"sub-{study.subject}: every voxel is zero")
         with contextlib.redirect_stdout(io.StringIO()), quiet():
-            maps = self._maps(images, spacing_told(grid.spacing_mm, self.keep_voxels))
+            maps = self._maps(images, nnunet_spacing(grid.spacing_mm, self.keep_voxels))
         lesions = LesionMaps(
             probability=maps[0],
             grid=grid,
             center_heatmap=maps[1] if self.heads else None,
             offsets_vox=maps[2:5] if self.heads else None,
         )
-        return lesions if self.tidy is None else self.tidy(lesions)
+        return lesions if self.cleanup is None else self.cleanup(lesions)
 
     def _maps(self, images: NDArray[Any], spacing_mm: tuple[float, ...]) -> NDArray[np.float32]:
         manager = PlansManager(self.plans)

@@ -16,7 +16,7 @@ AxisName = Literal["i", "j", "k"]
 
 @dataclass(frozen=True)
 class Plans:
-    """What nnU-Net's planning is told instead of deciding it; None leaves it to nnU-Net.
+    """Values that replace those of nnU-Net's planning; None leaves a value to nnU-Net.
 
     Attributes:
         first_axis: the axis that comes first in nnU-Net's order, in which ``spacing_mm`` and

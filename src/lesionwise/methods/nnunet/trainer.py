@@ -16,7 +16,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from lesionwise.inference.devices import supports_bfloat16
 from lesionwise.io.files import atomic_path
 from lesionwise.learning.schedules import TrainingProgress
-from lesionwise.methods.nnunet.arrays import Arrays
+from lesionwise.methods.nnunet.arrays import NumpyDataset
 from lesionwise.methods.nnunet.batches import SeededBatches, batches, set_seed
 from lesionwise.methods.nnunet.cases import AXES
 from lesionwise.methods.nnunet.checkpoints import set_weights
@@ -25,7 +25,7 @@ from lesionwise.methods.nnunet.networks import network_of
 from lesionwise.methods.nnunet.settings import Augmentation, InstanceHeads, Learning
 from lesionwise.methods.nnunet.transforms import adapt
 from lesionwise.methods.nnunet.workspace import environment
-from lesionwise.types import Progress, silent
+from lesionwise.types import Progress, no_progress
 
 HEADS = 4
 """Channels beyond the segmentation: a heatmap and three offsets."""
@@ -50,7 +50,7 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
     seed = 0
     workers = 0
     max_minutes: float | None = None
-    progress: Progress = staticmethod(silent)
+    progress: Progress = staticmethod(no_progress)
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
         self.network: Any = torch.compile(network) if self._do_i_compile() else network
         self.optimizer, self.lr_scheduler = self.configure_optimizers()
         self.loss = self._build_loss()
-        self.dataset_class = Arrays
+        self.dataset_class = NumpyDataset
         self.was_initialized = True
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
@@ -223,8 +223,8 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
         super().on_epoch_start()
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        low = self.learning.precision == "bfloat16" and self.device.type == "cpu"
-        if not (low and supports_bfloat16(self.device)):
+        use_bf16 = self.learning.precision == "bfloat16" and self.device.type == "cpu"
+        if not (use_bf16 and supports_bfloat16(self.device)):
             return super().train_step(batch)  # type: ignore[no-any-return]
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16):

@@ -1,4 +1,4 @@
-"""A private nnU-Net tree in the run's folder, and nnU-Net told to use it and to keep quiet."""
+"""A private nnU-Net tree in the run's folder, which nnU-Net uses, with its output muted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lesionwise.types import InputError, Progress, silent
+from lesionwise.types import InputError, Progress, no_progress
 
 DATASET = "Dataset001_Lesions"
 
@@ -41,7 +41,7 @@ class Workspace:
         return self.root / "results"
 
     @contextlib.contextmanager
-    def in_use(self, progress: Progress = silent) -> Iterator[Progress]:
+    def in_use(self, progress: Progress = no_progress) -> Iterator[Progress]:
         """nnU-Net works in these trees; what it prints goes to the log.
 
         Its environment variables are set for as long as this lasts and restored after. Yields

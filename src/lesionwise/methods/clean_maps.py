@@ -24,7 +24,7 @@ from lesionwise.types import (
     TrainingData,
 )
 
-Tidy: TypeAlias = Callable[[LesionMaps], LesionMaps]
+Cleanup: TypeAlias = Callable[[LesionMaps], LesionMaps]
 """Maps without what is not to become lesion, on the same grid."""
 
 
@@ -129,18 +129,18 @@ class DropBorderPatches:
 
 
 @dataclass(frozen=True)
-class Tidied:
+class CleanMaps:
     """A method whose maps lose patches before a threshold makes the mask.
 
     Attributes:
         method: what makes the maps.
         border: of patches at the brain's border; it comes first. None keeps them.
-        tidy: what else changes the maps, in order.
+        cleanup: what else changes the maps, in order.
     """
 
     method: Method
     border: DropBorderPatches | None = None
-    tidy: tuple[Tidy, ...] = ()
+    cleanup: tuple[Cleanup, ...] = ()
 
     @property
     def uses_validation(self) -> bool:
@@ -164,7 +164,7 @@ class Tidied:
             if self.border is not None:
                 brain = study.followup.brain
                 maps = self.border(maps, None if brain is None else np.asarray(brain.array, bool))
-            for step in self.tidy:
+            for step in self.cleanup:
                 maps = step(maps)
             return maps
 

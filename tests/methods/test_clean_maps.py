@@ -3,7 +3,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from lesionwise.methods.tidy import DropBorderPatches, DropSmallPatches, DropThinPatches, Tidied
+from lesionwise.methods.clean_maps import (
+    CleanMaps,
+    DropBorderPatches,
+    DropSmallPatches,
+    DropThinPatches,
+)
 from lesionwise.types import Grid, LesionMaps, RunContext, Study, Visit, Volume
 
 
@@ -120,12 +125,12 @@ def test_a_tidied_method_tidies_what_its_method_predicts(tmp_path):
     brain, probability = two_blocks()
     grid = Grid(brain.shape, np.eye(4))
     study = Study("a", (Visit({"flair": Volume(probability, grid)}, brain=Volume(brain, grid)),))
-    method = Tidied(Scan(), border=DropBorderPatches(), tidy=(DropSmallPatches(7.0),))
+    method = CleanMaps(Scan(), border=DropBorderPatches(), cleanup=(DropSmallPatches(7.0),))
     assert method.members() == (Scan(),)
     assert method.uses_validation
     found = method.load(RunContext(tmp_path))(study).probability
     assert (found > 0).sum() == 8
-    found = replace(method, tidy=(DropSmallPatches(8.0),)).load(RunContext(tmp_path))(study)
+    found = replace(method, cleanup=(DropSmallPatches(8.0),)).load(RunContext(tmp_path))(study)
     assert not found.probability.any()
 
 

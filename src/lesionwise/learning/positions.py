@@ -1,4 +1,4 @@
-"""Lists of patches: which places of a volume they have, and in which order they are learned.
+"""Lists of patches: where in a volume they lie, and in which order they are learned.
 
 Orders are pure functions of the epoch and the seed, so that a resumed training needs no state.
 """
@@ -17,27 +17,27 @@ from lesionwise.types import BoolArray, Shape
 
 
 @dataclass(frozen=True)
-class Place:
+class PatchPosition:
     """Where a patch lies.
 
     Attributes:
-        order: which axis of the volume comes first, second, third in the patch.
-        start: first voxel along the axes in that order; negative where the patch reaches beyond
+        axes: which axis of the volume comes first, second, third in the patch.
+        start: first voxel along these axes; negative where the patch reaches beyond
             the volume.
     """
 
-    order: tuple[int, int, int]
+    axes: tuple[int, int, int]
     start: Shape
 
 
-class Places(Protocol):
+class PatchPositions(Protocol):
     """The patches of a volume."""
 
-    def of(self, shape: tuple[int, ...], size_vox: Shape) -> Sequence[Place]:
-        """Places of patches of ``size_vox`` in a volume of ``shape``, in a fixed order."""
+    def of(self, shape: tuple[int, ...], size_vox: Shape) -> Sequence[PatchPosition]:
+        """Positions of patches of ``size_vox`` in a volume of ``shape``, in a fixed order."""
 
 
-def turned(normal: int) -> tuple[int, int, int]:
+def axes_with_last(normal: int) -> tuple[int, int, int]:
     """The order of axes that moves ``normal`` last and keeps the others' order."""
     first, second = (axis for axis in range(3) if axis != normal)
     return first, second, normal
@@ -56,16 +56,16 @@ class EverySlice:
 
     normals: tuple[Literal[0, 1, 2], ...] = (2,)
 
-    def of(self, shape: tuple[int, ...], size_vox: Shape) -> list[Place]:
-        """One place for each slice and normal."""
-        found = []
+    def of(self, shape: tuple[int, ...], size_vox: Shape) -> list[PatchPosition]:
+        """One position for each slice and normal."""
+        positions: list[PatchPosition] = []
         for normal in self.normals:
-            order = turned(normal)
-            i, j, slices = (shape[axis] for axis in order)
+            axes = axes_with_last(normal)
+            i, j, slices = (shape[axis] for axis in axes)
             first, second = (i - size_vox[0]) // 2, (j - size_vox[1]) // 2
             below = (size_vox[2] - 1) // 2
-            found += [Place(order, (first, second, k - below)) for k in range(slices)]
-        return found
+            positions += [PatchPosition(axes, (first, second, k - below)) for k in range(slices)]
+        return positions
 
 
 @dataclass(frozen=True)
@@ -82,17 +82,17 @@ class RegularGrid:
     stride_vox: Shape
     normals: tuple[Literal[0, 1, 2], ...] = (2,)
 
-    def of(self, shape: tuple[int, ...], size_vox: Shape) -> list[Place]:
-        """The grid's places, the last axis fastest."""
-        found = []
+    def of(self, shape: tuple[int, ...], size_vox: Shape) -> list[PatchPosition]:
+        """The grid's positions, the last axis fastest."""
+        positions: list[PatchPosition] = []
         for normal in self.normals:
-            order = turned(normal)
+            axes = axes_with_last(normal)
             starts = [
                 _starts(shape[axis], size, stride)
-                for axis, size, stride in zip(order, size_vox, self.stride_vox, strict=True)
+                for axis, size, stride in zip(axes, size_vox, self.stride_vox, strict=True)
             ]
-            found += [Place(order, (i, j, k)) for i, j, k in product(*starts)]
-        return found
+            positions += [PatchPosition(axes, (i, j, k)) for i, j, k in product(*starts)]
+        return positions
 
 
 def _starts(length: int, size: int, stride: int) -> list[int]:
@@ -102,15 +102,17 @@ def _starts(length: int, size: int, stride: int) -> list[int]:
     return starts if starts[-1] == length - size else [*starts, length - size]
 
 
-class Keeps(Protocol):
+class PatchFilter(Protocol):
     """Which listed patches are learned from."""
 
-    def __call__(self, images: Sequence[NDArray[Any]], place: Place, size_vox: Shape) -> bool:
+    def __call__(
+        self, images: Sequence[NDArray[Any]], position: PatchPosition, size_vox: Shape
+    ) -> bool:
         """True for a patch that is kept.
 
         Args:
-            images: the channels of the volume, (I, J, K) each, axes in the order of the place.
-            place: of the patch.
+            images: the channels of the volume, (I, J, K) each, axes in the order of the position.
+            position: of the patch.
             size_vox: of the patch.
         """
 
@@ -119,10 +121,12 @@ class Keeps(Protocol):
 class NonzeroPatches:
     """Patches in which some voxel of some channel is not 0; empty ones are left out."""
 
-    def __call__(self, images: Sequence[NDArray[Any]], place: Place, size_vox: Shape) -> bool:
+    def __call__(
+        self, images: Sequence[NDArray[Any]], position: PatchPosition, size_vox: Shape
+    ) -> bool:
         inside = tuple(
             slice(max(0, first), max(0, first + n))
-            for first, n in zip(place.start, size_vox, strict=True)
+            for first, n in zip(position.start, size_vox, strict=True)
         )
         return any(bool(image[inside].any()) for image in images)
 
@@ -144,7 +148,7 @@ class Balance(Protocol):
 
 
 @dataclass(frozen=True)
-class EveryPlace:
+class EveryPatch:
     """Every patch once in an epoch, in random order."""
 
     def kept(self, positive: BoolArray) -> int:
@@ -155,7 +159,7 @@ class EveryPlace:
 
 
 @dataclass(frozen=True)
-class PositivePlaces:
+class PositivePatches:
     """Every patch with a lesion once in an epoch, and some of those without.
 
     Attributes:
@@ -177,8 +181,8 @@ class PositivePlaces:
         count = self._empty(positive)
         chosen = [np.repeat(np.flatnonzero(positive), self.times)]
         chosen.append(in_turn(np.flatnonzero(~positive), epoch * count, count, seed))
-        found = np.concatenate(chosen)
-        return found[np.random.default_rng([seed, epoch]).permutation(found.size)]
+        numbers = np.concatenate(chosen)
+        return numbers[np.random.default_rng([seed, epoch]).permutation(numbers.size)]
 
 
 @dataclass(frozen=True)
@@ -197,9 +201,9 @@ class EqualClasses:
         each = self.kept(positive) // 2
         groups = [np.flatnonzero(positive), np.flatnonzero(~positive)]
         if not (groups[0].size and groups[1].size):
-            return EveryPlace().order(positive, epoch, seed)
-        found = np.concatenate([in_turn(group, epoch * each, each, seed) for group in groups])
-        return found[np.random.default_rng([seed, epoch]).permutation(found.size)]
+            return EveryPatch().order(positive, epoch, seed)
+        numbers = np.concatenate([in_turn(group, epoch * each, each, seed) for group in groups])
+        return numbers[np.random.default_rng([seed, epoch]).permutation(numbers.size)]
 
 
 @dataclass(frozen=True)
@@ -229,10 +233,10 @@ class PositiveFraction:
             return in_turn(np.arange(positive.size), epoch * total, total, seed)
         lesions = round(self.fraction * total)
         counts = (lesions, total - lesions)
-        found = np.concatenate(
+        numbers = np.concatenate(
             [in_turn(g, epoch * n, n, seed) for g, n in zip(groups, counts, strict=True)]
         )
-        return found[np.random.default_rng([seed, epoch]).permutation(found.size)]
+        return numbers[np.random.default_rng([seed, epoch]).permutation(numbers.size)]
 
 
 def in_turn(members: NDArray[np.int64], first: int, count: int, seed: int) -> NDArray[np.int64]:

@@ -5,27 +5,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lesionwise.learning.places import (
+from lesionwise.learning.positions import (
     EqualClasses,
-    EveryPlace,
+    EveryPatch,
     EverySlice,
     NonzeroPatches,
-    Place,
+    PatchPosition,
     PositiveFraction,
-    PositivePlaces,
+    PositivePatches,
     RegularGrid,
+    axes_with_last,
     in_turn,
-    turned,
 )
 
 POSITIVE = np.array([True, False, False, True, False, False, False, False])
 
 
 def test_every_slice_has_one_place_for_each_normal():
-    places = EverySlice(normals=(0, 1, 2)).of((4, 6, 8), (6, 6, 1))
-    assert [p.order for p in places].count((1, 2, 0)) == 4
-    assert [p.order for p in places].count((0, 2, 1)) == 6
-    assert [p.order for p in places].count((0, 1, 2)) == 8
+    positions = EverySlice(normals=(0, 1, 2)).of((4, 6, 8), (6, 6, 1))
+    assert [p.axes for p in positions].count((1, 2, 0)) == 4
+    assert [p.axes for p in positions].count((0, 2, 1)) == 6
+    assert [p.axes for p in positions].count((0, 1, 2)) == 8
 
 
 def test_a_stack_of_slices_reaches_beyond_both_ends():
@@ -45,22 +45,22 @@ def test_slices_are_centered_in_the_plane():
 def test_a_grid_whose_steps_leave_no_gap_covers_every_voxel(shape, size, data):
     stride = tuple(data.draw(st.integers(1, n)) for n in size)
     seen = np.zeros(shape, dtype=bool)
-    for place in RegularGrid(stride).of(shape, size):
-        box = tuple(slice(max(0, a), a + n) for a, n in zip(place.start, size, strict=True))
+    for position in RegularGrid(stride).of(shape, size):
+        box = tuple(slice(max(0, a), a + n) for a, n in zip(position.start, size, strict=True))
         seen[box] = True
     assert seen.all()
 
 
 def test_a_grid_can_have_another_axis_last():
-    order = turned(0)
+    order = axes_with_last(0)
     assert order == (1, 2, 0)
-    assert {p.order for p in RegularGrid((4, 4, 1), normals=(0,)).of((3, 8, 8), (4, 4, 1))} == {
+    assert {p.axes for p in RegularGrid((4, 4, 1), normals=(0,)).of((3, 8, 8), (4, 4, 1))} == {
         order
     }
 
 
 def test_every_place_comes_once_an_epoch_and_in_another_order():
-    first, second = (EveryPlace().order(POSITIVE, epoch, 0) for epoch in (0, 1))
+    first, second = (EveryPatch().order(POSITIVE, epoch, 0) for epoch in (0, 1))
     assert sorted(first) == sorted(second) == list(range(8))
     assert list(first) != list(second)
 
@@ -76,7 +76,7 @@ def test_members_in_turn_come_once_before_any_comes_twice(n, count, seed):
 
 
 def test_empty_patches_are_each_taken_once_before_any_is_taken_again():
-    balance = PositivePlaces(empty_fraction=0.5, times=2)
+    balance = PositivePatches(empty_fraction=0.5, times=2)
     assert balance.kept(POSITIVE) == 4 + 3
     epochs = [balance.order(POSITIVE, epoch, 3) for epoch in (0, 1)]
     for order in epochs:
@@ -97,7 +97,7 @@ def test_a_fraction_of_an_epoch_holds_lesions():
     assert POSITIVE[balance.order(POSITIVE, 5, 0)].sum() == 3
 
 
-@pytest.mark.parametrize("balance", [EqualClasses(), PositiveFraction(0.5), PositivePlaces(1.0)])
+@pytest.mark.parametrize("balance", [EqualClasses(), PositiveFraction(0.5), PositivePatches(1.0)])
 @pytest.mark.parametrize("all_of_them", [True, False])
 def test_one_class_alone_is_learned_as_it_is(balance, all_of_them):
     same = np.full(5, all_of_them)
@@ -110,14 +110,14 @@ def test_empty_patches_are_left_out():
     image = np.zeros((8, 8, 2))
     image[5, 6, 1] = 1.0
     keeps = NonzeroPatches()
-    places = RegularGrid((4, 4, 1)).of(image.shape, (4, 4, 1))
-    kept = [p.start for p in places if keeps([np.zeros_like(image), image], p, (4, 4, 1))]
+    positions = RegularGrid((4, 4, 1)).of(image.shape, (4, 4, 1))
+    kept = [p.start for p in positions if keeps([np.zeros_like(image), image], p, (4, 4, 1))]
     assert kept == [(4, 4, 1)]
 
 
 def test_a_patch_that_only_its_part_beyond_the_volume_could_fill_is_empty():
     image = np.zeros((4, 4, 4))
     image[3, 3, 3] = 1.0
-    assert not NonzeroPatches()([image], Place(turned(2), (-3, -3, -3)), (4, 4, 4))
-    assert not NonzeroPatches()([image], Place(turned(2), (-9, 0, 0)), (4, 4, 4))
-    assert NonzeroPatches()([image], Place(turned(2), (3, 3, 3)), (4, 4, 4))
+    assert not NonzeroPatches()([image], PatchPosition(axes_with_last(2), (-3, -3, -3)), (4, 4, 4))
+    assert not NonzeroPatches()([image], PatchPosition(axes_with_last(2), (-9, 0, 0)), (4, 4, 4))
+    assert NonzeroPatches()([image], PatchPosition(axes_with_last(2), (3, 3, 3)), (4, 4, 4))
