@@ -37,6 +37,14 @@ def test_a_plate_on_the_border_of_two_slices_shows_half_as_much() -> None:
     assert visible_fraction(plate(10, 14), COMMON, thick()) == pytest.approx(2 / 6, abs=0.01)
 
 
+@pytest.mark.parametrize("shift", [0, 1, 2, 3])
+def test_what_is_shown_does_not_depend_on_where_the_grid_begins(shift: int) -> None:
+    # three of six millimeters, centered: samples of the slice lie halfway between voxels
+    shown = visible_fraction(plate(7 + shift, 10 + shift), COMMON, thick(2.0 + shift))
+    assert shown == pytest.approx(visible_fraction(plate(7, 10), COMMON, thick(2.0)))
+    assert shown == pytest.approx(0.44, abs=0.01)
+
+
 def test_what_lies_outside_the_field_of_view_is_not_shown() -> None:
     low = thick()
     cut = Acquisition(Grid((20, 20, 2), low.scan.affine), np.eye(4))

@@ -110,7 +110,8 @@ def _filled(
     inside, at = np.bool_(True), []
     for axis in range(3):
         a, b, c, d = to_common[axis]
-        position = np.rint(a * i + b * j + c * k + d).astype(np.intp) - first[axis]
+        # halves go up: to even, they would depend on where the grid begins
+        position = np.floor(a * i + b * j + c * k + d + 0.5).astype(np.intp) - first[axis]
         inside = inside & (position >= 0) & (position < lesion.shape[axis])
         at.append(np.clip(position, 0, lesion.shape[axis] - 1))
     points = lesion[tuple(at)] & inside
