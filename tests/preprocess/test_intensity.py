@@ -239,6 +239,21 @@ def test_n4_flattens_a_known_field():
     np.testing.assert_allclose(scan(after)[brain].mean(), array[brain].mean(), rtol=1e-3)
 
 
+@pytest.mark.parametrize("zero", ["background too", "brain alone"])
+def test_n4_takes_a_z_scored_scan_as_the_scan_itself(zero):
+    array, brain, _ = biased_ball()
+    array = np.where(brain, array, 0)
+    inside = array[brain]
+    if zero == "background too":
+        scored = (array - inside.mean()) / inside.std()
+    else:
+        array = np.where(brain, array - inside.min(), 0)  # its lowest value is its zero
+        scored = np.where(brain, (array - array[brain].mean()) / inside.std(), 0)
+    right = scan(N4()(study(array, brain, 2.0)))[brain]
+    seen = scan(N4()(study(scored, brain, 2.0)))[brain]
+    np.testing.assert_allclose(seen / seen.mean(), right / right.mean(), rtol=2e-3, atol=2e-3)
+
+
 def test_n4_field_is_positive_and_finite_everywhere():
     array, brain, _ = biased_ball()
     volume = study(array, brain, 2.0).visits[0].scans["flair"]

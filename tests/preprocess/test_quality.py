@@ -53,6 +53,17 @@ def test_a_sound_scan_is_good():
     assert quality.measures["brain_volume_ml"] == pytest.approx(4 / 3 * np.pi * 6.6**3, rel=0.01)
 
 
+def test_a_z_scored_scan_has_the_grade_of_the_scan():
+    scan, brain = brainlike()
+    stripped = changed(scan, np.where(brain.array, scan.array, 0))
+    inside = stripped.array[brain.array]
+    scored = changed(scan, (stripped.array - inside.mean()) / inside.std())
+    right, seen = scan_quality(stripped, brain), scan_quality(scored, brain)
+    assert (seen.grade, seen.reasons) == (right.grade, right.reasons)
+    for name, value in right.measures.items():
+        assert seen.measures[name] == pytest.approx(value, rel=1e-3, nan_ok=True), name
+
+
 @pytest.mark.parametrize(
     ("spoil", "grade", "reason"),
     [

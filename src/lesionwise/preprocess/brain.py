@@ -18,6 +18,7 @@ from lesionwise.preprocess.brain_network import (
     has_shipped_network,
     shipped_network,
 )
+from lesionwise.preprocess.each_scan import has_background
 from lesionwise.preprocess.geometry import resample_to, respaced
 from lesionwise.preprocess.registration import register, turned
 from lesionwise.preprocess.visits import cached_loader, each_visit
@@ -33,8 +34,6 @@ WEAKEST_AGREEMENT = -0.15
 """Negative mutual information with the template; heads reach -0.28 and below, noise -0.09."""
 CLEAR_AGREEMENT = -0.25
 """At which the template is believed where the network finds hardly any brain."""
-MIN_BACKGROUND = 0.2
-"""Share of a scan's voxels that hold the value of its first one where that is background."""
 LARGEST_STRIPPED = 1.35
 """Volume of a scan without skull over that of the brain found in it."""
 BRAIN_PROBABILITY = 0.4
@@ -216,7 +215,7 @@ def stripped_region(scan: Volume, brain_liters: float) -> BoolArray | None:
     background), and that what is left is about as large as ``brain_liters``, the brain that
     was found in it: scalp and skull make a head half as large again, a slab of one too.
     """
-    if not _has_background(scan.array):
+    if not has_background(scan.array):
         return None
     region = largest_filled(not_background(scan.array))
     liters = region.sum() * scan.grid.voxel_volume_mm3 * 1e-6
@@ -229,12 +228,8 @@ def not_background(array: NDArray[Any]) -> BoolArray:
     The background is the value of the first voxel where at least a fifth of the voxels hold it, as
     in a scan that was z-scored with its background; else it is 0.
     """
-    background = array[0, 0, 0] if _has_background(array) else 0
+    background = array[0, 0, 0] if has_background(array) else 0
     return np.asarray(array != background)
-
-
-def _has_background(array: NDArray[Any]) -> bool:
-    return bool((array == array[0, 0, 0]).mean() >= MIN_BACKGROUND)
 
 
 def largest_filled(mask: BoolArray) -> BoolArray:

@@ -21,6 +21,10 @@ the fluid, whose share depends on how tightly the mask fits: in one stripped sca
 sulci filled had 1.6 times the standard deviation of its tissue.
 """
 TISSUE_FRACTION = 0.6
+MIN_BACKGROUND = 0.2
+"""Share of the voxels that hold one value where that value is background."""
+MAX_NEGATIVE = 0.01
+"""Share of the brain below 0 from which a scan's zero is not that of the scanner."""
 
 Change = Callable[[Volume, BoolArray, str], NDArray[Any]]
 """change(scan, voxels that count, name for messages) -> the scan's new array."""
@@ -109,6 +113,43 @@ def values_of(array: NDArray[Any], mask: BoolArray, within: Within, name: str) -
         if not len(values):
             raise InputError(f"{name}: the brain's median is not positive")
     return values
+
+
+def has_background(array: NDArray[Any]) -> bool:
+    """True where at least a fifth of the voxels hold the value of the first one."""
+    return bool((array == array[0, 0, 0]).mean() >= MIN_BACKGROUND)
+
+
+def from_zero(array: NDArray[Any], mask: BoolArray) -> NDArray[Any]:
+    """A scan whose values begin at 0 again, as magnitude images do.
+
+    A scan that was z-scored, or stored with an offset, has its zero elsewhere; what takes
+    logarithms or ratios of intensities would be wrong there. The lowest value becomes 0: that of
+    the background, where one value fills a fifth of the scan, or of the brain. Background stays
+    at 0 in any case. The array itself comes back where its zero is right: at most one in a
+    hundred voxels of the brain is negative, and there is no background, or it is 0 or brighter
+    than some of the brain.
+
+    Args:
+        mask: voxels that count, at least one.
+
+    Example:
+        >>> scan = np.array([[[-1.0, -1.0, 0.5, 2.0]]])
+        >>> from_zero(scan, scan > -1).tolist()
+        [[[0.0, 0.0, 1.5, 3.0]]]
+    """
+    background = array[0, 0, 0] if has_background(array) else None
+    inside = array[mask]
+    negative = bool((inside < 0).mean() > MAX_NEGATIVE)
+    lowest = inside.min()
+    if not negative and (background is None or background == 0 or background > lowest):
+        return array
+    if background is not None:
+        lowest = min(background, lowest)
+    shifted: NDArray[Any] = np.subtract(array, lowest, dtype=np.float32)
+    if background is not None:
+        shifted[array == background] = 0
+    return shifted
 
 
 def check_finite(volume: Volume, name: str) -> None:

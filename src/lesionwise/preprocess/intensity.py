@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lesionwise.preprocess.each_scan import (
     Within,
     above_otsu,
+    from_zero,
     linear,
     on_scans,
     outside,
@@ -28,8 +29,8 @@ class N4:
 
     The field is smooth, so it is estimated on a copy with voxels of about ``working_mm``
     and its logarithm is interpolated back (cubic), which costs a fiftieth of the full
-    size. The scan keeps its mean within the mask. Where a visit has no brain mask, the
-    voxels above Otsu's threshold are used.
+    size. The scan keeps its mean within the mask; its values begin at 0 (``from_zero``). Where a
+    visit has no brain mask, the voxels above Otsu's threshold are used.
 
     Attributes:
         working_mm: voxel size of the copy; 4 shrinks a 1 mm scan by 4. An axis whose
@@ -55,6 +56,7 @@ class N4:
         def correct(volume: Volume, mask: BoolArray, name: str) -> FloatArray:
             if not np.ptp(volume.array[mask]) > 0:
                 raise InputError(f"{name}: every voxel has the same value")
+            volume = Volume(from_zero(volume.array, mask), volume.grid)
             field = self.field(volume, mask)
             corrected = np.asarray(volume.array / field.array, dtype=np.float32)
             level = float(volume.array[mask].mean() / corrected[mask].mean())

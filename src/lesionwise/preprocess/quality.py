@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from lesionwise.preprocess.brain_border import brain_border
 from lesionwise.preprocess.brain_pose import brain_pose
+from lesionwise.preprocess.each_scan import from_zero
 from lesionwise.preprocess.geometry import resample_to
 from lesionwise.preprocess.slice_motion import slice_shift_mm
 from lesionwise.types import BoolArray, FloatArray, Visit, Volume
@@ -104,6 +105,8 @@ def scan_quality(scan: Volume, brain: Volume | None, *, flair: bool = True) -> Q
         inside = resample_to(brain, scan.grid, order=0).array.astype(bool)
         if not inside.any():
             return Quality("poor", ("the brain mask is empty",), measures)
+        values = from_zero(values, inside)
+        scan = Volume(values, scan.grid)
         _judge_border(scan, Volume(inside, scan.grid), flair, measures, problems)
         _judge_pose(Volume(inside, scan.grid), measures, problems)
         _judge_brain(values, inside, scan.grid.spacing_mm, flair, measures, problems)
