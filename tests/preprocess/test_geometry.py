@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -15,6 +16,7 @@ from lesionwise.preprocess.geometry import (
     PadTo,
     Resample,
     instances_to_grid,
+    one_thread,
     resample_array_stack,
     resample_to,
     respaced,
@@ -316,3 +318,13 @@ def test_union_of_the_lesions_is_the_mask_and_components_do_not_mix(seed):
         inside = out == label
         np.testing.assert_array_equal(inside, components == components[inside][0])
     assert all(b == a + 1 for a, b in pairwise(new))
+
+
+def test_itk_is_silent_on_its_classes_while_one_thread_computes():
+    display = SimpleITK.ProcessObject.GetGlobalWarningDisplay
+    before = display()
+    with one_thread():
+        with one_thread():
+            assert not display()
+        assert not display()
+    assert display() == before

@@ -238,14 +238,16 @@ def resample_array_stack(
 def one_thread() -> Iterator[None]:
     """SimpleITK on one thread, so that sums run in one order and results repeat to the last bit.
 
-    The setting is one for all of the process. Blocks may overlap, in one thread or in several:
+    Its warnings, which speak of its own classes, are not printed meanwhile. The setting is one for all of the process. Blocks may overlap, in one thread or in several:
     the last to end puts back what was set before the first.
     """
     default = SimpleITK.ProcessObject
     with _ALONE.changing:
         if _ALONE.blocks == 0:
             _ALONE.before = default.GetGlobalDefaultNumberOfThreads()
+            _ALONE.warned = default.GetGlobalWarningDisplay()
             default.SetGlobalDefaultNumberOfThreads(1)
+            default.SetGlobalWarningDisplay(False)
         _ALONE.blocks += 1
     try:
         yield
@@ -254,6 +256,7 @@ def one_thread() -> Iterator[None]:
             _ALONE.blocks -= 1
             if _ALONE.blocks == 0:
                 default.SetGlobalDefaultNumberOfThreads(_ALONE.before)
+                default.SetGlobalWarningDisplay(_ALONE.warned)
 
 
 class _Alone:
@@ -263,6 +266,7 @@ class _Alone:
         self.changing = threading.Lock()
         self.blocks = 0
         self.before = 0
+        self.warned = True
 
 
 _ALONE = _Alone()
