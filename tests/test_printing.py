@@ -258,3 +258,22 @@ def test_entries_are_wrapped_on_a_terminal_and_stay_lines_elsewhere(monkeypatch,
         assert len(lines) > 1
     else:
         assert lines == ["name      one two three four five six seven eight nine ten"]
+
+
+def _shown(monkeypatch, table, width):
+    written = io.StringIO()
+    monkeypatch.setattr(printing, "results", Console(file=written, width=width, highlight=False))
+    printing.show(table)
+    return written.getvalue()
+
+
+def test_a_column_without_any_text_is_left_out_and_one_of_zeros_is_not(monkeypatch):
+    table = pd.DataFrame({"metric": ["a", "b"], "why": ["", ""], "new": [0, 0]})
+    shown = _shown(monkeypatch, table, 80)
+    assert "why" not in shown
+    assert "new" in shown
+
+
+def test_a_list_of_records_says_nothing_of_empty_cells(monkeypatch):
+    table = pd.DataFrame({"metric": ["x" * 60, "y"], "value": [1, 2], "why": ["", "z" * 40]})
+    assert _shown(monkeypatch, table, 50).count("why") == 1

@@ -286,6 +286,7 @@ def show(table: pd.DataFrame, title: str = "") -> None:
 
     A line is a record where the terminal is wide enough for that; otherwise each record becomes a
     column, or texts wrap between words, or each record is printed as a list of names and values.
+    A column of empty texts alone is left out.
     Where its column ``lesions`` is 0 throughout, a line says that no lesion was found.
     """
     if options.as_json:
@@ -295,6 +296,7 @@ def show(table: pd.DataFrame, title: str = "") -> None:
     if title:
         show_line("")
         show_line(title)
+    table = table[[name for name in table if not len(table) or any(map(_cell, table[name]))]]
     layouts = [_row_per_record(table)]
     if len(table) < len(table.columns):
         layouts.append(_transposed(table))
@@ -354,6 +356,8 @@ def _print_records(table: pd.DataFrame) -> None:
         results.print(Text(heading, style="bold"))
         line = ""
         for name in others:
+            if not cells[name][number]:
+                continue
             pair = f"{str(name).replace('_', ' ')} {cells[name][number]}"
             if line and cell_len(line) + min(widths[name], room) > room:
                 _print_indented(line)
