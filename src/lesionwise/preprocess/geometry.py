@@ -238,8 +238,9 @@ def resample_array_stack(
 def one_thread() -> Iterator[None]:
     """SimpleITK on one thread, so that sums run in one order and results repeat to the last bit.
 
-    Its warnings, which speak of its own classes, are not printed meanwhile. The setting is one for all of the process. Blocks may overlap, in one thread or in several:
-    the last to end puts back what was set before the first.
+    Its warnings, which speak of its own classes, are not printed meanwhile. The setting is one for
+    all of the process. Blocks may overlap, in one thread or in several: the last to end puts back
+    what was set before the first.
     """
     default = SimpleITK.ProcessObject
     with _ALONE.changing:
