@@ -362,10 +362,10 @@ class BySpacing(nn.Module):
         self.scale = nn.Linear(3, 8)
         self.body = nn.Conv3d(1, 8, 3, padding=1)
         self.head = Head(8, 2)
-        self.reported_at = []
+        self.seen = []
 
     def forward(self, image, *, spacing_mm):
-        self.told.append(spacing_mm.detach().clone())
+        self.seen.append(spacing_mm.detach().clone())
         gain = self.scale(spacing_mm)[:, :, None, None, None]
         return self.head(functional.relu(self.body(image) * (1 + gain)))
 
@@ -377,9 +377,9 @@ def test_a_network_is_told_the_spacing_in_training_and_in_prediction(tmp_path):
     method.fit(TrainingData([study], [study]), run)
     predictor = method.load(run)
     predictor(study)
-    assert predictor.network.told
-    for told in predictor.network.told:
-        assert told.tolist() == [[1.0, 2.0, 0.5]]
+    assert predictor.network.seen
+    for seen in predictor.network.seen:
+        assert seen.tolist() == [[1.0, 2.0, 0.5]]
 
 
 def test_a_momentum_copy_follows_the_network_slowly():

@@ -118,6 +118,16 @@ def classes_joined(study: Study) -> Study:
     """The study with components in the place of instance maps whose labels are classes.
 
     So a map of regions does not pass for one of lesions. Standard error says where that is so.
+
+    Example:
+        >>> import numpy as np
+        >>> from lesionwise.types import Grid, Study, Visit, Volume
+        >>> regions = np.zeros((9, 3, 3), np.int32)
+        >>> regions[::2] = 1  # one label in five separate parts
+        >>> map_ = Volume(regions, Grid(regions.shape, np.eye(4)))
+        >>> study = Study("01", (Visit({}, {"instances": map_}, None, "01"),))
+        >>> int(classes_joined(study).visits[0].labels["instances"].array.max())
+        5
     """
     from lesionwise.instances.table import count_parts
 
