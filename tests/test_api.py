@@ -199,8 +199,11 @@ def test_settings_reach_training_as_the_command_line_would_give_them(calls):
 
 def test_limits_and_the_separation_method_reach_the_result(calls):
     made = calls("compare")
-    lesionwise.compare(["a", "b"], "out", instances="acls", min_volume_mm3=5, extract_brain=False)
+    lesionwise.compare(
+        ["a", "b"], "out", instances="acls", min_peak=0.6, min_volume_mm3=5, extract_brain=False
+    )
     options = made["options"]
+    assert options.min_peak == 0.6
     assert (options.instances, options.min_volume_mm3, options.extract_brain) == ("acls", 5, False)
 
 

@@ -44,6 +44,7 @@ def segment(
     model: PathLike = defaults.MODEL,
     instances: defaults.Separation | None = None,
     threshold: float | None = None,
+    min_peak: float | None = None,
     min_volume_mm3: float | None = None,
     min_extent_mm: float | None = None,
     brain_mask: PathLike | None = None,
@@ -62,6 +63,8 @@ def segment(
         instances: how touching lesions are separated; None takes the recipe's way. The other
             ways are computed too and have tables of their own.
         threshold: the mask is probability > threshold; None takes the recipe's.
+        min_peak: lesions whose highest probability is below it are dropped, from the mask too; None
+            takes the recipe's, 0 keeps all.
         min_volume_mm3, min_extent_mm: smaller lesions are dropped, never mask voxels; None takes
             the recipe's limits, 0 switches a limit off.
         brain_mask: on the scan's grid, for a single scan.
@@ -91,7 +94,9 @@ def segment(
         _paths(scans),
         Path(output),
         model=_named(model),
-        options=_find_options(instances, threshold, min_volume_mm3, min_extent_mm, extract_brain),
+        options=_find_options(
+            instances, threshold, min_peak, min_volume_mm3, min_extent_mm, extract_brain
+        ),
         brain_mask=None if brain_mask is None else Path(brain_mask),
         further={name: Path(path) for name, path in (further_scans or {}).items()},
         device=device,
@@ -107,6 +112,7 @@ def compare(
     model: PathLike = defaults.MODEL,
     instances: defaults.Separation | None = None,
     threshold: float | None = None,
+    min_peak: float | None = None,
     min_volume_mm3: float | None = None,
     min_extent_mm: float | None = None,
     extract_brain: bool = True,
@@ -123,8 +129,8 @@ def compare(
         new_lesions: a model of two visits whose new lesions take the place of those found by
             following.
         same_patient: the visits are of one patient although their headers say otherwise.
-        model, instances, threshold, min_volume_mm3, min_extent_mm, extract_brain, device,
-        on_progress: as for ``segment``.
+        model, instances, threshold, min_peak, min_volume_mm3, min_extent_mm, extract_brain,
+        device, on_progress: as for ``segment``.
 
     Returns:
         ``summary`` (a table, one row a visit, a column for each state), ``tracks``, ``page``,
@@ -147,7 +153,9 @@ def compare(
         _paths(visits),
         Path(output),
         model=_named(model),
-        options=_find_options(instances, threshold, min_volume_mm3, min_extent_mm, extract_brain),
+        options=_find_options(
+            instances, threshold, min_peak, min_volume_mm3, min_extent_mm, extract_brain
+        ),
         new_lesions=None if new_lesions is None else _named(new_lesions),
         same_patient=same_patient,
         device=device,
@@ -706,6 +714,7 @@ def _named(given: PathLike) -> str:
 def _find_options(
     instances: defaults.Separation | None,
     threshold: float | None,
+    min_peak: float | None,
     min_volume_mm3: float | None,
     min_extent_mm: float | None,
     extract_brain: bool,
@@ -716,6 +725,7 @@ def _find_options(
         instances=instances,
         also=defaults.SEPARATIONS,
         threshold=threshold,
+        min_peak=min_peak,
         min_volume_mm3=min_volume_mm3,
         min_extent_mm=min_extent_mm,
         extract_brain=extract_brain,

@@ -206,7 +206,11 @@ def segment(
     ] = None,
     min_peak: Annotated[
         float | None,
-        typer.Option(help="Drop lesions whose highest probability is below this.", min=0, max=1),
+        typer.Option(
+            help="Drop lesions whose highest probability is below this, from the mask too.",
+            min=0,
+            max=1,
+        ),
     ] = None,
     min_volume: Annotated[
         float | None, typer.Option(help="Drop lesions below this volume (mm³).", min=0)

@@ -156,7 +156,7 @@ class CleanMaps:
         self.method.fit(data, run)
 
     def load(self, run: RunContext) -> Predictor:
-        """The method, its maps tidied."""
+        """The method, with its maps cleaned."""
         predictor = self.method.load(run)
 
         def predict(study: Study) -> LesionMaps:

@@ -54,7 +54,7 @@ class ScanRecord:
         input: what the user named: the same file, or the folder of a DICOM series.
         recipe, source, model_hash, departures: what found the lesions; source is the citation.
         model: what that model is: its recipe, the settings that differ from it, its training.
-        threshold: the mask is probability > threshold.
+        threshold: the mask is probability > threshold, without what ``min_peak`` drops.
         methods: instance separation methods, the main one first.
         mask_volume_ml, brain_volume_ml: of the mask and the brain mask; None in folders written
             before.

@@ -68,7 +68,7 @@ class VisitResult:
         visit: the visit as read.
         brain: brain mask, bool.
         probability: float32.
-        mask: probability > threshold, unfiltered.
+        mask: probability > threshold, without what ``min_peak`` drops; no size filter.
         instances: by way of telling them apart; the first is the main one.
         threshold: the one that made the mask.
         seconds: wall time of each stage, in order.
