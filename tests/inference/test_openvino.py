@@ -179,7 +179,7 @@ def test_the_difference_is_a_share_of_the_expected_output():
     assert difference(expected[:, :, :1], expected) == float("inf")
 
 
-def test_torch_computes_what_openvino_gets_wrong(monkeypatch):
+def test_torch_computes_what_openvino_gets_wrong_and_says_so(monkeypatch, caplog):
     network = NETWORKS["one"].eval()
     patches = noise(1, 2, 8, 8, 8)
     wrong = OpenVinoNetwork(network, use_bf16=False)
@@ -188,6 +188,9 @@ def test_torch_computes_what_openvino_gets_wrong(monkeypatch):
         expected = network(patches)
     torch.testing.assert_close(wrong(patches), expected)
     torch.testing.assert_close(wrong(patches), expected)
+    assert [record.message.split(";")[0] for record in caplog.records] == [
+        "OpenVINO does not compute this network as torch does"
+    ]
     monkeypatch.setattr(module, "MAX_DIFFERENCE", {"f32": 10.0})
     trusted = OpenVinoNetwork(network, use_bf16=False)
     monkeypatch.setattr(trusted, "_compile", lambda *shapes: lambda patches: network(patches) + 0.1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import logging
 import sys
 import warnings
 from collections.abc import Callable
@@ -44,7 +45,8 @@ class OpenVinoNetwork:
     otherwise are compiled whole.
 
     A network with ``conditions``, or with dropout on, is computed by torch. So are patches of a
-    shape whose first ones differ from torch's answer by more than ``MAX_DIFFERENCE``.
+    shape for which OpenVINO cannot compile it, or whose first ones differ from torch's answer by
+    more than ``MAX_DIFFERENCE``; a line in the log ``lesionwise`` says so.
 
     Args:
         network: its weights are read when it is compiled, and not again.
@@ -92,6 +94,9 @@ class OpenVinoNetwork:
                     return compiled
             except (RuntimeError, ValueError):
                 continue
+        logging.getLogger("lesionwise").warning(
+            "OpenVINO does not compute this network as torch does; torch computes it, which is slower"
+        )
         return self._by_torch
 
     def _by_torch(self, patches: torch.Tensor) -> Output:
