@@ -17,7 +17,6 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,9 +29,11 @@ from lesionwise.io.bids import write_dataset_description
 from lesionwise.io.files import write_json
 from lesionwise.io.nifti import read_mask, read_volume, write_volume
 from lesionwise.preprocess.geometry import resample_to, respaced
+from lesionwise.printing import progress_shown
 from lesionwise.run.load_model import read_run
 from lesionwise.run.prepare import prepare
 from lesionwise.run.simulate import simulate
+from lesionwise.run.train import train
 from lesionwise.simulate.masks import split_at_maxima
 from lesionwise.types import BoolArray, LabelArray, Volume
 
@@ -261,15 +262,19 @@ def main() -> None:
             if subject not in validation:
                 shutil.rmtree(arrays / f"sub-{subject}")
     settings = (*SETTINGS, *(HEADS if given.recipe == "conflunet" else ()), *given.further)
-    command = [
-        *(sys.executable, "-m", "lesionwise.cli", "train", given.recipe, str(arrays)),
-        *("-o", str(folder), "--device", "cpu", "--workers", str(given.workers)),
-        *("--max-minutes", str(given.minutes)),
-        *(("--initial", str(given.initial)) if given.initial else ()),
-        *(part for name in validation for part in ("--validation", name)),
-        *(part for setting in settings for part in ("--set", setting)),
-    ]
-    subprocess.run(command, check=True)
+    with progress_shown() as progress:
+        train(
+            given.recipe,
+            arrays,
+            folder,
+            overrides=settings,
+            validation_subjects=validation,  # none: trains on all
+            device="cpu",
+            workers=given.workers,
+            max_minutes=given.minutes,
+            initial=given.initial,
+            progress=progress,
+        )
     if given.ship:
         ship(folder, given.recipe, given.decide)
 

@@ -95,7 +95,7 @@ class OpenVinoNetwork:
             except (RuntimeError, ValueError):
                 continue
         logging.getLogger("lesionwise").warning(
-            "OpenVINO does not compute this network as torch does; torch computes it, which is slower"
+            "OpenVINO does not compute this network as torch does; torch computes it, more slowly"
         )
         return self._by_torch
 
