@@ -49,6 +49,9 @@ PARTS = (
     ("healthy", 6, 117, "randomized", (0.9, 0.9, 5.5), False, 0.0),
     ("clear", 4, 118, "realistic", (1.0, 1.0, 1.0), False, 0.0),
     ("fat", 8, 119, "clinical", (0.9, 0.9, 6.0), False, 1.0),
+    ("quiet", 6, 120, "realistic", (1.0, 1.0, 1.0), False, 0.15),
+    ("calm", 6, 121, "clinical", (0.9, 0.9, 6.5), False, 0.15),
+    ("none", 4, 122, "clinical", (0.9, 0.9, 6.5), False, 0.0),
 )
 LOOSE_MM = ((-1.0, 1.0), (1.0, 5.0), (5.0, 14.0))
 """How far each copy's mask lies outside the brain; one more copy has no mask at all."""
