@@ -6,8 +6,11 @@ import sys
 import nibabel as nib
 import numpy as np
 import pytest
+import typer
+from click.testing import CliRunner
 
 import lesionwise
+from lesionwise.cli import app
 
 
 def save(path, array, affine=None):
@@ -100,6 +103,19 @@ def test_version_and_recipes(call):
     assert "cite: Maxence Wynen, Maxime Istasse" in shown
     assert "passage" not in shown
     assert "departure:" in shown
+
+
+@pytest.mark.parametrize("name", [None, *sorted(typer.main.get_command(app).commands)])
+def test_help_at_80_columns_cuts_no_option_and_no_sentence(name):
+    command = typer.main.get_command(app)
+    shown = command if name is None else command.commands[name]
+    words = CliRunner().invoke(command, [*([name] if name else []), "--help"], terminal_width=80)
+    said = words.output.split()
+    for parameter in shown.params:
+        for option in (*parameter.opts, *parameter.secondary_opts):
+            if option.startswith("-"):
+                assert option in {word.rstrip(",") for word in said}
+    assert "..." not in words.output.partition("Commands:")[2]
 
 
 def test_help_needs_no_torch():

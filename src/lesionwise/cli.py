@@ -37,6 +37,7 @@ from lesionwise.printing import (
 app = typer.Typer(
     help="Finds, separates, measures and follows multiple-sclerosis lesions on brain MRI.",
     no_args_is_help=True,
+    rich_markup_mode=None,  # boxes cut option names at 80 columns
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -171,7 +172,10 @@ def demo(
     device: Device = "auto",
     model: Model = defaults.MODEL,
 ) -> None:
-    """Simulate patients with two visits, find and follow their lesions, score, and show."""
+    """Simulate patients, find and follow their lesions, score, show.
+
+    The patients have two visits each.
+    """
     from lesionwise.run.demo import demo as run
 
     with progress_shown() as progress:
@@ -302,7 +306,10 @@ def compare(
         ),
     ] = False,
 ) -> None:
-    """Find new, enlarging, shrinking, merged, split or disappeared lesions between visits."""
+    """Find what changed between visits, lesion by lesion.
+
+    Lesions are new, enlarging, shrinking, merged, split, disappeared, stable or equivocal.
+    """
     from lesionwise.run.compare import compare as run
     from lesionwise.run.find_lesions import FindOptions
 
@@ -425,7 +432,7 @@ def simulate(
     ] = 0,
     workers: Workers = 1,
 ) -> None:
-    """Simulate patients with exactly known lesions, as a BIDS data set."""
+    """Simulate patients with known lesions, as a BIDS data set."""
     from lesionwise.run.simulate import simulate as run
 
     with progress_shown() as progress:
@@ -520,7 +527,10 @@ def evaluate(
         int | None, typer.Option(help="Number of processes (default: one per core).", min=1)
     ] = None,
 ) -> None:
-    """Score predictions against a reference, and compare them if there are several."""
+    """Score predictions against a reference.
+
+    Several predictions are also compared with each other.
+    """
     from lesionwise.instances.components import DEFAULT_CONNECTIVITY
     from lesionwise.metrics.case import Options
     from lesionwise.run.evaluate import SliceOptions
@@ -701,7 +711,10 @@ def search(
     device: Device = "auto",
     workers: LoaderWorkers = 0,
 ) -> None:
-    """Train a recipe with every combination of settings, and compare the best by all metrics."""
+    """Train a recipe with every combination of some settings.
+
+    The best by validation are compared by all metrics.
+    """
     from lesionwise.run.search import search as run
 
     values: dict[str, tuple[str, ...]] = {}
@@ -739,7 +752,10 @@ def predict(
     trust_recipe: TrustRecipe = False,
     same_patient: SamePatient = False,
 ) -> None:
-    """Apply a trained run with the recipe's own settings, to each scan or each pair of visits."""
+    """Apply a trained run to each scan or each pair of visits.
+
+    The recipe's own settings are used.
+    """
     from lesionwise.run.predict import predict as command
 
     with progress_shown() as progress:
@@ -916,7 +932,10 @@ def report(
 def recipes(
     name: Annotated[str | None, typer.Argument(help="One recipe, with all its details.")] = None,
 ) -> None:
-    """List the recipes, or show one with its citation, settings and departures."""
+    """List the recipes, or show one.
+
+    One is shown with its citation, settings and departures.
+    """
     from lesionwise.run.recipes import recipes as run
 
     found = run(name)
@@ -934,7 +953,10 @@ def models(
     trust_recipe: TrustRecipe = False,
     as_json: Annotated[bool, typer.Option("--json", help="All details, as JSON.")] = False,
 ) -> None:
-    """List the shipped models, or show one with its settings, training, scores and licence."""
+    """List the shipped models, or show one.
+
+    One is shown with its settings, training, scores and licence.
+    """
     from lesionwise.run.models import models as run
 
     found = run(name, trust_recipe=trust_recipe)
