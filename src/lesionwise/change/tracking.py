@@ -326,7 +326,7 @@ class _History:
                 track = carried[label]
             elif not parents and (returned := self._returned(step.at, label)):
                 track, (seen, _) = returned, self.away.pop(returned)
-                place = f"at the place of track {track}, last seen at visit {seen}"
+                place = f"at the place of track {track}, last seen {step.at - seen} visits before"
                 notes[at] = "; ".join(filter(None, [notes[at], place]))
             else:
                 self.last += 1
