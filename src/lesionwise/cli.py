@@ -642,7 +642,11 @@ def benchmark(
     dataset: Annotated[Path, typer.Argument(help="A BIDS data set with lesion masks.")],
     output: Output,
     recipes: Annotated[
-        str, typer.Option("--recipes", help="Names or .py files, separated by commas.")
+        str,
+        typer.Option(
+            "--recipes",
+            help="Names or .py files, separated by commas; all, or all:reduced for two cores.",
+        ),
     ],
     folds: Annotated[
         int, typer.Option(help="Number of folds; as many as patients is leave-one-out.")

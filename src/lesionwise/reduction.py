@@ -16,8 +16,9 @@ from lesionwise.inference.window import SlidingWindow
 from lesionwise.learning.samples import CombinedSamples
 from lesionwise.methods.composite import Ensemble
 from lesionwise.methods.network import NetworkMethod
+from lesionwise.methods.nnunet import NnunetMethod
 from lesionwise.recipe import Recipe
-from lesionwise.types import Method, Shape
+from lesionwise.types import Method
 
 T = TypeVar("T")
 
@@ -27,24 +28,28 @@ class Reduction:
     """What is changed in every network of a recipe; what is None stays.
 
     Attributes:
-        network: arguments of the network, such as ``{"features": (8, 16, 32)}``.
-        size_vox: of a patch, and of the windows of prediction where the recipe names their size.
+        network: arguments of the network, such as ``{"features": (8, 16, 32)}``; of nnU-Net the
+            values of its ``Plans``, such as ``{"base_features": 8}``.
+        size_vox: of a patch, and of the windows of prediction where the recipe names their size;
+            two numbers for nnU-Net's slices.
         batch_size, per_epoch: of the samples.
         learning_rate, epochs: of the training.
         every: epochs between validations.
         window: of prediction.
+        heatmap: weight of the heatmap's loss, of nnU-Net with three heads.
         one_of_each: keep one of equal members of an ensemble, which then learns from all studies
             instead of folds; early stopping and initial trainings are kept.
     """
 
     network: Mapping[str, Any] = field(default_factory=dict)
-    size_vox: Shape | None = None
+    size_vox: tuple[int, ...] | None = None
     batch_size: int | None = None
     per_epoch: int | None = None
     learning_rate: float | None = None
     epochs: int | None = None
     every: int | None = None
     window: SlidingWindow | None = None
+    heatmap: float | None = None
     one_of_each: bool = True
 
     def __str__(self) -> str:
@@ -56,6 +61,7 @@ class Reduction:
             ("per_epoch", "patches per epoch"),
             ("learning_rate", "learning rate"),
             ("epochs", "epochs"),
+            ("heatmap", "heatmap weight"),
         ):
             value = getattr(self, name)
             if value is not None:
@@ -69,6 +75,8 @@ def reduced(recipe: Recipe, reduction: Reduction) -> Recipe:
     def change(method: Method) -> Method:
         if isinstance(method, Ensemble) and reduction.one_of_each:
             return replace(method, methods=tuple(dict.fromkeys(method.methods)), folds=0)
+        if isinstance(method, NnunetMethod):
+            return reduced_nnunet(method, reduction)
         return reduced_network(method, reduction) if isinstance(method, NetworkMethod) else method
 
     steps = tuple(
@@ -96,7 +104,8 @@ def reduced_network(method: NetworkMethod, reduction: Reduction) -> NetworkMetho
     if reduction.window is not None:
         inference = replace(inference, window=reduction.window)
     if reduction.size_vox is not None and inference.size_vox is not None:
-        inference = replace(inference, size_vox=reduction.size_vox)
+        i, j, k = reduction.size_vox
+        inference = replace(inference, size_vox=(i, j, k))
     return replace(
         method,
         network=network,
@@ -104,6 +113,29 @@ def reduced_network(method: NetworkMethod, reduction: Reduction) -> NetworkMetho
         optimization=optimization,
         selection=selection,
         inference=inference,
+    )
+
+
+def reduced_nnunet(method: NnunetMethod, reduction: Reduction) -> NnunetMethod:
+    """One network of nnU-Net reduced; it predicts by OpenVINO and without mirrored views."""
+    plans = replace(method.plans, **reduction.network)
+    learning = method.learning
+    if reduction.size_vox is not None:
+        plans = replace(plans, patch_size_vox=reduction.size_vox)
+    if reduction.batch_size is not None:
+        plans = replace(plans, batch_size=reduction.batch_size)
+    if reduction.learning_rate is not None:
+        learning = replace(learning, learning_rate=reduction.learning_rate)
+    if reduction.epochs is not None:
+        learning = replace(learning, epochs=reduction.epochs)
+    if reduction.per_epoch is not None:
+        batches = max(1, reduction.per_epoch // (plans.batch_size or 1))
+        learning = replace(learning, batches_per_epoch=batches, validation_batches=1)
+    heads = method.heads
+    if reduction.heatmap is not None and heads is not None:
+        heads = replace(heads, heatmap=reduction.heatmap)
+    return replace(
+        method, plans=plans, learning=learning, heads=heads, mirroring=False, engine="openvino"
     )
 
 

@@ -52,11 +52,12 @@ RECIPE = replace(FEW, preprocess=STEPS)
 
 
 def rows():
-    """Recipes of pairs that have a reduced form."""
+    """Recipes of pairs that have a reduced form on the network engine."""
     found = []
     for name in recipe_names():
         module = importlib.import_module(f"lesionwise.recipes.{name.replace('-', '_')}")
-        if hasattr(module, "REDUCED") and module.RECIPE.visits == 2:
+        reduced = getattr(module, "REDUCED", None)
+        if reduced is not None and reduced.visits == 2 and _networks(reduced):
             found.append(name)
     return found
 

@@ -12,6 +12,7 @@ from lesionwise.io.files import read_json, read_table
 from lesionwise.metrics.case import KEYS
 from lesionwise.run.benchmark import benchmark
 from lesionwise.run.benchmark_recipes import find_benchmark_recipes
+from lesionwise.run.recipes import recipe_names
 from lesionwise.types import InputError
 
 SIDE = 16
@@ -316,6 +317,16 @@ def test_a_process_of_its_own_tells_its_peak_memory(dataset, files, tmp_path):
     done = benchmark(dataset, [files["difference"]], tmp_path / "out", folds=2)
     assert row(done, "difference")["dsc"] == 1
     assert 0.05 < row(done, "difference")["peak_gb"] < 5
+
+
+def test_all_stands_for_every_shipped_recipe():
+    assert [entry.name for entry in find_benchmark_recipes(["all"], [])] == recipe_names()
+    named = [entry.recipe for entry in find_benchmark_recipes(["all:reduced"], [])]
+    assert [name.removesuffix(":reduced") for name in named] == recipe_names()
+    assert "iqda:reduced" in named
+    assert "subtraction-threshold" in named  # it has nothing to reduce
+    with pytest.raises(InputError, match="a recipe is named twice"):
+        find_benchmark_recipes(["all", "iqda"], [])
 
 
 def test_values_are_set_where_they_exist(files):

@@ -148,6 +148,23 @@ def test_a_reduced_ensemble_keeps_one_of_equal_members():
     assert len(small.method.methods) == 2
 
 
+def test_a_reduced_row_of_nnunet_is_the_same_system_with_a_smaller_network():
+    whole, small = (settings(find_recipe(f"nnunet-empenn{form}")) for form in ("", ":reduced"))
+    differ = {key for key in {*whole, *small} if whole.get(key) != small.get(key)}
+    assert differ == {
+        "method.plans.base_features",
+        "method.plans.patch_size_vox",
+        "method.plans.spacing_mm",
+        "method.plans.batch_size",
+        "method.learning.epochs",
+        "method.learning.batches_per_epoch",
+        "method.learning.validation_batches",
+        "method.mirroring",
+        "method.engine",
+    }
+    assert small["method.learning.batches_per_epoch"] == 20
+
+
 def test_a_recipe_without_a_reduced_form_says_so():
     with pytest.raises(InputError, match="subtraction-threshold: does not set REDUCED"):
         find_recipe("subtraction-threshold:reduced")

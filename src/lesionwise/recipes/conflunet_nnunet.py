@@ -7,6 +7,7 @@ from lesionwise.learning.schedules import Polynomial
 from lesionwise.methods.nnunet import Augmentation, InstanceHeads, Learning, NnunetMethod, Plans
 from lesionwise.preprocess.brain_masks import BetBrain
 from lesionwise.recipe import Citation, Recipe
+from lesionwise.reduction import Reduction, reduced
 
 RECIPE = Recipe(
     citation=Citation(
@@ -62,5 +63,18 @@ RECIPE = Recipe(
         "where the heatmap has no peak at all, each component of the mask is a lesion",
         "weight decay is not stated: none",
         "of BET and HD-BET, which it names as examples, it is BET, our implementation of it",
+    ),
+)
+
+REDUCED = reduced(
+    RECIPE,
+    Reduction(
+        {"base_features": 8},
+        size_vox=(32, 32, 32),
+        batch_size=2,
+        per_epoch=40,
+        learning_rate=5e-3,
+        epochs=10_000,
+        heatmap=100.0,
     ),
 )

@@ -14,6 +14,7 @@ from lesionwise.preprocess.brain_masks import BetBrain, MaskToBrain
 from lesionwise.preprocess.intensity import Rescale01
 from lesionwise.preprocess.slices import ResizeSlices
 from lesionwise.recipe import Citation, Recipe
+from lesionwise.reduction import Reduction, reduced
 
 RECIPE = Recipe(
     citation=Citation(
@@ -91,5 +92,17 @@ RECIPE = Recipe(
         "patch and batch size are nnU-Net's, planned for its network without pooling",
         "the test quarter and the five folds, by patient, are the command's",
         "the printed names of slice scores look swapped; those from its counts stand beside",
+    ),
+)
+
+REDUCED = reduced(
+    RECIPE,
+    Reduction(
+        {"base_features": 16},
+        size_vox=(96, 96),
+        batch_size=8,
+        per_epoch=160,
+        learning_rate=1e-2,
+        epochs=10_000,
     ),
 )

@@ -17,6 +17,7 @@ from lesionwise.preprocess.pair import JointRescale
 from lesionwise.preprocess.registration import RegisterToFirst
 from lesionwise.preprocess.standardize import Nyul
 from lesionwise.recipe import MSSEG2, Citation, Output, Recipe
+from lesionwise.reduction import Reduction, reduced
 
 RECIPE = Recipe(
     citation=Citation(
@@ -80,5 +81,17 @@ RECIPE = Recipe(
         "batch size and optimization but for SGD are nnU-Net's: 0.01, polynomial, Nesterov 0.99",
         "nnU-Net z-scores each scan once more, as it does by default",
         "softmax maps are cut and filtered on the grid of nnU-Net's input: the cropped baseline",
+    ),
+)
+
+REDUCED = reduced(
+    RECIPE,
+    Reduction(
+        {"base_features": 8, "spacing_mm": (1.0, 1.0, 1.0)},
+        size_vox=(32, 32, 32),
+        batch_size=2,
+        per_epoch=40,
+        learning_rate=1e-2,
+        epochs=10_000,
     ),
 )

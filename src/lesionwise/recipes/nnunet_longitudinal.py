@@ -9,6 +9,7 @@ from lesionwise.preprocess.geometry import CropToBrain
 from lesionwise.preprocess.intensity import N4
 from lesionwise.preprocess.template_registration import RegisterHeadToTemplate
 from lesionwise.recipe import Citation, Recipe
+from lesionwise.reduction import Reduction, reduced
 
 RECIPE = Recipe(
     citation=Citation(
@@ -54,5 +55,17 @@ RECIPE = Recipe(
         "Adam's weight decay is not stated: 3e-5, nnU-Net's",
         "five folds are the command's --folds; the final weights of each predict",
         "the table's mean recall is 0.58, its last row says 0.62",
+    ),
+)
+
+REDUCED = reduced(
+    RECIPE,
+    Reduction(
+        {"base_features": 8},
+        size_vox=(32, 32, 32),
+        batch_size=2,
+        per_epoch=40,
+        learning_rate=2e-3,
+        epochs=10_000,
     ),
 )

@@ -98,7 +98,8 @@ def benchmark(
 
     Args:
         dataset: BIDS folder.
-        recipes: names or ``.py`` files.
+        recipes: names or ``.py`` files; ``all`` takes every shipped recipe, ``all:reduced`` each in
+            its reduced form.
         output: folder.
         folds: at most one per patient, which is leave-one-out.
         overrides: ``path=value`` sets the value in every recipe that has it, ``recipe:path=value``

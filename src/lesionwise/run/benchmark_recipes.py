@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lesionwise.recipe import Recipe
-from lesionwise.run.recipes import REDUCED, find_recipe, override
+from lesionwise.run.recipes import REDUCED, find_recipe, is_reducible, override, recipe_names
 from lesionwise.types import InputError, Task
+
+ALL = "all"
+"""In place of a recipe's name: every shipped one."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,13 @@ def find_benchmark_recipes(
 ) -> list[BenchmarkRecipe]:
     """The recipes by name or file, with ``overrides`` as ``benchmark`` takes them.
 
+    ``all`` stands for every shipped recipe, ``all:reduced`` for each in its reduced form; a recipe
+    without one needs none and is taken as it is.
+
     Raises:
         InputError: If there is none, one is named twice or not known, or a value fits none.
     """
+    recipes = [one for recipe in recipes for one in _expanded(recipe)]
     names = [_name_of(recipe) for recipe in recipes]
     if not names:
         raise InputError("benchmark: name at least one recipe")
@@ -68,6 +75,15 @@ def find_benchmark_recipes(
         BenchmarkRecipe(name, recipe, tuple(texts), found)
         for name, recipe, texts, found in zip(names, recipes, chosen, plain, strict=True)
     ]
+
+
+def _expanded(recipe: str) -> list[str]:
+    """The recipes that ``all`` or ``all:reduced`` stands for; another name stands for itself."""
+    if recipe.removesuffix(REDUCED) != ALL:
+        return [recipe]
+    if recipe == ALL:
+        return recipe_names()
+    return [name + REDUCED if is_reducible(name) else name for name in recipe_names()]
 
 
 def _name_of(recipe: str) -> str:

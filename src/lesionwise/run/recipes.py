@@ -128,6 +128,15 @@ def find_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return found
 
 
+def is_reducible(recipe: str | Path) -> bool:
+    """True if the recipe has a reduced form.
+
+    Raises:
+        InputError: If there is no such recipe.
+    """
+    return isinstance(getattr(_module_of(recipe), "REDUCED", None), Recipe)
+
+
 def _module_of(recipe: str | Path) -> ModuleType:
     name = str(recipe).removesuffix(REDUCED)
     if name.endswith(".py"):
