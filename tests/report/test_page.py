@@ -213,6 +213,33 @@ def test_an_index_without_scans(tmp_path: Path) -> None:
     assert write_index_page(CohortPage("Cohort", pd.DataFrame()), tmp_path / "index.html").exists()
 
 
+@pytest.mark.parametrize(
+    ("scan", "shown"),
+    [
+        ("sub-a_ses-01", ["subject", "session", "volume (ml)", "new", "stable"]),
+        (
+            "sub-a_ses-01_run-2",
+            ["subject", "session", "scan", "volume (ml)", "new", "stable"],
+        ),
+    ],
+)
+def test_the_table_of_scans_has_changes_behind_the_volume_and_names_that_say_something(
+    tmp_path: Path, scan: str, shown: list[str]
+) -> None:
+    row = {
+        "subject": "sub-a",
+        "session": "ses-01",
+        "scan": scan,
+        "volume_ml": 1.0,
+        "page": "a.html",
+        "stable": 3,
+        "new": 1,
+    }
+    page = CohortPage("Cohort", pd.DataFrame([row]))
+    text = _text(write_index_page(page, tmp_path / "index.html"))
+    assert re.findall(r'<th scope="col" class="\w+">(.*?)</th>', text)[: len(shown)] == shown
+
+
 def test_sections_hold_text_tables_charts_and_pictures(tmp_path: Path) -> None:
     chart = figures.histogram([1, 2], label="n")
     section = Section(

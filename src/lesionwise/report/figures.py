@@ -421,6 +421,8 @@ def histogram(
         if len(array):
             edges = np.geomspace(array.min() * 0.999, array.max() * 1.001, bins + 1)
     axes.hist(array, bins=edges, color=SERIES[0], alpha=0.85, rwidth=0.92)
+    if whole:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(label)
     axes.set_ylabel("number")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from lesionwise.report.contents import free_table, heading, outliers
 from lesionwise.report.figures import histogram, to_svg
+from lesionwise.report.palette import CHANGES
 from lesionwise.report.render import data_uri, safe_link, write_page
 from lesionwise.report.study import write_study_page
 from lesionwise.report.views import (
@@ -57,12 +58,29 @@ def write_index_page(page: CohortPage, path: str | Path) -> Path:
         "cohort.html",
         title=page.title,
         page=page,
-        scans=free_table(page.scans, links=_links(page.scans)),
+        scans=free_table(_changes_first(page.scans), links=_links(page.scans)),
         failures=free_table(page.failures),
         groups=None if page.groups is None else free_table(page.groups),
         outliers=free_table(unusual, links=_links(unusual)),
         charts=[(Markup(svg), heading(name)) for svg, name in charts],
     )
+
+
+def _changes_first(scans: pd.DataFrame) -> pd.DataFrame:
+    """The scans with counts of changed lesions behind the volume; names that say nothing left out.
+
+    A scan's name says nothing where it is that of its subject and session.
+    """
+    named = {"subject", "session", "scan"} <= set(scans.columns)
+    if named and (scans["scan"] == scans["subject"] + "_" + scans["session"]).all():
+        scans = scans.drop(columns="scan")
+    names = list(scans.columns)
+    if "volume_ml" not in names:
+        return scans
+    changes = [name for name in CHANGES if name in names]
+    rest = [name for name in names if name not in changes]
+    behind = rest.index("volume_ml") + 1
+    return scans[[*rest[:behind], *changes, *rest[behind:]]]
 
 
 def write_table_page(page: TablePage, path: str | Path) -> Path:
