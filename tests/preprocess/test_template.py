@@ -127,3 +127,18 @@ def test_two_real_visits_come_to_lie_alike(shared, common_to_raw, supplied_mask,
         assert dice(laid.array, brain.array) > 0.94
     between = common_to_raw(subject, "02") @ np.linalg.inv(common_to_raw(subject, "01"))
     assert np.median(error_mm(found[1], between @ found[0])) < 1.0
+
+
+def test_the_maps_are_those_that_nilearn_gives():
+    from nilearn import datasets
+
+    maps = template_maps()
+    for ours, load in (
+        (maps.t1, datasets.load_mni152_template),
+        (maps.gray, datasets.load_mni152_gm_template),
+        (maps.white, datasets.load_mni152_wm_template),
+        (maps.brain, datasets.load_mni152_brain_mask),
+    ):
+        theirs = load(resolution=1)
+        assert np.array_equal(ours.array, np.asarray(theirs.dataobj).astype(ours.array.dtype))
+        assert np.array_equal(ours.grid.affine, theirs.affine)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionwise.instances.table import bounding_box
 from lesionwise.preprocess.template import template_maps, template_matrix
 from lesionwise.types import BoolArray, Grid, Instances, Matrix, Volume
 
@@ -30,6 +31,9 @@ VENTRICLE_REACH_MM = 8.0
 """Fluid no further than this from the template's lateral ventricles belongs to the patient's."""
 SULCUS_FROM_MM = 12.0
 """Fluid further than this from them lies in sulci and cisterns."""
+
+ZONE_MARGIN_MM = 15.0
+"""Around the template's brain; more than any of the distances that are compared."""
 
 
 @dataclass(frozen=True)
@@ -162,8 +166,12 @@ def below_tentorium(x: Floats, y: Floats, z: Floats) -> BoolArray:
 
 @dataclass(frozen=True, eq=False)
 class _Zones:
-    """The template's landmarks on its own grid."""
+    """The template's landmarks, around its brain.
 
+    Beyond ``ZONE_MARGIN_MM`` from the brain a place counts as the nearest one within.
+    """
+
+    grid: Grid
     ventricle_mm: Floats
     cortex_mm: Floats
     infratentorial: BoolArray
@@ -172,15 +180,18 @@ class _Zones:
 @lru_cache(maxsize=1)
 def _zones() -> _Zones:
     maps = template_maps()
-    grid = maps.t1.grid
-    origin = grid.affine[:3, 3]
+    box = bounding_box(maps.brain.array, int(ZONE_MARGIN_MM))
+    assert box is not None
+    origin = maps.brain.grid.affine[:3, 3] + [axis.start for axis in box]
+    shape = [axis.stop - axis.start for axis in box]
+    grid = Grid((shape[0], shape[1], shape[2]), _moved(maps.brain.grid.affine, origin))
     x, y, z = (
         axis + start
         for axis, start in zip(np.ogrid[tuple(map(slice, grid.shape))], origin, strict=True)
     )
-    ventricle_mm = _distance(maps.ventricles.array, grid)
-    depth_mm = edt.edt(maps.brain.array)
-    gray = maps.gray.array
+    ventricle_mm = _distance(maps.ventricles.array[box], grid)
+    depth_mm = edt.edt(maps.brain.array[box])
+    gray = maps.gray.array[box]
     deep = (gray > 0.35) & (depth_mm > 20) & (np.abs(x) < np.where(z > 0, 33, 29))
     deep &= (y > -36) & (y < 24) & (z > -11) & (z < 21)
     midbrain = (depth_mm > 14) & (np.abs(x) < 26) & (y > -42) & (y < 22) & (z > -22) & (z < 26)
@@ -188,14 +199,21 @@ def _zones() -> _Zones:
     cortex = (gray > 0.5) & ~ndimage.binary_dilation(deep, iterations=2) & ~midbrain
     cortex &= ventricle_mm > 4.5
     below = np.broadcast_to(below_tentorium(x, y, z), grid.shape)
-    return _Zones(ventricle_mm, _distance(cortex, grid), below)
+    return _Zones(grid, ventricle_mm, _distance(cortex, grid), below)
+
+
+def _moved(affine: Matrix, origin: NDArray[Any]) -> Matrix:
+    """The affine with another place of the first voxel."""
+    moved = affine.copy()
+    moved[:3, 3] = origin
+    return moved
 
 
 def _read(
     zone: NDArray[Any], grid: Grid, to_template: Matrix, index: NDArray[np.intp]
 ) -> NDArray[Any]:
     """Values of a template map at voxels of a scan, (n, 3), from the nearest template voxel."""
-    to_voxel = np.linalg.inv(template_maps().t1.grid.affine) @ to_template @ grid.affine
+    to_voxel = np.linalg.inv(_zones().grid.affine) @ to_template @ grid.affine
     place = np.rint(index @ to_voxel[:3, :3].T + to_voxel[:3, 3]).astype(np.intp)
     i, j, k = np.clip(place, 0, np.array(zone.shape) - 1).T
     return np.asarray(zone[i, j, k])

@@ -7,6 +7,8 @@ white matter, brain. Nothing is downloaded.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 
 import cc3d
 import edt
@@ -25,6 +27,8 @@ from lesionwise.preprocess.visits import cached_loader
 from lesionwise.types import BoolArray, Grid, InputError, Matrix, Study, Volume
 
 LEVELS_MM = (8.0, 4.0, 2.0)
+BRAIN_ABOVE = 0.2
+"""Of the T1's brightness; nilearn's own limit for its brain mask."""
 BORDER_MM = 6.0
 """Agreement is measured in the template's brain and so far beyond it: its border counts."""
 
@@ -52,18 +56,8 @@ class TemplateMaps:
 @cached_loader
 def template_maps() -> TemplateMaps:
     """The maps, read once; do not write into their arrays."""
-    from nilearn import datasets
-
-    def read(load: object) -> Volume:
-        image = load(resolution=1)  # type: ignore[operator]
-        array = np.asarray(image.get_fdata(), dtype=np.float32)
-        return Volume(array, Grid(array.shape, image.affine))
-
-    t1 = read(datasets.load_mni152_template)
-    gray = read(datasets.load_mni152_gm_template)
-    white = read(datasets.load_mni152_wm_template)
-    mask = read(datasets.load_mni152_brain_mask)
-    brain = Volume(mask.array > 0, mask.grid)
+    t1, gray, white = (_shipped(kind) for kind in ("t1", "gm", "wm"))
+    brain = Volume(t1.array > BRAIN_ABOVE, t1.grid)
     fluid = np.where(brain.array, np.clip(1 - gray.array - white.array, 0, 1), 0)
     return TemplateMaps(
         t1,
@@ -73,6 +67,24 @@ def template_maps() -> TemplateMaps:
         brain,
         Volume(_lateral_ventricles(t1, brain.array), t1.grid),
     )
+
+
+def _shipped(kind: str) -> Volume:
+    """One of nilearn's maps, its largest value 1: "t1", "gm" or "wm".
+
+    What ``nilearn.datasets.load_mni152_template(resolution=1)`` and its like give, without the
+    two seconds that importing nilearn takes.
+    """
+    import nibabel
+
+    found = find_spec("nilearn")  # looked up, not imported
+    assert found is not None
+    assert found.submodule_search_locations is not None
+    folder = Path(found.submodule_search_locations[0]) / "datasets" / "data"
+    image = nibabel.load(folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz")
+    array = np.asarray(image.dataobj).astype(np.float32)
+    array /= array.max()
+    return Volume(array, Grid(array.shape, image.affine))
 
 
 def _lateral_ventricles(t1: Volume, brain: BoolArray) -> BoolArray:
