@@ -75,13 +75,15 @@ def _shipped(kind: str) -> Volume:
     What ``nilearn.datasets.load_mni152_template(resolution=1)`` and its like give, without the
     two seconds that importing nilearn takes.
     """
-    import nibabel
+    from nibabel.nifti1 import Nifti1Image
 
     found = find_spec("nilearn")  # looked up, not imported
     assert found is not None
     assert found.submodule_search_locations is not None
     folder = Path(found.submodule_search_locations[0]) / "datasets" / "data"
-    image = nibabel.load(folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz")
+    image = Nifti1Image.from_filename(
+        folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz"
+    )
     array = np.asarray(image.dataobj).astype(np.float32)
     array /= array.max()
     return Volume(array, Grid(array.shape, image.affine))
