@@ -1,5 +1,6 @@
 """Where subjects are computed."""
 
+import signal
 import sys
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -98,3 +99,10 @@ def test_workers_of_this_machine_listen_here_alone_and_show_pages_only_when_aske
         else:
             with pytest.raises(HTTPError, match="404"):
                 urlopen(page, timeout=60)
+
+
+def test_a_worker_of_this_machine_leaves_ctrl_c_to_the_call():
+    pytest.importorskip("distributed")
+    with dask_client(Workers(1, 1), 1) as (client, _):
+        heeded = client.submit(signal.getsignal, signal.SIGINT).result(timeout=120)
+    assert heeded == signal.SIG_IGN

@@ -105,6 +105,7 @@ def dask_client(workers: Workers, subjects: int) -> Iterator[tuple[Client, int]]
         "distributed.worker.memory.pause": False,
         "distributed.worker.memory.terminate": 0.95,
         "distributed.admin.tick.limit": "10 minutes",
+        "distributed.worker.preload": ["lesionwise.cohort.worker_setup"],
     }
     if not workers.dashboard:  # a server of no pages is left, on the loopback address
         settings["distributed.scheduler.http.routes"] = []
