@@ -258,7 +258,7 @@ def image_header(path: Path) -> ImageHeader | None:
             file.seek(0)
             if marked and _is_deflated(pydicom, path):
                 raise InputError(
-                    f"{path}: its transfer syntax (deflated) is not read; write it uncompressed"
+                    f"{path}: its transfer syntax (deflated) cannot be read; save it uncompressed"
                 )
             read = pydicom.dcmread(
                 file, stop_before_pixels=True, force=True, specific_tags=list(_TAGS)
@@ -394,7 +394,7 @@ def _count(path: Path, found: dict[str, Any], tag: str, default: int = 1) -> int
         return default
     count = _whole(value)
     if count < 1:
-        raise InputError(f"{path}: {tag} in its header is no count")
+        raise InputError(f"{path}: {tag} in its header is not a count")
     return count
 
 

@@ -243,7 +243,7 @@ def check_one_patient(scans: Sequence[FoundScan], series: Sequence[Series | None
         if who != known[0][1]:
             raise InputError(
                 f"{path}: by its header another patient than in {known[0][0]}; "
-                "--same-patient says that they are one"
+                "use --same-patient if they are the same person"
             )
 
 

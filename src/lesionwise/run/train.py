@@ -269,7 +269,9 @@ def _keep_recipe(recipe: str | Path, folder: Path) -> str:
     target = folder / "recipe.py"
     if Path(path).resolve() != target.resolve():
         if target.exists() and not (folder / RUN_FILE).exists() and _differ(Path(path), target):
-            raise InputError(f"{target}: another recipe is there; choose another output folder")
+            raise InputError(
+                f"{target}: holds a run of another recipe; choose another output folder"
+            )
         _copy(Path(path), target)
     return target.name + text.removeprefix(path)
 
@@ -286,7 +288,7 @@ def _begin(folder: Path, begun: Mapping[str, Any]) -> str:
         if format_of(before) < FORMAT:
             raise InputError(
                 f"{folder}: a run of an earlier version cannot be resumed; choose another output "
-                "folder, and begin with its weights by --initial"
+                "folder, and start from its weights with --initial"
             )
         check_same_settings(_compared(before), _compared(begun), folder)
         if before.get("status") == "done" and _has_its_weights(folder, before):
