@@ -108,8 +108,8 @@ Output = Annotated[Path, typer.Option("-o", "--output", help="Folder for the res
 Model = Annotated[
     str,
     typer.Option(
-        help="A shipped model (see `lesionwise models`), a run folder of `train`, or nnunet:DIR for "
-        "a model folder of nnU-Net, such as nnunet:nnUNetTrainer__nnUNetPlans__3d_fullres."
+        help="A shipped model (see `lesionwise models`), a run folder of `train`, or nnunet:DIR, "
+        "where DIR is the folder with plans.json of a model of nnU-Net."
     ),
 ]
 Device = Annotated[str, typer.Option(help="Where networks run: auto, cpu, cuda, cuda:1 …")]
@@ -631,7 +631,10 @@ def evaluate(
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a .py file.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(help="Name of a recipe (NAME:reduced: its reduced form), or a .py file."),
+    ],
     dataset: Annotated[
         Path, typer.Argument(help="A BIDS or nnU-Net raw data set with lesion masks or instances.")
     ],
@@ -707,7 +710,8 @@ def benchmark(
         str,
         typer.Option(
             "--recipes",
-            help="Names or .py files, separated by commas; all, or all:reduced for two cores.",
+            help="Names or .py files, separated by commas, or all; NAME:reduced and all:reduced: "
+            "the reduced forms.",
         ),
     ],
     folds: Annotated[
@@ -761,7 +765,10 @@ def benchmark(
 
 @app.command()
 def search(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a .py file.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(help="Name of a recipe (NAME:reduced: its reduced form), or a .py file."),
+    ],
     dataset: Annotated[Path, typer.Argument(help="A BIDS data set with lesion masks.")],
     output: Output,
     grid: Annotated[
