@@ -13,12 +13,10 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from small import REDUCTIONS, UNREDUCED, small_nnunet
-
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.methods.nnunet import NnunetMethod
 from lesionwise.recipe import Recipe
-from lesionwise.run.recipes import find_recipe, recipe_names, settings
+from lesionwise.run.recipes import find_recipe, is_reducible, recipe_names, settings
 
 Network = NetworkMethod | NnunetMethod
 
@@ -49,11 +47,6 @@ IN_COLUMNS = (
 """Settings that a column shows, or that only change how a window is computed."""
 
 
-def reduced_form(name: str) -> Recipe:
-    """The reduced form of a recipe, of nnU-Net's rows too."""
-    return small_nnunet(name) if name in REDUCTIONS else find_recipe(f"{name}:reduced")
-
-
 def networks(recipe: Recipe) -> list[Network]:
     """Every network that a recipe trains, in order; equal ones as often as they are trained."""
     steps = [step for step in recipe.preprocess if hasattr(step, "members")]
@@ -69,7 +62,7 @@ def _walk(part: Any) -> Iterator[Network]:
 
 def row(name: str) -> list[str]:
     """A recipe's cells."""
-    published, small = find_recipe(name), reduced_form(name)
+    published, small = find_recipe(name), find_recipe(f"{name}:reduced")
     before, after = networks(published), networks(small)
     cells = [f"`{name}`"]
     for column in COLUMNS.values():
@@ -219,7 +212,7 @@ def _differences(before: dict[str, Any], after: dict[str, Any]) -> dict[str, str
 
 def table() -> str:
     """The table, with a heading and a line of dashes."""
-    names = [name for name in recipe_names() if name not in UNREDUCED]
+    names = [name for name in recipe_names() if is_reducible(name)]
     head = ["recipe", *COLUMNS, "networks", "others"]
     rows = [head, ["---"] * len(head), *(row(name) for name in names)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)

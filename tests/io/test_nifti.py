@@ -351,7 +351,11 @@ def test_other_units_become_millimeters(file, units, factor):
 
 
 def test_a_false_unit_is_named(file):
-    refused(read_volume, save(file, units="meter"), r"1000 x 1000 x 1000 mm are not possible \(the header says met")
+    refused(
+        read_volume,
+        save(file, units="meter"),
+        r"1000 x 1000 x 1000 mm are not possible \(the header says met",
+    )
 
 
 def two_forms(file, sform, sform_code, qform, qform_code):
