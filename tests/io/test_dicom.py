@@ -128,7 +128,7 @@ def test_series_of_one_person_have_one_digest(tmp_path):
     one, two = find_series(write_series(write_series(tmp_path, number=1), number=2))
     check_same_person([one, two])
     other = only(write_series(tmp_path / "b", patient="SECRETB"))
-    with pytest.raises(InputError, match=r"/b: by its headers another patient") as caught:
+    with pytest.raises(InputError, match=r"/b: its headers name another patient") as caught:
         check_same_person([one, other])
     assert "SECRET" not in str(caught.value)
 

@@ -197,7 +197,7 @@ def test_visits_that_do_not_overlap_are_refused(tmp_path, model, visits, monkeyp
     far = np.eye(4)
     far[0, 3] = 120
     monkeypatch.setattr("lesionwise.run.compare.rigid", lambda *a, **k: far)
-    with pytest.raises(InputError, match=r"ses-2_FLAIR.nii.gz: only \d+ % of the brain lies"):
+    with pytest.raises(InputError, match=r"ses-2_FLAIR.nii.gz: only \d+ % of the brain overlaps"):
         compare(visits(), tmp_path / "out", options=BARE)
     assert not list((tmp_path / "out").rglob("*.nii.gz"))
 

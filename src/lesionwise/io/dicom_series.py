@@ -220,7 +220,7 @@ def check_same_person(found: Sequence[Series]) -> None:
     for series in found[1:]:
         if series.patient != found[0].patient:
             here, there = common_folder([series]), common_folder(found[:1])
-            raise InputError(f"{here}: by its headers another patient than in {there}")
+            raise InputError(f"{here}: its headers name another patient than {there}")
 
 
 def module(name: str) -> Any:

@@ -63,8 +63,8 @@ def training_warning(folder: Path) -> str:
         scores = validation_dice(log.parent)
         if scores and not scores[-1] > 0:
             return (
-                f"{log.parent}: validation Dice ended at 0, so the model finds no lesion that is "
-                "known; train longer, or look at the data"
+                f"{log.parent}: validation Dice ended at 0, so the model finds none of the known "
+                "lesions; train longer, or check the data"
             )
     return ""
 
@@ -316,7 +316,7 @@ def _reused(run: Path, recipe: Recipe, folder: Path) -> dict[str, Any]:
         raise InputError(f"{run}: its training has not ended")
     was = {k: v for k, v in settings_of(described).items() if _shapes_the_network(k)}
     now = {k: v for k, v in settings(recipe).items() if _shapes_the_network(k)}
-    check_same_settings(was, now, run, "train the recipe itself, without --reuse")
+    check_same_settings(was, now, run, "train the recipe itself, without --from")
     _copy(run / WEIGHTS, folder / WEIGHTS)
     if (run / "training.json").is_file():
         _copy(run / "training.json", folder / "training.json")
