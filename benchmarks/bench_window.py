@@ -143,8 +143,8 @@ def main() -> None:
     init_head_bias(network, targets.initial_logits)
     if arguments.run is not None:
         model = load_model(arguments.run, "cpu")
-        network, size = model.predictor.network, model.recipe.method.patch_size_vox
-        targets = model.recipe.method.targets
+        network, size = model.predictor.network, model.recipe.method.samples.size_vox
+        targets = model.recipe.method.objective.targets
     contiguous = network.to(memory_format=torch.contiguous_format).eval()
     i, j, k = (int(n) for n in arguments.shape.split(","))
     image, brain = phantom((i, j, k))

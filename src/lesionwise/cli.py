@@ -108,19 +108,19 @@ Output = Annotated[Path, typer.Option("-o", "--output", help="Folder for the res
 Model = Annotated[
     str,
     typer.Option(
-        help="A shipped model, a run folder of `train`, or nnunet:DIR for a model folder of "
-        "nnU-Net's own, such as nnunet:nnUNetTrainer__nnUNetPlans__3d_fullres."
+        help="A shipped model (see `lesionwise models`), a run folder of `train`, or nnunet:DIR, "
+        "where DIR is the folder with plans.json of a model of nnU-Net."
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
+Device = Annotated[str, typer.Option(help="Where networks run: auto, cpu, cuda, cuda:1 …")]
 TrustRecipe = Annotated[
     bool,
     typer.Option(
         "--trust-recipe",
-        help="Allow the recipe file in the run of --model to execute. It is a Python program.",
+        help="Allow the recipe file in the run folder to execute. It is a Python program.",
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
 SeriesName = Annotated[
     str | None, typer.Option(help="The DICOM series to read, by a part of its description.")
 ]
@@ -128,30 +128,42 @@ Workers = Annotated[int, typer.Option(help="Number of processes.", min=1)]
 LoaderWorkers = Annotated[
     int,
     typer.Option(
-        "--workers", help="Processes that prepare scans and load batches; 0 uses none.", min=0
+        "--workers", help="Number of processes that prepare scans and load batches; 0: none.", min=0
     ),
 ]
-Scans = Annotated[list[Path], typer.Argument(help="NIfTI files, folders or BIDS data sets.")]
+Scans = Annotated[
+    list[Path],
+    typer.Argument(help="NIfTI files, DICOM series folders, folders of scans, or BIDS data sets."),
+]
 Instances = Annotated[
     Separation | None,
     typer.Option(help="Instance separation method (default: the model's own)."),
 ]
-BrainExtraction = Annotated[bool, typer.Option(help="Off for scans without skull.")]
+BrainExtraction = Annotated[
+    bool,
+    typer.Option(help="Find the brain in each scan; off for scans whose skull has been removed."),
+]
 Connectivity = Annotated[
     int | None,
     typer.Option(help="Connectivity of lesions: 6, 18 or 26 neighbors (default: 26)."),
 ]
 MaxMinutes = Annotated[
     float | None,
-    typer.Option(help="Wall time of each training in minutes; the schedule is fitted to it."),
+    typer.Option(
+        help="Time limit of each training (minutes); the learning rate schedule is fitted to it."
+    ),
 ]
 SamePatient = Annotated[
-    bool, typer.Option("--same-patient", help="Accept headers that name different patients.")
+    bool,
+    typer.Option(
+        "--same-patient", help="The visits are of one patient, even if their headers disagree."
+    ),
 ]
 Auxiliary = Annotated[
     list[str] | None,
     typer.Option(
-        help="NAME=DATA: a further data set that a recipe learns from under that name (several)."
+        help="NAME=DATA: a further data set that the recipe learns from under this name "
+        "(repeatable)."
     ),
 ]
 
@@ -198,7 +210,8 @@ def segment(
         list[str] | None,
         typer.Option(
             "--scan",
-            help="NAME=FILE: a further scan that the model takes, such as t1w=T1.nii.gz (several).",
+            help="NAME=FILE: a further scan that the model needs, such as t1w=T1.nii.gz "
+            "(repeatable).",
         ),
     ] = None,
     brain_mask: Annotated[
@@ -206,21 +219,35 @@ def segment(
     ] = None,
     brain_extraction: BrainExtraction = True,
     threshold: Annotated[
-        float | None, typer.Option(help="The mask is probability > threshold.", min=0, max=1)
+        float | None,
+        typer.Option(
+            help="The mask is probability > threshold (default: the model's own).",
+            min=0,
+            max=1,
+        ),
     ] = None,
     min_peak: Annotated[
         float | None,
         typer.Option(
-            help="Drop lesions whose highest probability is below this, from the mask too.",
+            help="Drop lesions whose highest probability is below this, also from the mask "
+            "(default: the model's own).",
             min=0,
             max=1,
         ),
     ] = None,
     min_volume: Annotated[
-        float | None, typer.Option(help="Drop lesions below this volume (mm³).", min=0)
+        float | None,
+        typer.Option(
+            help="Drop lesions below this volume in mm³ (default: the model's own).", min=0
+        ),
     ] = None,
     min_extent: Annotated[
-        float | None, typer.Option(help="Drop lesions shorter on any voxel axis (mm).", min=0)
+        float | None,
+        typer.Option(
+            help="Drop lesions shorter than this along any voxel axis, in mm (default: the "
+            "model's own).",
+            min=0,
+        ),
     ] = None,
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option(help="Process finished scans again.")] = False,
@@ -274,7 +301,7 @@ def segment(
 @app.command()
 def compare(
     visits: Annotated[
-        list[Path], typer.Argument(help="FLAIR of the baseline, then each follow-up.")
+        list[Path], typer.Argument(help="FLAIR scan of the baseline, then of each follow-up.")
     ],
     output: Output,
     model: Model = defaults.MODEL,
@@ -283,13 +310,16 @@ def compare(
     brain_extraction: BrainExtraction = True,
     new_lesions: Annotated[
         str | None,
-        typer.Option(help="A trained run of two visits for the new lesions, such as pre-unet."),
+        typer.Option(
+            help="A run of `train` with a recipe of two visits, such as pre-unet, that finds the "
+            "new lesions."
+        ),
     ] = None,
     lesions: Annotated[
         list[Path] | None,
         typer.Option(
-            help="A mask or probability map of another tool, one for each visit in their order, "
-            "instead of a model: --lesions M1.nii.gz --lesions M2.nii.gz."
+            help="A mask or probability map of another tool, instead of a model; once per visit, "
+            "in the order of the visits: --lesions M1.nii.gz --lesions M2.nii.gz."
         ),
     ] = None,
     device: Device = "auto",
@@ -342,7 +372,9 @@ def compare(
 def split(
     maps: Annotated[list[Path], typer.Argument(help="Masks or probability maps of any tool.")],
     output: Output,
-    method: Annotated[Separation, typer.Option(help="acls or cc.")] = defaults.SPLIT_METHOD,
+    method: Annotated[
+        Separation, typer.Option(help="Instance separation method: acls or cc.")
+    ] = defaults.SPLIT_METHOD,
     threshold: Annotated[
         float,
         typer.Option(
@@ -351,16 +383,17 @@ def split(
     ] = defaults.THRESHOLD,
     connectivity: Connectivity = None,
     min_volume: Annotated[
-        float, typer.Option(help="Drop lesions below this volume (mm³).", min=0)
+        float, typer.Option(help="Drop lesions below this volume, in mm³.", min=0)
     ] = defaults.MIN_VOLUME_MM3,
     min_extent: Annotated[
-        float, typer.Option(help="Drop lesions shorter on any voxel axis (mm).", min=0)
+        float,
+        typer.Option(help="Drop lesions shorter than this along any voxel axis, in mm.", min=0),
     ] = defaults.MIN_EXTENT_MM,
     scan: Annotated[
         list[Path] | None,
         typer.Option(
-            help="The FLAIR scan of a map, one for each map in their order, or the folders of "
-            "both, paired by name: gives a page, locations and intensities too (several)."
+            help="The FLAIR scan of each map, in the order of the maps, or the folder of scans of "
+            "a folder of maps, paired by name. Adds a page, locations and intensities (repeatable)."
         ),
     ] = None,
     brain_extraction: BrainExtraction = True,
@@ -404,9 +437,12 @@ def simulate(
     seed: Seed = 0,
     style: Annotated[
         Literal["realistic", "randomized", "clinical"],
-        typer.Option(help="FLAIR contrast; random contrasts; or thick slices with bright fat."),
+        typer.Option(
+            help="Realistic FLAIR contrast, random contrasts, or clinical scans: thick slices and "
+            "bright fat."
+        ),
     ] = "realistic",
-    skull: Annotated[bool, typer.Option(help="Off sets everything outside the brain to 0.")] = True,
+    skull: Annotated[bool, typer.Option(help="Off: everything outside of the brain is 0.")] = True,
     registered: Annotated[
         bool, typer.Option(help="All visits of a patient on one grid and in one position.")
     ] = False,
@@ -414,7 +450,10 @@ def simulate(
         float, typer.Option(help="Multiplies the number of lesions.", min=0)
     ] = 1.0,
     lesion_change: Annotated[
-        float, typer.Option(help="Multiplies the rate of lesion changes; 0: all stable.", min=0)
+        float,
+        typer.Option(
+            help="Multiplies the rate of lesion changes; 0: all lesions are stable.", min=0
+        ),
     ] = 1.0,
     new_scanner: Annotated[
         bool, typer.Option(help="Another contrast and protocol at every visit.")
@@ -425,7 +464,9 @@ def simulate(
     ] = None,
     lesion_masks: Annotated[
         Path | None,
-        typer.Option(help="Real masks on the MNI152 grid instead of drawn lesions."),
+        typer.Option(
+            help="Folder of real lesion masks on the MNI152 grid, used instead of random lesions."
+        ),
     ] = None,
     raters: Annotated[
         int, typer.Option(help="Number of raters who outline the last visit's new lesions.", min=0)
@@ -461,7 +502,7 @@ def evaluate(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            help="REFERENCE PREDICTION [PREDICTION …]: files or folders, masks or instances."
+            help="REFERENCE PREDICTION [PREDICTION …]: files or folders, with masks or instances."
         ),
     ],
     output: Annotated[
@@ -469,28 +510,36 @@ def evaluate(
     ] = None,
     rater: Annotated[
         list[Path] | None,
-        typer.Option(help="A further reference; predictions are scored against the consensus."),
+        typer.Option(
+            help="The reference of a further rater; predictions are scored against the consensus "
+            "(repeatable)."
+        ),
     ] = None,
     name: Annotated[
-        list[str] | None, typer.Option(help="Name of each prediction, in order.")
+        list[str] | None, typer.Option(help="Name of a prediction, in their order (repeatable).")
     ] = None,
     matching: Annotated[
         Literal["greedy", "greedy_pairs", "optimal"],
         typer.Option(help="How predicted lesions are matched to reference lesions."),
     ] = defaults.MATCHING,
     iou_threshold: Annotated[
-        float, typer.Option(help="A pair with an IoU above it counts as found.", min=0, max=1)
+        float,
+        typer.Option(
+            help="A pair of lesions with an IoU above this counts as found.", min=0, max=1
+        ),
     ] = defaults.IOU_THRESHOLD,
     connectivity: Connectivity = None,
     min_volume: Annotated[
-        float, typer.Option(help="Lesions below this volume (mm³) do not count.", min=0)
+        float, typer.Option(help="Lesions below this volume, in mm³, do not count.", min=0)
     ] = 0.0,
     min_extent: Annotated[
-        float, typer.Option(help="Lesions shorter than this (mm) do not count.", min=0)
+        float, typer.Option(help="Lesions shorter than this, in mm, do not count.", min=0)
     ] = 0.0,
     empty: Annotated[
         Literal["agreement", "undefined"],
-        typer.Option(help="Score of two empty sides: perfect or undefined."),
+        typer.Option(
+            help="Score if reference and prediction are both empty: perfect or undefined."
+        ),
     ] = defaults.EMPTY_SIDES,
     hd95: Annotated[
         Literal["larger_directed", "pooled", "area_weighted"],
@@ -502,24 +551,28 @@ def evaluate(
     ] = defaults.ASSD,
     kind: Annotated[
         Literal["auto", "mask", "instances"],
-        typer.Option(help="Kind of the files: masks, or one label per lesion."),
+        typer.Option(help="What the files are: masks, or instances (one label per lesion)."),
     ] = "auto",
     label: Annotated[
         list[str] | None,
-        typer.Option(help="N, reference=N or prediction=N: the label that marks lesions."),
+        typer.Option(
+            help="N, reference=N or prediction=N: the label that marks lesions (repeatable)."
+        ),
     ] = None,
     consensus: Annotated[
         Literal["majority", "staple"],
         typer.Option(help="How several raters are combined into one reference."),
     ] = defaults.CONSENSUS,
-    slices: Annotated[bool, typer.Option(help="Also score slices.")] = False,
+    slices: Annotated[bool, typer.Option(help="Also score each slice.")] = False,
     images: Annotated[
         Path | None,
         typer.Option(help="The scans, for pictures of the best, median and worst case."),
     ] = None,
     patients: Annotated[
         Path | None,
-        typer.Option(help="Table with the columns case and patient, for names that are not BIDS."),
+        typer.Option(
+            help="Table with the columns case and patient, for file names that are not BIDS."
+        ),
     ] = None,
     figures: Annotated[bool, typer.Option(help="Also write every chart as SVG and PDF.")] = False,
     seed: Seed = 0,
@@ -578,18 +631,27 @@ def evaluate(
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a .py file.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(help="Name of a recipe (NAME:reduced: its reduced form), or a .py file."),
+    ],
     dataset: Annotated[
-        Path, typer.Argument(help="BIDS or nnU-Net raw, with lesion masks or instances.")
+        Path, typer.Argument(help="A BIDS or nnU-Net raw data set with lesion masks or instances.")
     ],
     output: Output,
     setting: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a value: method.epochs=5")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="NAME=VALUE: change a setting, such as method.optimization.epochs=5 (repeatable).",
+        ),
     ] = None,
-    fold: Annotated[int | None, typer.Option(help="Part of the split for validation.")] = None,
-    folds: Annotated[int, typer.Option(help="Parts of the split.", min=2)] = defaults.FOLDS,
+    fold: Annotated[
+        int | None, typer.Option(help="The fold that validates, counted from 0.")
+    ] = None,
+    folds: Annotated[int, typer.Option(help="Number of folds.", min=2)] = defaults.FOLDS,
     validation: Annotated[
-        list[str] | None, typer.Option(help="A validation subject, instead of a fold.")
+        list[str] | None, typer.Option(help="A validation subject, instead of a fold (repeatable).")
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -602,11 +664,14 @@ def train(
         Path | None, typer.Option("--from", help="Use the weights of this run, without training.")
     ] = None,
     initial: Annotated[
-        Path | None, typer.Option(help="A run or weights for initialization (fine-tuning).")
+        Path | None, typer.Option(help="A run or a weights file to start from (fine-tuning).")
     ] = None,
     auxiliary: Auxiliary = None,
 ) -> None:
-    """Train a recipe. After an interruption, the same command continues."""
+    """Train a recipe.
+
+    After an interruption, the same command continues.
+    """
     from lesionwise.run.load_model import read_run
     from lesionwise.run.train import train as run
     from lesionwise.run.train import training_warning
@@ -645,16 +710,19 @@ def benchmark(
         str,
         typer.Option(
             "--recipes",
-            help="Names or .py files, separated by commas; all, or all:reduced for two cores.",
+            help="Names or .py files, separated by commas, or all; NAME:reduced and all:reduced: "
+            "the reduced forms.",
         ),
     ],
     folds: Annotated[
-        int, typer.Option(help="Number of folds; as many as patients is leave-one-out.")
+        int, typer.Option(help="Number of folds; as many folds as patients is leave-one-out.")
     ] = defaults.FOLDS,
     setting: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="method.epochs=5 for every recipe with this setting, conflunet:… for one."
+            "--set",
+            help="NAME=VALUE: change a setting of all recipes that have it, such as "
+            "method.optimization.epochs=5; RECIPE:NAME=VALUE: of one recipe (repeatable).",
         ),
     ] = None,
     max_minutes: MaxMinutes = None,
@@ -666,7 +734,10 @@ def benchmark(
     ] = False,
     auxiliary: Auxiliary = None,
 ) -> None:
-    """Cross-validate recipes on one data set and compare them. A killed benchmark continues."""
+    """Cross-validate recipes on one data set and compare them.
+
+    After an interruption, the same command continues.
+    """
     from lesionwise.run.benchmark import benchmark as run
 
     with progress_shown() as progress:
@@ -694,21 +765,25 @@ def benchmark(
 
 @app.command()
 def search(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a .py file.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(help="Name of a recipe (NAME:reduced: its reduced form), or a .py file."),
+    ],
     dataset: Annotated[Path, typer.Argument(help="A BIDS data set with lesion masks.")],
     output: Output,
     grid: Annotated[
         list[str],
-        typer.Option("--grid", help="NAME=VALUE,VALUE: values of a setting (several settings)."),
+        typer.Option("--grid", help="NAME=VALUE,VALUE: the values of a setting (repeatable)."),
     ],
     compare: Annotated[
         int, typer.Option(help="How many of the best models to compare.", min=1)
     ] = defaults.COMPARED_MODELS,
     setting: Annotated[
-        list[str] | None, typer.Option("--set", help="NAME=VALUE for all trainings (several).")
+        list[str] | None,
+        typer.Option("--set", help="NAME=VALUE: change a setting of all trainings (repeatable)."),
     ] = None,
     validation: Annotated[
-        list[str] | None, typer.Option(help="A validation subject (several).")
+        list[str] | None, typer.Option(help="A validation subject (repeatable).")
     ] = None,
     max_minutes: MaxMinutes = None,
     seed: Seed = 0,
@@ -782,22 +857,28 @@ def cohort(
     output_dir: Annotated[Path, typer.Argument(help="Folder for the results.")],
     level: Annotated[
         Literal["participant", "group"],
-        typer.Argument(help="participant: every subject; group: one table and one page."),
+        typer.Argument(
+            help="participant: process each subject; then group: tables and a page of all subjects."
+        ),
     ],
     participant_label: Annotated[
         list[str] | None,
         typer.Option(
-            "--participant-label", "--participant_label", help="Only these subjects (several)."
+            "--participant-label",
+            "--participant_label",
+            help="Only these subjects (several names).",
         ),
     ] = None,
     session_label: Annotated[
         list[str] | None,
-        typer.Option("--session-label", "--session_label", help="Only these visits (several)."),
+        typer.Option(
+            "--session-label", "--session_label", help="Only these sessions (several names)."
+        ),
     ] = None,
     model: Model = defaults.MODEL,
     instances: Instances = None,
     longitudinal: Annotated[
-        bool, typer.Option(help="Off: segment each visit, compare none.")
+        bool, typer.Option(help="Compare the visits of a subject; off: only segment each visit.")
     ] = True,
     brain_extraction: BrainExtraction = True,
     device: Device = "auto",
@@ -807,7 +888,7 @@ def cohort(
             "--workers",
             "--n-procs",
             "--n_procs",
-            help="Number of processes (default: one per core, if memory allows).",
+            help="Number of processes (default: one per core, as far as memory allows).",
             min=1,
         ),
     ] = None,
@@ -815,13 +896,14 @@ def cohort(
         int | None, typer.Option(help="Threads of each process.", min=1)
     ] = None,
     dask: Annotated[
-        str | None, typer.Option(help="A running Dask scheduler, such as tcp://node1:8786.")
+        str | None,
+        typer.Option(help="Address of a running Dask scheduler, such as tcp://node1:8786."),
     ] = None,
     scheduler_file: Annotated[
         Path | None, typer.Option(help="The file that a running Dask scheduler wrote.")
     ] = None,
     dashboard: Annotated[
-        bool, typer.Option(help="Dask's dashboard, on this machine's loopback address.")
+        bool, typer.Option(help="Show Dask's dashboard, only on this machine (loopback address).")
     ] = False,
     skip_bids_validation: Annotated[
         bool,
@@ -830,11 +912,14 @@ def cohort(
             "--skip_bids_validation",
             "--skip-bids-validator",
             "--skip_bids_validator",
-            help="Accepted; no validator is run in any case.",
+            help="Has no effect: no BIDS validator is run.",
         ),
     ] = False,
 ) -> None:
-    """Find the lesions of a whole BIDS data set. After a kill, the same command continues."""
+    """Find the lesions of a whole BIDS data set.
+
+    After an interruption, the same command continues.
+    """
     del skip_bids_validation
     from lesionwise.cohort.cohort import cohort as run
     from lesionwise.cohort.stopping import Stopped
@@ -881,7 +966,9 @@ def export(
     form: Annotated[
         Literal["nnunet"], typer.Option("--format", help="nnunet: an nnU-Net raw data set.")
     ] = "nnunet",
-    scans: Annotated[str, typer.Option(help="Channels, such as flair,t1w.")] = "flair",
+    scans: Annotated[
+        str, typer.Option(help="Scans that become channels, such as flair,t1w.")
+    ] = "flair",
     visits: Annotated[
         int, typer.Option(help="Visits per case: 1, or 2 for baseline and follow-up.", min=1, max=2)
     ] = 1,

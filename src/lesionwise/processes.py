@@ -140,7 +140,7 @@ def map_processes(
                 on_done(done)
         except BrokenProcessPool as error:
             raise InputError(
-                "a worker process was ended (out of memory?); take fewer --workers"
+                "a worker process was ended (out of memory?); use fewer --workers"
             ) from error
         except Exception:
             raise

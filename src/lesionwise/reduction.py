@@ -2,7 +2,7 @@
 
 A published system often asks for days of a GPU. Its recipe file may set ``REDUCED`` beside
 ``RECIPE``: the same system with narrower networks, smaller patches and another learning rate, and
-everything else as published. ``lesionwise train NAME --reduced`` takes it, and tests train it.
+everything else as published. ``lesionwise train NAME:reduced`` takes it, and tests train it.
 """
 
 from __future__ import annotations

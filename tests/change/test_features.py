@@ -245,7 +245,7 @@ def test_visits_on_two_grids_are_one_line():
     flat = np.zeros((2, 2, 2))
     first, second = pair(flat, flat), pair(flat, flat, spacing=(1, 1, 2))
     mixed = Study("a", (first.visits[0], second.visits[1]))
-    with pytest.raises(InputError, match="sub-a: its visits do not lie on one grid"):
+    with pytest.raises(InputError, match="sub-a: its visits are on different grids"):
         VoxelNeighborhood()(mixed, np.zeros((2, 2, 2), dtype=np.int32))
 
 

@@ -137,7 +137,7 @@ def test_pages_are_made_again_from_files_and_the_subjects_stay_done(cohort):
 
 
 def test_nothing_to_gather_is_one_line(tmp_path):
-    with pytest.raises(InputError, match="no subject is done; run the participant level first"):
+    with pytest.raises(InputError, match="no subject is finished; run the participant level first"):
         group(tmp_path)
 
 

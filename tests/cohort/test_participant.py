@@ -302,12 +302,12 @@ def test_other_settings_are_refused_in_one_line_before_anything_is_begun(
 
 def test_a_folder_with_results_of_another_command_is_refused(go, fake_job, tmp_path):
     (tmp_path / "out" / "sub-01" / "anat").mkdir(parents=True)
-    with pytest.raises(InputError, match="holds sub-01, which no cohort made"):
+    with pytest.raises(InputError, match="holds sub-01, which cohort did not write"):
         go(fake_job()[0])
 
 
 def test_results_never_go_among_the_scans(tmp_path):
     for place in (tmp_path, tmp_path / "sub-01", tmp_path / "sub-01" / "anat"):
-        with pytest.raises(InputError, match="would lie among the scans"):
+        with pytest.raises(InputError, match="would be among the scans"):
             check_apart(tmp_path, place)
     check_apart(tmp_path, tmp_path / "derivatives" / "lesionwise")

@@ -98,7 +98,7 @@ def test_stated_times_order_the_visits(dataset):
     )
     assert [scan.session for scan in find_subjects(root)[0].scans] == ["pre", "post", "later"]
     sessions_table(root, ("ses-pre", "soon"))
-    assert "soon is no time" in find_subjects(root)[0].error
+    assert "soon is not a time" in find_subjects(root)[0].error
 
 
 def test_a_folder_without_subjects_is_one_line(tmp_path):

@@ -226,7 +226,7 @@ def test_mirrored_planes_average_what_a_one_sided_network_says():
 @pytest.mark.parametrize(("axes", "flat"), [((0, 1, 2), 2), ((0, 1, 2), 0), ((0,), 1), ((0,), 2)])
 def test_planes_across_a_single_slice_are_refused(axes, flat):
     shape = tuple(1 if axis == flat else 6 for axis in range(3))
-    with pytest.raises(InputError, match=f"one slice only along {'ijk'[flat]}"):
+    with pytest.raises(InputError, match=f"only one slice along {'ijk'[flat]}"):
         Planes(axes)(predict, [noise(*shape)], None, (1.0, 1.0, 1.0), MAPS)
 
 

@@ -198,7 +198,7 @@ def test_a_map_that_claims_the_scan_grid_and_has_another_is_a_fault(root):
 def test_two_maps_for_one_place_are_refused_until_a_folder_is_named(root):
     for name, index in (("a", (0, 0, 0)), ("b", (1, 1, 1))):
         put(root / "derivatives" / name, "sub-02_space-orig_label-L_mask", lesion(*index))
-    with pytest.raises(InputError, match="claims to be the same map"):
+    with pytest.raises(InputError, match="has the name of the same map"):
         read_dataset(root)[1]
     for wanted in ("b", root / "derivatives" / "b"):
         visit = read_dataset(root, derivatives=[wanted])[1].baseline

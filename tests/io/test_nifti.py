@@ -197,7 +197,7 @@ def test_a_gzip_that_unpacks_to_far_more_than_its_header_states(tmp_path, monkey
 def test_a_header_that_states_more_voxels_than_any_scan_has(tmp_path):
     path = save(tmp_path / "a.nii")
     patch(path, 42, np.array([30000, 30000, 30000], "<i2").tobytes())
-    refused(read_volume, path, "no scan has 30000 x 30000 x 30000 voxels")
+    refused(read_volume, path, "30000 x 30000 x 30000 voxels")
 
 
 def test_several_gzip_streams_and_zeros_behind_them_are_one_file(tmp_path):
@@ -268,7 +268,7 @@ def test_damaged_gzip(tmp_path):
 def test_truncated_voxels(file):
     save(file)
     file.write_bytes(file.read_bytes()[:-10])
-    refused(read_volume, file, "truncated, 38 of 48 bytes of voxels are there")
+    refused(read_volume, file, "truncated, only 38 of 48 bytes of voxels")
 
 
 def test_no_voxels(file):
@@ -313,7 +313,7 @@ def test_voxel_sizes_must_be_above_zero(file, value):
 
 @pytest.mark.parametrize("scale", [0.01, 80])
 def test_absurd_voxel_sizes(file, scale):
-    refused(read_volume, save(file, affine=np.diag([1, 1, scale, 1])), "no scan has voxels of")
+    refused(read_volume, save(file, affine=np.diag([1, 1, scale, 1])), "mm are not possible")
 
 
 def test_singular_affine(file):
@@ -333,7 +333,7 @@ def test_affine_with_nan(file):
 
 def test_an_affine_beyond_all_distances(file):
     patch(save(file, qform=0), 280 + 12, np.float32(1e30).tobytes())
-    refused(read_volume, file, "no scan lies 1e\\+30 away")
+    refused(read_volume, file, "the affine holds 1e\\+30")
     patch(save(file), 280 + 12, np.float32(1e30).tobytes())
     refused(read_volume, file, "the affine holds numbers above 1e\\+07")
 
@@ -351,7 +351,11 @@ def test_other_units_become_millimeters(file, units, factor):
 
 
 def test_a_false_unit_is_named(file):
-    refused(read_volume, save(file, units="meter"), r"1000 x 1000 x 1000 mm \(the header says met")
+    refused(
+        read_volume,
+        save(file, units="meter"),
+        r"1000 x 1000 x 1000 mm are not possible \(the header says met",
+    )
 
 
 def two_forms(file, sform, sform_code, qform, qform_code):

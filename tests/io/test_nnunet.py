@@ -91,7 +91,9 @@ def test_a_patient_of_any_name_becomes_a_label(root):
 @pytest.mark.parametrize("patients", [["01"], {"01": 1}, {"01": ""}, {"01": "../"}])
 def test_patients_of_another_form_are_refused(root, patients):
     edit(root, patients=patients)
-    with pytest.raises(InputError, match=r"dataset\.json: patients is not a patient by case"):
+    with pytest.raises(
+        InputError, match=r"dataset\.json: patients does not give a patient for each case"
+    ):
         read_nnunet(root)
 
 

@@ -87,7 +87,7 @@ def test_damage_names_the_file_and_what_is_wrong(tmp_path):
     assert damage(tmp_path, files) == f"{path}: has 2 bytes, but 3 were written"
     path.unlink()
     assert damage(tmp_path, files) == f"{path}: is missing"
-    with pytest.raises(InputError, match="no name of a file inside this folder"):
+    with pytest.raises(InputError, match="not the name of a file inside this folder"):
         damage(tmp_path, {"../a": FileRecord(1, "")})
 
 

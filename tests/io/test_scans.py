@@ -83,7 +83,7 @@ def test_folders_without_scans_are_refused(tmp_path):
     scan(tmp_path / "sub-01" / "anat" / "sub-01_T1w.nii.gz")
     with pytest.raises(InputError, match="without any FLAIR scan"):
         find_scans([tmp_path])
-    with pytest.raises(InputError, match="no scan was named"):
+    with pytest.raises(InputError, match="no scan was given"):
         find_scans([])
 
 
@@ -227,7 +227,7 @@ def test_the_tree_of_a_lab_gives_its_flair_scans_and_lists_the_other_contrasts(l
 def test_a_pattern_chooses_among_the_files_of_a_folder(lab):
     assert len(find_scans([lab], pattern="FLAIR.nii*")) == 3
     assert [f.path.name for f in find_scans([lab], pattern="pat01/2020/T*")] == ["T1.nii.gz"]
-    with pytest.raises(InputError, match=r"no NIfTI file in it fits x\*"):
+    with pytest.raises(InputError, match=r"no NIfTI file in it matches x\*"):
         find_scans([lab], pattern="x*")
 
 

@@ -42,7 +42,7 @@ def test_times_with_a_zone_are_compared_in_one(tmp_path):
 def test_a_time_that_is_none_is_named(tmp_path):
     path = tmp_path / "sub-1" / "sub-1_sessions.tsv"
     table(path, ("session_id", "acq_time"), ("ses-a", "yesterday"))
-    with pytest.raises(InputError, match=r"sub-1_sessions\.tsv: yesterday is no time"):
+    with pytest.raises(InputError, match=r"sub-1_sessions\.tsv: yesterday is not a time"):
         visit_times(tmp_path, "1", ["a", "b"])
 
 

@@ -85,5 +85,5 @@ def test_a_softened_mask_keeps_its_place():
 def test_without_a_lesion_there_is_nothing_to_learn():
     study = visit_of()
     study.followup.labels["instances"].array[:] = 0
-    with pytest.raises(InputError, match="no lesion lies"):
+    with pytest.raises(InputError, match="have no lesion"):
         MaskPairs((8, 8, 8)).open(TrainingData([study]), Reading(("flair",)), OBJECTIVE, 0)

@@ -118,7 +118,7 @@ def test_few_subjects_are_enough_to_count_trees(tmp_path, subjects):
 
 def test_nothing_to_find_is_nothing_to_learn(tmp_path):
     data = TrainingData([pair("a", 0, lesion=None), pair("b", 1, lesion=None)])
-    with pytest.raises(InputError, match="no lesion lies in the training studies"):
+    with pytest.raises(InputError, match="have no lesion"):
         method(LEARNER, VoxelNeighborhood()).fit(data, RunContext(tmp_path))
 
 

@@ -193,7 +193,7 @@ def test_visits_on_two_grids_cannot_be_compared(tmp_path):
     pair = two_visits(line("#....."), line("##..##"), 5.0)
     other = two_visits(line("#....."), line("##..##"), 4.0)
     mixed = replace(pair, visits=(pair.visits[0], other.visits[1]))
-    with pytest.raises(InputError, match="sub-a: its visits do not lie on one grid"):
+    with pytest.raises(InputError, match="sub-a: its visits are on different grids"):
         SegmentThenCompare(Copies()).load(RunContext(tmp_path))(mixed)
 
 

@@ -100,5 +100,5 @@ def test_a_step_that_was_not_fitted_and_visits_on_two_grids_are_refused(tmp_path
     moved = Grid(flair.grid.shape, np.diag([2.0, 2.0, 2.0, 1.0]))
     baseline = Visit({"flair": Volume(flair.array, moved)})
     apart = Study("a", (baseline, study.followup), study.changes)
-    with pytest.raises(InputError, match="do not lie on one grid"):
+    with pytest.raises(InputError, match="are on different grids"):
         step.load(RunContext(tmp_path))(apart)

@@ -197,7 +197,7 @@ def test_all_but_the_scans_stays(step):
 @pytest.mark.parametrize("step", PAIR_STEPS)
 def test_one_visit_is_refused(step):
     study = pair(anatomy(), anatomy())
-    with pytest.raises(InputError, match="01: one visit only"):
+    with pytest.raises(InputError, match="01: only one visit"):
         step(replace(study, visits=study.visits[:1]))
 
 

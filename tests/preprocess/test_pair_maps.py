@@ -74,7 +74,7 @@ def test_all_that_was_there_stays(step):
 @pytest.mark.parametrize("step", [*STEPS, FollowupOnly(("flair",))])
 def test_faults_are_named(step, sessions):
     study = pair(line(1, 5, 2), line(3, 4, 2), sessions)
-    with pytest.raises(InputError, match="01: one visit only"):
+    with pytest.raises(InputError, match="01: only one visit"):
         step(replace(study, visits=study.visits[:1]))
     other = pair(line(1, 5, 2), line(3, 4, 2), sessions, spacing=2.0)
     with pytest.raises(InputError, match="flair: not on the grid of"):

@@ -74,8 +74,8 @@ def test_a_z_scored_scan_has_the_grade_of_the_scan():
         (lambda a: 200 - a, "poor", "inverted"),
         (lambda a: np.minimum(a, 99), "fair", "cut off at the highest"),
         (lambda a: 90 + 0.02 * a, "poor", "contrast"),
-        (lambda a: zigzag(a, 1), "fair", "slices lie"),
-        (lambda a: zigzag(a, 3), "poor", "slices lie"),
+        (lambda a: zigzag(a, 1), "fair", "slices are shifted"),
+        (lambda a: zigzag(a, 3), "poor", "slices are shifted"),
     ],
 )
 def test_each_fault_is_named(spoil, grade, reason):

@@ -45,10 +45,10 @@ def test_weights_are_read_back_and_other_files_are_refused(tmp_path):
     for name, value in saved.state_dict().items():
         assert torch.equal(read.state_dict()[name], value)
     torch.save({"model_state_dict": nn.Linear(2, 2).state_dict()}, path)
-    with pytest.raises(InputError, match="no SynthStrip weights"):
+    with pytest.raises(InputError, match="not SynthStrip weights"):
         read_network(path)
     path.write_text("not weights")
-    with pytest.raises(InputError, match="no SynthStrip weights"):
+    with pytest.raises(InputError, match="not SynthStrip weights"):
         read_network(path)
     with pytest.raises(InputError, match="no such file"):
         SynthStripBrain(str(tmp_path / "missing.pt"))(Study("01", (visit(),)))

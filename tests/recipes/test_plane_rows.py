@@ -114,7 +114,7 @@ def test_scans_with_thick_slices_along_any_axis_are_predicted(row, thick):
 
 @pytest.mark.parametrize("row", [*FAST, *SLOW])
 def test_a_scan_of_one_slice_is_refused_in_one_line(row):
-    with pytest.raises(InputError, match=r"^sub-07: one slice only along k") as fault:
+    with pytest.raises(InputError, match=r"^sub-07: only one slice along k") as fault:
         predictor(row)(scanned((20, 22, 1), (1.0, 1.0, 5.0)))
     assert "\n" not in str(fault.value)
 

@@ -132,7 +132,7 @@ def test_no_picture_is_read_outside_the_folder(study: StudyPage, tmp_path: Path,
     about = read_json(sidecar)
     about["Stages"][0]["Picture"] = name
     write_json(sidecar, about)
-    with pytest.raises(InputError, match="no name of a file inside this folder"):
+    with pytest.raises(InputError, match="not the name of a file inside this folder"):
         rebuild_pages(output)
 
 

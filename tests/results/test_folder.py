@@ -43,12 +43,12 @@ def test_a_data_set_of_the_users_is_never_the_output(tmp_path):
     write_json(bids / "dataset_description.json", {"Name": "Precious", "DatasetType": "raw"})
     before = (bids / "dataset_description.json").read_bytes()
     for place in (bids, bids / "sub-01", bids / "sub-01" / "anat"):
-        with pytest.raises(InputError, match="would lie among the scans"):
+        with pytest.raises(InputError, match="would be among the scans"):
             check_output(place, [bids])
     with pytest.raises(InputError, match="did not write"):
         check_output(bids, [tmp_path / "elsewhere.nii.gz"])
     (bids / "dataset_description.json").unlink()
-    with pytest.raises(InputError, match="sub-01: is there already"):
+    with pytest.raises(InputError, match="sub-01: exists already"):
         check_output(bids)
     check_output(bids / "derivatives" / "lesionwise", [bids])
     assert before
@@ -65,14 +65,14 @@ def test_a_simulated_data_set_and_its_truth_are_not_output_folders(tmp_path):
 @pytest.mark.parametrize("name", ["lesions.tsv", "scans.tsv", "index.html", "failures.tsv"])
 def test_a_file_of_the_users_is_not_overwritten(tmp_path, name):
     (tmp_path / name).write_text("mine")
-    with pytest.raises(InputError, match=f"{name}: is there already"):
+    with pytest.raises(InputError, match=f"{name}: exists already"):
         check_output(tmp_path)
 
 
 def test_a_folder_of_scans_is_not_the_output_by_any_of_its_names(tmp_path):
     (tmp_path / "scans").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "scans")
-    with pytest.raises(InputError, match="would lie among the scans"):
+    with pytest.raises(InputError, match="would be among the scans"):
         check_output(tmp_path / "link", [tmp_path / "scans"])
 
 
@@ -188,7 +188,7 @@ def test_results_of_a_named_scan_do_not_lie_in_its_subjects_folder(tmp_path, pla
     scan = tmp_path / "sub-01" / "anat" / "sub-01_FLAIR.nii.gz"
     scan.parent.mkdir(parents=True)
     scan.touch()
-    with pytest.raises(InputError, match="would lie among the scans"):
+    with pytest.raises(InputError, match="would be among the scans"):
         check_output(tmp_path / place, [scan])
     assert check_output(tmp_path / "out", [scan])
 

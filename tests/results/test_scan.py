@@ -64,7 +64,7 @@ def test_a_name_in_the_record_that_leads_out_of_the_folder_is_refused(tmp_path, 
     content["Files"]["../secret"] = {"bytes": 1, "sha256": "0"}
     write_json(sidecar, content)
     record = ScanRecord.read(ScanFiles(tmp_path / "out", result.scan))
-    with pytest.raises(InputError, match="no name of a file inside this folder"):
+    with pytest.raises(InputError, match="not the name of a file inside this folder"):
         damaged(tmp_path / "out", record)
 
 
@@ -77,7 +77,7 @@ def test_a_picture_outside_the_folder_is_refused(tmp_path, scan_result, picture)
     content = read_json(sidecar)
     content["Stages"][0]["Picture"] = picture
     write_json(sidecar, content)
-    with pytest.raises(InputError, match="no name of a file inside this folder"):
+    with pytest.raises(InputError, match="not the name of a file inside this folder"):
         ScanResult.read(tmp_path / "out", result.scan)
 
 

@@ -37,5 +37,5 @@ def test_another_data_set_and_the_users_files_stay(tmp_path):
     with pytest.raises(InputError, match="another data set"):
         check_simulated_output(tmp_path, "Precious")
     (tmp_path / "participants.tsv").write_text("mine")
-    with pytest.raises(InputError, match=r"participants\.tsv: is there already"):
+    with pytest.raises(InputError, match=r"participants\.tsv: exists already"):
         check_simulated_output(tmp_path, None)

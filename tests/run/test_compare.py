@@ -101,7 +101,7 @@ def test_visits_of_different_subjects_are_refused(tmp_path, model):
 def test_one_visit_is_not_enough(tmp_path, model):
     with pytest.raises(InputError, match="two or more"):
         compare([save(tmp_path / "a.nii.gz", head())], tmp_path / "out")
-    with pytest.raises(InputError, match=r"a\.nii\.gz: named twice"):
+    with pytest.raises(InputError, match=r"a\.nii\.gz: given twice"):
         compare([tmp_path / "a.nii.gz"] * 2, tmp_path / "out")
 
 
@@ -119,5 +119,5 @@ def test_a_model_of_two_visits_may_say_what_is_new(tmp_path):
 
 def test_a_model_of_one_visit_cannot_say_what_is_new(tmp_path, model):
     scans = [save(tmp_path / f"{n}.nii.gz", head()) for n in "xy"]
-    with pytest.raises(InputError, match="looks at one visit"):
+    with pytest.raises(InputError, match="takes one visit"):
         compare(scans, tmp_path / "out", new_lesions=bright_model())

@@ -493,12 +493,12 @@ def test_names_of_methods_that_cannot_be_printed_are_refused(tmp_path, name):
 
 def test_results_of_other_commands_and_what_is_read_are_not_overwritten(folders, tmp_path):
     reference, prediction = folders / "ref", folders / "good"
-    with pytest.raises(InputError, match="would lie among what is read"):
+    with pytest.raises(InputError, match="would be among the input files"):
         evaluate(reference, prediction, prediction, workers=1)
     taken = tmp_path / "taken"
     taken.mkdir()
     (taken / "lesions.tsv").write_text("mine")
-    with pytest.raises(InputError, match=r"lesions\.tsv: is there already"):
+    with pytest.raises(InputError, match=r"lesions\.tsv: exists already"):
         evaluate(reference, prediction, taken, workers=1)
     assert [path.name for path in taken.iterdir()] == ["lesions.tsv"]
     assert (taken / "lesions.tsv").read_text() == "mine"

@@ -139,7 +139,7 @@ def test_visits_on_other_grids_are_registered(bids, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "settings", "why"),
     [
-        ("out", {}, "called like Dataset001_Lesions"),
+        ("out", {}, "such as Dataset001_Lesions"),
         ("Dataset001_MS", {"task": "new"}, "not possible"),
         ("Dataset001_MS", {"scans": ("t1w",)}, "no session has t1w"),
     ],
@@ -152,7 +152,7 @@ def test_what_cannot_be_exported_is_refused(bids, tmp_path, name, settings, why)
 
 def test_a_folder_that_is_there_stays(bids, tmp_path):
     (tmp_path / "Dataset001_MS").mkdir()
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="exists already"):
         export(bids, tmp_path / "Dataset001_MS")
 
 

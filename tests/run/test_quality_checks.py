@@ -115,7 +115,7 @@ def test_visits_named_in_the_wrong_order_are_refused_and_nothing_is_written(tmp_
     with pytest.raises(InputError, match=f"ses-{names[1]}_FLAIR.nii.gz: by its name before"):
         compare(paths, tmp_path / "out", options=BARE)
     assert not (tmp_path / "out").exists()
-    with pytest.raises(InputError, match="visits are named in time order, baseline first"):
+    with pytest.raises(InputError, match="give visits in time order, baseline first"):
         predict_pairs(paths, tmp_path / "out", model=pair_model())
     assert not list((tmp_path / "out").rglob("*.nii.gz"))
 
@@ -197,7 +197,7 @@ def test_visits_that_do_not_overlap_are_refused(tmp_path, model, visits, monkeyp
     far = np.eye(4)
     far[0, 3] = 120
     monkeypatch.setattr("lesionwise.run.compare.rigid", lambda *a, **k: far)
-    with pytest.raises(InputError, match=r"ses-2_FLAIR.nii.gz: only \d+ % of the brain lies"):
+    with pytest.raises(InputError, match=r"ses-2_FLAIR.nii.gz: only \d+ % of the brain overlaps"):
         compare(visits(), tmp_path / "out", options=BARE)
     assert not list((tmp_path / "out").rglob("*.nii.gz"))
 

@@ -85,11 +85,11 @@ def test_a_subject_whose_times_cannot_be_read_is_named_by_each_and_the_others_go
     others = {subject: pairs for subject, pairs in EXPECTED.items() if subject != "3"}
     assert by_train(root) == others
     assert by_predict(root) == others
-    assert "soon is no time" in read_dataset(root).errors["3"]
+    assert "soon is not a time" in read_dataset(root).errors["3"]
     assert {subject.label: subject.error for subject in find_subjects(root)}["3"].endswith(
-        "soon is no time"
+        "soon is not a time"
     )
-    with pytest.raises(InputError, match="soon is no time"):
+    with pytest.raises(InputError, match="soon is not a time"):
         _scans([root / "sub-3"])
 
 

@@ -126,7 +126,7 @@ def test_a_brain_mask_must_fit_the_scan_and_hold_something(tmp_path, model):
 
 def test_a_brain_mask_goes_with_one_scan(tmp_path, model):
     scans = [save(tmp_path / f"{name}.nii.gz", head()) for name in "ab"]
-    with pytest.raises(InputError, match="goes with one scan"):
+    with pytest.raises(InputError, match="needs a single scan"):
         segment(scans, tmp_path / "out", brain_mask=scans[0])
 
 

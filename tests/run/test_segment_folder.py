@@ -118,7 +118,7 @@ def test_a_scan_whose_results_are_not_whole_is_done_again(tmp_path, quick, what)
 
 def test_scans_never_share_their_folder_with_results(tmp_path, quick):
     scan = save(tmp_path / "scans" / "a.nii.gz", image("a"))
-    with pytest.raises(InputError, match="would lie among the scans"):
+    with pytest.raises(InputError, match="would be among the scans"):
         segment([scan.parent], scan.parent)
     assert list(scan.parent.iterdir()) == [scan]
 

@@ -67,7 +67,7 @@ def test_several_maps_share_one_table_and_faults_are_listed(tmp_path):
     done = split([good, percent], tmp_path / "out")
     table = pd.read_csv(tmp_path / "out" / "lesions.tsv", sep="\t")
     assert set(table["map"]) == {"a"}
-    assert "a probability lies in [0, 1]" in done.failures[str(percent)]
+    assert "a probability is from 0 to 1" in done.failures[str(percent)]
     with pytest.raises(InputError, match=r"b\.nii\.gz"):
         split([percent], tmp_path / "out")
 
@@ -127,7 +127,7 @@ def test_other_settings_and_foreign_tables_are_refused(tmp_path):
         split([path], tmp_path / "out", method="cc")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "lesions.tsv").write_text("my own")
-    with pytest.raises(InputError, match=r"lesions\.tsv: is there already"):
+    with pytest.raises(InputError, match=r"lesions\.tsv: exists already"):
         split([path], tmp_path / "mine")
 
 

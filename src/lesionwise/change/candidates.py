@@ -239,7 +239,7 @@ def scan_pair(study: Study, scan: str) -> tuple[FloatArray, FloatArray, BoolArra
             raise InputError(f"sub-{study.subject}: no {scan} scan")
     first, last = (visit.scans[scan] for visit in visits)
     if not first.grid.matches(last.grid):
-        raise InputError(f"sub-{study.subject}: its visits do not lie on one grid")
+        raise InputError(f"sub-{study.subject}: its visits are on different grids")
     brain: BoolArray = np.ones(last.grid.shape, dtype=np.bool_)
     for visit in visits:
         if visit.brain is not None:

@@ -84,7 +84,7 @@ def _check_others(own: Path, call: Call) -> None:
             more = f" and {len(both) - 3} more" if len(both) > 3 else ""
             raise InputError(
                 f"{own.parents[2]}: another call (process {other.pid} on {other.host}) is "
-                f"computing {names}{more}; wait for it, or take other subjects"
+                f"computing {names}{more}; wait for it, or choose other subjects"
             )
 
 

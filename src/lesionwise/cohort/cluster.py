@@ -178,8 +178,8 @@ def _running(workers: Workers) -> Iterator[Client]:
         for address, about in client.scheduler_info(n_workers=-1)["workers"].items():
             if about["nthreads"] > 1:
                 raise InputError(
-                    f"{address}: a worker with {about['nthreads']} threads would do as many "
-                    "subjects at once in one process; start it with --nthreads 1"
+                    f"{address}: a worker with {about['nthreads']} threads would process as many "
+                    "subjects at once; start it with --nthreads 1"
                 )
         yield client
     finally:

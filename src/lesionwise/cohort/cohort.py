@@ -84,7 +84,9 @@ def cohort(
     if dask and scheduler_file:
         raise InputError("cohort: give --dask or --scheduler-file, not both")
     if (dask or scheduler_file) and workers:
-        raise InputError("cohort: --workers are of this machine; a cluster has its own")
+        raise InputError(
+            "cohort: --workers is only for this machine; a Dask cluster has workers of its own"
+        )
     done = participant(
         dataset,
         output,

@@ -104,7 +104,7 @@ def group(output: Path, progress: Progress = no_progress) -> Group:
         scans += rows
         people.append(_person(label, record, rows, len(tables.failures)))
     if not scans:
-        raise InputError(f"{output}: no subject is done; run the participant level first")
+        raise InputError(f"{output}: no subject is finished; run the participant level first")
     for method, parts in lesions.items():
         name = LESIONS if method == main else lesions_by(method)
         write_described(output / name, _joined(parts), LESION_COLUMNS)

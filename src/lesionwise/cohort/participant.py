@@ -144,7 +144,8 @@ def check_apart(dataset: Path, output: Path) -> None:
     inside = place.is_relative_to(root) and place != root
     if place == root or (inside and place.relative_to(root).parts[0].startswith("sub-")):
         raise InputError(
-            f"{output}: results would lie among the scans; derivatives/lesionwise is a good place"
+            f"{output}: results would be among the scans; choose another folder, "
+            "such as derivatives/lesionwise"
         )
 
 
@@ -221,7 +222,7 @@ def _plan(
     ours = (output / RECORD).exists() or (output / STATE).is_dir()
     if folders and not ours and not any((folder / RECORD).exists() for folder in folders):
         raise InputError(
-            f"{output}: holds {folders[0].name}, which no cohort made; choose another folder"
+            f"{output}: holds {folders[0].name}, which cohort did not write; choose another folder"
         )
     for folder in folders:
         record = read_record(folder)

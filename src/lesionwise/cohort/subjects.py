@@ -92,7 +92,7 @@ def find_subjects(
         raise InputError(f"{dataset}: cannot be read ({error.strerror})") from error
     labels = [name.removeprefix("sub-") for name in there]
     if not labels:
-        raise InputError(f"{dataset}: not a BIDS data set (it holds no folder sub-…)")
+        raise InputError(f"{dataset}: not a BIDS data set (it has no folder sub-…)")
     wanted = {name.removeprefix("sub-") for name in participants}
     missing = sorted(wanted - set(labels), key=natural)
     if missing:

@@ -190,7 +190,7 @@ def _loaded(model: str, device: str) -> LoadedModel:
 def _check_place(order: Order) -> None:
     host = socket.gethostname()
     if not (order.output / RECORD).is_file():
-        raise InputError(f"{order.output}: is not the same folder on {host}, where a worker runs")
+        raise InputError(f"{order.output}: is another folder on {host}, where a worker runs")
     if order.settings.get("version") != lesionwise.__version__:
         raise InputError(
             f"{host}: a worker has lesionwise {lesionwise.__version__}, "

@@ -132,7 +132,7 @@ class Planes:
         for other, length in enumerate(images[0].shape):
             if length == 1 and any(axis != other for axis in self.axes):
                 raise InputError(
-                    f"one slice only along {AXES[other]}, and planes across it are asked for"
+                    f"only one slice along {AXES[other]}, but planes across it are needed"
                 )
         if self.combine == "vote" and "probability" not in maps:
             raise ValueError("votes are counted on a map named probability; there is none")

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from lesionwise.types import InputError, LabelArray, Study, Visit, Volume
 
-NO_LESION = "no lesion lies in the training studies: there is nothing to learn"
+NO_LESION = "the training studies have no lesion: there is nothing to learn"
 """Why a training is refused whose reference is empty in every study."""
 
 CLASS_PARTS = 1.5

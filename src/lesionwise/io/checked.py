@@ -61,7 +61,7 @@ def read_checked(path: str | Path, wanted: type[T], *, max_bytes: int = MAX_BYTE
     Raises:
         InputError: ``FILE: KEY: expected number, got text`` or the like, if the file is missing,
             too large or no UTF-8, is no JSON, holds NaN, infinity, lone surrogates, whole numbers
-            of 20 digits or more or lists and mappings more than 100 deep, or if a value is
+            of 20 digits or more or lists and mappings nested more than 100 deep, or if a value is
             missing or of another type.
 
     Example:
@@ -96,7 +96,7 @@ def parse_checked(text: str | bytes, wanted: type[T], path: str | Path) -> T:
     brackets = np.frombuffer(_NOT_A_BRACKET.sub(b"", bare), np.uint8)
     steps = np.where((brackets == ord("[")) | (brackets == ord("{")), 1, -1)
     if np.cumsum(steps).max(initial=0) > MAX_DEPTH:
-        raise InputError(f"{name}: lists and mappings more than {MAX_DEPTH} deep")
+        raise InputError(f"{name}: lists and mappings nested more than {MAX_DEPTH} deep")
     if _HUGE.search(bare):
         raise InputError(f"{name}: holds a whole number of 20 digits or more")
     try:
@@ -215,7 +215,7 @@ def inside(folder: str | Path, name: str) -> Path:
         or any(unicodedata.category(sign) in ("Cc", "Cs") for sign in name)
     )
     if unfit:
-        raise InputError(f"{place} is no name of a file inside this folder")
+        raise InputError(f"{place} is not the name of a file inside this folder")
     path = folder / name
     try:
         leads_out = not path.resolve().is_relative_to(folder.resolve())
@@ -280,7 +280,7 @@ def _content(path: str | Path, max_bytes: int) -> bytes:
     try:
         other = path.exists() and not path.is_file()
     except ValueError as error:  # NUL or a lone surrogate
-        raise InputError(f"{name}: no name of a file") from error
+        raise InputError(f"{name}: not the name of a file") from error
     except OSError as error:
         raise InputError(f"{name}: cannot be read ({error.strerror})") from error
     if other:

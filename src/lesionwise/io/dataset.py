@@ -300,7 +300,9 @@ def _derivative_folders(root: Path, wanted: Sequence[str | Path] | None) -> Iter
         inside = root / "derivatives" / name
         folder = inside if inside.is_dir() else Path(name)
         if not folder.is_dir():
-            raise InputError(f"{name}: neither a folder nor one in {root / 'derivatives'}")
+            raise InputError(
+                f"{name}: neither a folder nor the name of one in {root / 'derivatives'}"
+            )
         yield folder
 
 
@@ -324,7 +326,7 @@ def _choose(
     found = found if len(alike) > 1 else [f for f in found if natural(f.entities.run) == last]
     if len(found) > 1:
         names = " and ".join(file.path.name for file in found[:2])
-        raise InputError(f"{visit}: more than one {name} scan ({names}); say which one is meant")
+        raise InputError(f"{visit}: more than one {name} scan ({names}); name one of them")
     return found[0]
 
 
@@ -351,8 +353,8 @@ def _load(files: _StudyFiles) -> Study:
             place = (visit.session, kind)
             if place in claimed:
                 raise InputError(
-                    f"{file.path}: {claimed[place]} claims to be the same map; "
-                    "name the folder of derivatives that is meant"
+                    f"{file.path}: {claimed[place]} has the name of the same map; "
+                    "name the folder of derivatives to use"
                 )
             claimed[place] = file.path
             reader = read_mask if file.entities.suffix == "mask" else read_labels

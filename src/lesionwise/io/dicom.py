@@ -132,8 +132,8 @@ def _geometry(series: Series) -> tuple[Grid, tuple[Path, ...]]:
     usual = float(np.median(gaps))
     if gaps.min() < 0.01:
         raise InputError(
-            f"{place}: {int((gaps < 0.01).sum())} slices lie where another lies "
-            "(several echoes, time points, or files given twice)"
+            f"{place}: {int((gaps < 0.01).sum())} slices have the position of another "
+            "(several echoes or time points, or files given twice)"
         )
     if np.abs(gaps - usual).max() > EVEN_SLICES * usual:
         missing = int(np.rint(gaps / usual).sum()) - len(gaps)
@@ -160,7 +160,7 @@ _NEEDED = {
 def _header(path: Path) -> ImageHeader:
     header = image_header(path)
     if header is None:
-        raise InputError(f"{path}: no DICOM image any more")
+        raise InputError(f"{path}: no longer a DICOM image")
     return header
 
 
@@ -171,7 +171,7 @@ def _multiframe_grid(place: str, path: Path) -> Grid:
     except Exception as error:
         raise InputError(f"{place}: damaged multi-frame image ({error})") from error
     if geometry is None or not np.isfinite(geometry.affine).all():
-        raise InputError(f"{place}: its frames do not make one regular volume")
+        raise InputError(f"{place}: its frames do not form one regular volume")
     slices, rows, columns = geometry.spatial_shape
     affine = RAS_FROM_LPS @ np.asarray(geometry.affine) @ np.eye(4)[:, [2, 1, 0, 3]]
     return Grid((columns, rows, slices), affine)

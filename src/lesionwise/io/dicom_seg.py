@@ -133,7 +133,7 @@ def _placed(name: str, array: LabelArray, part: Grid, grid: Grid) -> Volume:
     whole_affine = part.affine.copy()
     whole_affine[:3, 3] = part.world_mm(low[None])[0]
     if sorted(shape) != sorted(grid.shape):
-        raise InputError(f"{name}: lies on voxels other than those of the scan")
+        raise InputError(f"{name}: is not on the voxels of the scan")
     whole: NDArray[np.int32] = np.zeros(shape, dtype=np.int32)
     whole[tuple(slice(-a, -a + n) for a, n in zip(low, part.shape, strict=True))] = array
     return on_grid(Volume(whole, Grid(whole.shape, whole_affine)), grid, name, tolerance_mm=0.05)

@@ -220,7 +220,7 @@ def check_same_person(found: Sequence[Series]) -> None:
     for series in found[1:]:
         if series.patient != found[0].patient:
             here, there = common_folder([series]), common_folder(found[:1])
-            raise InputError(f"{here}: by its headers another patient than in {there}")
+            raise InputError(f"{here}: its headers name another patient than {there}")
 
 
 def module(name: str) -> Any:
@@ -258,7 +258,7 @@ def image_header(path: Path) -> ImageHeader | None:
             file.seek(0)
             if marked and _is_deflated(pydicom, path):
                 raise InputError(
-                    f"{path}: its transfer syntax (deflated) is not read; write it uncompressed"
+                    f"{path}: its transfer syntax (deflated) cannot be read; save it uncompressed"
                 )
             read = pydicom.dcmread(
                 file, stop_before_pixels=True, force=True, specific_tags=list(_TAGS)
@@ -394,7 +394,7 @@ def _count(path: Path, found: dict[str, Any], tag: str, default: int = 1) -> int
         return default
     count = _whole(value)
     if count < 1:
-        raise InputError(f"{path}: {tag} in its header is no count")
+        raise InputError(f"{path}: {tag} in its header is not a count")
     return count
 
 

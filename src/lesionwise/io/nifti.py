@@ -115,8 +115,8 @@ def read_labels(path: str | Path) -> Volume:
     rounded = _whole(array)
     if rounded is None:
         raise InputError(
-            f"{path}: holds fractions (such as {_a_fraction(array):.4g}), so it is no label map; "
-            "a probability map has to be thresholded first"
+            f"{path}: holds fractions (such as {_a_fraction(array):.4g}), so it is not a label "
+            "map; threshold a probability map first"
         )
     if rounded.max() > MAX_LABEL:
         raise InputError(f"{path}: label {rounded.max():.0f} is above {MAX_LABEL}")
@@ -140,7 +140,7 @@ def read_mask(path: str | Path) -> Volume:
     rounded = _whole(array)
     if rounded is None:
         raise InputError(
-            f"{path}: holds fractions (such as {_a_fraction(array):.4g}), so it is no mask; "
+            f"{path}: holds fractions (such as {_a_fraction(array):.4g}), so it is not a mask; "
             "threshold this probability map first"
         )
     return Volume(np.ascontiguousarray(rounded != 0), grid)
@@ -173,8 +173,8 @@ def read_map(path: str | Path) -> tuple[Volume, Literal["mask", "probability"]]:
             return Volume(np.ascontiguousarray(rounded != 0), grid), "mask"
     if low < -_PROBABILITY_TOLERANCE or high > 1 + _PROBABILITY_TOLERANCE:
         raise InputError(
-            f"{path}: values from {low:.4g} to {high:.4g}, but a probability lies in [0, 1] and a "
-            f"mask has one value besides 0; {_rescaling_hint(low, high)}"
+            f"{path}: values from {low:.4g} to {high:.4g}, but a probability is from 0 to 1, and "
+            f"a mask has one value besides 0; {_rescaling_hint(low, high)}"
         )
     probability = np.clip(array, 0, 1).astype(np.float32)
     return Volume(np.ascontiguousarray(probability), grid), "probability"
@@ -295,7 +295,7 @@ def _read(path: str | Path, *, whole: bool = False) -> tuple[NDArray[Any], Grid]
     raw = file_content(path, offset + needed)
     if len(raw) - offset < needed:
         raise InputError(
-            f"{path}: truncated, {max(len(raw) - offset, 0)} of {needed} bytes of voxels are there"
+            f"{path}: truncated, only {max(len(raw) - offset, 0)} of {needed} bytes of voxels exist"
         )
     array: NDArray[Any] = np.frombuffer(raw, stored, needed // stored.itemsize, offset)
     array = array.reshape(shape, order="F")
@@ -321,8 +321,8 @@ def _read(path: str | Path, *, whole: bool = False) -> tuple[NDArray[Any], Grid]
             )
         if one_value and intercept == 0 and _whole(array) is None:
             raise InputError(
-                f"{path}: the scaling in its header ({slope:g}) makes {array.max():.4g} of the one "
-                "value of its mask; set scl_slope to 1"
+                f"{path}: the scaling in its header ({slope:g}) turns the one value of its mask "
+                f"into {array.max():.4g}; set scl_slope to 1"
             )
     return canonical(array, Grid(shape, affine))
 

@@ -177,7 +177,7 @@ def voxel_place(path: Path, header: Any) -> tuple[int, int]:
     count = math.prod(stated_shape(path, header)) * stored_type(path, header).itemsize
     if count > MAX_VOXEL_BYTES:
         shape = " x ".join(map(str, stated_shape(path, header)))
-        raise InputError(f"{path}: no scan has {shape} voxels ({count / 2**30:.3g} GiB)")
+        raise InputError(f"{path}: {shape} voxels ({count / 2**30:.3g} GiB) are too many")
     return max(int(stated), first), count
 
 
@@ -214,14 +214,16 @@ def stated_affine(path: Path, header: Any) -> NDArray[np.float64]:
     if not np.isfinite(affine).all():
         raise InputError(f"{path}: the affine holds NaN or infinity")
     if np.abs(affine).max() > FARTHEST:
-        raise InputError(f"{path}: no scan lies {np.abs(affine).max():.3g} away from the origin")
+        raise InputError(
+            f"{path}: the affine holds {np.abs(affine).max():.3g}, too far away for a scan"
+        )
     affine = np.diag([*[_MM_PER_UNIT[unit]] * 3, 1.0]) @ affine
     spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
     if abs(np.linalg.det(affine[:3, :3])) <= 1e-3 * spacing_mm.prod():
         raise InputError(f"{path}: the affine is singular, its axes do not span three dimensions")
     if spacing_mm.min() < SPACING_LIMITS_MM[0] or spacing_mm.max() > SPACING_LIMITS_MM[1]:
         says = f" (the header says {_UNIT_NAMES[unit]})" if unit in _UNIT_NAMES else ""
-        raise InputError(f"{path}: no scan has voxels of {_sizes(spacing_mm)} mm{says}")
+        raise InputError(f"{path}: voxels of {_sizes(spacing_mm)} mm are not possible{says}")
     return affine
 
 

@@ -348,7 +348,7 @@ def _patients(root: Path, description: Mapping[str, Any]) -> dict[str, str]:
     if not isinstance(known, dict) or not all(
         isinstance(who, str) and re.search("[A-Za-z0-9]", who) for who in known.values()
     ):
-        raise InputError(f"{root / 'dataset.json'}: patients is not a patient by case")
+        raise InputError(f"{root / 'dataset.json'}: patients does not give a patient for each case")
     return known
 
 
@@ -396,7 +396,7 @@ def _channel_names(
     if len(scans) != len(stated) or len(set(scans)) < len(scans):
         raise InputError(
             f"{root / 'dataset.json'}: {len(stated)} channels ({', '.join(stated)}), "
-            f"but as scans {', '.join(scans)}"
+            f"but the scans given are {', '.join(scans)}"
         )
     return tuple(scans), visits
 

@@ -170,7 +170,7 @@ def _matrix(path: Path, rows: list[list[float]]) -> Matrix:
         raise InputError(f"{path}: expected 4 x 4 numbers")
     matrix = np.asarray(rows, dtype=np.float64)
     if not abs(np.linalg.det(matrix[:3, :3])) > 0:
-        raise InputError(f"{path}: its axes do not span a space")
+        raise InputError(f"{path}: its axes do not span three dimensions")
     return matrix
 
 

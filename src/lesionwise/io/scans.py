@@ -178,7 +178,7 @@ def select_scans(
         else:
             scans.append(FoundScan(path, _named(path)))
     if not scans:
-        raise InputError("no scan was named")
+        raise InputError("no scan was given")
     return ScanSelection(tuple(_with_unique_entities(scans)), left_out)
 
 
@@ -265,7 +265,7 @@ def _in_dataset(root: Path, suffix: str, error: str, subject: str = "") -> ScanS
 def _matching(folder: Path, pattern: str) -> ScanSelection:
     found = [path for path in files_matching(folder, pattern) if is_nifti_name(path)]
     if not found:
-        raise InputError(f"{folder}: no NIfTI file in it fits {pattern}")
+        raise InputError(f"{folder}: no NIfTI file in it matches {pattern}")
     return ScanSelection(tuple(FoundScan(path, _named(path)) for path in found))
 
 

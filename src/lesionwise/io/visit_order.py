@@ -147,7 +147,7 @@ def check_visit_order(
         if wrong:
             raise InputError(
                 f"{printable(paths[two])}: {wrong} before {printable(paths[one])}; "
-                "visits are named in time order, baseline first"
+                "give visits in time order, baseline first"
             )
 
 
@@ -179,7 +179,7 @@ def _times(path: Path, key: str) -> list[tuple[str, datetime]]:
         if isinstance(name, str) and isinstance(text, str):
             time = parse_time(text)
             if time is None:
-                raise InputError(f"{path}: {printable(text)} is no time")
+                raise InputError(f"{path}: {printable(text)} is not a time")
             found.append((name, time))
     return found
 

@@ -269,8 +269,7 @@ class CandidateCrops:
         source = CropSource(studies, self, reading, objective, seed, validation)
         if not source.true.any():
             raise InputError(
-                "no candidate of these studies touches a lesion that is to be found: there is "
-                "nothing to learn"
+                "no candidate of these studies touches a lesion to find: there is nothing to learn"
             )
         return source
 

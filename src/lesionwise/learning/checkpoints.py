@@ -66,5 +66,5 @@ def checkpoint_to_resume(folder: Path) -> str | None:
             continue
         return str(path)
     if damaged:
-        raise InputError(f"{damaged}; delete it to begin anew")
+        raise InputError(f"{damaged}; delete it to start again")
     return None

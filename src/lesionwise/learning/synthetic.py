@@ -480,7 +480,7 @@ def _outlined(
         except InputError as error:
             raise InputError(f"{error}{asked}") from error
     if not found:
-        raise InputError(f"no lesion lies in the studies: there is nothing to learn{asked}")
+        raise InputError(f"the studies have no lesion: there is nothing to learn{asked}")
     return studies
 
 

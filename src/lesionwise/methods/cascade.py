@@ -175,7 +175,7 @@ class VisitDifference:
                 raise InputError(f"sub-{study.subject}: no {self.scan} scan")
         before, after = study.baseline.scans[self.scan], study.followup.scans[self.scan]
         if not before.grid.matches(after.grid):
-            raise InputError(f"sub-{study.subject}: its visits do not lie on one grid")
+            raise InputError(f"sub-{study.subject}: its visits are on different grids")
         change = np.asarray(after.array, np.float32) - np.asarray(before.array, np.float32)
         scans = {**study.followup.scans, self.name: Volume(change, after.grid)}
         return replace(study, visits=(*study.visits[:-1], replace(study.followup, scans=scans)))

@@ -213,7 +213,7 @@ class SegmentThenCompare:
             before = predictor(single_visit(study, study.baseline))
             after = predictor(single_visit(study, study.followup))
             if not before.grid.matches(after.grid):
-                raise InputError(f"sub-{study.subject}: its visits do not lie on one grid")
+                raise InputError(f"sub-{study.subject}: its visits are on different grids")
             new = new_components(
                 before.probability > self.threshold,
                 after.probability > self.threshold,
@@ -295,7 +295,7 @@ class NewByVisitMaps:
             raise InputError(f"sub-{study.subject}: no {self.scan} scan")
         volume = visit.scans[self.scan]
         if not volume.grid.matches(maps.grid):
-            raise InputError(f"sub-{study.subject}: its visits do not lie on one grid")
+            raise InputError(f"sub-{study.subject}: its visits are on different grids")
         return np.asarray(volume.array > self.threshold)
 
 

@@ -139,7 +139,7 @@ class NetworkMethod:
             InputError: If the network is trained for its weights alone.
         """
         if self.objective.targets is None:
-            raise InputError("this network was trained for its weights alone; it predicts nothing")
+            raise InputError("this network was only trained for its weights; it cannot predict")
         return self.objective.targets
 
     def fit(self, data: TrainingData, run: RunContext) -> None:

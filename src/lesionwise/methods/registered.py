@@ -81,7 +81,7 @@ class FittedAddRegistered:
         """
         first, last = (visit.scans[self.step.scan] for visit in (study.baseline, study.followup))
         if not first.grid.matches(last.grid):
-            raise InputError(f"sub-{study.subject}: its visits do not lie on one grid")
+            raise InputError(f"sub-{study.subject}: its visits are on different grids")
         maps = self.predictor(study)
         field = np.stack([maps.extra[name] for name in FIELD_MAPS])
         field = np.where(maps.probability > self.step.threshold, np.float32(0), field)

@@ -180,7 +180,7 @@ def evaluate_case(
     """
     options = options or Options()
     if not reference.grid.matches(prediction.grid):
-        raise InputError("prediction: does not lie on the grid of the reference")
+        raise InputError("prediction: is not on the grid of the reference")
     for name, side in (("reference", reference), ("prediction", prediction)):
         if side.labels.min(initial=0) < 0:
             raise InputError(f"{name}: has negative labels, the lowest is {side.labels.min()}")

@@ -175,7 +175,7 @@ class ExternalBrain:
             brain = resample_to(found, scan.grid, order=0).array.astype(bool)
             if not brain.any():
                 raise InputError(
-                    f"{name}: the mask of {self._program()} is empty or lies elsewhere"
+                    f"{name}: the mask of {self._program()} is empty or on other voxels"
                 )
             return Volume(brain, scan.grid)
 

@@ -57,7 +57,9 @@ class FindCord:
         def found(visit: Visit) -> Visit:
             scan, said = visit.scans[name], f"{study.subject} {visit.session}".strip()
             if visit.brain is None:
-                raise InputError(f"{said}: no brain mask below which the cord could be looked for")
+                raise InputError(
+                    f"{said}: no brain mask, so the spinal cord below it cannot be found"
+                )
             brain = resample_to(visit.brain, scan.grid, order=0).array.astype(bool)
             cord = cord_mask(scan.array, brain, scan.grid.spacing_mm)
             if not cord.any():
@@ -102,7 +104,7 @@ class AlignCord:
                 return visit
             if not visit.scans[name].grid.matches(last.scans[name].grid):
                 raise InputError(
-                    f"sub-{study.subject}: visits must lie on one grid before cords are aligned"
+                    f"sub-{study.subject}: visits must be on one grid before cords are aligned"
                 )
             shifts = self.shifts_vox(
                 last.scans[name], visit.scans[name], last.labels[CORD].array.astype(bool)

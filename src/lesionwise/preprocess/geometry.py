@@ -512,7 +512,9 @@ def _crop(study: Study, inside: Callable[[Visit], Iterable[Volume]], margin_mm: 
             low = np.maximum(np.min([c[0] for c in corners], axis=0), 0)
             high = np.minimum(np.max([c[1] for c in corners], axis=0), volume.grid.shape)
             if (high <= low).any():
-                raise InputError(f"{_name(study, visit)}: a volume lies outside the box to crop to")
+                raise InputError(
+                    f"{_name(study, visit)}: a volume is outside of the box to crop to"
+                )
             array = np.ascontiguousarray(
                 volume.array[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
             )

@@ -217,7 +217,9 @@ class Quantize:
             values = [v.array[m] for v, m in zip(volumes, masks, strict=True)]
             low, high = np.percentile(np.concatenate(values), [self.low, self.high])
             if not high > low:
-                raise InputError(f"{names[0]}: every voxel between the percentiles is alike")
+                raise InputError(
+                    f"{names[0]}: every voxel between the percentiles has the same value"
+                )
             out = []
             for volume, mask in zip(volumes, masks, strict=True):
                 scale = self.levels / (high - low)
@@ -271,7 +273,7 @@ def _on_common_scans(
 ) -> Study:
     """Apply ``change(volumes, masks, names) -> arrays`` to each scan that every visit has."""
     if len(study.visits) < min_visits:
-        raise InputError(f"{study.subject}: one visit only, and this step compares visits")
+        raise InputError(f"{study.subject}: only one visit, but this step compares visits")
     new: list[dict[str, Volume]] = [dict(visit.scans) for visit in study.visits]
     for key in study.baseline.scans:
         if not all(key in visit.scans for visit in study.visits):

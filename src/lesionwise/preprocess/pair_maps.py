@@ -101,7 +101,7 @@ class FollowupOnly:
 
 def _refuse_single(study: Study) -> None:
     if len(study.visits) < 2:
-        raise InputError(f"{study.subject}: one visit only, and this step compares visits")
+        raise InputError(f"{study.subject}: only one visit, but this step compares visits")
 
 
 def _both(study: Study, key: str) -> tuple[Volume, Volume]:

@@ -127,12 +127,12 @@ def _judge_border(
     side, share = border.widest_open
     measures["open_border_fraction"] = share
     if share > OPEN:
-        problems.append((share > TOO_OPEN, f"the brain goes on beyond its mask at the {side}"))
+        problems.append((share > TOO_OPEN, f"the brain continues beyond its mask at the {side}"))
     if not flair:
         return
     for name, value, limits, what in (
-        ("fat_border_fraction", border.fat, (FAT, TOO_FAT), "fat lies in the brain mask"),
-        ("skull_border_fraction", border.skull, (SKULL, TOO_SKULL), "skull lies in the brain mask"),
+        ("fat_border_fraction", border.fat, (FAT, TOO_FAT), "fat in the brain mask"),
+        ("skull_border_fraction", border.skull, (SKULL, TOO_SKULL), "skull in the brain mask"),
         (
             "dark_rim_fraction",
             border.dark_rim,
@@ -214,7 +214,7 @@ def _judge_brain(
     if shift is not None:
         measures["slice_shift_mm"] = shift
         if shift > SHIFTED_MM:
-            text = f"motion: slices lie {shift:.1f} mm beside their neighbors"
+            text = f"motion: slices are shifted by {shift:.1f} mm"
             problems.append((shift > TOO_SHIFTED_MM, text))
     top = float(values.max())
     measures["saturated_fraction"] = float((values[inside] >= top).mean())

@@ -217,7 +217,7 @@ def _load(step: Nyul | MatchHistogramToTraining, folder: Path) -> ToLandmarks:
             raise InputError(f"{path}: learned with another setting of {key}")
     for name, values in stored.landmarks.items():
         if len(values) != len(step.percentiles):
-            raise InputError(f"{path}: landmarks of {printable(name)}: not one a percentile")
+            raise InputError(f"{path}: landmarks of {printable(name)}: not one per percentile")
     landmarks = tuple(stored.landmarks.items())
     return ToLandmarks(landmarks, step.percentiles, step.within, step.zero_outside)
 

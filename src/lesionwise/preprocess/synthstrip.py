@@ -129,7 +129,7 @@ def read_network(path: Path) -> SynthStripNetwork:
         network.load_state_dict(read["model_state_dict"])
     except Exception as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise InputError(f"{path}: these are no SynthStrip weights ({first_line})") from error
+        raise InputError(f"{path}: not SynthStrip weights ({first_line})") from error
     return network.eval()
 
 

@@ -107,8 +107,8 @@ RECIPE = Recipe(
     task="new",
     reported={"lesion_f1": 0.71, "lesion_precision": 0.58, "lesion_recall": 0.88, "dsc": 0.54},
     departures=(
-        "the challenge's preprocessing is ours in place of Anima's",
-        "visits come as scanned: they are registered half way, as the challenge's pairs were",
+        "the challenge's preprocessing is our own, not Anima's",
+        "raw visits are registered half way, as the challenge's pairs were",
         "momentum is not stated: 0.95, as in the authors' published code",
         (
             "angles and scales are not stated: 45 degrees and 20 %, as in that code; bendings are "

@@ -70,7 +70,7 @@ RECIPE = Recipe(
     task="new",
     departures=(
         "brain extraction is ours; how the skull was removed is not stated",
-        "visits come as scanned: they are registered half way, as the challenge's pairs were",
+        "raw visits are registered half way, as the challenge's pairs were",
         "intensity normalization is not stated: z-score in the brain, 0 outside",
         (
             "29 patients with new lesions were split into 24 and 5: studies without a new lesion "
@@ -93,7 +93,7 @@ RECIPE = Recipe(
         ),
         "each plane's vote is its probability above 0.5",
         "the initial bias is not stated: a lesion probability of 0.02 everywhere",
-        "which weights predict is not stated: those of the highest validation Dice",
+        "which weights are used is not stated: those with the highest validation Dice",
     ),
 )
 

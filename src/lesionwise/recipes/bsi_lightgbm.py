@@ -54,13 +54,13 @@ RECIPE = Recipe(
         "registration to MNI space is not described: affine, the follow-up through the baseline",
         (
             "its pairs came in their half-way space; here each visit is interpolated once, onto "
-            "the template, so both are blurred alike"
+            "the template, so both are blurred equally"
         ),
         "N4 works on a copy of 4 mm, as it does where it shrinks scans of 1 mm by 4",
         "how it denoises is not stated: non-local means of strength 0.4",
         "differential bias correction works on a copy of 2 mm, by a median over 11 mm",
         "which voxels give the z-scores is not stated: those of both visits' brains",
-        "leave-one-out is the benchmark's --folds, one a patient",
+        "leave-one-out is the benchmark's --folds, as many as patients",
         "the nested folds are of patients (of voxels below 5) and say how many trees all train",
         "LightGBM's other settings are not stated: its defaults, at most 1000 trees",
         "leaves have a sum of Hessians of 1 or more, not 0.001: else trees diverge on rare lesions",

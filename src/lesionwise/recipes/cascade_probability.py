@@ -125,7 +125,7 @@ RECIPE = Recipe(
         "learning rate, its course and batch size are not stated: 1e-4, constant, 2",
         "an epoch is not defined: 16 patches, about one for each training scan",
         "ranges and probabilities of the augmentation are not stated: ours",
-        "transforms of intensities act on the follow-up's scan alone, not on the probabilities",
+        "transforms of intensities act on only the follow-up's scan, not on the probabilities",
         "the initial bias is not stated: a lesion probability of 0.02 everywhere",
     ),
 )

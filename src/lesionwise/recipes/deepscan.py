@@ -100,7 +100,7 @@ def cascade(lesions: Method, new_lesions: Method) -> Recipe:
         output=Output(grid="followup", resample="logits"),
         reported={"dsc": 0.56},
         departures=(
-            "brain extraction is ours in place of HD-BET",
+            "brain extraction is our own, not HD-BET",
             "rigid registration is ours; its program is not stated",
             (
                 "the first network's data are private: it learns from the auxiliary set "
@@ -108,7 +108,7 @@ def cascade(lesions: Method, new_lesions: Method) -> Recipe:
                 "lesions of the training visits on FLAIR alone, in four parts, so that the second "
                 "network learns from maps of networks that have not seen the patient"
             ),
-            "it learns lesions alone, without other brain structures and label uncertainty",
+            "it learns only lesions, without other brain structures and label uncertainty",
             (
                 "the network's paper was not available: five slices, two poolings, dense blocks of "
                 "four layers with dilations at the lowest resolution; its widths are ours"
@@ -127,7 +127,7 @@ def cascade(lesions: Method, new_lesions: Method) -> Recipe:
             "one output channel is here the difference of two, which is the same",
             "windows are weighted by a Gaussian: not stated",
             "the initial bias is not stated: a lesion probability of 0.02 everywhere",
-            "which weights predict is not stated: those of the highest validation Dice",
+            "which weights are used is not stated: those with the highest validation Dice",
             "the threshold is not stated: 0.5",
         ),
     )

@@ -100,7 +100,7 @@ RECIPE = Recipe(
             "epochs, 35 epochs, batches of 10"
         ),
         "augmentation is not stated: none",
-        "which weights predict is not stated: those of the highest validation Dice",
+        "which weights are used is not stated: those with the highest validation Dice",
         "the threshold is not stated: 0.5",
     ),
 )

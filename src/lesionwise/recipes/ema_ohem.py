@@ -59,7 +59,7 @@ RECIPE = Recipe(
     visits=2,
     task="new",
     departures=(
-        "visits come as scanned: they are registered half way, as the challenge's pairs were",
+        "raw visits are registered half way, as the challenge's pairs were",
         "z-normalization is over all voxels of the scan, air too: no brain mask is used",
         "groups of the normalization are not stated: 8; levels are joined by concatenation",
         "'bilinear' upsampling in three dimensions is trilinear",
@@ -79,7 +79,7 @@ RECIPE = Recipe(
         ),
         "training ends after 30 000 steps, not after 3 hours",
         (
-            "which weights predict is not stated: those of the network that learns, not of its "
+            "which weights are used is not stated: those of the network that learns, not of its "
             "copy, with the highest validation Dice"
         ),
         "augmentation is not stated: none",

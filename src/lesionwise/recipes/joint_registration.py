@@ -65,7 +65,7 @@ RECIPE = Recipe(
     task="new",
     departures=(
         "brain extraction is ours, not ROBEX",
-        "visits come as scanned: they are registered half way, as the challenge's pairs were",
+        "raw visits are registered half way, as the challenge's pairs were",
         (
             "the histogram matching is that of the training scans' mean histogram in units of the "
             "median: the document cites another paper"

@@ -89,10 +89,10 @@ RECIPE = Recipe(
     task="new",
     departures=(
         (
-            "the challenge's preprocessing is ours in place of Anima's; where its denoising is "
+            "the challenge's preprocessing is our own, not Anima's; where its denoising is "
             "documented as non-local means, ours is too"
         ),
-        "visits come as scanned: they are registered half way, as the challenge's pairs were",
+        "raw visits are registered half way, as the challenge's pairs were",
         "intensity normalization is not stated: z-score in the brain",
         "voxel size is not stated: the common grid's of the two visits",
         (
@@ -116,13 +116,13 @@ RECIPE = Recipe(
             "epochs, batch size and patches per epoch are not stated: 300, 4 and 500, for the "
             "critic too"
         ),
-        "where patches lie is not stated: half around new lesions, for the critic nine in ten",
+        "patch positions are not stated: half around new lesions, for the critic nine in ten",
         (
-            "the learning rate's course is not stated: constant; 'a momentum of 0.9' is Adam's "
+            "the learning rate schedule is not stated: constant; 'a momentum of 0.9' is Adam's "
             "first beta"
         ),
         "the initial bias is not stated: a lesion probability of 0.02 everywhere",
-        "which weights predict is not stated: those of the highest validation Dice",
+        "which weights are used is not stated: those with the highest validation Dice",
     ),
 )
 

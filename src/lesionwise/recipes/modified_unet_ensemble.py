@@ -109,13 +109,13 @@ RECIPE = Recipe(
     visits=2,
     task="new",
     departures=(
-        "visits come as scanned: they are registered half way, as the challenge's pairs were",
+        "raw visits are registered half way, as the challenge's pairs were",
         (
             "the cord is found by brightness and shape below the brain mask of each visit, not by "
             "the Spinal Cord Toolbox, and aligned by smoothed shifts of its slices; where no cord "
             "is in view the log says so and the brain alone is taken"
         ),
-        "BET and bias correction are ours in place of FSL's and Anima's",
+        "BET and bias correction are our own, not FSL's and Anima's",
         "by how much both masks are dilated is not stated: 2 mm",
         (
             "the deformable registration begins with a rigid map and is found at 4, 2 and 1 mm, "

@@ -117,7 +117,7 @@ RECIPE = Recipe(
             "a U-Net that learns these masks of brain and cord is left out: the masks themselves "
             "are used"
         ),
-        "visits come as scanned: they are registered half way, as the challenge's pairs were",
+        "raw visits are registered half way, as the challenge's pairs were",
         "intensity normalization is not stated: z-score in brain and cord, 0 outside",
         (
             "how the first U-Net was made sensitive is not stated: every component above a "
@@ -143,7 +143,7 @@ RECIPE = Recipe(
             "baseline"
         ),
         "loss, optimizer, rate, batch, length and augmentation are not stated: ours",
-        "which weights predict is not stated: the best ones of the U-Nets, the classifier's last",
+        "which weights are used is not stated: the best ones of the U-Nets, the classifier's last",
         "the initial bias is not stated: a lesion probability of 0.02, of the classifier 0.5",
     ),
 )

@@ -95,9 +95,9 @@ RECIPE = Recipe(
         "false_lesion_volume": 20.0467,
     },
     departures=(
-        "brain extraction and bias correction are ours in place of Anima's",
+        "brain extraction and bias correction are our own, not Anima's",
         (
-            "visits come as scanned: they are registered half way, as the challenge's pairs were, "
+            "raw visits are registered half way, as the challenge's pairs were, "
             "before the network registers them further"
         ),
         "whether the networks see the whole head is not stated: the brain alone, z-scored",
@@ -126,14 +126,14 @@ RECIPE = Recipe(
             "a slice with lesions comes twice an epoch, each time flipped or not by chance instead "
             "of once each; a stack has lesions where any of its three slices has"
         ),
-        "the learning rate's course is not stated: constant",
+        "the learning rate schedule is not stated: constant",
         (
             "reported are Dice, sensitivity and distance of cases with new lesions, number and "
             "volume of false lesions of cases without, in units that are not stated; the five "
             "folds were for evaluation, and one network is trained"
         ),
         "the initial bias is not stated: a lesion probability of 0.02 everywhere",
-        "which weights predict is not stated: those of the highest validation Dice",
+        "which weights are used is not stated: those with the highest validation Dice",
         "threshold and connectivity are not stated: 0.5 and 26",
     ),
 )

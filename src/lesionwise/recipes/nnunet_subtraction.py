@@ -73,14 +73,14 @@ RECIPE = Recipe(
     departures=(
         "called nnU-Net, described as an own Keras model: built here as described, on PyTorch",
         (
-            "brain extraction is ours in place of HD-BET; the template is nilearn's MNI152 of 1 "
+            "brain extraction is our own, not HD-BET; the template is nilearn's MNI152 of 1 "
             "mm, of 197 by 233 by 189 voxels, not 193 by 224 by 193"
         ),
         "widths are not stated: nnU-Net's, 32 doubled to 320 at most, strided convolutions",
         "patch size is not stated: 128; patches per epoch: 250, half of them around lesions",
         "ranges of flips, rotation and shear are not stated: 0.5, 15 degrees and 0.1",
         "the weight of the lesion class is not stated: 10",
-        "the learning rate's course is not stated: constant",
+        "the learning rate schedule is not stated: constant",
         (
             "the data of the first training are private: the auxiliary set 'lesions' where one is "
             "given, and otherwise none"

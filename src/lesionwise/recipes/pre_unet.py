@@ -105,7 +105,7 @@ RECIPE = Recipe(
         "specificity": 0.9999,
     },
     departures=(
-        "visits come as scanned: they are registered half way, as the challenge's pairs were",
+        "raw visits are registered half way, as the challenge's pairs were",
         (
             "widths, blocks per level and how levels join are not stated: 48, 96, 192, 384, two "
             "blocks in the encoder and one in the decoder, concatenation; that makes the 26.3 "
@@ -126,7 +126,7 @@ RECIPE = Recipe(
         "the focal loss's gamma is not stated: 2",
         "the initial bias is not stated: a lesion probability of 0.02 everywhere",
         "windows are weighted by a Gaussian: not stated",
-        "which weights predict is not stated: those of the highest validation Dice",
+        "which weights are used is not stated: those with the highest validation Dice",
         "the threshold is not stated: 0.5",
     ),
 )

@@ -154,7 +154,7 @@ RECIPE = Recipe(
         "a z-score follows Nyul's standardization, as nnU-Net has it",
         "the initial bias is not stated: a lesion probability of 0.02 everywhere",
         (
-            "which weights predict is not stated: of the consensus those of the highest Dice in "
+            "which weights are used is not stated: of the consensus those of the highest Dice in "
             "the part that is left out, of the experts the last ones unless the run validates"
         ),
         "threshold and connectivity are not stated: 0.5 and 26",

@@ -86,7 +86,7 @@ RECIPE = Recipe(
     visits=2,
     task="new",
     departures=(
-        "registration and bias correction are ours in place of ANTs' and Anima's",
+        "registration and bias correction are our own, not ANTs' and Anima's",
         "BET is the project's own; its fraction is not stated: 0.5",
         "histogram matching is by quantiles in the brain, not that of ANTs",
         "the range that is cut into six gray levels is not stated: percentiles 0.5 to 99.5",
@@ -105,7 +105,7 @@ RECIPE = Recipe(
             "made of them is not stated"
         ),
         "in training a crop of more than 48 voxels along an axis is cut to that; in use none is",
-        "channels of the convolutions stand in a figure alone: 16, 32, 64, 64, 32, 16, 16",
+        "channels of the convolutions are only in a figure: 16, 32, 64, 64, 32, 16, 16",
         (
             "a convolution of one voxel follows the seventh block; two logits, whose difference "
             "passes a sigmoid, stand for one"
@@ -113,7 +113,7 @@ RECIPE = Recipe(
         "the loss is not stated: cross-entropy",
         "an epoch is not defined: every true region once, as many false ones and the extra ones",
         "strengths of noise and bias field are not stated: of the noise torchio's default",
-        "which weights predict is not stated: the last ones",
+        "which weights are used is not stated: the last ones",
         "the initial bias is not stated: a lesion probability of 0.02 everywhere",
     ),
 )

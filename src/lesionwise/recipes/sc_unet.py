@@ -82,8 +82,8 @@ RECIPE = Recipe(
         "lesion_f1": 0.691,
     },
     departures=(
-        "brain extraction and bias correction are ours in place of Anima's",
-        "visits come as scanned: they are registered half way, as the challenge's pairs were",
+        "brain extraction and bias correction are our own, not Anima's",
+        "raw visits are registered half way, as the challenge's pairs were",
         "how the Gaussian of the intensities is found is not stated: ours",
         (
             "the SC U-Net's paper was not available: its modified skip connections are taken as "
@@ -104,7 +104,7 @@ RECIPE = Recipe(
         ),
         "patches in prediction overlap by one half too and are weighted by a Gaussian: not stated",
         "the initial bias is not stated: a lesion probability of 0.02 everywhere",
-        "which weights predict is not stated: those of the highest validation Dice",
+        "which weights are used is not stated: those with the highest validation Dice",
     ),
 )
 

@@ -75,7 +75,7 @@ RECIPE = Recipe(
     task="new",
     reported={"dsc": 0.5082},
     departures=(
-        "visits come as scanned: they are registered half way, as the challenge's pairs were",
+        "raw visits are registered half way, as the challenge's pairs were",
         (
             "'stages of down-sampling' are read as MONAI counts the levels of its encoder, the "
             "first of which keeps the size: (1, 2, 2, 4) is its default"
@@ -85,14 +85,14 @@ RECIPE = Recipe(
             "batches of 512 and 1 each"
         ),
         "steps per epoch are not stated: 250, as in nnU-Net",
-        "where patches lie is not stated: half of them around new lesions",
+        "patch positions are not stated: half of them around new lesions",
         (
             "ranges and probabilities of the augmentation are not stated: contrast ± 30 %, "
             "brightness ± 10 %, each for every third patch"
         ),
         "the L2 penalty of kernels is AdamW's decoupled decay",
         "the last convolution computes in float32 and starts at a lesion probability of 0.02",
-        "which weights predict is not stated: those of the highest Dice on the fold left out",
+        "which weights are used is not stated: those with the highest Dice on the fold left out",
     ),
 )
 

@@ -72,8 +72,8 @@ RECIPE = Recipe(
     visits=2,
     task="new",
     departures=(
-        "visits come as scanned: they are registered half way, as the challenge's pairs were",
-        "brain extraction and bias correction are ours in place of Anima's",
+        "raw visits are registered half way, as the challenge's pairs were",
+        "brain extraction and bias correction are our own, not Anima's",
         (
             "pairs of which no rater's lesions are known are learned with the consensus in the "
             "place of each rater"
@@ -95,7 +95,7 @@ RECIPE = Recipe(
             "numerator and denominator: not stated"
         ),
         "augmentation is not stated: none",
-        "which weights predict is not stated: those of the highest validation Dice",
+        "which weights are used is not stated: those with the highest validation Dice",
     ),
 )
 

@@ -92,7 +92,7 @@ RECIPE = Recipe(
     visits=2,
     task="new",
     departures=(
-        "visits come as scanned: they are registered half way, as the challenge's pairs were",
+        "raw visits are registered half way, as the challenge's pairs were",
         "the radius of erosion and dilation is not stated: 5 mm",
         (
             "the 113 private pairs are the auxiliary set 'unlabelled'; where none is given, the "
@@ -108,7 +108,7 @@ RECIPE = Recipe(
             "the last residual block of each reconstruction is followed by a convolution 1x1x1, "
             "so that it can be negative"
         ),
-        "reconstruction and consistency weigh alike: no weights are stated",
+        "reconstruction and consistency have equal weights: none are stated",
         (
             "six levels end in one voxel of a patch of 32, where instance normalization is not "
             "defined: there each voxel's features are normalized over the channels"
@@ -124,14 +124,14 @@ RECIPE = Recipe(
             "optimizer, learning rate, epochs and their length are not stated: Adam, 1e-3 "
             "constant, 50 epochs of 100 batches for each of the two trainings"
         ),
-        "windows of inference are not stated: as the patches of training, averaged alike",
+        "windows of inference are not stated: as the training patches, averaged with equal weights",
         (
             "a lesion is at the brain's border where it holds a voxel of the mask's outermost "
             "layer: not stated"
         ),
         "threshold and connectivity are not stated: 0.5 and 26",
         "the initial bias is not stated: a lesion probability of 0.02 everywhere",
-        "which weights predict is not stated: those of the highest validation Dice",
+        "which weights are used is not stated: those with the highest validation Dice",
     ),
 )
 

@@ -60,16 +60,16 @@ RECIPE = Recipe(
     visits=2,
     task="new",
     departures=(
-        "brain extraction and bias correction are ours in place of Anima's",
-        "visits come as scanned: they are registered half way, as the challenge's pairs were",
+        "brain extraction and bias correction are our own, not Anima's",
+        "raw visits are registered half way, as the challenge's pairs were",
         "the diffusion's settings are not stated: SimpleITK's defaults with a conductance of 1",
         "a slice's mean and deviation are those of all its voxels, as printed",
         (
             "widths and depth of the U-Net are not stated: those of Ronneberger et al., 64 to "
             "1024; convolutions are padded, so that maps of both sides fit without the crop"
         ),
-        "the learning rate's course is not stated: constant",
-        "which weights predict is not stated: those of the highest validation Dice",
+        "the learning rate schedule is not stated: constant",
+        "which weights are used is not stated: those with the highest validation Dice",
         "the initial bias is not stated: a lesion probability of 0.02 everywhere",
         "the threshold is not stated: 0.5",
     ),

@@ -26,5 +26,5 @@ RECIPE = Recipe(
     to_instances=ConnectedComponents(),
     visits=2,
     task="new",
-    departures=("follows no document: the limits were chosen on simulated patients",),
+    departures=("follows no publication: the limits were chosen on simulated patients",),
 )

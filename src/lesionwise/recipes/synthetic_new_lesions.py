@@ -139,10 +139,10 @@ RECIPE = Recipe(
     task="new",
     departures=(
         (
-            "the challenge's preprocessing is ours in place of Anima's; where its denoising is "
+            "the challenge's preprocessing is our own, not Anima's; where its denoising is "
             "documented as non-local means, ours is too"
         ),
-        "visits come as scanned: they are registered half way, as the challenge's pairs were",
+        "raw visits are registered half way, as the challenge's pairs were",
         "intensity normalization is not stated: z-score in the brain",
         (
             "the single scans with outlined lesions are the auxiliary set 'lesions'; where none is "
@@ -171,7 +171,7 @@ RECIPE = Recipe(
             "of what the networks paint, a lesion and the voxels that share a face with it are "
             "taken: not stated"
         ),
-        "a lesion stays in both visits, one of them or neither with equal chances: not stated",
+        "a lesion stays in both visits, one of them or neither with equal probability: not stated",
         (
             "'realistic locations' are read as within 16 voxels of another lesion along each axis, "
             "in the brain, apart from lesions, where four fifths of the z-scores are between -1 "
@@ -189,13 +189,13 @@ RECIPE = Recipe(
         ),
         "each real visit draws its own one of the three effects, all equally likely: not stated",
         "epochs and batches per epoch are not stated: 300 and 125, for all three networks",
-        "where patches lie is not stated: half of the real ones around new lesions",
+        "patch positions are not stated: half of the real ones around new lesions",
         (
-            "the learning rate's course is not stated: constant; 'a momentum of 0.9' is Adam's "
+            "the learning rate schedule is not stated: constant; 'a momentum of 0.9' is Adam's "
             "first beta"
         ),
         "the initial bias is not stated: a lesion probability of 0.02 everywhere",
-        "which weights predict is not stated: those of the highest validation Dice",
+        "which weights are used is not stated: those with the highest validation Dice",
     ),
 )
 

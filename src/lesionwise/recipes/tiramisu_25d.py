@@ -127,8 +127,8 @@ RECIPE = Recipe(
     visits=2,
     task="new",
     departures=(
-        "brain extraction and bias correction are ours in place of Anima's",
-        "visits come as scanned: they are registered half way, as the challenge's pairs were",
+        "brain extraction and bias correction are our own, not Anima's",
+        "raw visits are registered half way, as the challenge's pairs were",
         "intensity normalization is not stated: z-score in the brain, 0 outside",
         (
             "slices beside the center slice, layers and growth of the network, batch size and the "
@@ -160,7 +160,7 @@ RECIPE = Recipe(
             "as in that code"
         ),
         "the initial bias is not stated: a tanh of -0.96 everywhere",
-        "folds are of patients with new lesions alone",
+        "only patients with new lesions are in the folds",
     ),
 )
 

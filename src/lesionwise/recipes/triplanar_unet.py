@@ -99,8 +99,8 @@ RECIPE = Recipe(
     visits=2,
     task="new",
     departures=(
-        "pipeline A: the challenge's training data alone, without the authors' own 46 pairs",
-        "the template is nilearn's MNI152 of 1 mm, and registration ours in place of ANTs",
+        "pipeline A: only the challenge's training data, without the authors' own 46 pairs",
+        "the template is nilearn's MNI152 of 1 mm, and registration is our own, not ANTs",
         (
             "'cropping close to the brain' is read as: to the box of both brain masks, 5 mm wider; "
             "the skull within it stays"
@@ -112,7 +112,8 @@ RECIPE = Recipe(
         ),
         (
             "ranges and probabilities of the augmentation are not stated: flips by half, rotations "
-            "of 15 degrees, bendings of 3 mm, contrast ± 25 %, a bias field for every third slice"
+            "of 15 degrees, elastic displacements of 3 mm, contrast ± 25 %, a bias field for every "
+            "third slice"
         ),
         "all slices train, with lesions or without: not stated",
         "Dice is taken over the batch, since most slices have no lesion: not stated",
@@ -126,7 +127,7 @@ RECIPE = Recipe(
             "cut at 0.5, as the section's order says; the threshold of a plane is 0.5"
         ),
         "the initial bias is not stated: a lesion probability of 0.02 everywhere",
-        "which weights predict is not stated: those of the highest Dice on the fold left out",
+        "which weights are used is not stated: those with the highest Dice on the fold left out",
     ),
 )
 

@@ -47,7 +47,7 @@ def overlay_png(
         ValueError: If the scan lies on another grid.
     """
     if image is not None and not image.grid.matches(reference.grid):
-        raise ValueError("the scan does not lie on the grid of the reference")
+        raise ValueError("the scan is not on the grid of the reference")
     truth, grid = canonical(reference.labels > 0, reference.grid)
     found, _ = canonical(prediction.labels > 0, prediction.grid)
     gray = None if image is None else _gray(canonical(image.array, image.grid)[0])

@@ -246,7 +246,7 @@ def read_tracks(place: Path) -> pd.DataFrame:
         raise InputError(f"{path}: a row has no track, session or label")
     numbers = tracks[["track", "label"]]
     if not ((numbers >= 0) & (numbers < 2**31)).all(axis=None):
-        raise InputError(f"{path}: a track or label is no number of a lesion")
+        raise InputError(f"{path}: a track or label is not the number of a lesion")
     return tracks.astype({"track": np.int64, "label": np.int64})
 
 

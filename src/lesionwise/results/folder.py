@@ -91,7 +91,8 @@ def check_output(
     place = output.resolve()
     if any(_among_scans(place, given) for given in inputs):
         raise InputError(
-            f"{output}: results would lie among the scans; derivatives/lesionwise is a good place"
+            f"{output}: results would be among the scans; choose another folder, "
+            "such as derivatives/lesionwise"
         )
     if (output / "cohort.json").is_file():
         raise InputError(f"{output}: holds the results of cohort; choose another output folder")
@@ -99,14 +100,14 @@ def check_output(
         return output
     if (output / DESCRIPTION).exists():
         raise InputError(
-            f"{output}: holds a data set that lesionwise did not write; "
-            "derivatives/lesionwise is a good place"
+            f"{output}: holds a data set that lesionwise did not write; choose "
+            "another folder, such as derivatives/lesionwise"
         )
     names = sorted(path.name for path in output.iterdir())
     for name in names:
         if name in files or (name.startswith("sub-") and (output / name).is_dir()):
             raise InputError(
-                f"{output / name}: is there already and was not written by lesionwise; "
+                f"{output / name}: exists already and was not written by lesionwise; "
                 "choose another output folder"
             )
     return output
@@ -141,14 +142,14 @@ def check_own_folder(
     for given in inputs:
         if given.is_dir() and given.resolve() == output.resolve():
             raise InputError(
-                f"{output}: results would lie among what is read; choose another output folder"
+                f"{output}: results would be among the input files; choose another output folder"
             )
     if not mark or (output / mark).exists():
         return output
     for name in files:
         if (output / name).exists():
             raise InputError(
-                f"{output / name}: is there already and was not written by this command; "
+                f"{output / name}: exists already and was not written by this command; "
                 "choose another output folder"
             )
     return output

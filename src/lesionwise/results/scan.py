@@ -318,7 +318,7 @@ def read_lesion_table(files: ScanFiles | PairFiles, method: str) -> pd.DataFrame
     if table[["label", "volume_mm3"]].isna().any(axis=None):
         raise InputError(f"{path}: a lesion has no label or no volume")
     if not table["label"].between(1, 2**31 - 1).all():
-        raise InputError(f"{path}: a label is no number of a lesion")
+        raise InputError(f"{path}: a label is not the number of a lesion")
     table["label"] = table["label"].astype(np.int64)
     return table.drop(columns=["name", "abbreviation", "color", "mapping"], errors="ignore")
 

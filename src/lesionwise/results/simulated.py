@@ -140,4 +140,4 @@ def check_simulated_output(root: Path, name: Any) -> None:
     if name is None and root.is_dir():
         for path in sorted(root.iterdir()):
             if path.name in (DESCRIPTION, PARTICIPANTS) or path.name.startswith("sub-"):
-                raise InputError(f"{path}: is there already; choose an empty folder")
+                raise InputError(f"{path}: exists already; choose an empty folder")

@@ -157,7 +157,7 @@ def check_split_output(output: Path, settings: Mapping[str, Any]) -> None:
     for name in foreign:
         if (output / name).exists():
             raise InputError(
-                f"{output / name}: is there already and was not written by split; "
+                f"{output / name}: exists already and was not written by split; "
                 "choose another output folder"
             )
     for record in known.values():

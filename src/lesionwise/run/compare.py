@@ -191,7 +191,7 @@ def compare(
         options = replace(options, also=tuple(way for way in options.also if way != "offsets"))
     pair_model = None if new_lesions is None else load_model(new_lesions, device=device)
     if pair_model is not None and pair_model.recipe.visits != 2:
-        raise InputError(f"{pair_model.name}: this model looks at one visit, not at two")
+        raise InputError(f"{pair_model.name}: this model takes one visit, not two")
     scans = [as_nifti(scan, output, one) for scan, one in zip(named, of_scans, strict=True)]
     _check_folder(output, named, scans, loaded, options)
     files = [ScanFiles(output, scan.entities) for scan in scans]
@@ -416,7 +416,7 @@ def score_visits(found: Sequence[VisitResult], truth: Sequence[Instances]) -> pd
 def _scans(paths: Sequence[Path]) -> list[FoundScan]:
     scans = order_unless_named(find_scans(paths), paths)
     if len(paths) > len(scans) == 1:
-        raise InputError(f"{scans[0].path}: named twice, but visits need a scan each")
+        raise InputError(f"{scans[0].path}: given twice, but each visit needs a scan of its own")
     if len(scans) < 2:
         raise InputError("compare: two or more scans are needed, baseline first")
     sessions = [scan.session for scan in scans]
@@ -430,7 +430,7 @@ def _scans(paths: Sequence[Path]) -> list[FoundScan]:
             if session in sessions[:number]:
                 first = scans[sessions.index(session)].path.name
                 raise InputError(
-                    f"{scans[number].path}: of the same session as {first}; name one scan a visit"
+                    f"{scans[number].path}: of the same session as {first}; give one scan per visit"
                 )
         return scans
     return [

@@ -253,7 +253,7 @@ def folds_of(
     if not 2 <= folds <= len(lesions):
         raise InputError(
             f"--folds {folds}: {source} has {len(lesions)} subjects; "
-            "at least 2 folds, at most one a subject"
+            "at least 2 folds, at most one per subject"
         )
     names = tuple(lesions)
     listed = Prepared(source, names, names, tuple(lesions[n] for n in names), {}, "")

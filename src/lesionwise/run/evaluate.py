@@ -181,7 +181,7 @@ def evaluate(
         check_own_folder(output, (*references, *given), mark=ASKED, files=EVALUATION_FILES)
     labels = labels_by_side(label)
     if kind == "instances" and any(labels.values()):
-        raise InputError("label: a label marks a mask, so it does not go with kind instances")
+        raise InputError("label: a label selects a mask, so it cannot be used with kind instances")
     # A label makes a mask of any map, so files are paired as masks then.
     pairs, failures = _paired(references, methods, "mask" if any(labels.values()) else kind)
     folder = output / "consensus" if output and len(references) > 1 else None

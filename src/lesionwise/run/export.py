@@ -76,11 +76,11 @@ def export(
             and the others continue.
     """
     if visits not in (1, 2) or (task == "new" and visits != 2):
-        raise InputError(f"export: {task} lesions with {visits} visits a case is not possible")
+        raise InputError(f"export: {task} lesions with {visits} visits per case is not possible")
     if not DATASET_NAME.fullmatch(output.name):
-        raise InputError(f"{output}: nnU-Net wants a folder called like Dataset001_Lesions")
+        raise InputError(f"{output}: nnU-Net needs a folder name such as Dataset001_Lesions")
     if output.exists():
-        raise InputError(f"{output}: is there already; remove it or choose another number")
+        raise InputError(f"{output}: exists already; remove it or choose another number")
     studies = read_dataset(dataset, scans=scans)
     check_writable(output.parent)
     # Written beside its place and renamed at the end, so a killed call leaves no half data set.

@@ -148,7 +148,7 @@ def find_lesions(
     if len(study.visits) != recipe.visits:
         raise InputError(
             f"{model.name}: this model takes {recipe.visits} visits of a patient, "
-            f"sub-{study.subject} comes with {len(study.visits)}"
+            f"but sub-{study.subject} has {len(study.visits)}"
         )
     watch = Stopwatch()
     if not options.extract_brain:

@@ -93,7 +93,7 @@ def given_models(paths: Sequence[Path], scans: Sequence[Path]) -> list[LoadedMod
             different subjects or sessions.
     """
     if len(paths) != len(scans):
-        raise InputError(f"--lesions: {len(paths)} given for {len(scans)} scans; name one for each")
+        raise InputError(f"--lesions: {len(paths)} given for {len(scans)} scans; give one for each")
     for path, scan in zip(paths, scans, strict=True):
         check_names(path, scan)
     return [given_model(path) for path in paths]
@@ -103,7 +103,7 @@ def check_names(path: Path, scan: Path) -> None:
     """Refuse a map whose name states another subject or session than that of its scan."""
     if named_differently(path, scan):
         raise InputError(
-            f"{path}: by their names this map and its scan {scan} are not of one visit; "
+            f"{path}: by their names, this map and its scan {scan} belong to different visits; "
             "give maps in the order of the scans"
         )
 
@@ -125,7 +125,7 @@ def maps_on_scans(
     if not folders or any(scan.kind == "dicom" for scan in found):
         files = maps_of(maps)
         if len(files) != len(found):
-            raise InputError(f"--scan: {len(found)} scans for {len(files)} maps; name one for each")
+            raise InputError(f"--scan: {len(found)} scans for {len(files)} maps; give one for each")
         for path, scan in zip(files, found, strict=True):
             check_names(path, scan.path)
         return list(zip(files, found, strict=True)), {}

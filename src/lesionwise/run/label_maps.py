@@ -123,7 +123,7 @@ def labels_of(stated: Sequence[str]) -> dict[Side, int | None]:
     for text in stated:
         side, _, number = text.rpartition("=")
         if side not in ("", "reference", "prediction") or not number.isdecimal():
-            raise InputError(f"label: {text!r} is none of N, reference=N, prediction=N")
+            raise InputError(f"label: {text!r} is not N, reference=N, prediction=N")
         sides: tuple[Side, ...] = get_args(Side)
         labels |= {name: int(number) for name in sides if side in ("", name)}
     return labels_by_side(labels)

@@ -229,8 +229,8 @@ def trusted_recipe(folder: Path, reference: str, trust: bool) -> Path:
         raise InputError(f"{path}: no such recipe file")
     if not trust:
         raise InputError(
-            f"{path}: a recipe of its own, which would run as Python (SHA-256 "
-            f"{sha256_of(path)}); --trust-recipe runs it"
+            f"{path}: a recipe file, which is a Python program (SHA-256 "
+            f"{sha256_of(path)}); add --trust-recipe to run it"
         )
     return path
 
@@ -250,5 +250,5 @@ def _checked_hash(weights: Path, described: Mapping[str, Any]) -> str:
         return ""
     sha256 = sha256_of(weights)
     if described.get("sha256", sha256) != sha256:
-        raise InputError(f"{weights}: not the weights that its run wrote down (SHA-256 differs)")
+        raise InputError(f"{weights}: not the weights that its run names (SHA-256 differs)")
     return sha256

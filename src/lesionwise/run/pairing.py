@@ -161,7 +161,9 @@ def pair_files(reference: Path, prediction: Path, kind: Kind = "auto") -> Pairs:
         return _two_files(reference, prediction)
     if reference.is_file() or prediction.is_file():
         file, folder = sorted((reference, prediction), key=Path.is_dir)
-        raise InputError(f"{file}: is a file, but {folder} is a folder; give two of one kind")
+        raise InputError(
+            f"{file}: is a file, but {folder} is a folder; give two files or two folders"
+        )
     pairs = Pairs({})
     references = _by_case(ref_root, ref_files, kind, pairs.errors)
     predictions = _by_case(pred_root, pred_files, kind, pairs.errors)

@@ -136,8 +136,8 @@ def change_notes(
         )
         if shared < MIN_SHARED:
             raise InputError(
-                f"{after.path}: only {100 * shared:.0f} % of the brain lies where that of "
-                f"{before.path.name} does; the visits do not overlap or cannot be registered"
+                f"{after.path}: only {100 * shared:.0f} % of the brain overlaps with that of "
+                f"{before.path.name}; the visits do not overlap or cannot be registered"
             )
         if shared < WELL_SHARED:
             reasons.append(
@@ -179,7 +179,7 @@ def alignment_notes(
         if np.isfinite(found.mirrored):
             measures["mirrored"] = found.mirrored
         if found.exchanged:
-            raise InputError(f"{scan.path}: against {scans[0].path}, {found.reason}")
+            raise InputError(f"{scan.path}: compared with {scans[0].path}, {found.reason}")
         if found.reason is not None:
             about = f"{scans[0].session} to {scan.session}"
             notes.append(QualityNote(about, "poor", (found.reason,), measures))
@@ -242,8 +242,8 @@ def check_one_patient(scans: Sequence[FoundScan], series: Sequence[Series | None
     for path, who in known[1:]:
         if who != known[0][1]:
             raise InputError(
-                f"{path}: by its header another patient than in {known[0][0]}; "
-                "--same-patient says that they are one"
+                f"{path}: its header names another patient than {known[0][0]}; "
+                "use --same-patient if they are the same person"
             )
 
 

@@ -122,10 +122,10 @@ def segment(
     selection = select_scans(scans, pattern=pattern)
     found = selection.scans
     if further and len(found) > 1:
-        raise InputError(f"--scan goes with one scan, but {len(found)} are given")
+        raise InputError(f"--scan needs a single scan, but {len(found)} are given")
     if brain_mask is not None and len(found) > 1:
         raise InputError(
-            f"{brain_mask}: a brain mask goes with one scan, but {len(found)} are given"
+            f"{brain_mask}: a brain mask needs a single scan, but {len(found)} are given"
         )
     if dicom_seg:
         for scan in found:

@@ -63,8 +63,8 @@ def training_warning(folder: Path) -> str:
         scores = validation_dice(log.parent)
         if scores and not scores[-1] > 0:
             return (
-                f"{log.parent}: validation Dice ended at 0, so the model finds no lesion that is "
-                "known; train longer, or look at the data"
+                f"{log.parent}: validation Dice ended at 0, so the model finds none of the known "
+                "lesions; train longer, or check the data"
             )
     return ""
 
@@ -269,7 +269,9 @@ def _keep_recipe(recipe: str | Path, folder: Path) -> str:
     target = folder / "recipe.py"
     if Path(path).resolve() != target.resolve():
         if target.exists() and not (folder / RUN_FILE).exists() and _differ(Path(path), target):
-            raise InputError(f"{target}: another recipe is there; choose another output folder")
+            raise InputError(
+                f"{target}: holds a run of another recipe; choose another output folder"
+            )
         _copy(Path(path), target)
     return target.name + text.removeprefix(path)
 
@@ -286,7 +288,7 @@ def _begin(folder: Path, begun: Mapping[str, Any]) -> str:
         if format_of(before) < FORMAT:
             raise InputError(
                 f"{folder}: a run of an earlier version cannot be resumed; choose another output "
-                "folder, and begin with its weights by --initial"
+                "folder, and start from its weights with --initial"
             )
         check_same_settings(_compared(before), _compared(begun), folder)
         if before.get("status") == "done" and _has_its_weights(folder, before):
@@ -314,7 +316,7 @@ def _reused(run: Path, recipe: Recipe, folder: Path) -> dict[str, Any]:
         raise InputError(f"{run}: its training has not ended")
     was = {k: v for k, v in settings_of(described).items() if _shapes_the_network(k)}
     now = {k: v for k, v in settings(recipe).items() if _shapes_the_network(k)}
-    check_same_settings(was, now, run, "train the recipe itself, without --reuse")
+    check_same_settings(was, now, run, "train the recipe itself, without --from")
     _copy(run / WEIGHTS, folder / WEIGHTS)
     if (run / "training.json").is_file():
         _copy(run / "training.json", folder / "training.json")

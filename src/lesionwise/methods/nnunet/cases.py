@@ -80,7 +80,7 @@ def case_of(
     images = images_of(study, scans, within_brain)
     labels = np.asarray(hard_labels(reference_of(study, task)))
     if labels.shape != images.shape[1:]:
-        raise InputError(f"sub-{study.subject}: its lesions lie on another grid than its scans")
+        raise InputError(f"sub-{study.subject}: its lesions are on another grid than its scans")
     spacing_mm = study.followup.scans[scans[0]].grid.spacing_mm
     return Case(images, labels, nnunet_spacing(spacing_mm, keep_voxels))
 

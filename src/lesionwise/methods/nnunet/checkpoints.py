@@ -59,7 +59,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)", str(error))
         what = f" ({named.group(1)})" if named else ""
-        raise InputError(f"{path}: not read, since it could run code{what}") from error
+        raise InputError(f"{path}: not read, because it could run code{what}") from error
     except Exception as error:  # torch's reader raises whatever it meets in damaged bytes
         raise InputError(f"{path}: not a checkpoint ({_line(error)})") from error
     if not isinstance(read, dict) or "network_weights" not in read:

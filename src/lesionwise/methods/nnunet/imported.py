@@ -113,7 +113,7 @@ def _predictor(
             manager = PlansManager(plans)
             settings = manager.get_configuration(configuration)
             if settings.previous_stage_name is not None:
-                raise InputError(f"{root}: a cascade, which needs a model of its own first")
+                raise InputError(f"{root}: a cascade, which needs another model first")
             segments = manager.get_label_manager(dataset).num_segmentation_heads
             mirrored = read[0].get("inference_allowed_mirroring_axes")
             axes = checked_axes(mirrored, settings, found[0])
@@ -191,7 +191,9 @@ def _by_visit(root: Path, names: Sequence[str]) -> tuple[tuple[str, ...], int]:
         visits.setdefault(visit, []).append(scan)
     first = visits.get(0, [])
     if any(part != first for part in visits.values()) or len(set(first)) < len(first):
-        raise InputError(f"{root / 'dataset.json'}: channels {list(names)} are not one set a visit")
+        raise InputError(
+            f"{root / 'dataset.json'}: channels {list(names)} are not one set per visit"
+        )
     if len(visits) == 2 and list(visits) != [0, 1]:
         raise InputError(f"{root / 'dataset.json'}: the follow-up's channels come first")
     return tuple(first), len(visits)

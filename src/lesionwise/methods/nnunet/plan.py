@@ -234,7 +234,7 @@ class _Planner(ExperimentPlanner):  # type: ignore[misc]
         )
         if tuple(int(n) for n in patch) != tuple(size_vox):
             raise InputError(
-                f"patch_size_vox {tuple(size_vox)}: nnU-Net's network halves it to a fraction; "
+                f"patch_size_vox {tuple(size_vox)}: nnU-Net cannot halve it evenly; "
                 f"{tuple(int(n) for n in patch)} would do"
             )
         levels = len(strides)
