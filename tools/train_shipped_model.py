@@ -5,7 +5,8 @@
 REAL and THICK are the two folders of openly licensed scans and masks that
 src/lesionwise/models/conflunet.md names. OUT gets the data set (made once, kept), the prepared
 arrays and the run. The same call continues where it stopped; ``--initial RUN`` begins a further
-phase with the weights of an earlier one. ``--ship`` copies the weights into the package.
+phase with the weights of an earlier one; ``unet-cc`` may begin with those of a run of
+``conflunet``. ``--ship`` copies the weights into the package.
 
 Every real scan becomes several studies that differ in their brain mask: tight, loose by some
 millimeters, and absent (the whole head), so that the network forgives what brain extraction does.
@@ -22,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from safetensors.torch import load_file, save_file
 from scipy import ndimage
 
 from lesionwise.inference.weights import WEIGHTS
@@ -228,6 +230,19 @@ def ship(run: Path, name: str, decided: Sequence[str] = ()) -> None:
     write_json(MODELS / f"{name}.json", described)
 
 
+def mask_weights(run: Path, target: Path) -> Path:
+    """The weights of a run of ``conflunet`` as a beginning for ``unet-cc``: those of the mask.
+
+    The backbones are the same; the first two channels of the last layer are the mask's.
+    """
+    weights = load_file(run / WEIGHTS)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save_file(
+        {k: v[:2].clone() if k.startswith("head.") else v for k, v in weights.items()}, target
+    )
+    return target
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("real", type=Path)
@@ -264,6 +279,9 @@ def main() -> None:
         for subject in left:
             if subject not in validation:
                 shutil.rmtree(arrays / f"sub-{subject}")
+    initial = given.initial
+    if initial is not None and given.recipe == "unet-cc" and initial.name.startswith("conflunet-"):
+        initial = mask_weights(initial, given.out / "initial" / f"{initial.name}.safetensors")
     settings = (*SETTINGS, *(HEADS if given.recipe == "conflunet" else ()), *given.further)
     with progress_shown() as progress:
         train(
@@ -275,7 +293,7 @@ def main() -> None:
             device="cpu",
             workers=given.workers,
             max_minutes=given.minutes,
-            initial=given.initial,
+            initial=initial,
             progress=progress,
         )
     if given.ship:
