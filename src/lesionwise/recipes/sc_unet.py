@@ -112,7 +112,7 @@ REDUCED = reduced(
     RECIPE,
     Reduction(
         network={"features": (8, 12, 16, 32, 64)},
-        learning_rate=2e-3,
+        learning_rate=3e-4,
         batch_size=8,
         epochs=10_000,
         every=10_000,
