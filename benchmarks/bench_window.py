@@ -29,7 +29,7 @@ from torch import nn
 from lesionwise.inference.openvino import OpenVinoNetwork, has_openvino
 from lesionwise.inference.window import SlidingWindow, sliding_window_inference
 from lesionwise.learning.losses import InstanceLoss
-from lesionwise.learning.targets import CentersAndOffsets, Targets
+from lesionwise.learning.targets import CentersAndOffsets, Reference, Targets
 from lesionwise.networks.blocks import init_head_bias
 from lesionwise.networks.unet import UNet
 from lesionwise.run.load_model import load_model
@@ -200,7 +200,7 @@ def time_training(
     batch = batch.expand(2, 1, *size).contiguous(memory_format=torch.channels_last_3d)
     instances = np.zeros(size, dtype=np.int32)
     instances[20:26, 20:26, 20:26] = 1
-    made = targets.make(instances, (1.0, 1.0, 1.0))
+    made = targets.make(Reference(instances, (1.0, 1.0, 1.0)))
     reference = {name: torch.from_numpy(a).expand(2, *a.shape) for name, a in made.items()}
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
     for precision in ("float32", "bfloat16"):

@@ -24,6 +24,7 @@ from scipy.stats import pearsonr, spearmanr
 
 from lesionwise.inference.weights import WEIGHTS, read_weights
 from lesionwise.io.bids import read_dataset
+from lesionwise.learning.samples import SampleRequest
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.run.recipes import find_recipe
 from lesionwise.types import RunContext, TrainingData
@@ -63,7 +64,9 @@ def main() -> None:
         read_weights(network, Path(folder) / WEIGHTS)
     network.eval()
     samples = replace(method.samples, per_epoch=arguments.pairs)
-    pairs = samples.open(TrainingData(unseen), method.reading, method.objective, seed=1)
+    pairs = samples.open(
+        TrainingData(unseen), SampleRequest(method.reading, method.objective, seed=1)
+    )
     true, estimated = [], []
     for number in range(arguments.pairs):
         pair = pairs[number]

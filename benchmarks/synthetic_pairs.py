@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from lesionwise.inference.weights import WEIGHTS, read_weights
-from lesionwise.learning.samples import CombinedSamples
+from lesionwise.learning.samples import CombinedSamples, SampleRequest
 from lesionwise.learning.synthetic import SyntheticPairs, painted_pair
 from lesionwise.methods.members import fit_once
 from lesionwise.methods.network import NetworkMethod
@@ -68,7 +68,9 @@ def main() -> None:
     samples = dict(method.samples.sources)["synthetic-1"]
     assert isinstance(samples, SyntheticPairs)
     samples = replace(samples, added=2)
-    source = samples.open(data, method.reading, method.objective.of("synthetic-1"), arguments.seed)
+    source = samples.open(
+        data, SampleRequest(method.reading, method.objective.of("synthetic-1"), arguments.seed)
+    )
     rows = []
     number = 0
     while len(rows) < arguments.pairs:  # pairs in which nothing changes are passed over

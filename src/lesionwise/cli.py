@@ -7,7 +7,7 @@ Each command imports its function when it runs, so that ``lesionwise --help`` an
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -796,12 +796,8 @@ def search(
     """
     from lesionwise.run.search import search as run
 
-    values: dict[str, tuple[str, ...]] = {}
-    for text in grid:
-        name, sign, listed = text.partition("=")
-        if not sign:
-            raise types.InputError(f"--grid {text}: write it as NAME=VALUE,VALUE")
-        values[name.strip()] = tuple(value.strip() for value in listed.split(",") if value.strip())
+    given = _by_name(grid, "--grid", "VALUE,VALUE")
+    values = {name.strip(): _listed(texts) for name, texts in given}
     with progress_shown() as progress:
         done = run(
             recipe,
@@ -1081,26 +1077,26 @@ def _listed(names: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in names.split(",") if name.strip())
 
 
+def _by_name(texts: Sequence[str], option: str, value: str) -> Iterator[tuple[str, str]]:
+    """Names and values of texts NAME=VALUE that an option was given."""
+    for text in texts:
+        name, sign, found = text.partition("=")
+        if not (name and sign and found):
+            raise types.InputError(f"{option} {text}: write it as NAME={value}")
+        yield name, found
+
+
 def _named_files(texts: Sequence[str]) -> dict[str, Path]:
     """``--scan NAME=FILE`` texts by name."""
-    found: dict[str, Path] = {}
-    for text in texts:
-        name, sign, path = text.partition("=")
-        if not sign or not name or not path:
-            raise types.InputError(f"--scan {text}: write it as NAME=FILE")
-        found[name.strip().lower()] = Path(path)
-    return found
+    return {n.strip().lower(): Path(path) for n, path in _by_name(texts, "--scan", "FILE")}
 
 
 def _data_sets(texts: Sequence[str]) -> dict[str, str]:
-    """Data sets by name, of texts NAME=DATA."""
+    """``--auxiliary NAME=DATA`` texts by name."""
     found: dict[str, str] = {}
-    for text in texts:
-        name, sign, data = text.partition("=")
-        if not (name and sign and data):
-            raise types.InputError(f"--auxiliary {text}: write it as NAME=DATA")
+    for name, data in _by_name(texts, "--auxiliary", "DATA"):
         if name in found:
-            raise types.InputError(f"--auxiliary {text}: {name} is given twice")
+            raise types.InputError(f"--auxiliary {name}={data}: {name} is given twice")
         found[name] = data
     return found
 

@@ -22,7 +22,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -131,7 +131,10 @@ def map_processes(
     spawn = get_context("spawn")
     watched, held = spawn.Pipe(duplex=False)
     found: dict[int, T] = {}
-    with watched, held, _one_thread_each():
+    # The libraries read these variables when they are loaded, which is before any of our code runs
+    # in a new process, so they have to be in the environment that it inherits.
+    one_thread_each = environment(dict.fromkeys(THREADS, "1"))
+    with watched, held, one_thread_each:
         pool = ProcessPoolExecutor(count, spawn, _begin_worker, (watched,))
         try:
             numbers = {pool.submit(work, job): number for number, job in enumerate(jobs)}
@@ -231,14 +234,16 @@ def _end_with(watched: Connection) -> None:
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Processes started inside compute in one thread each.
+def environment(wanted: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables with other values, for as long as this lasts.
 
-    The libraries read these variables when they are loaded, which is before any of our code runs
-    in the new process, so they have to be in the environment that it inherits.
+    Example:
+        >>> with environment({"OMP_NUM_THREADS": "1"}):
+        ...     os.environ["OMP_NUM_THREADS"]
+        '1'
     """
-    before = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, "1"))
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     try:
         yield
     finally:

@@ -68,6 +68,16 @@ MSSEG2 = (
 """The book that describes the systems of the challenge, one chapter each."""
 
 
+def msseg2_chapter(title: str, authors: str = "") -> Citation:
+    """A chapter of the MSSEG-2 proceedings.
+
+    Example:
+        >>> msseg2_chapter("[Chapter on a cascade]", "A. Byron et al.").short
+        'Byron et al. 2021'
+    """
+    return Citation(authors, title, 2021, MSSEG2)
+
+
 @dataclass(frozen=True)
 class Output:
     """The grid results are returned on, and what is resampled to reach it.

@@ -22,6 +22,9 @@ from lesionwise.types import Method
 
 T = TypeVar("T")
 
+UNTIL_THE_TIME_LIMIT = 10_000
+"""Epochs that no training on two cores comes to: the time limit ends it, and one validation."""
+
 
 @dataclass(frozen=True)
 class Reduction:
@@ -34,7 +37,7 @@ class Reduction:
             two numbers for nnU-Net's slices.
         batch_size, per_epoch: of the samples.
         learning_rate, epochs: of the training.
-        every: epochs between validations.
+        every: epochs between validations; by default one validation, at the end.
         window: of prediction.
         heatmap: weight of the heatmap's loss, of nnU-Net with three heads.
         one_of_each: keep one of equal members of an ensemble, which then learns from all studies
@@ -46,8 +49,8 @@ class Reduction:
     batch_size: int | None = None
     per_epoch: int | None = None
     learning_rate: float | None = None
-    epochs: int | None = None
-    every: int | None = None
+    epochs: int | None = UNTIL_THE_TIME_LIMIT
+    every: int | None = UNTIL_THE_TIME_LIMIT
     window: SlidingWindow | None = None
     heatmap: float | None = None
     one_of_each: bool = True

@@ -8,7 +8,7 @@ upward (RAS, or the nearest to it that keeps the voxels); files keep their own o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -201,6 +201,35 @@ class Study:
     @property
     def followup(self) -> Visit:
         return self.visits[-1]
+
+
+def scan_of(study: Study, visit: Visit, name: str) -> Volume:
+    """A scan of one of the study's visits.
+
+    Raises:
+        InputError: If the visit lacks it; the message names the subject.
+    """
+    if name not in visit.scans:
+        raise InputError(f"sub-{study.subject}: no {name} scan")
+    return visit.scans[name]
+
+
+def scan_of_both(study: Study, name: str) -> tuple[Volume, Volume]:
+    """A scan of the first and of the last visit.
+
+    Raises:
+        InputError: If one of them lacks it, or the two are on different grids.
+    """
+    first, last = (scan_of(study, visit, name) for visit in (study.baseline, study.followup))
+    if not first.grid.matches(last.grid):
+        raise InputError(f"sub-{study.subject}: its visits are on different grids")
+    return first, last
+
+
+def with_last_scans(study: Study, scans: Mapping[str, Volume]) -> Study:
+    """The study with further scans in its last visit."""
+    last = replace(study.followup, scans={**study.followup.scans, **scans})
+    return replace(study, visits=(*study.visits[:-1], last))
 
 
 @dataclass(frozen=True, eq=False)

@@ -196,24 +196,6 @@ def dicom_geometry(root: Path) -> Made:
     return path, lambda: [series_grid(series) for series in find_series(path.parent)]
 
 
-def dicom_segmentation(root: Path) -> Made:
-    pytest.importorskip("highdicom")
-    from dicom_series import write_series
-
-    from lesionwise.io.dicom import series_grid
-    from lesionwise.io.dicom_seg import read_segmentation, write_segmentation
-    from lesionwise.io.dicom_series import find_series
-    from lesionwise.types import Volume
-
-    (series,) = find_series(write_series(root / "series"))
-    grid = series_grid(series)
-    mask = np.zeros(grid.shape, dtype=bool)
-    mask[2:4, 2:4, 2:4] = True
-    path = root / "seg.dcm"
-    write_segmentation(path, Volume(mask, grid), series)
-    return path, lambda: read_segmentation(path, grid)
-
-
 def landmarks(root: Path) -> Made:
     from lesionwise.preprocess.standardize import LANDMARKS, Nyul
     from lesionwise.types import RunContext
@@ -244,9 +226,8 @@ READERS = (
     landmarks,
     dicom_image,
     dicom_geometry,
-    dicom_segmentation,
 )
-SLOW = {dicom_image, dicom_geometry, dicom_segmentation, map_of_a_dataset}
+SLOW = {dicom_image, dicom_geometry, map_of_a_dataset}
 """A file takes these ten times as long as the others, so they get fewer."""
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lesionwise.io.prepared import PreparedStudies, read_prepared, write_prepared
+from lesionwise.io.prepared import prepared_studies, read_prepared, write_prepared
 from lesionwise.types import Grid, InputError, Study, Visit, Volume
 
 
@@ -94,7 +94,7 @@ def test_objects_in_an_array_are_not_read(tmp_path):
 
 def test_prepared_studies_are_read_one_by_one(tmp_path):
     write_prepared(_study(), tmp_path / "a")
-    studies = PreparedStudies((tmp_path / "a", tmp_path / "missing"))
+    studies = prepared_studies((tmp_path / "a", tmp_path / "missing"))
     assert studies[0].subject == "a"
     assert len(studies[:1]) == 1
     with pytest.raises(InputError):

@@ -24,7 +24,7 @@ from lesionwise.learning.candidate_crops import (
 )
 from lesionwise.learning.losses import CrossEntropy
 from lesionwise.learning.objective import MeanOverCrops, Supervised
-from lesionwise.learning.samples import Reading
+from lesionwise.learning.samples import Reading, SampleRequest
 from lesionwise.learning.targets import CandidateClass, LesionMask
 from lesionwise.types import InputError, TrainingData
 
@@ -46,7 +46,7 @@ def candidates():
 
 def opened(samples=CROPS, objective=SUPERVISED, **settings):
     samples = replace(samples, **settings)
-    return samples.open(TrainingData([pair_of(0)]), READING, objective, seed=0)
+    return samples.open(TrainingData([pair_of(0)]), SampleRequest(READING, objective, seed=0))
 
 
 def test_a_padded_box_ends_with_the_volume():
@@ -179,7 +179,7 @@ def test_false_crops_come_once_before_any_comes_again():
 
 def test_crops_of_unequal_size_stand_side_by_side():
     batches = UnequalCrops(CROPS, crops_per_batch=3)
-    source = batches.open(TrainingData([pair_of(0)]), READING, SUPERVISED, seed=0)
+    source = batches.open(TrainingData([pair_of(0)]), SampleRequest(READING, SUPERVISED, seed=0))
     assert batches.batch_size == 1
     assert source.per_epoch == 1  # one true and one false crop are an epoch
     second = source[1]
@@ -188,7 +188,7 @@ def test_crops_of_unequal_size_stand_side_by_side():
     torch.testing.assert_close(second["crop-2"]["image"], crops[5]["image"], rtol=0, atol=0)
     assert (
         replace(batches, per_epoch=7)
-        .open(TrainingData([pair_of(0)]), READING, SUPERVISED, seed=0)
+        .open(TrainingData([pair_of(0)]), SampleRequest(READING, SUPERVISED, seed=0))
         .per_epoch
         == 7
     )

@@ -10,6 +10,7 @@ from lesionwise.learning.lesion_weights import (
     lesion_weights,
 )
 from lesionwise.learning.losses import CrossEntropy, DeepSupervision
+from lesionwise.learning.targets import Reference
 
 
 def two_lesions():
@@ -20,7 +21,7 @@ def two_lesions():
 
 
 def test_each_lesion_weighs_by_its_volume_and_all_else_by_one():
-    made = SizeWeightedMask(reference_mm3=128.0).make(two_lesions(), (1.0, 1.0, 2.0))
+    made = SizeWeightedMask(reference_mm3=128.0).make(Reference(two_lesions(), (1.0, 1.0, 2.0)))
     weight = made["voxel_weight"][0]
     assert weight[0, 0, 0] == pytest.approx(1 + (128 / 2) ** 0.5)
     assert weight[4, 4, 4] == pytest.approx(1 + 1)
@@ -42,7 +43,7 @@ def test_a_smaller_lesion_weighs_more_per_voxel_and_less_in_all(one, other):
 
 
 def test_without_lesions_every_voxel_weighs_one():
-    made = SizeWeightedMask().make(np.zeros((2, 2, 2), np.int32), (1.0, 1.0, 1.0))
+    made = SizeWeightedMask().make(Reference(np.zeros((2, 2, 2), np.int32), (1.0, 1.0, 1.0)))
     assert (made["voxel_weight"] == 1).all()
     assert not made["mask"].any()
 
@@ -60,7 +61,7 @@ def test_the_loss_is_the_weighted_mean_of_the_cross_entropy():
 
 
 def test_weights_come_down_to_coarser_resolutions_with_their_mask():
-    made = SizeWeightedMask().make(two_lesions(), (1.0, 1.0, 1.0))
+    made = SizeWeightedMask().make(Reference(two_lesions(), (1.0, 1.0, 1.0)))
     targets = {name: torch.from_numpy(a)[None] for name, a in made.items()}
     loss = DeepSupervision(VoxelWeightedCrossEntropy(), weights=(1.0, 0.5))
     outputs = (torch.randn(1, 2, 8, 8, 8), torch.randn(1, 2, 4, 4, 4))

@@ -15,7 +15,7 @@ from lesionwise.learning.mask_pairs import (
     worse_mask,
 )
 from lesionwise.learning.objective import Supervised
-from lesionwise.learning.samples import Reading
+from lesionwise.learning.samples import Reading, SampleRequest
 from lesionwise.learning.targets import LesionMask
 from lesionwise.types import InputError, TrainingData
 
@@ -58,7 +58,9 @@ def test_the_stated_score_is_that_of_the_mask(wanted, seed):
 
 def test_scores_spread_over_the_whole_range():
     samples = MaskPairs((16, 16, 16), per_epoch=60)
-    source = samples.open(TrainingData([visit_of()]), Reading(("flair",)), OBJECTIVE, 0)
+    source = samples.open(
+        TrainingData([visit_of()]), SampleRequest(Reading(("flair",)), OBJECTIVE, 0)
+    )
     scores = np.array([float(source[n]["score"]) for n in range(60)])
     counts, _ = np.histogram(scores, bins=3, range=(0, 1))
     assert counts.min() >= 8
@@ -66,7 +68,9 @@ def test_scores_spread_over_the_whole_range():
 
 def test_a_pair_is_a_mask_and_a_soft_one_and_always_the_same():
     samples = MaskPairs((8, 8, 8))
-    source = samples.open(TrainingData([visit_of()]), Reading(("flair",)), OBJECTIVE, 3)
+    source = samples.open(
+        TrainingData([visit_of()]), SampleRequest(Reading(("flair",)), OBJECTIVE, 3)
+    )
     pair = source[7]
     assert pair["image"].shape == (2, 8, 8, 8)
     assert set(pair["image"][0].unique().tolist()) <= {0.0, 1.0}
@@ -86,4 +90,6 @@ def test_without_a_lesion_there_is_nothing_to_learn():
     study = visit_of()
     study.followup.labels["instances"].array[:] = 0
     with pytest.raises(InputError, match="have no lesion"):
-        MaskPairs((8, 8, 8)).open(TrainingData([study]), Reading(("flair",)), OBJECTIVE, 0)
+        MaskPairs((8, 8, 8)).open(
+            TrainingData([study]), SampleRequest(Reading(("flair",)), OBJECTIVE, 0)
+        )

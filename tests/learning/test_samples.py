@@ -8,7 +8,7 @@ import pytest
 import torch
 from engine import pair_of, unlabelled, visit_of
 
-from lesionwise.io.prepared import PreparedStudies, write_prepared
+from lesionwise.io.prepared import prepared_studies, write_prepared
 from lesionwise.learning.intensity_transforms import Brightness, Compose, OnChannels
 from lesionwise.learning.losses import CrossEntropy
 from lesionwise.learning.normalization import ClipToRange
@@ -21,6 +21,7 @@ from lesionwise.learning.samples import (
     ListedPatches,
     Patches,
     Reading,
+    SampleRequest,
     TrainingVolume,
     UnlabelledPatches,
     transposed,
@@ -40,7 +41,7 @@ SOME = Patches((8, 8, 8), sampling=PatchSampling(0.5), augmentation=Augmentation
 
 def opened(samples=SOME, reading=ONE, study=None, seed=0, objective=OBJECTIVE, **more):
     data = TrainingData([study or visit_of()], **more)
-    return samples.open(data, reading, objective, seed)
+    return samples.open(data, SampleRequest(reading, objective, seed))
 
 
 def test_a_patch_depends_on_seed_and_number_alone():
@@ -125,8 +126,8 @@ def test_a_copy_for_another_process_gives_the_same_samples(samples, tmp_path):
         BySource((("a", 1.0, OBJECTIVE),)) if isinstance(samples, CombinedSamples) else OBJECTIVE
     )
     write_prepared(visit_of(), tmp_path / "s")
-    data = TrainingData(PreparedStudies((tmp_path / "s",)))
-    source = samples.open(data, ONE, objective, 0)
+    data = TrainingData(prepared_studies((tmp_path / "s",)))
+    source = samples.open(data, SampleRequest(ONE, objective, 0))
     twin = pickle.loads(pickle.dumps(source))
     ours, theirs = source[2], twin[2]
     if isinstance(samples, CombinedSamples):
@@ -177,7 +178,7 @@ def test_validation_samples_are_not_augmented():
     strong = Augmentation(intensity=Compose((Brightness((5.0, 5.0)),)))
     samples = Patches((16, 16, 16), augmentation=strong)
     data = TrainingData([visit_of()], [visit_of(1)])
-    source = samples.open(data, ONE, MASKS, 0, validation=True)
+    source = samples.open(data, SampleRequest(ONE, MASKS, 0, validation=True))
     scan = data.validation[0].followup.scans["flair"].array
     np.testing.assert_array_equal(source[0]["image"][0], scan)
 
@@ -196,9 +197,6 @@ def test_transforms_reach_the_named_channels_alone():
 def test_further_references_are_cut_with_the_patch():
     class Seen:
         targets = None
-
-        def of(self, source):
-            return self
 
         def make(self, sample):
             first = (sample.instances > 0)[None].astype(np.float32)

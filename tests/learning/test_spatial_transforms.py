@@ -16,7 +16,7 @@ from lesionwise.learning.spatial_transforms import (
     rotation,
     spline_field,
 )
-from lesionwise.learning.targets import CentersAndOffsets, centers_of_mass
+from lesionwise.learning.targets import CentersAndOffsets, Reference, centers_of_mass
 
 SIZE = (32, 32, 32)
 
@@ -47,7 +47,7 @@ def _two_balls():
 
 
 def _check_targets_agree(instances):
-    made = CentersAndOffsets().make(instances, (1.0, 1.0, 1.0))
+    made = CentersAndOffsets().make(Reference(instances, (1.0, 1.0, 1.0)))
     for label in np.unique(instances)[1:]:
         voxels = np.argwhere(instances == label)
         center = voxels.mean(axis=0)
@@ -63,8 +63,8 @@ def test_a_flip_mirrors_offsets_and_heatmap():
     flipped = _resampled(
         instances, instances, (8, 8, 8), SIZE, SpatialTransform(np.diag([-1.0, 1, 1]))
     )[1]
-    before = CentersAndOffsets().make(still, (1.0, 1.0, 1.0))
-    after = CentersAndOffsets().make(flipped, (1.0, 1.0, 1.0))
+    before = CentersAndOffsets().make(Reference(still, (1.0, 1.0, 1.0)))
+    after = CentersAndOffsets().make(Reference(flipped, (1.0, 1.0, 1.0)))
     mirrored = before["offsets"][:, ::-1].copy()
     mirrored[0] *= -1
     np.testing.assert_allclose(after["offsets"], mirrored, atol=1e-5)
@@ -76,7 +76,7 @@ def test_a_rotation_turns_offsets_with_the_lesion():
     instances[24 - 8 : 24 + 9, 23:26, 23:26] = 1  # a rod along i
     quarter = rotation(np.array([0.0, 0.0, np.pi / 2]))
     turned = _resampled(instances, instances, (8, 8, 8), (33, 33, 33), SpatialTransform(quarter))[1]
-    offsets = CentersAndOffsets().make(turned, (1.0, 1.0, 1.0))["offsets"]
+    offsets = CentersAndOffsets().make(Reference(turned, (1.0, 1.0, 1.0)))["offsets"]
     length = turned.any(axis=(0, 2)).sum(), turned.any(axis=(1, 2)).sum()
     assert length == (17, 3)  # now along j
     assert abs(offsets[1]).max() == 8

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lesionwise.learning.samplers import PatchSampling
-from lesionwise.learning.samples import Reading
+from lesionwise.learning.samples import Reading, SampleRequest
 from lesionwise.learning.stratified import PatchesOfEachStudy, StratifiedPatches
 from lesionwise.types import InputError, LazyStudies, Study, TrainingData, Volume
 
@@ -26,7 +26,7 @@ DATA = TrainingData([without_lesion(1), pair_of(2), without_lesion(3), without_l
 
 
 def opened(samples, data=DATA, **options):
-    return samples.open(data, READING, PAIRS.objective, 5, **options)
+    return samples.open(data, SampleRequest(READING, PAIRS.objective, 5, **options))
 
 
 def test_each_batch_has_its_share_of_patches_with_a_lesion():

@@ -9,7 +9,7 @@ from lesionwise.learning.intensity_transforms import Compose, Shift
 from lesionwise.learning.losses import Dice
 from lesionwise.learning.objective import Supervised
 from lesionwise.learning.samplers import PatchSampling
-from lesionwise.learning.samples import Augmentation, Reading, TrainingVolumes
+from lesionwise.learning.samples import Augmentation, Reading, SampleRequest, TrainingVolumes
 from lesionwise.learning.spatial_transforms import SpatialAugmentation
 from lesionwise.learning.synthetic import (
     AwayFromLesions,
@@ -107,7 +107,7 @@ def test_added_lesions_lie_in_tissue_apart_from_all_others():
 
 def test_the_generator_is_shown_noise_for_lesions_and_where_they_were():
     samples = PatchesToFill("lesions", (16, 16, 16), sampling=PatchSampling(1.0))
-    sample = samples.open(DATA, READING, Refill(), 0)[0]
+    sample = samples.open(DATA, SampleRequest(READING, Refill(), 0))[0]
     image, original, region = sample["image"], sample["original"][0], sample["region"][0]
     assert image.shape == (2, 16, 16, 16)
     assert bool((image[1] == region).all())
@@ -120,7 +120,7 @@ def test_the_generator_is_shown_noise_for_lesions_and_where_they_were():
 
 def test_the_inpainter_is_shown_noise_where_no_lesion_is():
     samples = PatchesToFill("healthy", (16, 16, 16), sampling=PatchSampling(1.0))
-    source = samples.open(DATA, READING, Refill(), 0)
+    source = samples.open(DATA, SampleRequest(READING, Refill(), 0))
     for number in range(8):
         sample = source[number]
         assert sample["image"].shape == (1, 16, 16, 16)
@@ -133,8 +133,8 @@ def test_intensities_are_altered_in_the_input_alone():
     brighter = Augmentation(intensity=Compose((Shift((3.0, 3.0), relative=False),)))
     samples = PatchesToFill("lesions", (16, 16, 16), augmentation=brighter)
     plain = PatchesToFill("lesions", (16, 16, 16))
-    one = samples.open(DATA, READING, Refill(), 5)[1]
-    other = plain.open(DATA, READING, Refill(), 5)[1]
+    one = samples.open(DATA, SampleRequest(READING, Refill(), 5))[1]
+    other = plain.open(DATA, SampleRequest(READING, Refill(), 5))[1]
     torch.testing.assert_close(one["original"], other["original"])
     rest = one["region"][0] == 0
     torch.testing.assert_close(one["image"][0][rest], one["original"][0][rest] + 3)
@@ -174,7 +174,7 @@ def test_errors_in_the_noise_count_besides_those_of_the_whole():
 
 def opened(**changed):
     return SyntheticPairs((20, 20, 20), per_epoch=10, **changed).open(
-        DATA, Reading(("flair",), "new"), OBJECTIVE, 0
+        DATA, SampleRequest(Reading(("flair",), "new"), OBJECTIVE, 0)
     )
 
 
@@ -212,7 +212,9 @@ def test_the_last_visit_of_a_pair_is_taken_for_a_single_scan():
     last = visit_of(side=16).followup
     pair = type(pair)(pair.subject, (pair.baseline, last), pair.changes)
     samples = SyntheticPairs((16, 16, 16))
-    source = samples.open(TrainingData([pair]), Reading(("flair",), "new"), OBJECTIVE, 0)
+    source = samples.open(
+        TrainingData([pair]), SampleRequest(Reading(("flair",), "new"), OBJECTIVE, 0)
+    )
     assert torch.equal(source[0]["image"][0], torch.from_numpy(last.scans["flair"].array))
 
 
@@ -220,7 +222,7 @@ def test_studies_without_outlined_lesions_are_refused_with_what_is_missing():
     samples = SyntheticPairs((8, 8, 8), auxiliary=Auxiliary("lesions", required=False))
     data = TrainingData([unlabelled(visit_of())])
     with pytest.raises(InputError, match=r"no lesion mask .*--auxiliary lesions=DATA"):
-        samples.open(data, Reading(("flair",), "new"), OBJECTIVE, 0)
+        samples.open(data, SampleRequest(Reading(("flair",), "new"), OBJECTIVE, 0))
 
 
 # --- painting ---

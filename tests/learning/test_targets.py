@@ -8,6 +8,7 @@ from lesionwise.learning.targets import (
     ActivatedMask,
     CentersAndOffsets,
     LesionMask,
+    Reference,
     SoftMasks,
     center_heatmap,
     centers_of_mass,
@@ -76,7 +77,7 @@ def test_a_center_near_the_edge_is_drawn_as_far_as_the_volume_reaches():
 def test_targets_equal_the_reference_vectors(shared, case):
     # The vectors count σ in voxels: with voxels of 1 mm that is ours.
     vectors = np.load(shared(f"oracle/targets/{case}.npz"))
-    made = CentersAndOffsets(sigma_mm=2.0).make(vectors["instances"], (1.0, 1.0, 1.0))
+    made = CentersAndOffsets(sigma_mm=2.0).make(Reference(vectors["instances"], (1.0, 1.0, 1.0)))
     np.testing.assert_allclose(made["heatmap"][0], vectors["expected_center_heatmap"], atol=1e-6)
     np.testing.assert_allclose(made["offsets"], vectors["expected_offsets"], atol=1e-5)
     np.testing.assert_array_equal(made["mask"][0], vectors["instances"] > 0)
@@ -91,7 +92,7 @@ def test_activation_gives_the_softmax_and_leaves_the_other_heads_alone():
 
 
 def test_the_mask_alone_has_one_map():
-    made = LesionMask().make(np.array([[[0, 5]]]), (1.0, 1.0, 1.0))
+    made = LesionMask().make(Reference(np.array([[[0, 5]]]), (1.0, 1.0, 1.0)))
     assert made["mask"].tolist() == [[[[0.0, 1.0]]]]
     assert LesionMask().activate(torch.zeros(1, 2, 1, 1, 1)).item() == 0.5
 
@@ -101,14 +102,14 @@ def test_an_activated_channel_is_read_between_its_two_values():
     output = torch.tensor([-1.0, -0.5, 0.0, 1.0, 1.2]).reshape(1, 1, 5, 1, 1)
     assert targets.activate(output).flatten().tolist() == [0.0, 0.25, 0.5, 1.0, 1.0]
     assert targets.out_channels == len(targets.initial_logits) == len(targets.maps) == 1
-    made = targets.make(np.array([[[0, 3]]]), (1.0, 1.0, 1.0))
+    made = targets.make(Reference(np.array([[[0, 3]]]), (1.0, 1.0, 1.0)))
     assert made["mask"].tolist() == [[[[0.0, 1.0]]]]
 
 
 def test_soft_masks_are_the_mask_of_what_is_to_be_found():
     labels = np.zeros((2, 2, 2), np.int32)
     labels[0, 0, 0] = 7
-    made = SoftMasks().make(labels, (1.0, 1.0, 1.0))
+    made = SoftMasks().make(Reference(labels, (1.0, 1.0, 1.0)))
     assert made["mask"].shape == (1, 2, 2, 2)
     assert made["mask"].sum() == 1
     assert (SoftMasks().out_channels, SoftMasks().initial_logits) == (1, (-4.0,))
@@ -121,7 +122,7 @@ def test_soft_masks_take_fractions_as_they_are_and_labels_as_0_or_1():
         "rater": np.array([[[3, 0]]], np.int32),
     }
     targets = SoftMasks(("new", "rater"))
-    made = targets.make(nothing, (1.0, 1.0, 1.0), labels)["mask"]
+    made = targets.make(Reference(nothing, (1.0, 1.0, 1.0), labels))["mask"]
     np.testing.assert_array_equal(made, np.array([[[[0.25, 1.0]]], [[[1, 0]]]], np.float32))
     assert made.dtype == np.float32
     assert targets.out_channels == 2

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from witness import GRID, Witness, flair, shown, study
 
-from lesionwise.methods.cascade import AddMaps, LastVisitOnly, VisitDifference
+from lesionwise.methods.cascade import AddMaps, LastVisitOnly
 from lesionwise.types import (
     Auxiliary,
     InputError,
@@ -75,17 +75,6 @@ def test_a_step_that_was_not_fitted_refuses():
 def test_a_folder_without_a_step_is_one_line(tmp_path):
     with pytest.raises(InputError, match=r"parts\.json: cannot be read"):
         AddMaps(Witness(flair), "found").load(RunContext(tmp_path))
-
-
-def test_the_difference_of_visits_is_later_minus_earlier():
-    after = VisitDifference("flair", "change")(study("a", 1.0, 4.0))
-    np.testing.assert_array_equal(after.followup.scans["change"].array, 3.0)
-    assert "change" not in after.baseline.scans
-
-
-def test_a_difference_of_a_missing_scan_is_one_line():
-    with pytest.raises(InputError, match="sub-a: no found scan"):
-        VisitDifference("found", "change")(study("a", 1.0, 4.0))
 
 
 def test_only_the_last_visit_stays_with_what_changed():

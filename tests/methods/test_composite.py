@@ -8,7 +8,6 @@ from lesionwise.methods.composite import (
     Ensemble,
     NewByVisitMaps,
     SegmentThenCompare,
-    TestTimeFlips,
     new_components,
 )
 from lesionwise.methods.members import labeled_visits, mean_maps
@@ -82,46 +81,6 @@ def test_a_resumed_ensemble_learns_only_what_is_missing(tmp_path):
     two.fit(data, RunContext(tmp_path, resume=True))
     assert len(list((tmp_path / "member-0").glob("shown*"))) == 1
     assert len(list((tmp_path / "member-1").glob("shown*"))) == 2
-
-
-def test_flips_leave_a_method_that_looks_at_single_voxels_as_it_is(tmp_path):
-    rng = np.random.default_rng(0)
-    array = rng.random(GRID.shape, dtype=np.float32)
-    one = Study("a", (Visit({"flair": Volume(array, GRID)}),))
-    flipped = TestTimeFlips(Witness(flair)).load(RunContext(tmp_path))
-    np.testing.assert_allclose(flipped(one).probability, array, rtol=1e-6)
-
-
-def test_flips_average_what_depends_on_the_side(tmp_path):
-    ramp = np.zeros(GRID.shape) + np.arange(4.0)[:, None, None]
-    flipped = TestTimeFlips(Witness(lambda s: ramp), axes=(0,)).load(RunContext(tmp_path))
-    np.testing.assert_allclose(flipped(study("a", 1.0)).probability, 1.5)
-
-
-@dataclass(frozen=True)
-class PointsRight:
-    """Every voxel of the side that is bright points to the bright end of axis 0."""
-
-    def fit(self, data: TrainingData, run: RunContext) -> None: ...
-
-    def load(self, run: RunContext) -> Predictor:
-        def predict(study: Study) -> LesionMaps:
-            array = flair(study)
-            offsets = np.zeros((3, *array.shape), np.float32)
-            offsets[0] = 1.0 if array[-1].sum() > array[0].sum() else -1.0
-            return LesionMaps(array, GRID, array, offsets)
-
-        return predict
-
-
-def test_offsets_are_mirrored_with_their_sign(tmp_path):
-    array = np.zeros(GRID.shape, np.float32)
-    array[-1] = 1
-    one = Study("a", (Visit({"flair": Volume(array, GRID)}),))
-    maps = TestTimeFlips(PointsRight(), axes=(0,)).load(RunContext(tmp_path))(one)
-    assert maps.offsets_vox is not None
-    np.testing.assert_array_equal(maps.offsets_vox[0], 1.0)
-    np.testing.assert_array_equal(maps.center_heatmap, array)
 
 
 def test_a_mean_without_maps_is_refused():

@@ -65,9 +65,6 @@ class Agreement:
 
     targets: None = field(default=None, init=False)
 
-    def of(self, source):
-        return self
-
     def make(self, sample):
         return {"mask": (sample.instances > 0)[None].astype(np.float32)}
 
@@ -89,9 +86,6 @@ class WithCritic:
     @property
     def targets(self):
         return self.supervised.targets
-
-    def of(self, source):
-        return self
 
     def make(self, sample):
         return self.supervised.make(sample)
@@ -170,9 +164,6 @@ class Reconstruction:
 
     targets: None = field(default=None, init=False)
 
-    def of(self, source):
-        return self
-
     def make(self, sample):
         return {}
 
@@ -227,9 +218,6 @@ class Consistency:
     """The same answer for a noisy copy, on images without labels."""
 
     targets: None = field(default=None, init=False)
-
-    def of(self, source):
-        return self
 
     def make(self, sample):
         return {}
@@ -403,9 +391,6 @@ class Shifted:
     @property
     def targets(self):
         return self.supervised.targets
-
-    def of(self, source):
-        return self
 
     def make(self, sample):
         return self.supervised.make(sample)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lesionwise.io.prepared import PreparedStudies, write_prepared
+from lesionwise.io.prepared import prepared_studies, write_prepared
 from lesionwise.methods.members import chosen, deal, fit_once, hold_out, member_run, of_visits
 from lesionwise.types import Grid, InputError, RunContext, Study, TrainingData, Visit, Volume
 
@@ -59,7 +59,7 @@ def test_a_choice_can_be_sliced_and_reads_when_asked():
 def test_parts_of_prepared_data_travel_to_other_processes(tmp_path):
     for name in "abc":
         write_prepared(study(name), tmp_path / name)
-    prepared = PreparedStudies(tuple(tmp_path / name for name in "abc"))
+    prepared = prepared_studies(tuple(tmp_path / name for name in "abc"))
     some = of_visits(TrainingData(chosen(prepared, (2, 0)))).training
     there = pickle.loads(pickle.dumps(some))
     assert [each.subject for each in there] == ["c", "a"]

@@ -13,7 +13,7 @@ from engine import longer, visit_of
 from lesionwise.inference.weights import read_weights
 from lesionwise.learning.losses import InstanceLoss
 from lesionwise.learning.objective import Supervised
-from lesionwise.learning.targets import CentersAndOffsets
+from lesionwise.learning.targets import CentersAndOffsets, Reference
 from lesionwise.networks.unet import UNet
 from lesionwise.types import InputError, RunContext, TrainingData
 
@@ -44,7 +44,7 @@ def test_a_tiny_network_learns_one_patch_by_heart(tmp_path):
     assert 2 * (found & inside).sum() / (found.sum() + inside.sum()) > 0.95
     assert maps.offsets_vox is not None
     assert maps.center_heatmap is not None
-    wanted = CentersAndOffsets().make(truth, (1.0, 1.0, 1.0))
+    wanted = CentersAndOffsets().make(Reference(truth, (1.0, 1.0, 1.0)))
     assert np.abs(maps.offsets_vox - wanted["offsets"])[:, inside].mean() < 0.5
     assert np.corrcoef(maps.center_heatmap.ravel(), wanted["heatmap"].ravel())[0, 1] > 0.8
 

@@ -12,7 +12,7 @@ from engine import SIDE, dice, longer
 from engine import pair_of as pair
 
 from lesionwise.inference.window import SlidingWindow
-from lesionwise.io.prepared import PreparedStudies, write_prepared
+from lesionwise.io.prepared import prepared_studies, write_prepared
 from lesionwise.learning.losses import DeepSupervision
 from lesionwise.learning.normalization import ClipToRange
 from lesionwise.learning.objective import Supervised
@@ -172,7 +172,7 @@ def test_two_processes_train_together(tmp_path):
     for seed in range(4):
         write_prepared(pair(seed), tmp_path / f"p{seed}")
         folders.append(tmp_path / f"p{seed}")
-    data = TrainingData(PreparedStudies(tuple(folders[:2])), PreparedStudies(tuple(folders[2:])))
+    data = TrainingData(prepared_studies(tuple(folders[:2])), prepared_studies(tuple(folders[2:])))
     run = RunContext(tmp_path / "run", device="cpu:0,1")
     method = longer(METHOD, 2, 8)
     method.fit(data, run)

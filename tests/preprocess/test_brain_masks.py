@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from lesionwise.io.nifti import read_volume
-from lesionwise.preprocess.brain import NoBrainFound
+from lesionwise.preprocess.brain import NoBrainFound, dilated
 from lesionwise.preprocess.brain_masks import (
     BetBrain,
     ExternalBrain,
-    GrowBrain,
     MaskToBrain,
     OtsuBrain,
     SharedBrain,
@@ -107,21 +106,10 @@ def test_a_missing_mask_does_not_matter_where_it_does_not_count():
 def test_growing_counts_millimeters_along_each_axis():
     mask = np.zeros((9, 9, 9), bool)
     mask[4, 4, 4] = True
-    brain = volume(mask, (1.0, 2.0, 5.0))
-    grown = GrowBrain(2.0)(Study("01", (visit(brain=brain),))).visits[0].brain.array
+    grown = dilated(mask, 2.0, volume(mask, (1.0, 2.0, 5.0)).grid)
     assert grown.sum() == 5 + 2  # two on each side along i, one along j, none along k
     assert grown[2:7, 4, 4].all()
     assert grown[4, 3:6, 4].all()
-
-
-def test_shrinking_undoes_growing_of_a_box_and_refuses_to_leave_nothing():
-    mask = np.zeros((20, 20, 20), bool)
-    mask[5:15, 5:15, 5:15] = True
-    study = Study("01", (visit(brain=volume(mask)),))
-    shrunk = GrowBrain(-1.0)(study).visits[0].brain.array
-    assert shrunk.sum() == 8**3
-    with pytest.raises(InputError, match=r"^01: nothing is left"):
-        GrowBrain(-6.0)(study)
 
 
 def test_scans_are_masked_and_labels_are_not():

@@ -9,7 +9,6 @@ from lesionwise.io.nifti import read_volume
 from lesionwise.preprocess.geometry import Resample
 from lesionwise.preprocess.intensity import (
     N4,
-    ClipPercentiles,
     DropNegative,
     GaussianNorm,
     Rescale01,
@@ -39,8 +38,6 @@ EVERY_STEP = [
     GaussianNorm("all"),
     DropNegative(),
     Rescale01(),
-    ClipPercentiles(within="all", onto=(0, 1)),
-    ClipPercentiles(within="all"),
     N4(working_mm=1, levels=1, iterations=2),
 ]
 
@@ -79,7 +76,6 @@ def test_z_score_of_nonzero_and_all():
         GaussianNorm("all"),
         Rescale01(),
         N4(),
-        ClipPercentiles(within="all", onto=(0, 1)),
     ],
 )
 def test_a_constant_scan_is_refused_by_name(step):
@@ -181,7 +177,7 @@ def test_the_study_keeps_all_else(step):
 
 @pytest.mark.parametrize(
     "step",
-    [ZScore(), GaussianNorm(), Rescale01("brain"), ClipPercentiles(onto=(0, 1)), N4()],
+    [ZScore(), GaussianNorm(), Rescale01("brain"), N4()],
 )
 def test_a_brain_of_one_voxel_is_refused(step):
     brain = np.zeros((6, 6, 6), bool)
@@ -195,16 +191,6 @@ def test_rescale_maps_the_extremes():
     brain = np.array([True, True, True, False]).reshape(4, 1, 1)
     out = scan(Rescale01("brain")(study(array, brain))).ravel()
     np.testing.assert_allclose(out, [0, 0.25, 1, 1], atol=1e-6)
-
-
-def test_clip_at_percentiles_and_onto_a_range():
-    array = np.arange(101.0).reshape(101, 1, 1)
-    kept = scan(ClipPercentiles(10, 90, "all")(study(array))).ravel()
-    assert (kept.min(), kept.max(), kept[50]) == (10, 90, 50)
-    mapped = scan(ClipPercentiles(10, 90, "all", onto=(-1, 1))(study(array))).ravel()
-    np.testing.assert_allclose(mapped[[0, 10, 50, 90, 100]], [-1, -1, 0, 1, 1], atol=1e-6)
-    with pytest.raises(ValueError, match="ordered"):
-        ClipPercentiles(90, 10)
 
 
 def test_steps_leave_their_input_alone():
@@ -320,7 +306,7 @@ def test_n4_steadies_the_bright_half_of_a_real_scan(shared, supplied_mask):
 
 @pytest.mark.parametrize(
     "step",
-    [ZScore(), Rescale01(), ClipPercentiles(), N4(), Quantize()],
+    [ZScore(), Rescale01(), N4(), Quantize()],
     ids=lambda s: type(s).__name__,
 )
 def test_a_scan_of_truth_values_counts_as_0_and_1(step):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from lesionwise.io.nifti import read_mask, read_volume
-from lesionwise.preprocess.pair_maps import AttentionMaps, FollowupOnly, Ratio, Subtract
+from lesionwise.preprocess.pair_maps import AttentionMaps, Subtract
 from lesionwise.types import Grid, InputError, Study, Visit, Volume
 
-STEPS = [Subtract(), Ratio(), AttentionMaps()]
+STEPS = [Subtract(), AttentionMaps()]
 
 
 def pair(baseline, followup, sessions=("M00", "M12"), spacing=1.0):
@@ -28,9 +28,8 @@ def line(*values, dtype=np.float32):
 
 def test_maps_by_hand():
     study = pair(line(1, 5, 2), line(3, 4, 2))
-    both = Ratio()(Subtract()(study)).followup.scans
-    assert both["subtraction"].array.ravel().tolist() == [2, -1, 0]
-    assert both["ratio"].array.ravel().tolist() == pytest.approx([3, 0.8, 1])
+    subtraction = Subtract()(study).followup.scans["subtraction"]
+    assert subtraction.array.ravel().tolist() == [2, -1, 0]
     attention = AttentionMaps()(study)
     assert attention.baseline.scans["attention"].array.ravel().tolist() == [2, 0, 0]
     assert attention.followup.scans["attention"].array.ravel().tolist() == [6, 0, 0]
@@ -44,19 +43,6 @@ def test_whole_numbers_do_not_wrap_round(dtype):
     assert subtraction.ravel().tolist() == [-247, 247]
     attention = AttentionMaps()(study).followup.scans["attention"].array
     assert attention.ravel().tolist() == [0, 247 * 250]
-    assert Ratio()(study).followup.scans["ratio"].array.dtype == np.float32
-
-
-def test_the_followup_alone_has_the_baselines_scans_beside_its_own():
-    study = Subtract()(pair(line(1, 5, 2), line(3, 4, 2)))
-    alone = FollowupOnly(scans=("flair",))(study)
-    (visit,) = alone.visits
-    assert list(visit.scans) == ["flair", "subtraction", "baseline_flair"]
-    assert visit.scans["baseline_flair"] is study.baseline.scans["flair"]
-    assert visit.session == "M12"
-    assert alone.changes is study.changes
-    assert visit.to_native is study.followup.to_native
-    assert list(FollowupOnly()(study).visits[0].scans) == ["flair", "subtraction"]
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -71,7 +57,7 @@ def test_all_that_was_there_stays(step):
 
 
 @pytest.mark.parametrize("sessions", [("M00", "M12"), ("", "")])
-@pytest.mark.parametrize("step", [*STEPS, FollowupOnly(("flair",))])
+@pytest.mark.parametrize("step", STEPS)
 def test_faults_are_named(step, sessions):
     study = pair(line(1, 5, 2), line(3, 4, 2), sessions)
     with pytest.raises(InputError, match="01: only one visit"):
@@ -94,7 +80,6 @@ def test_scans_of_zeros_show_no_change():
     zeros = np.zeros((3, 3, 3), np.float32)
     study = pair(zeros, zeros)
     assert not Subtract()(study).followup.scans["subtraction"].array.any()
-    assert (Ratio()(study).followup.scans["ratio"].array == 1).all()
     assert not AttentionMaps()(study).followup.scans["attention"].array.any()
 
 
@@ -113,7 +98,7 @@ def test_plausible_new_lesions_of_a_real_pair_stand_out(shared):
         shared(f"{folder}/anat/sub-openlong01_space-common_desc-brain_mask.nii.gz")
     ).array.astype(bool)
     visits = tuple(Visit({"flair": scan}) for scan in scans)
-    after = Ratio()(Subtract()(AttentionMaps()(Study("openlong01", visits)))).followup.scans
-    for name in ("subtraction", "ratio", "attention"):
+    after = Subtract()(AttentionMaps()(Study("openlong01", visits))).followup.scans
+    for name in ("subtraction", "attention"):
         array = after[name].array
         assert np.median(array[new]) > np.percentile(array[brain & ~new], 90)

@@ -8,9 +8,10 @@ from scipy.spatial.transform import Rotation
 from lesionwise.io.nifti import read_volume
 from lesionwise.preprocess.geometry import resample_to
 from lesionwise.preprocess.registration import (
+    LEVELS_MM,
     RegisterToFirst,
     RegisterToLast,
-    affine,
+    register,
     register_visits,
     rigid,
 )
@@ -88,7 +89,8 @@ def test_affine_finds_a_scaling():
     fixed, brain = head()
     true = movement(4, (3, -2, 5)) @ np.diag([1.06, 0.95, 1.03, 1.0])
     moved = resample_to(fixed, fixed.grid, order=1, world=np.linalg.inv(true))
-    assert np.median(error_mm(affine(fixed, moved, fixed_mask=brain), true, brain)) < 0.5
+    found, _ = register(fixed, moved, brain, None, (), LEVELS_MM, "affine")
+    assert np.median(error_mm(found, true, brain)) < 0.5
 
 
 def test_same_input_same_matrix():

@@ -14,13 +14,14 @@ from lesionwise.learning.intensity_transforms import (
 from lesionwise.learning.losses import CrossEntropy, DeepSupervision, Dice, Focal
 from lesionwise.learning.optimizers import Adam, AdamW, Sgd
 from lesionwise.learning.schedules import CosineAnnealing
-from lesionwise.methods.cascade import AddMaps, LastVisitOnly, VisitDifference
+from lesionwise.methods.cascade import AddMaps, LastVisitOnly
 from lesionwise.methods.composite import Ensemble, SegmentThenCompare
 from lesionwise.preprocess.brain import ExtractBrain
 from lesionwise.preprocess.brain_masks import MaskToBrain, SharedBrain
 from lesionwise.preprocess.deformable import DeformToLast
 from lesionwise.preprocess.geometry import CropToBrain, CropToNonzero, Resample
 from lesionwise.preprocess.intensity import N4, Rescale01, ZScore
+from lesionwise.preprocess.pair_maps import Subtract
 from lesionwise.preprocess.resampling import ResampleNearInteger
 from lesionwise.preprocess.template import RegisterToTemplate
 from lesionwise.run.recipes import describe, find_recipe
@@ -181,7 +182,7 @@ def test_b20_sees_how_the_probability_of_lesions_changed():
     assert Resample((0.5, 0.98, 0.98)) in steps
     (maps,) = [s for s in steps if isinstance(s, AddMaps)]
     assert maps.auxiliary == "lesions"
-    assert steps[-2:] == (VisitDifference(maps.name, "probability_change"), LastVisitOnly())
+    assert steps[-2:] == (Subtract(maps.name, "probability_change"), LastVisitOnly())
     one = maps.method
     ensemble = recipe.method.method  # of positive cases alone
     assert len(ensemble.methods) == ensemble.folds == 4

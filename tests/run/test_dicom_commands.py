@@ -7,10 +7,10 @@ pydicom = pytest.importorskip("pydicom")
 pytest.importorskip("highdicom")
 pytest.importorskip("dcm2niix")
 
+from dicom_segmentation import read_segmentation  # noqa: E402
 from heads import head, pair_model  # noqa: E402
 from series import write_series  # noqa: E402
 
-from lesionwise.io.dicom_seg import read_segmentation  # noqa: E402
 from lesionwise.io.nifti import read_labels, read_mask  # noqa: E402
 from lesionwise.run.compare import compare  # noqa: E402
 from lesionwise.run.find_lesions import FindOptions  # noqa: E402

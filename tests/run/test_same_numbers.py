@@ -10,11 +10,11 @@ pytest.importorskip("pydicom")
 pytest.importorskip("highdicom")
 pytest.importorskip("dcm2niix")
 
+from dicom_segmentation import read_segmentation
 from heads import bright_model, head
 from series import write_series
 
 from lesionwise.change.rules import STATES
-from lesionwise.io.dicom_seg import read_segmentation
 from lesionwise.io.nifti import read_labels, read_mask
 from lesionwise.run.compare import compare
 from lesionwise.run.find_lesions import FindOptions

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,7 @@ from scipy import ndimage
 from lesionwise.change.subtraction import ratio
 from lesionwise.instances.components import DEFAULT_CONNECTIVITY, connected_components
 from lesionwise.instances.filters import SIZE_ROUNDING
-from lesionwise.types import BoolArray, FloatArray, Grid, InputError, Study, Visit
+from lesionwise.types import BoolArray, FloatArray, Grid, InputError, Study, scan_of, scan_of_both
 
 
 @dataclass(frozen=True)
@@ -176,9 +175,7 @@ class MapComponents:
         Raises:
             InputError: If the last visit lacks the map.
         """
-        if self.scan not in study.followup.scans:
-            raise InputError(f"sub-{study.subject}: no {self.scan} scan")
-        found = np.asarray(study.followup.scans[self.scan].array) > self.above
+        found = np.asarray(scan_of(study, study.followup, self.scan).array) > self.above
         return clusters(found, self.min_vox, self.connectivity)
 
 
@@ -226,22 +223,16 @@ def scan_pair(study: Study, scan: str) -> tuple[FloatArray, FloatArray, BoolArra
         InputError: If a visit lacks the scan, or the two do not lie on one grid.
 
     Example:
-        >>> from lesionwise.types import Volume
+        >>> from lesionwise.types import Visit, Volume
         >>> volume = Volume(np.ones((4, 4, 4), dtype=np.float32), Grid((4, 4, 4), np.eye(4)))
         >>> study = Study("a", (Visit({"flair": volume}), Visit({"flair": volume})))
         >>> first, last, brain, grid = scan_pair(study, "flair")
         >>> first.dtype, bool(brain.all())
         (dtype('float32'), True)
     """
-    visits: Sequence[Visit] = (study.baseline, study.followup)
-    for visit in visits:
-        if scan not in visit.scans:
-            raise InputError(f"sub-{study.subject}: no {scan} scan")
-    first, last = (visit.scans[scan] for visit in visits)
-    if not first.grid.matches(last.grid):
-        raise InputError(f"sub-{study.subject}: its visits are on different grids")
+    first, last = scan_of_both(study, scan)
     brain: BoolArray = np.ones(last.grid.shape, dtype=np.bool_)
-    for visit in visits:
+    for visit in (study.baseline, study.followup):
         if visit.brain is not None:
             brain &= visit.brain.array > 0
     arrays = [np.asarray(volume.array, dtype=np.float32) for volume in (first, last)]

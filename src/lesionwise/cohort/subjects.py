@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lesionwise.io.bids import FoundScan
+from lesionwise.io.checked import reading
 from lesionwise.io.names import Entities, natural
 from lesionwise.io.scans import subject_scans
 from lesionwise.io.visit_order import in_time_order
@@ -83,13 +84,11 @@ def find_subjects(
     """
     if not dataset.is_dir():
         raise InputError(f"{dataset}: no such folder")
-    try:
+    with reading(dataset):
         there = sorted(
             (p.name for p in dataset.iterdir() if p.name.startswith("sub-") and p.is_dir()),
             key=natural,
         )
-    except OSError as error:
-        raise InputError(f"{dataset}: cannot be read ({error.strerror})") from error
     labels = [name.removeprefix("sub-") for name in there]
     if not labels:
         raise InputError(f"{dataset}: not a BIDS data set (it has no folder sub-…)")

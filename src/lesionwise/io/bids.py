@@ -12,13 +12,7 @@ import pandas as pd
 from lesionwise import __version__
 from lesionwise.io.dataset import BidsStudies, open_dataset, read_dataset
 from lesionwise.io.files import write_json
-from lesionwise.io.names import (
-    Entities,
-    derivative_name,
-    derivative_path,
-    label_text,
-    parse_name,
-)
+from lesionwise.io.names import Entities, derivative_name, derivative_path, label_text, parse_name
 from lesionwise.io.scans import FoundScan, ScanSelection, find_scans, select_scans
 from lesionwise.io.tree import BidsFile
 

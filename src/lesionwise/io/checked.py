@@ -12,7 +12,8 @@ import io
 import math
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -275,21 +276,37 @@ def _shown(sign: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
+@contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """What the system has against reading a file or a folder within the block, in one line.
+
+    Raises:
+        InputError: For an OSError of the block.
+
+    Example:
+        >>> with reading("scans"):
+        ...     Path("scans").read_bytes()
+        Traceback (most recent call last):
+        ...
+        lesionwise.types.InputError: scans: cannot be read (No such file or directory)
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
 def _content(path: str | Path, max_bytes: int) -> bytes:
     path, name = Path(path), printable(path)
-    try:
-        other = path.exists() and not path.is_file()
-    except ValueError as error:  # NUL or a lone surrogate
-        raise InputError(f"{name}: not the name of a file") from error
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read ({error.strerror})") from error
-    if other:
-        raise InputError(f"{name}: not a file")
-    try:
+    with reading(name):
+        try:
+            other = path.exists() and not path.is_file()
+        except ValueError as error:  # NUL or a lone surrogate
+            raise InputError(f"{name}: not the name of a file") from error
+        if other:
+            raise InputError(f"{name}: not a file")
         with path.open("rb") as file:
             content = file.read(max_bytes + 1)
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read ({error.strerror})") from error
     if len(content) > max_bytes:
         raise InputError(f"{name}: larger than {max_bytes / 2**20:.4g} MiB")
     return content

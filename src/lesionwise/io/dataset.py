@@ -9,6 +9,7 @@ from typing import overload
 
 import pandas as pd
 
+from lesionwise.io.checked import reading
 from lesionwise.io.files import read_table
 from lesionwise.io.names import natural, parse_name
 from lesionwise.io.nifti import read_grid, read_labels, read_mask, read_volume
@@ -250,10 +251,8 @@ def open_dataset(
 
 def _own_files(root: Path) -> tuple[dict[str, list[BidsFile]], dict[str, str], list[str]]:
     """Files and errors by subject, in the order of names, and what else was passed over."""
-    try:
+    with reading(root):
         places = [p for p in root.iterdir() if p.name.startswith("sub-") and p.is_dir()]
-    except OSError as error:
-        raise InputError(f"{root}: cannot be read ({error.strerror})") from error
     found: dict[str, list[BidsFile]] = {}
     errors: dict[str, str] = {}
     skipped: list[str] = []

@@ -1,9 +1,8 @@
-"""Lesions as DICOM segmentation objects, and back. Needs the extra ``dicom``."""
+"""Lesions as DICOM segmentation objects. Needs the extra ``dicom``."""
 
 from __future__ import annotations
 
 import hashlib
-import re
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -12,12 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionwise import __version__
-from lesionwise.io.checked import printable
 from lesionwise.io.dicom import RAS_FROM_LPS, on_series, slice_files
 from lesionwise.io.dicom_series import Series, module
 from lesionwise.io.files import atomic_path
-from lesionwise.io.space import on_grid
-from lesionwise.types import Grid, InputError, LabelArray, Volume
+from lesionwise.types import Grid, InputError, Volume
 
 MAX_SEGMENTS = 65535
 
@@ -78,65 +75,6 @@ def write_segmentation(
     content = _dataset(series, frames, names, volume.grid, method, kind, keep_identity)
     with atomic_path(path) as temporary:
         content.save_as(temporary)
-
-
-def read_segmentation(path: str | Path, grid: Grid) -> Volume:
-    """A DICOM segmentation on a grid: (I, J, K) int32, 0 where no segment is.
-
-    Segments that ``write_segmentation`` named after a label get that label, all others their
-    segment number.
-
-    Args:
-        grid: describes the voxels the segmentation was made on, such as ``series_grid``, in any
-            axis order; slices that the file leaves out are 0.
-
-    Raises:
-        InputError: If the file is missing, no segmentation, overlaps with itself, or lies on
-            other voxels.
-    """
-    path = Path(path)
-    highdicom = module("highdicom")
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = highdicom.seg.segread(path)
-            found = content.get_volume(combine_segments=True, rescale_fractional=False)
-            names = {
-                number: str(content.get_segment_description(number).segment_label)
-                for number in content.segment_numbers
-            }
-    except Exception as error:
-        message = printable(" ".join(str(error).split())[:200])
-        raise InputError(f"{path}: not a readable DICOM segmentation ({message})") from error
-    array = np.asarray(found.array).transpose(2, 1, 0)
-    affine = RAS_FROM_LPS @ np.asarray(found.affine) @ np.eye(4)[:, [2, 1, 0, 3]]
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise InputError(f"{path}: not a readable DICOM segmentation (its geometry is singular)")
-    if array.max(initial=0) > max(names, default=-1):
-        raise InputError(f"{path}: not a readable DICOM segmentation (it uses unknown segments)")
-    labels = np.zeros(max(names) + 1, dtype=np.int32)
-    for number, name in names.items():
-        label = re.fullmatch(r"lesion ([0-9]{1,9})", name)
-        labels[number] = int(label[1]) if label else number
-    return _placed(str(path), labels[array], Grid(array.shape, affine), grid)
-
-
-def _placed(name: str, array: LabelArray, part: Grid, grid: Grid) -> Volume:
-    """The array, which covers some slices of the grid, on all of it."""
-    to_part = np.linalg.inv(part.affine) @ grid.affine
-    corners = np.array([[0, 0, 0], np.array(grid.shape) - 1])
-    ends = np.rint(corners @ to_part[:3, :3].T + to_part[:3, 3]).astype(int)
-    low, high = np.minimum(ends.min(axis=0), 0), np.maximum(ends.max(axis=0) + 1, part.shape)
-    shape = high - low
-    whole_affine = part.affine.copy()
-    whole_affine[:3, 3] = part.world_mm(low[None])[0]
-    if sorted(shape) != sorted(grid.shape):
-        raise InputError(f"{name}: is not on the voxels of the scan")
-    whole: NDArray[np.int32] = np.zeros(shape, dtype=np.int32)
-    whole[tuple(slice(-a, -a + n) for a, n in zip(low, part.shape, strict=True))] = array
-    return on_grid(Volume(whole, Grid(whole.shape, whole_affine)), grid, name, tolerance_mm=0.05)
 
 
 def _dataset(

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lesionwise.io.checked import printable
+from lesionwise.io.checked import printable, reading
 from lesionwise.io.tree import files_below
 from lesionwise.types import InputError
 
@@ -246,11 +246,9 @@ def image_header(path: Path) -> ImageHeader | None:
         InputError: If the file is truncated or damaged, or a number in it is none.
     """
     pydicom = module("pydicom")
-    try:
+    with reading(path):
         size = path.stat().st_size
         opened = path.open("rb")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     with opened as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of values that are checked here
         try:

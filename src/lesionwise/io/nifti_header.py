@@ -14,6 +14,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
+from lesionwise.io.checked import reading
 from lesionwise.types import InputError
 
 SPACING_LIMITS_MM = (0.05, 50.0)
@@ -73,12 +74,9 @@ def file_content(path: Path, most: int) -> bytes:
         InputError: If the file cannot be read, is a damaged or truncated gzip, or unpacks to more
             than ``most`` bytes and ``MAX_TRAILING_BYTES`` behind them.
     """
-    try:
-        with _file(path).open("rb") as file:
-            raw = file.read(2)
-            raw += file.read() if raw == GZIP else file.read(max(most - 2, 0))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    with reading(path), _file(path).open("rb") as file:
+        raw = file.read(2)
+        raw += file.read() if raw == GZIP else file.read(max(most - 2, 0))
     return _unpacked(path, raw, most + MAX_TRAILING_BYTES) if raw[:2] == GZIP else raw
 
 

@@ -7,16 +7,16 @@ library, so that a machine with nothing but torch, Lightning and SciPy can train
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
 from lesionwise.io.checked import inside, printable, read_checked
 from lesionwise.io.files import atomic_folder, write_json
-from lesionwise.types import IDENTITY, Grid, InputError, Matrix, Study, Visit, Volume
+from lesionwise.types import IDENTITY, Grid, InputError, LazyStudies, Matrix, Study, Visit, Volume
 
 DESCRIPTION = "study.json"
 LARGEST_FLOAT16 = 65504.0
@@ -178,20 +178,6 @@ def _named(volumes: dict[str, Volume], prefix: str) -> dict[str, Volume]:
     return {k.removeprefix(prefix): v for k, v in volumes.items() if k.startswith(prefix)}
 
 
-@dataclass(frozen=True)
-class PreparedStudies(Sequence[Study]):
+def prepared_studies(folders: Iterable[Path]) -> LazyStudies:
     """Prepared studies, each read on demand."""
-
-    folders: tuple[Path, ...]
-
-    def __len__(self) -> int:
-        return len(self.folders)
-
-    @overload
-    def __getitem__(self, index: int) -> Study: ...
-    @overload
-    def __getitem__(self, index: slice) -> PreparedStudies: ...
-    def __getitem__(self, index: int | slice) -> Study | PreparedStudies:
-        if isinstance(index, slice):
-            return PreparedStudies(self.folders[index])
-        return read_prepared(self.folders[index])
+    return LazyStudies(tuple(folders), read_prepared)

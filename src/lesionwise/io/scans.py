@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from lesionwise.io.checked import reading
 from lesionwise.io.files import read_json
 from lesionwise.io.labels import (
     distinguishing_labels,
@@ -20,14 +21,7 @@ from lesionwise.io.labels import (
 )
 from lesionwise.io.names import Entities, natural, parse_name
 from lesionwise.io.nifti import is_nifti_name
-from lesionwise.io.tree import (
-    BidsFile,
-    adopted,
-    files_below,
-    files_matching,
-    survey,
-    walk,
-)
+from lesionwise.io.tree import BidsFile, adopted, files_below, files_matching, survey, walk
 from lesionwise.types import EMPTY, InputError
 
 _RESULTS = ("mask", "probseg", "dseg")
@@ -167,10 +161,8 @@ def select_scans(
     scans: list[FoundScan] = []
     left_out: dict[str, str] = {}
     for path in map(Path, paths):
-        try:
+        with reading(path):
             is_folder = path.is_dir()
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
         if is_folder:
             found = _matching(path, pattern) if pattern else _in_folder(path, suffix)
             scans += found.scans
@@ -200,10 +192,8 @@ def subject_scans(dataset: Path, subject: str, suffix: str = "FLAIR") -> list[Fo
 
 
 def _in_folder(folder: Path, suffix: str) -> ScanSelection:
-    try:
+    with reading(folder):
         inside = [(p.name, p.is_dir()) for p in folder.iterdir()]
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be read ({error.strerror})") from error
     if any(is_folder and name.startswith("sub-") for name, is_folder in inside):
         return _in_dataset(folder, suffix, f"{folder}: a BIDS data set without any {suffix} scan")
     whole = folder.resolve()
@@ -355,12 +345,9 @@ def _holds_dicom(folder: Path) -> bool:
     for path in files_below(folder):
         if not path.is_file():
             continue  # a pipe would be waited for, a link may lead nowhere
-        try:
-            with path.open("rb") as file:
-                if file.read(132)[128:] == b"DICM":
-                    return True
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        with reading(path), path.open("rb") as file:
+            if file.read(132)[128:] == b"DICM":
+                return True
     return False
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lesionwise.io.checked import reading
 from lesionwise.io.globs import glob_matches, ignored_by
 from lesionwise.io.labels import label_text
 from lesionwise.io.names import Entities, natural, parse_name
@@ -107,11 +108,9 @@ def adopted(misfit: Misfit) -> BidsFile | None:
 
 
 def _surveyed(root: Path, extensions: tuple[str, ...], subject: str) -> Iterator[BidsFile | Misfit]:
-    try:
+    with reading(root):
         found = [root / f"sub-{subject}"] if subject else list(root.iterdir())
         found = [p for p in found if p.name.startswith("sub-") and p.is_dir()]
-    except OSError as error:
-        raise InputError(f"{root}: cannot be read ({error.strerror})") from error
     patterns = _patterns(root)
     for top in sorted(found, key=lambda p: natural(p.name)):
         for path in files_below(top):
@@ -158,11 +157,8 @@ def _below(folder: Path, above: frozenset[str], depth: int) -> Iterator[Path]:
     real = os.path.realpath(folder)
     if real in above or depth > _DEEPEST:
         return
-    try:
-        with os.scandir(folder) as entries:
-            found = [(entry.name, entry.is_dir()) for entry in entries if entry.name[0] != "."]
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be read ({error.strerror})") from error
+    with reading(folder), os.scandir(folder) as entries:
+        found = [(entry.name, entry.is_dir()) for entry in entries if entry.name[0] != "."]
     for name, is_folder in sorted(found, key=lambda item: (item[1], natural(item[0]))):
         if is_folder:
             yield from _below(folder / name, above | {real}, depth + 1)

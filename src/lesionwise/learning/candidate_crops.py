@@ -23,19 +23,15 @@ from lesionwise.instances.reference import reference_of
 from lesionwise.learning.positions import in_turn
 from lesionwise.learning.samples import (
     Augmentation,
-    MakesTargets,
     NumberedSamples,
-    Reading,
+    SampleRequest,
     Tensors,
     TrainingVolume,
-    TrainingVolumes,
     TransformedVolume,
-    cut,
     studies_of,
-    tensors,
 )
 from lesionwise.learning.targets import CANDIDATE
-from lesionwise.types import BoolArray, InputError, LabelArray, Shape, Study, TrainingData
+from lesionwise.types import BoolArray, InputError, LabelArray, Shape, Study, TrainingData, scan_of
 
 Propose: TypeAlias = Callable[[Study], LabelArray]
 """Candidates of a prepared study: labels 1 … n on the grid of its last visit, 0 = none."""
@@ -131,10 +127,9 @@ class MeanAbove:
         Raises:
             InputError: If the last visit lacks the scan.
         """
-        if self.scan not in study.followup.scans:
-            raise InputError(f"sub-{study.subject}: no {self.scan} scan")
+        scan = scan_of(study, study.followup, self.scan)
         flat = labels.ravel()
-        values = np.asarray(study.followup.scans[self.scan].array, dtype=np.float64).ravel()
+        values = np.asarray(scan.array, dtype=np.float64).ravel()
         count = np.bincount(flat)
         sums = np.bincount(flat, weights=values)
         return np.asarray((sums > self.above * count)[1:] & (count[1:] > 0))
@@ -255,18 +250,9 @@ class CandidateCrops:
     more: Propose | None = None
     augmentation: Augmentation = field(default_factory=Augmentation)
 
-    def open(
-        self,
-        data: TrainingData,
-        reading: Reading,
-        objective: MakesTargets,
-        seed: int,
-        *,
-        validation: bool = False,
-    ) -> CropSource:
+    def open(self, data: TrainingData, request: SampleRequest) -> CropSource:
         """The crops; refuses studies in which no candidate is true."""
-        studies = studies_of(data, None, validation)
-        source = CropSource(studies, self, reading, objective, seed, validation)
+        source = CropSource(studies_of(data, None, request.validation), self, request)
         if not source.true.any():
             raise InputError(
                 "no candidate of these studies touches a lesion to find: there is nothing to learn"
@@ -278,17 +264,10 @@ class CropSource(Dataset[Tensors]):
     """Numbered crops around the candidates of studies."""
 
     def __init__(
-        self,
-        studies: Sequence[Study],
-        samples: CandidateCrops,
-        reading: Reading,
-        objective: MakesTargets,
-        seed: int,
-        validation: bool,
+        self, studies: Sequence[Study], samples: CandidateCrops, request: SampleRequest
     ) -> None:
-        self.samples, self.reading = samples, reading
-        self.objective, self.seed, self.validation = objective, seed, validation
-        self.volumes = TrainingVolumes(studies, reading.scans, reading.task)
+        self.samples, self.request = samples, request
+        self.volumes = request.volumes(studies)
         self.candidates: list[Candidate] = []
         true: list[bool] = []
         marked: list[bool] = []
@@ -319,11 +298,11 @@ class CropSource(Dataset[Tensors]):
         # a round of the balance, which is an epoch where no other length is set
         turn, index = divmod(number, self.kept)
         if self._epoch is None or self._epoch[0] != turn:
-            order = self.samples.balance.order(self.true, self.marked, turn, self.seed)
+            order = self.samples.balance.order(self.true, self.marked, turn, self.request.seed)
             self._epoch = (turn, order)
         candidate = self.candidates[self._epoch[1][index]]
         volume = self.volumes[candidate.volume]
-        rng = np.random.default_rng([self.seed, number])
+        rng = self.request.rng(number)
         box = self._limited(candidate, volume, rng)
         own = np.zeros(volume.shape, dtype=np.bool_)
         own[candidate.extent] = candidate.inside
@@ -336,10 +315,8 @@ class CropSource(Dataset[Tensors]):
             volume.spacing_mm,
             volume.names,
         )
-        augmentation = Augmentation() if self.validation else self.samples.augmentation
-        normalize = self.reading.normalize
-        sample = cut(view, lambda _: box.start, box.size, augmentation, normalize, rng)
-        return tensors(sample, self.objective)
+        augmentation = self.request.allowed(self.samples.augmentation)
+        return self.request.patch(view, lambda _: box.start, box.size, augmentation, rng)
 
     def _limited(self, candidate: Candidate, volume: TrainingVolume, rng: Generator) -> Box:
         """The candidate's crop, or a part of it no larger than the samples' size."""
@@ -374,27 +351,16 @@ class UnequalCrops:
     crops_per_batch: int = 32
     per_epoch: int = 0
 
-    @property
-    def batch_size(self) -> int:
-        """1: a sample is a batch already."""
-        return 1
+    batch_size = 1
+    """A sample is a batch already."""
 
     @property
     def size_vox(self) -> Shape:
         return self.crops.size_vox
 
-    def open(
-        self,
-        data: TrainingData,
-        reading: Reading,
-        objective: MakesTargets,
-        seed: int,
-        *,
-        validation: bool = False,
-    ) -> UnequalSource:
+    def open(self, data: TrainingData, request: SampleRequest) -> UnequalSource:
         """The batches; refuses studies in which no candidate is true."""
-        opened = self.crops.open(data, reading, objective, seed, validation=validation)
-        return UnequalSource(opened, self.crops_per_batch, self.per_epoch)
+        return UnequalSource(self.crops.open(data, request), self.crops_per_batch, self.per_epoch)
 
 
 class UnequalSource(Dataset[Tensors]):

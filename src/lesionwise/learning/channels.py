@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from lesionwise.types import InputError, Study
+from lesionwise.types import InputError, Study, scan_of
 
 VISITS = ("baseline", "followup")
 
@@ -39,10 +39,7 @@ def channels(study: Study, scans: tuple[str, ...]) -> list[NDArray[Any]]:
     """
     arrays = []
     for number, name in _chosen(len(study.visits), scans):
-        visit = study.visits[number]
-        if name not in visit.scans:
-            raise InputError(f"sub-{study.subject}: no {name} scan")
-        arrays.append(visit.scans[name].array)
+        arrays.append(scan_of(study, study.visits[number], name).array)
     return arrays
 
 

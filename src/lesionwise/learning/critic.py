@@ -24,13 +24,8 @@ class ScoreError:
     The samples bring ``image`` and ``score`` (B, 1), such as ``mask_pairs.MaskPairs``.
     """
 
-    @property
-    def targets(self) -> Targets | None:
-        """None: the network estimates a score, it makes no map."""
-        return None
-
-    def of(self, source: str) -> ScoreError:
-        return self
+    targets = None
+    """The network estimates a score, it makes no map."""
 
     def make(self, sample: Sample) -> Mapping[str, FloatArray]:
         """Nothing: the score comes with the sample."""
@@ -66,9 +61,6 @@ class WithScore:
     @property
     def targets(self) -> Targets:
         return self.supervised.targets
-
-    def of(self, source: str) -> WithScore:
-        return self
 
     def make(self, sample: Sample) -> Mapping[str, FloatArray]:
         """The targets' own arrays."""

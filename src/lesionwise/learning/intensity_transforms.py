@@ -107,18 +107,6 @@ class OnChannels:
 
 
 @dataclass(frozen=True)
-class Sequential:
-    """Transforms in order, such as several `OnChannels`."""
-
-    transforms: tuple[IntensityTransform, ...]
-
-    def __call__(self, image: Image, channels: tuple[str, ...], rng: Generator) -> Image:
-        for transform in self.transforms:
-            image = transform(image, channels, rng)
-        return image
-
-
-@dataclass(frozen=True)
 class DropChannels:
     """Some channels set to 0, so that a network learns to do without them.
 

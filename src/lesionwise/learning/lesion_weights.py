@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import cc3d
 import numpy as np
@@ -13,8 +11,8 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from lesionwise.learning.losses import Parts, TensorsByName, center_crop_to
-from lesionwise.learning.targets import LesionMask
-from lesionwise.types import EMPTY, FloatArray, LabelArray
+from lesionwise.learning.targets import LesionMask, Reference
+from lesionwise.types import FloatArray
 
 VOXEL_WEIGHT = "voxel_weight"
 
@@ -40,15 +38,11 @@ class SizeWeightedMask:
     initial_logits: tuple[float, ...] = (2.0, -2.0)
     maps: tuple[str, ...] = ("probability",)
 
-    def make(
-        self,
-        instances: LabelArray,
-        spacing_mm: tuple[float, float, float],
-        labels: Mapping[str, NDArray[Any]] = EMPTY,
-    ) -> dict[str, FloatArray]:
+    def make(self, reference: Reference) -> dict[str, FloatArray]:
         """{"mask": (1, I, J, K), "voxel_weight": (1, I, J, K)}."""
-        weight = lesion_weights(instances > 0, float(np.prod(spacing_mm)), self.reference_mm3)
-        return {**LesionMask().make(instances, spacing_mm), VOXEL_WEIGHT: weight[None]}
+        voxel_mm3 = float(np.prod(reference.spacing_mm))
+        weight = lesion_weights(reference.instances > 0, voxel_mm3, self.reference_mm3)
+        return {**LesionMask().make(reference), VOXEL_WEIGHT: weight[None]}
 
     def activate(self, output: torch.Tensor) -> torch.Tensor:
         """The softmax of the lesion channel, (B, 1, …)."""

@@ -7,7 +7,7 @@ them, and can then stand frozen inside a loss.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cc3d
 import numpy as np
@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from lesionwise.instances.reference import NO_LESION
 from lesionwise.learning.samplers import PatchSampling, Sampling
-from lesionwise.learning.samples import MakesTargets, Reading, Tensors, TrainingVolumes, studies_of
+from lesionwise.learning.samples import SampleRequest, Tensors, studies_of
 from lesionwise.learning.spatial_transforms import crop
 from lesionwise.types import Auxiliary, BoolArray, InputError, Shape, Study, TrainingData
 
@@ -82,19 +82,13 @@ class MaskPairs:
     gain: tuple[float, float] = (0.8, 1.3)
     auxiliary: Auxiliary | None = None
 
-    def open(
-        self,
-        data: TrainingData,
-        reading: Reading,
-        objective: MakesTargets,
-        seed: int,
-        *,
-        validation: bool = False,
-    ) -> PairSource:
+    def open(self, data: TrainingData, request: SampleRequest) -> PairSource:
         """The pairs; refuses studies in which no lesion lies."""
-        studies = studies_of(data, self.auxiliary, validation)
-        source = PairSource(studies, self, reading, seed + (1_000_003 if validation else 0))
-        if not validation and not any(volume.instances.any() for volume in source.volumes):
+        studies = studies_of(data, self.auxiliary, request.validation)
+        # In validation nothing else makes the pairs differ from those of the training.
+        own = replace(request, seed=request.seed + (1_000_003 if request.validation else 0))
+        source = PairSource(studies, self, own)
+        if not request.validation and not any(volume.instances.any() for volume in source.volumes):
             raise InputError(NO_LESION)
         return source
 
@@ -103,21 +97,21 @@ class PairSource(Dataset[Tensors]):
     """Numbered pairs of masks."""
 
     def __init__(
-        self, studies: Sequence[Study], samples: MaskPairs, reading: Reading, seed: int
+        self, studies: Sequence[Study], samples: MaskPairs, request: SampleRequest
     ) -> None:
-        self.studies, self.samples, self.reading, self.seed = studies, samples, reading, seed
-        self.volumes = TrainingVolumes(studies, reading.scans, reading.task)
+        self.samples, self.request = samples, request
+        self.volumes = request.volumes(studies)
 
     @property
     def per_epoch(self) -> int:
         return self.samples.per_epoch
 
     def __getitem__(self, number: int) -> Tensors:
-        rng = np.random.default_rng([self.seed, number])
-        samples = self.samples
+        samples, rng = self.samples, self.request.rng(number)
         volume = self.volumes[int(rng.integers(len(self.volumes)))]
         start = samples.sampling.start(volume, samples.size_vox, rng)
         reference = np.asarray(crop(volume.instances, start, samples.size_vox) > 0)
+        # Stratified over the epoch: one wanted score in each of per_epoch equal parts of [0, 1].
         wanted = (number % samples.per_epoch + rng.random()) / samples.per_epoch
         worse, score = nearest_in_score(reference, wanted, rng)
         soft = softened(worse, samples.blur_vox, samples.gain, rng)

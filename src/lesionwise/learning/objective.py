@@ -16,7 +16,7 @@ from torch import nn
 from lesionwise.inference.window import call_network
 from lesionwise.learning.losses import Loss
 from lesionwise.learning.samples import Sample
-from lesionwise.learning.targets import Targets
+from lesionwise.learning.targets import Reference, Targets
 from lesionwise.types import FloatArray
 
 
@@ -30,9 +30,6 @@ class Objective(Protocol):
 
     @property
     def targets(self) -> Targets | None: ...
-
-    def of(self, source: str) -> Objective:
-        """The objective of one of several sources of samples; otherwise itself."""
 
     def make(self, sample: Sample) -> Mapping[str, FloatArray]:
         """The arrays that a sample is compared with, by name, each (C, I, J, K).
@@ -66,12 +63,9 @@ class Supervised:
     targets: Targets
     loss: Loss
 
-    def of(self, source: str) -> Supervised:
-        return self
-
     def make(self, sample: Sample) -> Mapping[str, FloatArray]:
         """The targets' own arrays."""
-        return self.targets.make(sample.instances, sample.spacing_mm, sample.labels)
+        return self.targets.make(Reference(sample.instances, sample.spacing_mm, sample.labels))
 
     def __call__(
         self, network: nn.Module, parts: Mapping[str, nn.Module], batch: Mapping[str, Any]
@@ -111,9 +105,6 @@ class HardExamples:
     @property
     def targets(self) -> Targets:
         return self.supervised.targets
-
-    def of(self, source: str) -> HardExamples:
-        return self
 
     def make(self, sample: Sample) -> Mapping[str, FloatArray]:
         """The targets' own arrays."""
@@ -162,6 +153,7 @@ class BySource:
         return next((targets for targets in found if targets is not None), None)
 
     def of(self, source: str) -> Objective:
+        """The objective of one source."""
         return next(o for name, _, o in self.objectives if name == source)
 
     def make(self, sample: Sample) -> Mapping[str, FloatArray]:
@@ -198,9 +190,6 @@ class MeanOverCrops:
     @property
     def targets(self) -> Targets | None:
         return self.each.targets
-
-    def of(self, source: str) -> MeanOverCrops:
-        return self
 
     def make(self, sample: Sample) -> Mapping[str, FloatArray]:
         """The targets of one crop."""

@@ -8,12 +8,7 @@ import torch
 from torch import nn
 
 from lesionwise.learning.optimizers import AdamW, Optimizer
-from lesionwise.learning.schedules import (
-    CosineAnnealing,
-    EarlyStopping,
-    Schedule,
-    TrainingProgress,
-)
+from lesionwise.learning.schedules import CosineAnnealing, EarlyStopping, Schedule, TrainingProgress
 
 
 @dataclass(frozen=True)

@@ -58,9 +58,7 @@ class Trained:
     module: Callable[[], nn.Module]
     first: Method | None = None
 
-    @property
-    def learns(self) -> bool:
-        return True
+    learns = True
 
     def build(self, network: nn.Module) -> nn.Module:
         return self.module()
@@ -85,9 +83,7 @@ class Frozen:
     module: Callable[[], nn.Module]
     first: Method | None = None
 
-    @property
-    def learns(self) -> bool:
-        return False
+    learns = False
 
     def build(self, network: nn.Module) -> nn.Module:
         return self.module().requires_grad_(False)
@@ -118,9 +114,7 @@ class FrozenNetwork:
     name: str
     first: HasNetwork
 
-    @property
-    def learns(self) -> bool:
-        return False
+    learns = False
 
     def build(self, network: nn.Module) -> nn.Module:
         return self.first.network().requires_grad_(False)
@@ -143,13 +137,9 @@ class MomentumCopy:
     name: str
     decay: float = 0.999
 
-    @property
-    def first(self) -> Method | None:
-        return None
+    first = None
 
-    @property
-    def learns(self) -> bool:
-        return False
+    learns = False
 
     def build(self, network: nn.Module) -> nn.Module:
         return copy.deepcopy(network).requires_grad_(False)

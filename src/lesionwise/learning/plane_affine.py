@@ -28,10 +28,8 @@ class InTurn:
 
     parts: tuple[Affine, ...]
 
-    @property
-    def probability(self) -> float:
-        """1: each part has its own."""
-        return 1.0
+    probability = 1.0
+    """Each part has its own."""
 
     def draw(self, spacing_mm: Spacing, fixed: Fixed, rng: Generator) -> Matrix3:
         """One random (3, 3) matrix in voxels."""

@@ -10,9 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lesionwise.learning.objective import Objective
 from lesionwise.learning.samples import Sample
-from lesionwise.learning.targets import Targets
 from lesionwise.types import EMPTY, FloatArray
 
 
@@ -34,13 +32,8 @@ class ConsistentReconstruction:
 
     consistency: float = 1.0
 
-    @property
-    def targets(self) -> Targets | None:
-        """None: the network is trained for its encoder alone."""
-        return None
-
-    def of(self, source: str) -> Objective:
-        return self
+    targets = None
+    """The network is trained for its encoder alone."""
 
     def make(self, sample: Sample) -> Mapping[str, FloatArray]:
         """Nothing: the image is its own target."""

@@ -14,9 +14,9 @@ from torch import nn
 from lesionwise.learning.losses import Loss
 from lesionwise.learning.objective import Supervised
 from lesionwise.learning.samples import Sample
-from lesionwise.learning.targets import LesionMask, Targets
+from lesionwise.learning.targets import LesionMask, Reference
 from lesionwise.networks.warp import squared_gradient, warp
-from lesionwise.types import EMPTY, FloatArray, LabelArray
+from lesionwise.types import EMPTY, FloatArray
 
 FIELD_MAPS = ("field_i", "field_j", "field_k")
 """Displacements in voxels, from a voxel of the last visit to its place in the first."""
@@ -30,14 +30,9 @@ class MaskAndField:
     initial_logits: tuple[float, ...] = (2.0, -2.0)
     maps: tuple[str, ...] = ("probability", *FIELD_MAPS)
 
-    def make(
-        self,
-        instances: LabelArray,
-        spacing_mm: tuple[float, float, float],
-        labels: Mapping[str, NDArray[Any]] = EMPTY,
-    ) -> dict[str, FloatArray]:
+    def make(self, reference: Reference) -> dict[str, FloatArray]:
         """The mask alone, as ``LesionMask`` makes it."""
-        return LesionMask().make(instances, spacing_mm)
+        return LesionMask().make(reference)
 
     def activate(self, output: torch.Tensor) -> torch.Tensor:
         """The softmax of the lesion channel and the field, (B, 4, …)."""
@@ -52,12 +47,7 @@ class MapAndField:
     initial_logits: tuple[float, ...] = (-2.0, 0.0, 0.0, 0.0)
     maps: tuple[str, ...] = ("probability", *FIELD_MAPS)
 
-    def make(
-        self,
-        instances: LabelArray,
-        spacing_mm: tuple[float, float, float],
-        labels: Mapping[str, NDArray[Any]] = EMPTY,
-    ) -> dict[str, FloatArray]:
+    def make(self, reference: Reference) -> dict[str, FloatArray]:
         """Nothing: it is learned without labels."""
         return {}
 
@@ -88,12 +78,7 @@ class NonCorrespondence:
     beta: float = 0.5
     gamma: float = 0.1
 
-    @property
-    def targets(self) -> Targets:
-        return MapAndField()
-
-    def of(self, source: str) -> NonCorrespondence:
-        return self
+    targets = MapAndField()
 
     def make(self, sample: Sample) -> Mapping[str, FloatArray]:
         """Nothing: it is learned without labels."""
@@ -155,12 +140,7 @@ class SegmentAndRegister:
     loss: Loss
     smooth: float = 0.01
 
-    @property
-    def targets(self) -> Targets:
-        return MaskAndField()
-
-    def of(self, source: str) -> SegmentAndRegister:
-        return self
+    targets = MaskAndField()
 
     def make(self, sample: Sample) -> Mapping[str, FloatArray]:
         """The mask."""

@@ -9,9 +9,9 @@ have seen, with any number of workers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, Protocol, overload
+from typing import Any, Literal, Protocol, overload, runtime_checkable
 
 import numpy as np
 import torch
@@ -75,12 +75,14 @@ class Sample:
 
 
 class MakesTargets(Protocol):
-    """What turns a sample into the arrays that a loss compares with: an objective.
-
-    ``of(source)`` is the one for a named source of several.
-    """
+    """What turns a sample into the arrays that a loss compares with: an objective."""
 
     def make(self, sample: Sample) -> Mapping[str, FloatArray]: ...
+
+
+@runtime_checkable
+class MakesTargetsBySource(Protocol):
+    """An objective of several sources, such as ``learning.objective.BySource``."""
 
     def of(self, source: str) -> MakesTargets: ...
 
@@ -98,6 +100,72 @@ class Reading:
     scans: tuple[str, ...]
     task: str = "lesions"
     normalize: Normalizer | None = None
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """What of the studies samples are asked for; small, since it goes to every process.
+
+    Attributes:
+        reading: what of a study is read.
+        objective: makes the targets of each sample.
+        seed: of every random choice.
+        validation: samples of the validation studies, without augmentation, instead of the
+            training studies.
+    """
+
+    reading: Reading
+    objective: MakesTargets
+    seed: int
+    validation: bool = False
+
+    def rng(self, number: int) -> Generator:
+        """Random numbers of one sample, the same whenever it is asked for."""
+        return np.random.default_rng([self.seed, number])
+
+    def allowed(self, augmentation: Augmentation) -> Augmentation:
+        """The augmentation, or none in validation."""
+        return Augmentation() if self.validation else augmentation
+
+    def volumes(
+        self, studies: Sequence[Study], references: tuple[str, ...] = ()
+    ) -> TrainingVolumes:
+        """Studies as volumes, with the reference that is learned and further ones."""
+        return TrainingVolumes(studies, self.reading.scans, self.reading.task, references)
+
+    def patch(
+        self,
+        volume: TrainingVolume | TransformedVolume,
+        start: Callable[[TrainingVolume | TransformedVolume], Shape],
+        size_vox: Shape,
+        augmentation: Augmentation,
+        rng: Generator,
+    ) -> Tensors:
+        """One patch with its targets, as ``cut`` cuts it."""
+        sample = cut(volume, start, size_vox, augmentation, self.reading.normalize, rng)
+        return tensors(sample, self.objective)
+
+    def random_patch(
+        self,
+        volume: TrainingVolume,
+        sampling: Sampling,
+        size_vox: Shape,
+        augmentation: Augmentation,
+        rng: Generator,
+        planes: tuple[int, ...] = (2,),
+    ) -> Tensors:
+        """One patch with its targets: axes are drawn first, then the position, then the rest."""
+        augmentation = self.allowed(augmentation)
+        order = (0, 1, 2)
+        if augmentation.spatial is not None:
+            order = augmentation.spatial.axis_permutation(rng)
+        if planes != (2,):  # the plane decides which axis comes last, not the augmentation
+            order = axes_with_last(int(rng.choice(planes)))
+
+        def start(volume: TrainingVolume | TransformedVolume) -> Shape:
+            return sampling.start(volume, size_vox, rng)
+
+        return self.patch(transposed(volume, order), start, size_vox, augmentation, rng)
 
 
 class NumberedSamples(Protocol):
@@ -125,17 +193,8 @@ class Samples(Protocol):
     @property
     def size_vox(self) -> Shape: ...
 
-    def open(
-        self,
-        data: TrainingData,
-        reading: Reading,
-        objective: MakesTargets,
-        seed: int,
-        *,
-        validation: bool = False,
-    ) -> NumberedSamples:
-        """The samples of the training studies; with ``validation`` those of the validation
-        studies, without augmentation.
+    def open(self, data: TrainingData, request: SampleRequest) -> NumberedSamples:
+        """The samples that are asked for, of the studies of ``data``.
 
         Raises:
             InputError: If there is nothing to learn from.
@@ -303,20 +362,12 @@ class Patches:
     references: tuple[str, ...] = ()
     auxiliary: Auxiliary | None = None
 
-    def open(
-        self,
-        data: TrainingData,
-        reading: Reading,
-        objective: MakesTargets,
-        seed: int,
-        *,
-        validation: bool = False,
-    ) -> PatchSource:
+    def open(self, data: TrainingData, request: SampleRequest) -> PatchSource:
         """The patches; refuses studies in which no lesion lies."""
-        studies = studies_of(data, self.auxiliary, validation, self.references)
-        if not validation and not any(reference_of(s, reading.task).any() for s in studies):
+        studies = studies_of(data, self.auxiliary, request.validation, self.references)
+        if not request.validation and not with_lesion(studies, request.reading.task):
             raise InputError(NO_LESION)
-        return PatchSource(studies, self, reading, reading.task, objective, seed, validation)
+        return PatchSource(request.volumes(studies, self.references), self, request)
 
 
 @dataclass(frozen=True)
@@ -338,18 +389,15 @@ class UnlabelledPatches:
     auxiliary: Auxiliary | None = None
     references: tuple[str, ...] = field(default=(), init=False)
 
-    def open(
-        self,
-        data: TrainingData,
-        reading: Reading,
-        objective: MakesTargets,
-        seed: int,
-        *,
-        validation: bool = False,
-    ) -> PatchSource:
+    def open(self, data: TrainingData, request: SampleRequest) -> PatchSource:
         """The patches; their instances are empty."""
-        studies = studies_of(data, self.auxiliary, validation)
-        return PatchSource(studies, self, reading, None, objective, seed, validation)
+        volumes = TrainingVolumes(
+            studies_of(data, self.auxiliary, request.validation),
+            request.reading.scans,
+            None,
+            self.references,
+        )
+        return PatchSource(volumes, self, request)
 
 
 class PatchSource(Dataset[Tensors]):
@@ -357,41 +405,21 @@ class PatchSource(Dataset[Tensors]):
 
     def __init__(
         self,
-        studies: Sequence[Study],
+        volumes: TrainingVolumes,
         samples: Patches | UnlabelledPatches,
-        reading: Reading,
-        task: str | None,
-        objective: MakesTargets,
-        seed: int,
-        validation: bool,
+        request: SampleRequest,
     ) -> None:
-        self.samples, self.reading = samples, reading
-        self.objective, self.seed = objective, seed
-        self.validation = validation
-        self.volumes = TrainingVolumes(studies, reading.scans, task, samples.references)
+        self.volumes, self.samples, self.request = volumes, samples, request
 
     @property
     def per_epoch(self) -> int:
         return self.samples.per_epoch
 
     def __getitem__(self, number: int) -> Tensors:
-        rng = np.random.default_rng([self.seed, number])
-        chosen = self.volumes[int(rng.integers(len(self.volumes)))]
-        samples = self.samples
-        augmentation = Augmentation() if self.validation else samples.augmentation
-        order = (0, 1, 2)
-        if augmentation.spatial is not None:
-            order = augmentation.spatial.axis_permutation(rng)
-        if samples.planes != (2,):
-            order = axes_with_last(int(rng.choice(samples.planes)))
-        volume = transposed(chosen, order)
-
-        def start(volume: TrainingVolume | TransformedVolume) -> Shape:
-            return samples.sampling.start(volume, samples.size_vox, rng)
-
-        return tensors(
-            cut(volume, start, samples.size_vox, augmentation, self.reading.normalize, rng),
-            self.objective,
+        samples, rng = self.samples, self.request.rng(number)
+        volume = self.volumes[int(rng.integers(len(self.volumes)))]
+        return self.request.random_patch(
+            volume, samples.sampling, samples.size_vox, samples.augmentation, rng, samples.planes
         )
 
 
@@ -415,19 +443,11 @@ class ListedPatches:
     auxiliary: Auxiliary | None = None
     keeps: PatchFilter | None = None
 
-    def open(
-        self,
-        data: TrainingData,
-        reading: Reading,
-        objective: MakesTargets,
-        seed: int,
-        *,
-        validation: bool = False,
-    ) -> ListSource:
+    def open(self, data: TrainingData, request: SampleRequest) -> ListSource:
         """The patches; refuses studies in which no lesion lies."""
-        studies = studies_of(data, self.auxiliary, validation, self.references)
-        source = ListSource(studies, self, reading, objective, seed, validation)
-        if not validation and not source.positive.any():
+        studies = studies_of(data, self.auxiliary, request.validation, self.references)
+        source = ListSource(studies, self, request)
+        if not request.validation and not source.positive.any():
             raise InputError(NO_LESION)
         return source
 
@@ -436,17 +456,10 @@ class ListSource(Dataset[Tensors]):
     """Numbered patches of a list."""
 
     def __init__(
-        self,
-        studies: Sequence[Study],
-        samples: ListedPatches,
-        reading: Reading,
-        objective: MakesTargets,
-        seed: int,
-        validation: bool,
+        self, studies: Sequence[Study], samples: ListedPatches, request: SampleRequest
     ) -> None:
-        self.samples, self.reading = samples, reading
-        self.objective, self.seed, self.validation = objective, seed, validation
-        self.volumes = TrainingVolumes(studies, reading.scans, reading.task, samples.references)
+        self.samples, self.request = samples, request
+        self.volumes = request.volumes(studies, samples.references)
         self.positions: list[tuple[int, PatchPosition]] = []
         positive: list[bool] = []
         for number, volume in enumerate(self.volumes):
@@ -460,7 +473,7 @@ class ListSource(Dataset[Tensors]):
                 self.positions.append((number, position))
                 positive.append(bool(inside.any()))
         self.positive = np.array(positive, dtype=bool)
-        balance = EveryPatch() if validation else samples.balance
+        balance = EveryPatch() if request.validation else samples.balance
         self.kept = balance.kept(self.positive)
         self.balance = balance
         self._epoch: tuple[int, NDArray[np.int64]] | None = None
@@ -472,16 +485,14 @@ class ListSource(Dataset[Tensors]):
     def __getitem__(self, number: int) -> Tensors:
         epoch, index = divmod(number, self.per_epoch)
         if self._epoch is None or self._epoch[0] != epoch:
-            self._epoch = (epoch, self.balance.order(self.positive, epoch, self.seed))
+            self._epoch = (epoch, self.balance.order(self.positive, epoch, self.request.seed))
         volume_number, position = self.positions[self._epoch[1][index]]
-        rng = np.random.default_rng([self.seed, number])
-        augmentation = Augmentation() if self.validation else self.samples.augmentation
+        request, samples = self.request, self.samples
         volume = transposed(self.volumes[volume_number], position.axes)
-        size = self.samples.size_vox
-        sample = cut(
-            volume, lambda _: position.start, size, augmentation, self.reading.normalize, rng
+        augmentation = request.allowed(samples.augmentation)
+        return request.patch(
+            volume, lambda _: position.start, samples.size_vox, augmentation, request.rng(number)
         )
-        return tensors(sample, self.objective)
 
 
 @dataclass(frozen=True)
@@ -504,22 +515,20 @@ class CombinedSamples:
     def size_vox(self) -> Shape:
         return self.sources[0][1].size_vox
 
-    def open(
-        self,
-        data: TrainingData,
-        reading: Reading,
-        objective: MakesTargets,
-        seed: int,
-        *,
-        validation: bool = False,
-    ) -> CombinedSource:
-        """Every source, each with a seed of its own."""
+    def open(self, data: TrainingData, request: SampleRequest) -> CombinedSource:
+        """Every source, each with a seed of its own.
+
+        Raises:
+            TypeError: If the objective does not know the sources.
+        """
+        objective = request.objective
+        if not isinstance(objective, MakesTargetsBySource):
+            raise TypeError("several sources need an objective for each (objective.BySource)")
         opened = {}
         for number, (name, samples) in enumerate(self.sources):
-            own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-            opened[name] = samples.open(
-                data, reading, objective.of(name), own, validation=validation
-            )
+            own = int(np.random.SeedSequence([request.seed, number]).generate_state(1)[0])
+            its = replace(request, objective=objective.of(name), seed=own)
+            opened[name] = samples.open(data, its)
         return CombinedSource(opened)
 
 
@@ -553,6 +562,11 @@ def check_references(studies: Sequence[Study], names: tuple[str, ...]) -> None:
         subject, missing = lacking[0]
         others = f" ({len(lacking)} of {len(studies)} subjects lack some)" if lacking[1:] else ""
         raise InputError(f"sub-{subject}: no reference {', '.join(missing)} to learn from{others}")
+
+
+def with_lesion(studies: Sequence[Study], task: str) -> list[int]:
+    """Numbers of the studies in whose reference something lies."""
+    return [number for number, study in enumerate(studies) if reference_of(study, task).any()]
 
 
 def studies_of(
@@ -604,6 +618,7 @@ def cut(
         rng: drawn from.
     """
     if not (augmentation.whole_volume or normalize is not None):
+        # The usual, fast way: only the voxels of the patch are resampled.
         first = start(volume)
         i, j, k = volume.shape
         box: Box = (first, (i, j, k))
@@ -615,6 +630,7 @@ def cut(
         return Sample(image, instances, labels, volume.spacing_mm)
     i, j, k = volume.shape
     transform = _drawn(augmentation, (i, j, k), volume.spacing_mm, rng)
+    # The brain goes along as a further image, since positions are drawn in the moved volume.
     brain = np.ones(volume.shape, np.float32) if volume.brain is None else volume.brain
     resampled, instances, labels = _resampled(
         volume, [*volume.images, brain], (0, 0, 0), (i, j, k), transform

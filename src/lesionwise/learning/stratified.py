@@ -11,20 +11,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch.utils.data import Dataset
 
-from lesionwise.instances.reference import NO_LESION, reference_of
+from lesionwise.instances.reference import NO_LESION
 from lesionwise.learning.samplers import PatchSampling, Sampling
 from lesionwise.learning.samples import (
     Augmentation,
-    MakesTargets,
-    Reading,
+    SampleRequest,
     Tensors,
-    TrainingVolume,
-    TrainingVolumes,
-    TransformedVolume,
-    cut,
     studies_of,
-    tensors,
-    transposed,
+    with_lesion,
 )
 from lesionwise.types import Auxiliary, InputError, Shape, Study, TrainingData
 
@@ -53,19 +47,11 @@ class StratifiedPatches:
     references: tuple[str, ...] = ()
     auxiliary: Auxiliary | None = None
 
-    def open(
-        self,
-        data: TrainingData,
-        reading: Reading,
-        objective: MakesTargets,
-        seed: int,
-        *,
-        validation: bool = False,
-    ) -> StratifiedSource:
+    def open(self, data: TrainingData, request: SampleRequest) -> StratifiedSource:
         """The patches; refuses training studies in which no lesion lies."""
-        studies = studies_of(data, self.auxiliary, validation, self.references)
-        source = StratifiedSource(studies, self, reading, objective, seed, validation)
-        if not validation and not source.with_lesion:
+        studies = studies_of(data, self.auxiliary, request.validation, self.references)
+        source = StratifiedSource(studies, self, request)
+        if not request.validation and not source.with_lesion:
             raise InputError(NO_LESION)
         return source
 
@@ -74,30 +60,18 @@ class StratifiedSource(Dataset[Tensors]):
     """Numbered random patches with a fixed share around lesions."""
 
     def __init__(
-        self,
-        studies: Sequence[Study],
-        samples: StratifiedPatches,
-        reading: Reading,
-        objective: MakesTargets,
-        seed: int,
-        validation: bool,
+        self, studies: Sequence[Study], samples: StratifiedPatches, request: SampleRequest
     ) -> None:
-        self.samples, self.reading = samples, reading
-        self.objective, self.seed, self.validation = objective, seed, validation
-        self.volumes = TrainingVolumes(studies, reading.scans, reading.task, samples.references)
-        self.with_lesion = [
-            number
-            for number, study in enumerate(studies)
-            if reference_of(study, reading.task).any()
-        ]
+        self.samples, self.request = samples, request
+        self.volumes = request.volumes(studies, samples.references)
+        self.with_lesion = with_lesion(studies, request.reading.task)
 
     @property
     def per_epoch(self) -> int:
         return self.samples.per_epoch
 
     def __getitem__(self, number: int) -> Tensors:
-        samples = self.samples
-        rng = np.random.default_rng([self.seed, number])
+        samples, rng = self.samples, self.request.rng(number)
         place = number % samples.per_epoch % samples.batch_size
         positive = bool(self.with_lesion) and place < round(
             samples.lesion_fraction * samples.batch_size
@@ -105,9 +79,8 @@ class StratifiedSource(Dataset[Tensors]):
         among: Sequence[int] = self.with_lesion if positive else range(len(self.volumes))
         volume = self.volumes[int(rng.choice(among))]
         sampling = PatchSampling(1.0 if positive else 0.0)
-        augmentation = Augmentation() if self.validation else samples.augmentation
-        return random_patch(
-            volume, sampling, samples.size_vox, augmentation, self.reading, self.objective, rng
+        return self.request.random_patch(
+            volume, sampling, samples.size_vox, samples.augmentation, rng
         )
 
 
@@ -133,75 +106,32 @@ class PatchesOfEachStudy:
     references: tuple[str, ...] = ()
     auxiliary: Auxiliary | None = None
 
-    def open(
-        self,
-        data: TrainingData,
-        reading: Reading,
-        objective: MakesTargets,
-        seed: int,
-        *,
-        validation: bool = False,
-    ) -> SourceOfEachStudy:
+    def open(self, data: TrainingData, request: SampleRequest) -> SourceOfEachStudy:
         """The patches; refuses training studies in which no lesion lies."""
-        studies = studies_of(data, self.auxiliary, validation, self.references)
-        if not validation and not any(reference_of(s, reading.task).any() for s in studies):
+        studies = studies_of(data, self.auxiliary, request.validation, self.references)
+        if not request.validation and not with_lesion(studies, request.reading.task):
             raise InputError(NO_LESION)
-        return SourceOfEachStudy(studies, self, reading, objective, seed, validation)
+        return SourceOfEachStudy(studies, self, request)
 
 
 class SourceOfEachStudy(Dataset[Tensors]):
     """Numbered random patches of studies that take turns."""
 
     def __init__(
-        self,
-        studies: Sequence[Study],
-        samples: PatchesOfEachStudy,
-        reading: Reading,
-        objective: MakesTargets,
-        seed: int,
-        validation: bool,
+        self, studies: Sequence[Study], samples: PatchesOfEachStudy, request: SampleRequest
     ) -> None:
-        self.samples, self.reading = samples, reading
-        self.objective, self.seed, self.validation = objective, seed, validation
-        self.volumes = TrainingVolumes(studies, reading.scans, reading.task, samples.references)
+        self.samples, self.request = samples, request
+        self.volumes = request.volumes(studies, samples.references)
 
     @property
     def per_epoch(self) -> int:
         return self.samples.per_study * len(self.volumes)
 
     def __getitem__(self, number: int) -> Tensors:
-        rng = np.random.default_rng([self.seed, number])
+        request, samples = self.request, self.samples
         turn, place = divmod(number, len(self.volumes))
-        order = np.random.default_rng([self.seed, 1, turn]).permutation(len(self.volumes))
-        samples = self.samples
-        augmentation = Augmentation() if self.validation else samples.augmentation
-        return random_patch(
-            self.volumes[int(order[place])],
-            samples.sampling,
-            samples.size_vox,
-            augmentation,
-            self.reading,
-            self.objective,
-            rng,
+        order = np.random.default_rng([request.seed, 1, turn]).permutation(len(self.volumes))
+        volume = self.volumes[int(order[place])]
+        return request.random_patch(
+            volume, samples.sampling, samples.size_vox, samples.augmentation, request.rng(number)
         )
-
-
-def random_patch(
-    volume: TrainingVolume,
-    sampling: Sampling,
-    size_vox: Shape,
-    augmentation: Augmentation,
-    reading: Reading,
-    objective: MakesTargets,
-    rng: np.random.Generator,
-) -> Tensors:
-    """One patch with its targets: the axes are drawn first, then the position, then the rest."""
-    order = (0, 1, 2)
-    if augmentation.spatial is not None:
-        order = augmentation.spatial.axis_permutation(rng)
-
-    def start(volume: TrainingVolume | TransformedVolume) -> Shape:
-        return sampling.start(volume, size_vox, rng)
-
-    turned = transposed(volume, order)
-    return tensors(cut(turned, start, size_vox, augmentation, reading.normalize, rng), objective)

@@ -31,15 +31,16 @@ from lesionwise.learning.objective import Supervised
 from lesionwise.learning.samplers import LabeledVolume, PatchSampling, Sampling
 from lesionwise.learning.samples import (
     Augmentation,
-    MakesTargets,
     Reading,
     Sample,
+    SampleRequest,
     Tensors,
     TrainingVolume,
     TrainingVolumes,
     TransformedVolume,
     cut,
     studies_of,
+    tensors,
     transposed,
 )
 from lesionwise.learning.spatial_transforms import crop
@@ -129,41 +130,35 @@ class PatchesToFill:
         if self.fill not in ("lesions", "healthy"):
             raise ValueError(f"fill is lesions or healthy, not {self.fill}")
 
-    def open(
-        self,
-        data: TrainingData,
-        reading: Reading,
-        objective: MakesTargets,
-        seed: int,
-        *,
-        validation: bool = False,
-    ) -> SourceToFill:
+    def open(self, data: TrainingData, request: SampleRequest) -> SourceToFill:
         """The patches; refuses studies without a mask of all lesions."""
-        studies = studies_of(data, self.auxiliary, validation)
-        return SourceToFill(_outlined(studies, reading, self.auxiliary), self, reading, seed)
+        studies = _outlined(
+            studies_of(data, self.auxiliary, request.validation), request.reading, self.auxiliary
+        )
+        return SourceToFill(studies, self, request)
 
 
 class SourceToFill(Dataset[Tensors]):
     """Numbered patches with regions of noise."""
 
     def __init__(
-        self, studies: Sequence[Study], samples: PatchesToFill, reading: Reading, seed: int
+        self, studies: Sequence[Study], samples: PatchesToFill, request: SampleRequest
     ) -> None:
-        self.samples, self.reading, self.seed = samples, reading, seed
-        self.volumes = TrainingVolumes(studies, reading.scans, reading.task)
+        self.samples, self.request = samples, request
+        self.volumes = request.volumes(studies)
 
     @property
     def per_epoch(self) -> int:
         return self.samples.per_epoch
 
     def __getitem__(self, number: int) -> Tensors:
-        rng = np.random.default_rng([self.seed, number])
-        samples = self.samples
+        samples, rng = self.samples, self.request.rng(number)
+        reading = self.request.reading
         moved = replace(samples.augmentation, intensity=None)
-        sample = _drawn(self.volumes, samples, moved, self.reading, rng, copies=1)
+        sample = _drawn(self.volumes, samples, moved, reading, rng, copies=1)
         original = altered = sample.image[0]
         if samples.augmentation.intensity is not None:
-            name = channel_names(1, self.reading.scans)
+            name = channel_names(1, reading.scans)
             altered = samples.augmentation.intensity(sample.image, name, rng)[0]
         lesions = sample.instances > 0
         if samples.fill == "lesions":
@@ -211,13 +206,8 @@ class Refill:
 
     region: float = 1.0
 
-    @property
-    def targets(self) -> Targets | None:
-        """None: the network paints, it finds nothing."""
-        return None
-
-    def of(self, source: str) -> Refill:
-        return self
+    targets = None
+    """The network paints, it finds nothing."""
 
     def make(self, sample: Sample) -> Mapping[str, FloatArray]:
         """Nothing: the original comes with the sample."""
@@ -270,49 +260,35 @@ class SyntheticPairs:
     noise_std: float = 1.0
     auxiliary: Auxiliary | None = None
 
-    def open(
-        self,
-        data: TrainingData,
-        reading: Reading,
-        objective: MakesTargets,
-        seed: int,
-        *,
-        validation: bool = False,
-    ) -> SyntheticSource:
+    def open(self, data: TrainingData, request: SampleRequest) -> SyntheticSource:
         """The pairs; refuses studies without a mask of all lesions.
 
         A pair of visits gives its last visit. The scans of ``reading`` are those of the last
         visit, its reference are all lesions there.
         """
-        single = Reading(tuple(f"{scan}@followup" for scan in reading.scans), "lesions")
-        studies = studies_of(data, self.auxiliary, validation)
-        studies = _outlined(studies, single, self.auxiliary)
-        return SyntheticSource(studies, self, single, objective, seed)
+        single = Reading(tuple(f"{scan}@followup" for scan in request.reading.scans), "lesions")
+        studies = _outlined(
+            studies_of(data, self.auxiliary, request.validation), single, self.auxiliary
+        )
+        return SyntheticSource(studies, self, replace(request, reading=single))
 
 
 class SyntheticSource(Dataset[Tensors]):
     """Numbered synthetic pairs, before the networks paint."""
 
     def __init__(
-        self,
-        studies: Sequence[Study],
-        samples: SyntheticPairs,
-        reading: Reading,
-        objective: MakesTargets,
-        seed: int,
+        self, studies: Sequence[Study], samples: SyntheticPairs, request: SampleRequest
     ) -> None:
-        self.samples, self.reading, self.objective = samples, reading, objective
-        self.seed = seed
-        self.volumes = TrainingVolumes(studies, reading.scans, reading.task)
+        self.samples, self.request = samples, request
+        self.volumes = request.volumes(studies)
 
     @property
     def per_epoch(self) -> int:
         return self.samples.per_epoch
 
     def __getitem__(self, number: int) -> Tensors:
-        rng = np.random.default_rng([self.seed, number])
-        samples = self.samples
-        sample = _drawn(self.volumes, samples, samples.augmentation, self.reading, rng, copies=2)
+        request, samples, rng = self.request, self.samples, self.request.rng(number)
+        sample = _drawn(self.volumes, samples, samples.augmentation, request.reading, rng, copies=2)
         lesions = sample.instances > 0
         remove, seen = fates(lesions, rng)
         shapes = added_lesions(sample.image[1], lesions, samples, rng)
@@ -321,18 +297,15 @@ class SyntheticSource(Dataset[Tensors]):
             fate = (BOTH, FIRST, SECOND)[int(rng.integers(3))]
             for visit in _visits_of(fate):
                 add[visit] |= shape
+        # New is what the second visit shows and the first does not, kept or painted in.
         new = (seen[1] & ~seen[0]) | (add[1] & ~add[0])
         noise = samples.noise_std * rng.standard_normal(lesions.shape, dtype=np.float32)
-        made = self.objective.make(
-            Sample(sample.image, new.astype(np.int32), EMPTY, sample.spacing_mm)
-        )
+        pair = Sample(sample.image, new.astype(np.int32), EMPTY, sample.spacing_mm)
         return {
-            "image": torch.from_numpy(np.ascontiguousarray(sample.image)),
+            **tensors(pair, request.objective),
             "remove": torch.from_numpy(remove.astype(np.float32)),
             "add": torch.from_numpy(add.astype(np.float32)),
             "noise": torch.from_numpy(noise[None]),
-            "spacing_mm": torch.tensor(sample.spacing_mm, dtype=torch.float32),
-            **{name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in made.items()},
         }
 
 
@@ -409,9 +382,6 @@ class OnSyntheticPairs:
     @property
     def targets(self) -> Targets:
         return self.supervised.targets
-
-    def of(self, source: str) -> OnSyntheticPairs:
-        return self
 
     def make(self, sample: Sample) -> Mapping[str, FloatArray]:
         """The targets' own arrays."""

@@ -7,7 +7,7 @@ offsets that point to its center where it lies now.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +18,25 @@ from lesionwise.types import EMPTY, FloatArray, LabelArray
 
 REACH_IN_SIGMAS = 5.5
 """Beyond this the Gaussian (below 3e-7) counts as 0."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What targets are made of, after every spatial transform.
+
+    Attributes:
+        instances: (I, J, K), what is to be found; 0 = background.
+        spacing_mm: along i, j, k.
+        labels: further references by name, (I, J, K), int32 or float32.
+    """
+
+    instances: LabelArray
+    spacing_mm: tuple[float, float, float]
+    labels: Mapping[str, NDArray[Any]] = field(default_factory=lambda: EMPTY)
+
+    def mask(self) -> NDArray[np.float32]:
+        """(1, I, J, K): 1 in every lesion."""
+        return (self.instances > 0)[None].astype(np.float32)
 
 
 class Targets(Protocol):
@@ -40,19 +59,8 @@ class Targets(Protocol):
     @property
     def maps(self) -> tuple[str, ...]: ...
 
-    def make(
-        self,
-        instances: LabelArray,
-        spacing_mm: tuple[float, float, float],
-        labels: Mapping[str, NDArray[Any]] = EMPTY,
-    ) -> dict[str, FloatArray]:
-        """Reference arrays (C, I, J, K) float32 by name.
-
-        Args:
-            instances: (I, J, K), what is to be found; 0 = background.
-            spacing_mm: along i, j, k.
-            labels: further references by name, (I, J, K).
-        """
+    def make(self, reference: Reference) -> dict[str, FloatArray]:
+        """Arrays (C, I, J, K) float32 by name that the output is compared with."""
 
     def activate(self, output: Any) -> torch.Tensor:
         """The network's output as maps (B, len(maps), …): of (B, out_channels, …), or of the tuple
@@ -67,14 +75,9 @@ class LesionMask:
     initial_logits: tuple[float, ...] = (2.0, -2.0)
     maps: tuple[str, ...] = ("probability",)
 
-    def make(
-        self,
-        instances: LabelArray,
-        spacing_mm: tuple[float, float, float],
-        labels: Mapping[str, NDArray[Any]] = EMPTY,
-    ) -> dict[str, FloatArray]:
+    def make(self, reference: Reference) -> dict[str, FloatArray]:
         """The mask alone: {"mask": (1, I, J, K)}; the spacing plays no part."""
-        return {"mask": (instances > 0)[None].astype(np.float32)}
+        return {"mask": reference.mask()}
 
     def activate(self, output: torch.Tensor) -> torch.Tensor:
         """The softmax of the lesion channel, (B, 1, …)."""
@@ -96,14 +99,9 @@ class CandidateClass:
     initial_logits: tuple[float, ...] = (0.0, 0.0)
     maps: tuple[str, ...] = ("probability",)
 
-    def make(
-        self,
-        instances: LabelArray,
-        spacing_mm: tuple[float, float, float],
-        labels: Mapping[str, NDArray[Any]] = EMPTY,
-    ) -> dict[str, FloatArray]:
+    def make(self, reference: Reference) -> dict[str, FloatArray]:
         """{"mask": (1, 1, 1, 1)}, 1 or 0; asks for the label ``candidate``."""
-        shared = ((instances > 0) & (labels[CANDIDATE] > 0)).any()
+        shared = ((reference.instances > 0) & (reference.labels[CANDIDATE] > 0)).any()
         return {"mask": np.full((1, 1, 1, 1), shared, dtype=np.float32)}
 
     def activate(self, output: torch.Tensor) -> torch.Tensor:
@@ -122,14 +120,9 @@ class LesionLogit:
     initial_logits: tuple[float, ...] = (2.0, -2.0)
     maps: tuple[str, ...] = ("logit",)
 
-    def make(
-        self,
-        instances: LabelArray,
-        spacing_mm: tuple[float, float, float],
-        labels: Mapping[str, NDArray[Any]] = EMPTY,
-    ) -> dict[str, FloatArray]:
+    def make(self, reference: Reference) -> dict[str, FloatArray]:
         """The mask alone, as ``LesionMask`` makes it."""
-        return LesionMask().make(instances, spacing_mm)
+        return LesionMask().make(reference)
 
     def activate(self, output: torch.Tensor) -> torch.Tensor:
         """The lesion's logit above the background's, (B, 1, …)."""
@@ -150,14 +143,9 @@ class ActivatedMask:
     initial_logits: tuple[float, ...] = (-2.0,)
     maps: tuple[str, ...] = ("probability",)
 
-    def make(
-        self,
-        instances: LabelArray,
-        spacing_mm: tuple[float, float, float],
-        labels: Mapping[str, NDArray[Any]] = EMPTY,
-    ) -> dict[str, FloatArray]:
+    def make(self, reference: Reference) -> dict[str, FloatArray]:
         """The mask alone, 0 and 1, as ``LesionMask`` makes it; the loss knows the values."""
-        return LesionMask().make(instances, spacing_mm)
+        return LesionMask().make(reference)
 
     def activate(self, output: torch.Tensor) -> torch.Tensor:
         """Where the output lies between the two values, (B, 1, …) in [0, 1]."""
@@ -195,16 +183,11 @@ class SoftMasks:
     def initial_logits(self) -> tuple[float, ...]:
         return (self.initial_logit,) * self.out_channels
 
-    def make(
-        self,
-        instances: LabelArray,
-        spacing_mm: tuple[float, float, float],
-        labels: Mapping[str, NDArray[Any]] = EMPTY,
-    ) -> dict[str, FloatArray]:
+    def make(self, reference: Reference) -> dict[str, FloatArray]:
         """{"mask": (masks, I, J, K)}; the spacing plays no part."""
         if not self.references:
-            return LesionMask().make(instances, spacing_mm)
-        return {"mask": np.stack([_fraction(labels[name]) for name in self.references])}
+            return LesionMask().make(reference)
+        return {"mask": np.stack([_fraction(reference.labels[name]) for name in self.references])}
 
     def activate(self, output: torch.Tensor) -> torch.Tensor:
         """The first channel, (B, 1, …)."""
@@ -232,19 +215,14 @@ class CentersAndOffsets:
     initial_logits: tuple[float, ...] = (2.0, -2.0, 0.0, 0.0, 0.0, 0.0)
     maps: tuple[str, ...] = ("probability", "heatmap", "offset_i", "offset_j", "offset_k")
 
-    def make(
-        self,
-        instances: LabelArray,
-        spacing_mm: tuple[float, float, float],
-        labels: Mapping[str, NDArray[Any]] = EMPTY,
-    ) -> dict[str, FloatArray]:
+    def make(self, reference: Reference) -> dict[str, FloatArray]:
         """{"mask": (1, I, J, K), "heatmap": (1, I, J, K), "offsets": (3, I, J, K)}."""
+        instances, spacing_mm = reference.instances, reference.spacing_mm
         found, centers_vox = centers_of_mass(instances)
+        heatmap = center_heatmap(centers_vox, instances.shape, spacing_mm, sigma_mm=self.sigma_mm)
         return {
-            "mask": (instances > 0)[None].astype(np.float32),
-            "heatmap": center_heatmap(
-                centers_vox, instances.shape, spacing_mm, sigma_mm=self.sigma_mm
-            )[None],
+            "mask": reference.mask(),
+            "heatmap": heatmap[None],
             "offsets": offsets_to_centers(instances, found, centers_vox),
         }
 
@@ -336,6 +314,7 @@ def offsets_to_centers(
         (3, I, J, K) float32, ordered i, j, k.
     """
     offsets = np.zeros((3, *instances.shape), dtype=np.float32)
+    # Only lesion voxels are visited: they are a few in a thousand.
     where = np.nonzero(instances)
     row = np.searchsorted(labels, instances[where])
     for axis, index in enumerate(where):

@@ -132,10 +132,8 @@ class CandidateNetwork:
         assert isinstance(samples, CandidateCrops)
         return samples
 
-    @property
-    def uses_validation(self) -> bool:
-        """False: nothing is chosen by validation studies."""
-        return False
+    uses_validation = False
+    """Nothing is chosen by validation studies."""
 
     def members(self) -> tuple[Method, ...]:
         """The network."""

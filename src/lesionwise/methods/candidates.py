@@ -83,10 +83,8 @@ class CandidateMethod:
     cleanup: Cleanup | None = None
     task: Task = "new"
 
-    @property
-    def uses_validation(self) -> bool:
-        """False: nothing is chosen by validation studies."""
-        return False
+    uses_validation = False
+    """Nothing is chosen by validation studies."""
 
     def members(self) -> tuple[Method, ...]:
         """None."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from lesionwise.io.checked import read_checked
 from lesionwise.io.files import write_json
 from lesionwise.methods.members import (
@@ -153,32 +151,6 @@ class FittedAddMaps:
         else:
             visits = (*study.visits[:-1], added(study.followup, study))
         return replace(study, visits=visits)
-
-
-@dataclass(frozen=True)
-class VisitDifference:
-    """A step that gives the last visit a further scan: one of its scans minus the first visit's.
-
-    Both must lie on one grid.
-
-    Attributes:
-        scan: which scan, such as the maps of ``AddMaps``.
-        name: of the difference.
-    """
-
-    scan: str
-    name: str
-
-    def __call__(self, study: Study) -> Study:
-        for visit in (study.baseline, study.followup):
-            if self.scan not in visit.scans:
-                raise InputError(f"sub-{study.subject}: no {self.scan} scan")
-        before, after = study.baseline.scans[self.scan], study.followup.scans[self.scan]
-        if not before.grid.matches(after.grid):
-            raise InputError(f"sub-{study.subject}: its visits are on different grids")
-        change = np.asarray(after.array, np.float32) - np.asarray(before.array, np.float32)
-        scans = {**study.followup.scans, self.name: Volume(change, after.grid)}
-        return replace(study, visits=(*study.visits[:-1], replace(study.followup, scans=scans)))
 
 
 @dataclass(frozen=True)

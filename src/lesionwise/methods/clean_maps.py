@@ -57,6 +57,7 @@ class DropThinPatches:
         count = int(labels.max(initial=0))
         axes = axis_lengths(index.astype(np.float64), row, count, ELLIPSOID)
         size = np.bincount(row, minlength=count)
+        # Lengths that are equal but for rounding count as equal.
         stays = (axes[:, 0] >= self.min_axis_vox * (1 - 1e-9)) & (size >= self.min_vox)
         return _only(maps, labels, stays)
 

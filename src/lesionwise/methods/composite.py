@@ -1,4 +1,4 @@
-"""Methods made of methods: ensembles, mirror images, lesions compared between visits.
+"""Methods made of methods: ensembles, lesions compared between visits.
 
 Each member learns in a folder of its own below the run's; one that has ended is not learned
 again when the run is resumed.
@@ -6,7 +6,6 @@ again when the run is resumed.
 
 from __future__ import annotations
 
-import itertools
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,7 +41,7 @@ from lesionwise.types import (
     Study,
     TrainingData,
     Visit,
-    Volume,
+    scan_of,
 )
 
 
@@ -113,51 +112,6 @@ class Ensemble:
             if self.combine == "mean":
                 return mean_maps(predictor(study) for predictor in predictors)
             return mean_maps(_vote(predictor(study), self.threshold) for predictor in predictors)
-
-        return predict
-
-
-@dataclass(frozen=True)
-class TestTimeFlips:
-    """A method's maps averaged over the study and its mirror images.
-
-    Every combination of the axes is asked: 2 to the number of axes predictions. Maps are
-    mirrored back, and the offset component along a mirrored axis is negated.
-
-    Attributes:
-        method: what is asked.
-        axes: voxel axes that are mirrored.
-    """
-
-    __test__ = False  # its name is no test's
-
-    method: Method
-    axes: tuple[int, ...] = (0, 1, 2)
-
-    @property
-    def uses_validation(self) -> bool:
-        """As the method does."""
-        return self.method.uses_validation
-
-    def members(self) -> tuple[Method, ...]:
-        """The method."""
-        return (self.method,)
-
-    def fit(self, data: TrainingData, run: RunContext) -> None:
-        """Fit the method."""
-        self.method.fit(data, run)
-
-    def load(self, run: RunContext) -> Predictor:
-        """The method, asked about every mirror image."""
-        predictor = self.method.load(run)
-        mirrored = [
-            axes for n in range(len(self.axes) + 1) for axes in itertools.combinations(self.axes, n)
-        ]
-
-        def predict(study: Study) -> LesionMaps:
-            return mean_maps(
-                _mirrored_maps(predictor(_mirrored_study(study, axes)), axes) for axes in mirrored
-            )
 
         return predict
 
@@ -278,6 +232,7 @@ class NewByVisitMaps:
                 min_vox=1,
                 connectivity=self.connectivity,
             )
+            # Components that the last visit's own lesions do not touch at all.
             unseen = new_components(
                 self._lesions(study, study.followup, maps),
                 found,
@@ -291,9 +246,7 @@ class NewByVisitMaps:
         return predict
 
     def _lesions(self, study: Study, visit: Visit, maps: LesionMaps) -> BoolArray:
-        if self.scan not in visit.scans:
-            raise InputError(f"sub-{study.subject}: no {self.scan} scan")
-        volume = visit.scans[self.scan]
+        volume = scan_of(study, visit, self.scan)
         if not volume.grid.matches(maps.grid):
             raise InputError(f"sub-{study.subject}: its visits are on different grids")
         return np.asarray(volume.array > self.threshold)
@@ -415,6 +368,7 @@ def new_components(
     """
     labels = connected_components(after, connectivity)
     table = overlap_table(labels, before.astype(np.uint8))
+    # The components are the table's reference side, the other mask its only predicted lesion.
     size, shared = table.reference_voxels, np.zeros(len(table.reference_ids), dtype=np.int64)
     shared[table.reference_rows] = table.common
     kept = (shared <= max_overlap * size) & (size >= min_vox * (1 - SIZE_ROUNDING))
@@ -434,35 +388,3 @@ def _named(number: int, members: int) -> Iterator[None]:
 
 def _vote(maps: LesionMaps, threshold: float) -> LesionMaps:
     return LesionMaps((maps.probability > threshold).astype(np.float32), maps.grid)
-
-
-def _mirrored_study(study: Study, axes: tuple[int, ...]) -> Study:
-    """The arrays mirrored, the grids left as they are: for a method that looks at voxels alone."""
-
-    def mirrored(volume: Volume) -> Volume:
-        return Volume(np.flip(volume.array, axes), volume.grid)
-
-    visits = tuple(
-        replace(
-            visit,
-            scans={name: mirrored(v) for name, v in visit.scans.items()},
-            labels={name: mirrored(v) for name, v in visit.labels.items()},
-            brain=None if visit.brain is None else mirrored(visit.brain),
-        )
-        for visit in study.visits
-    )
-    return Study(study.subject, visits)
-
-
-def _mirrored_maps(maps: LesionMaps, axes: tuple[int, ...]) -> LesionMaps:
-    offsets = maps.offsets_vox
-    if offsets is not None:
-        offsets = np.flip(offsets, tuple(axis + 1 for axis in axes)).copy()
-        offsets[list(axes)] *= -1
-    heatmap = maps.center_heatmap
-    return LesionMaps(
-        np.flip(maps.probability, axes),
-        maps.grid,
-        None if heatmap is None else np.flip(heatmap, axes),
-        offsets,
-    )

@@ -23,6 +23,7 @@ from lesionwise.types import (
     Study,
     TrainingData,
     Volume,
+    scan_of,
 )
 
 
@@ -53,14 +54,12 @@ class ExternalMethod:
     output: str = "output.nii.gz"
     timeout_s: float = 3600.0
 
+    uses_validation = False
+    """Nothing is chosen by validation studies."""
+
     def __post_init__(self) -> None:
         if "{output}" not in self.command and "{folder}" not in self.command:
             raise ValueError("the command has to name {output} or {folder}")
-
-    @property
-    def uses_validation(self) -> bool:
-        """False: nothing is chosen by validation studies."""
-        return False
 
     def members(self) -> tuple[Method, ...]:
         """None."""
@@ -80,9 +79,7 @@ class ExternalMethod:
         return predict
 
     def _applied(self, study: Study, folder: Path, run: RunContext) -> LesionMaps:
-        if self.scan not in study.followup.scans:
-            raise InputError(f"sub-{study.subject}: no {self.scan} scan")
-        grid = study.followup.scans[self.scan].grid
+        grid = scan_of(study, study.followup, self.scan).grid
         target = folder / self.output
         known = {"output": target, "folder": folder, "run": run.folder}
         files, volumes = self._inputs(study, folder)

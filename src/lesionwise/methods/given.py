@@ -9,15 +9,7 @@ import numpy as np
 
 from lesionwise.io.nifti import read_map
 from lesionwise.io.space import on_grid
-from lesionwise.types import (
-    LesionMaps,
-    Method,
-    Predictor,
-    RunContext,
-    Study,
-    TrainingData,
-    Volume,
-)
+from lesionwise.types import LesionMaps, Method, Predictor, RunContext, Study, TrainingData, Volume
 
 
 @dataclass(frozen=True)
@@ -32,10 +24,8 @@ class GivenLesions:
     path: Path
     scan: str = "flair"
 
-    @property
-    def uses_validation(self) -> bool:
-        """False: nothing is chosen by validation studies."""
-        return False
+    uses_validation = False
+    """Nothing is chosen by validation studies."""
 
     def members(self) -> tuple[Method, ...]:
         """None."""

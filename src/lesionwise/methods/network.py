@@ -17,13 +17,7 @@ from torch.utils.data import DataLoader
 from lesionwise.inference.devices import device_of, devices_of, supports_bfloat16
 from lesionwise.inference.openvino import OpenVinoNetwork, has_openvino
 from lesionwise.inference.views import MonteCarlo, Views
-from lesionwise.inference.weights import (
-    INITIAL,
-    WEIGHTS,
-    read_initial,
-    read_weights,
-    save_weights,
-)
+from lesionwise.inference.weights import INITIAL, WEIGHTS, read_initial, read_weights, save_weights
 from lesionwise.inference.window import SlidingWindow, call_network, sliding_window_inference
 from lesionwise.io.files import write_json
 from lesionwise.learning.channels import channels
@@ -32,7 +26,7 @@ from lesionwise.learning.objective import Objective
 from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.parts import Part
 from lesionwise.learning.samplers import EpochSampler
-from lesionwise.learning.samples import NumberedSamples, Reading, Samples
+from lesionwise.learning.samples import NumberedSamples, Reading, SampleRequest, Samples
 from lesionwise.learning.targets import Targets
 from lesionwise.methods.members import fit_once
 from lesionwise.methods.selection import Selection
@@ -118,10 +112,8 @@ class NetworkMethod:
     selection: Selection = field(default_factory=Selection)
     runtime: Runtime = field(default_factory=Runtime)
 
-    @property
-    def uses_validation(self) -> bool:
-        """True: the weights with the best validation scores are taken."""
-        return True
+    uses_validation = True
+    """The weights with the best validation scores are taken."""
 
     def members(self) -> tuple[Method, ...]:
         """The methods that train parts first."""
@@ -157,7 +149,8 @@ class NetworkMethod:
 
         device, devices = devices_of(run.device)
         run.folder.mkdir(parents=True, exist_ok=True)
-        training = self.samples.open(data, self.reading, self.objective, run.seed)
+        request = SampleRequest(self.reading, self.objective, run.seed)
+        training = self.samples.open(data, request)
         # Before the network is built: it takes the weights that its parts have learned.
         run = self._train_parts_first(data, run)
         network, parts = self._built(run)
@@ -168,7 +161,7 @@ class NetworkMethod:
             objective=self.objective,
             optimization=self.optimization,
             validate=self._validation(data),
-            validation_loss=self._validation_batches(data, run),
+            validation_loss=self._validation_batches(data, replace(request, validation=True)),
             validate_every=self.selection.every,
             keep=self.selection.top_k,
             ranked_by=self.selection.ranked_by,
@@ -239,11 +232,13 @@ class NetworkMethod:
             return None
         return Validation(self, data.validation)
 
-    def _validation_batches(self, data: TrainingData, run: RunContext) -> DataLoader[Any] | None:
+    def _validation_batches(
+        self, data: TrainingData, request: SampleRequest
+    ) -> DataLoader[Any] | None:
         wanted = self.selection.loss_samples
         if not wanted or not len(data.validation):
             return None
-        opened = self.samples.open(data, self.reading, self.objective, run.seed, validation=True)
+        opened = self.samples.open(data, request)
         count = min(wanted, opened.per_epoch)
         return DataLoader(
             torch.utils.data.Subset(opened, range(count)),  # type: ignore[arg-type]

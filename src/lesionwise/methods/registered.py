@@ -12,7 +12,6 @@ from lesionwise.learning.registration import FIELD_MAPS
 from lesionwise.methods.members import fit_once
 from lesionwise.networks.warp import warp
 from lesionwise.types import (
-    InputError,
     Method,
     Predictor,
     RunContext,
@@ -20,6 +19,8 @@ from lesionwise.types import (
     Study,
     TrainingData,
     Volume,
+    scan_of_both,
+    with_last_scans,
 )
 
 
@@ -77,21 +78,15 @@ class FittedAddRegistered:
         """The study with two more scans in its last visit.
 
         Raises:
-            InputError: If visits do not lie on one grid.
+            InputError: If a visit lacks the scan, or the two do not lie on one grid.
         """
-        first, last = (visit.scans[self.step.scan] for visit in (study.baseline, study.followup))
-        if not first.grid.matches(last.grid):
-            raise InputError(f"sub-{study.subject}: its visits are on different grids")
+        first, last = scan_of_both(study, self.step.scan)
         maps = self.predictor(study)
         field = np.stack([maps.extra[name] for name in FIELD_MAPS])
         field = np.where(maps.probability > self.step.threshold, np.float32(0), field)
         difference = np.asarray(last.array, np.float32) - warped(first.array, field)
-        scans = {
-            **study.followup.scans,
-            self.step.map_name: Volume(maps.probability, last.grid),
-            self.step.difference_name: Volume(difference, last.grid),
-        }
-        return replace(study, visits=(*study.visits[:-1], replace(study.followup, scans=scans)))
+        added = {self.step.map_name: maps.probability, self.step.difference_name: difference}
+        return with_last_scans(study, {k: Volume(v, last.grid) for k, v in added.items()})
 
 
 def warped(image: NDArray[np.generic], field_vox: NDArray[np.generic]) -> NDArray[np.float32]:

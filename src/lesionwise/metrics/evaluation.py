@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -244,26 +244,22 @@ class Evaluation:
     @cached_property
     def count_agreement(self) -> dict[str, BlandAltman | None]:
         """Bland-Altman of the number of lesions by method."""
-        return {
-            method: bland_altman(
-                [case.reference_count for case in self.of(method)],
-                [case.prediction_count for case in self.of(method)],
-                self.patients(method),
-            )
-            for method in self.predictions
-        }
+        return self._agreement(lambda case: (case.reference_count, case.prediction_count))
 
     @cached_property
     def volume_agreement(self) -> dict[str, BlandAltman | None]:
         """Bland-Altman of the lesion volume in mm³ by method."""
-        return {
-            method: bland_altman(
-                [case.reference_volume_mm3 for case in self.of(method)],
-                [case.prediction_volume_mm3 for case in self.of(method)],
-                self.patients(method),
-            )
-            for method in self.predictions
-        }
+        return self._agreement(lambda case: (case.reference_volume_mm3, case.prediction_volume_mm3))
+
+    def _agreement(
+        self, sides: Callable[[ScoredCase], tuple[float, float]]
+    ) -> dict[str, BlandAltman | None]:
+        found = {}
+        for method in self.predictions:
+            pairs = [sides(case) for case in self.of(method)]
+            reference, predicted = [a for a, _ in pairs], [b for _, b in pairs]
+            found[method] = bland_altman(reference, predicted, self.patients(method))
+        return found
 
     @cached_property
     def detection(self) -> dict[str, DetectionByVolume]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lesionwise.processes import environment
 from lesionwise.types import InputError, Volume
 
 THREADS = "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"
@@ -27,7 +27,7 @@ def ants_alone(what: str) -> Iterator[Any]:
     Raises:
         InputError: If it is not installed.
     """
-    with _ONE_BY_ONE, _on_one_thread():
+    with _ONE_BY_ONE, environment({THREADS: "1"}):  # read once, when the package first computes
         try:
             import ants
         except ImportError as error:
@@ -42,19 +42,6 @@ def ants_alone(what: str) -> Iterator[Any]:
                 yield ants
             finally:
                 ants.config._random_seed, tempfile.tempdir = seed, temporary
-
-
-@contextmanager
-def _on_one_thread() -> Iterator[None]:
-    before = os.environ.get(THREADS)
-    os.environ[THREADS] = "1"  # read once, when the package first computes
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[THREADS]
-        else:
-            os.environ[THREADS] = before
 
 
 def to_ants(ants: Any, volume: Volume) -> Any:

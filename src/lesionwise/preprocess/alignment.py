@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lesionwise.preprocess.registration import COARSE_MM, register
+from lesionwise.preprocess.registration import LEVELS_MM, register
 from lesionwise.preprocess.similarity import similarity
 from lesionwise.types import Grid, Matrix, Volume
 
@@ -74,15 +74,8 @@ def alignment_of(
     swapped_brain = None if followup_brain is None else _moved(followup_brain, mirror)
     # a head registered to its mirror image, and the same with either side mirrored at its middle
     starts = (world, mirror @ world @ mirror_about(baseline, baseline_brain))
-    matrix, _ = register(
-        baseline,
-        swapped,
-        baseline_brain,
-        swapped_brain,
-        starts,
-        (COARSE_MM, COARSE_MM / 2),
-        "rigid",
-    )
+    brains = baseline_brain, swapped_brain
+    matrix, _ = register(baseline, swapped, *brains, starts, LEVELS_MM[:2], "rigid")
     mirrored = alike(swapped, swapped_brain, matrix)
     if mirrored >= found + MIN_BETTER and mirrored >= MIN_ALIKE:
         exchanged = (

@@ -245,31 +245,6 @@ class SharedBrain:
 
 
 @dataclass(frozen=True)
-class GrowBrain:
-    """Every brain mask with its border moved outward by ``by_mm``, or inward where negative.
-
-    Distances are Euclidean, in mm. Raises InputError where a visit has no mask or nothing is
-    left of it.
-    """
-
-    by_mm: float
-
-    def __call__(self, study: Study) -> Study:
-        def grown(visit: Visit) -> Visit:
-            mask = _brain(study, visit)
-            inside = mask.array.astype(bool)
-            if self.by_mm >= 0:
-                moved = dilated(inside, self.by_mm, mask.grid)
-            else:
-                moved = eroded(inside, -self.by_mm, mask.grid)
-            if not moved.any():
-                raise InputError(f"{_name(study, visit)}: nothing is left of the brain mask")
-            return replace(visit, brain=Volume(moved, mask.grid))
-
-        return each_visit(study, grown)
-
-
-@dataclass(frozen=True)
 class MaskToBrain:
     """Every scan with ``outside`` in all voxels outside its visit's brain mask.
 

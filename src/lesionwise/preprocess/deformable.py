@@ -18,12 +18,7 @@ from lesionwise.preprocess.geometry import (
     resample_to,
     respaced,
 )
-from lesionwise.preprocess.registration import (
-    Model,
-    register_visits,
-    shared_scan,
-    straightened,
-)
+from lesionwise.preprocess.registration import Model, register_visits, shared_scan, straightened
 from lesionwise.types import Grid, InputError, Matrix, Study, Visit, Volume
 
 Bending = Literal["syn", "bspline"]

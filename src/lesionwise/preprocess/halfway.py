@@ -9,12 +9,7 @@ import numpy as np
 from scipy.linalg import expm, logm
 from scipy.spatial.transform import Rotation
 
-from lesionwise.preprocess.registration import (
-    Model,
-    move_visits,
-    register_visits,
-    shared_scan,
-)
+from lesionwise.preprocess.registration import Model, move_visits, register_visits, shared_scan
 from lesionwise.types import Grid, Matrix, Study
 
 

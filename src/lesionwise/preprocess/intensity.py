@@ -236,38 +236,3 @@ class Rescale01:
             return np.clip(scaled, 0, 1, out=scaled)
 
         return on_scans(study, self.within, rescale)
-
-
-@dataclass(frozen=True)
-class ClipPercentiles:
-    """Every scan cut to the values at two percentiles of the voxels named by ``within``.
-
-    Attributes:
-        low, high: percentiles, 0 <= low < high <= 100.
-        onto: the range the two values are mapped to; None leaves the scale alone.
-    """
-
-    low: float = 0.5
-    high: float = 99.5
-    within: Within = "brain"
-    onto: tuple[float, float] | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.low < self.high <= 100:
-            raise ValueError(
-                f"percentiles must be ordered in [0, 100], got {self.low}, {self.high}"
-            )
-
-    def __call__(self, study: Study) -> Study:
-        def clip(volume: Volume, mask: BoolArray, name: str) -> FloatArray:
-            values = values_of(volume.array, mask, self.within, name)
-            low, high = np.percentile(values, [self.low, self.high])
-            if self.onto is None:
-                return np.clip(volume.array, low, high).astype(np.float32, copy=False)
-            if not high > low:
-                raise InputError(f"{name}: every voxel between the percentiles has the same value")
-            scale = (self.onto[1] - self.onto[0]) / (high - low)
-            scaled = linear(volume.array, scale, self.onto[0] - scale * low)
-            return np.clip(scaled, *self.onto, out=scaled)
-
-        return on_scans(study, self.within, clip)

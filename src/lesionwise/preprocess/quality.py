@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
@@ -75,6 +75,17 @@ class Quality:
     measures: Mapping[str, float]
 
 
+@dataclass
+class _Found:
+    """What the judges of a scan measured, and what they object to: severe or not, and why."""
+
+    measures: dict[str, float] = field(default_factory=dict)
+    problems: list[tuple[bool, str]] = field(default_factory=list)
+
+    def problem(self, reason: str, *, severe: bool = True) -> None:
+        self.problems.append((severe, reason))
+
+
 def scan_quality(scan: Volume, brain: Volume | None, *, flair: bool = True) -> Quality:
     """Grade one scan by coverage, spacing, noise, motion, contrast and kind.
 
@@ -92,42 +103,33 @@ def scan_quality(scan: Volume, brain: Volume | None, *, flair: bool = True) -> Q
         return Quality("poor", ("some voxels are not finite",), {})
     if not np.ptp(values) > 0:
         return Quality("poor", ("every voxel has the same value",), {})
-    problems: list[tuple[bool, str]] = []
-    measures = {"largest_spacing_mm": max(scan.grid.spacing_mm)}
-    if measures["largest_spacing_mm"] > THICK_MM + 0.05:
-        problems.append(
-            (
-                measures["largest_spacing_mm"] > TOO_THICK_MM,
-                f"voxels are {measures['largest_spacing_mm']:.1f} mm long along one axis",
-            )
-        )
+    found = _Found()
+    longest_mm = found.measures["largest_spacing_mm"] = max(scan.grid.spacing_mm)
+    if longest_mm > THICK_MM + 0.05:
+        text = f"voxels are {longest_mm:.1f} mm long along one axis"
+        found.problem(text, severe=longest_mm > TOO_THICK_MM)
     if brain is not None:
         inside = resample_to(brain, scan.grid, order=0).array.astype(bool)
         if not inside.any():
-            return Quality("poor", ("the brain mask is empty",), measures)
+            return Quality("poor", ("the brain mask is empty",), found.measures)
         values = from_zero(values, inside)
         scan = Volume(values, scan.grid)
-        _judge_border(scan, Volume(inside, scan.grid), flair, measures, problems)
-        _judge_pose(Volume(inside, scan.grid), measures, problems)
-        _judge_brain(values, inside, scan.grid.spacing_mm, flair, measures, problems)
-    return graded(problems, measures)
+        _judge_border(scan, Volume(inside, scan.grid), flair, found)
+        _judge_pose(Volume(inside, scan.grid), found)
+        _judge_brain(values, inside, scan.grid.spacing_mm, flair, found)
+    return graded(found.problems, found.measures)
 
 
-def _judge_border(
-    scan: Volume,
-    brain: Volume,
-    flair: bool,
-    measures: dict[str, float],
-    problems: list[tuple[bool, str]],
-) -> None:
+def _judge_border(scan: Volume, brain: Volume, flair: bool, found: _Found) -> None:
     """Whether the mask ends where the brain does; what is dark is known in FLAIR alone."""
     border = brain_border(scan, brain)
     if border is None:
         return
     side, share = border.widest_open
-    measures["open_border_fraction"] = share
+    found.measures["open_border_fraction"] = share
     if share > OPEN:
-        problems.append((share > TOO_OPEN, f"the brain continues beyond its mask at the {side}"))
+        text = f"the brain continues beyond its mask at the {side}"
+        found.problem(text, severe=share > TOO_OPEN)
     if not flair:
         return
     for name, value, limits, what in (
@@ -140,14 +142,12 @@ def _judge_border(
             "the brain mask is too wide: much of its rim is dark",
         ),
     ):
-        measures[name] = value
+        found.measures[name] = value
         if value > limits[0]:
-            problems.append((value > limits[1], what))
+            found.problem(what, severe=value > limits[1])
 
 
-def _judge_pose(
-    brain: Volume, measures: dict[str, float], problems: list[tuple[bool, str]]
-) -> None:
+def _judge_pose(brain: Volume, found: _Found) -> None:
     """Whether the head lies as its header says; not asked of a brain that is cut or too small."""
     milliliters = float(brain.array.sum()) * brain.grid.voxel_volume_mm3 / 1000
     pose = brain_pose(brain)
@@ -155,15 +155,15 @@ def _judge_pose(
     if pose is None or not whole:
         return
     i, j, k = pose.symmetry
-    measures["side_symmetry"] = i - max(j, k)
-    measures["cerebellum_behind_mm"] = pose.backward_mm
-    measures["upright"] = pose.upright
+    found.measures["side_symmetry"] = i - max(j, k)
+    found.measures["cerebellum_behind_mm"] = pose.backward_mm
+    found.measures["upright"] = pose.upright
     if i < max(j, k) - ON_ITS_SIDE:
-        problems.append((True, "by its header the head lies on its side or looks sideways"))
+        found.problem("by its header the head lies on its side or looks sideways")
     elif pose.backward_mm < -BACKWARD_MM:
-        problems.append((True, "by its header the head is upside down or looks backward"))
+        found.problem("by its header the head is upside down or looks backward")
     elif pose.upright < NOT_UPRIGHT:
-        problems.append((True, "by its header the head is upside down"))
+        found.problem("by its header the head is upside down")
 
 
 def _judge_brain(
@@ -171,56 +171,48 @@ def _judge_brain(
     inside: BoolArray,
     spacing_mm: tuple[float, float, float],
     flair: bool,
-    measures: dict[str, float],
-    problems: list[tuple[bool, str]],
+    found: _Found,
 ) -> None:
     milliliters = float(inside.sum() * np.prod(spacing_mm) / 1000)
-    measures["brain_volume_ml"] = milliliters
-    measures["cut_fraction"] = cut_fraction(inside)
+    found.measures["brain_volume_ml"] = milliliters
+    cut = found.measures["cut_fraction"] = cut_fraction(inside)
     if not USUAL_ML[0] <= milliliters <= USUAL_ML[1]:
         odd = not POSSIBLE_ML[0] <= milliliters <= POSSIBLE_ML[1]
         what = "small" if milliliters < USUAL_ML[0] else "large"
-        problems.append((odd, f"the brain mask is {what} for a brain: {milliliters:.0f} ml"))
-    if measures["cut_fraction"] > CUT_FRACTION:
-        problems.append(
-            (
-                measures["cut_fraction"] > TOO_CUT_FRACTION,
-                "the field of view cuts through the brain",
-            )
-        )
+        text = f"the brain mask is {what} for a brain: {milliliters:.0f} ml"
+        found.problem(text, severe=odd)
+    if cut > CUT_FRACTION:
+        found.problem("the field of view cuts through the brain", severe=cut > TOO_CUT_FRACTION)
     low, middle, high = np.percentile(values[inside], [5, 50, 95])
     air = air_levels(values, inside, spacing_mm)
     noise = noise_level(values, inside)
     if air is not None:  # noise whose neighbors are alike is plain to see in the air alone
         noise = max(noise, air.corners * float(middle) / RICIAN_MEAN)
-    measures["signal_to_noise"] = float(middle / noise) if noise > 0 else np.inf
-    if measures["signal_to_noise"] < NOISY:
-        problems.append(
-            (
-                measures["signal_to_noise"] < TOO_NOISY,
-                f"noisy: the signal is {measures['signal_to_noise']:.1f} times the noise",
-            )
-        )
-    measures["contrast"] = float((high - low) / abs(middle)) if middle else np.inf
-    if measures["contrast"] < FLAT:
-        problems.append((True, "hardly any contrast within the brain"))
+    ratio = found.measures["signal_to_noise"] = float(middle / noise) if noise > 0 else np.inf
+    if ratio < NOISY:
+        text = f"noisy: the signal is {ratio:.1f} times the noise"
+        found.problem(text, severe=ratio < TOO_NOISY)
+    found.measures["contrast"] = float((high - low) / abs(middle)) if middle else np.inf
+    if found.measures["contrast"] < FLAT:
+        found.problem("hardly any contrast within the brain")
     ghost = None if air is None else ghost_fraction(air)
     if ghost is not None:
-        measures["ghost_fraction"] = ghost
+        found.measures["ghost_fraction"] = ghost
         if ghost > GHOSTED:
             percent = f"{100 * ghost:.1f} % as bright as the brain"
-            problems.append((ghost > TOO_GHOSTED, f"motion: ghosts beside the head, {percent}"))
+            text = f"motion: ghosts beside the head, {percent}"
+            found.problem(text, severe=ghost > TOO_GHOSTED)
     shift = slice_shift_mm(values, inside, spacing_mm)
     if shift is not None:
-        measures["slice_shift_mm"] = shift
+        found.measures["slice_shift_mm"] = shift
         if shift > SHIFTED_MM:
             text = f"motion: slices are shifted by {shift:.1f} mm"
-            problems.append((shift > TOO_SHIFTED_MM, text))
+            found.problem(text, severe=shift > TOO_SHIFTED_MM)
     top = float(values.max())
-    measures["saturated_fraction"] = float((values[inside] >= top).mean())
-    if measures["saturated_fraction"] > SATURATED_FRACTION:
-        problems.append((False, "bright voxels are cut off at the highest value"))
-    _judge_brightness(values, inside, spacing_mm, flair, measures, problems)
+    found.measures["saturated_fraction"] = float((values[inside] >= top).mean())
+    if found.measures["saturated_fraction"] > SATURATED_FRACTION:
+        found.problem("bright voxels are cut off at the highest value", severe=False)
+    _judge_brightness(values, inside, spacing_mm, flair, found)
 
 
 def _judge_brightness(
@@ -228,23 +220,23 @@ def _judge_brightness(
     inside: BoolArray,
     spacing_mm: tuple[float, float, float],
     flair: bool,
-    measures: dict[str, float],
-    problems: list[tuple[bool, str]],
+    found: _Found,
 ) -> None:
     """Air is darker than brain in every MRI; fluid is darker than tissue in FLAIR."""
     middle = float(np.median(values[inside]))
     far = edt.edt(~inside, anisotropy=spacing_mm, black_border=False) > 40
     if far.any():
-        measures["air_to_brain"] = float(np.median(values[far]) / middle) if middle else np.inf
-        if measures["air_to_brain"] > 1:
-            problems.append((True, "inverted: the air is brighter than the brain"))
+        air = float(np.median(values[far]) / middle) if middle else np.inf
+        found.measures["air_to_brain"] = air
+        if air > 1:
+            found.problem("inverted: the air is brighter than the brain")
     dark, bright = np.percentile(values[inside], [1, 99])
-    measures["bright_tail"] = float((bright - middle) / max(bright - dark, 1e-12))
-    if flair and measures["bright_tail"] > BRIGHT_TAIL:
-        problems.append((True, "fluid is brighter than tissue: not a FLAIR scan, or inverted"))
-    measures["tissue_order"] = tissue_order(values, inside, spacing_mm)
-    if flair and measures["tissue_order"] < GRAY_ABOVE_WHITE:
-        problems.append((True, "gray matter is darker than white matter: T1-weighted, not FLAIR"))
+    found.measures["bright_tail"] = float((bright - middle) / max(bright - dark, 1e-12))
+    if flair and found.measures["bright_tail"] > BRIGHT_TAIL:
+        found.problem("fluid is brighter than tissue: not a FLAIR scan, or inverted")
+    found.measures["tissue_order"] = tissue_order(values, inside, spacing_mm)
+    if flair and found.measures["tissue_order"] < GRAY_ABOVE_WHITE:
+        found.problem("gray matter is darker than white matter: T1-weighted, not FLAIR")
 
 
 def tissue_order(

@@ -26,8 +26,8 @@ Point = NDArray[np.float64]
 """(3,) world mm."""
 Model = Literal["rigid", "affine"]
 KEPT_STARTS = 3
-COARSE_MM = 6.0
-"""Voxel size of the coarsest level."""
+LEVELS_MM = (6.0, 3.0, 2.0)
+"""Voxel sizes of the levels, coarse to fine."""
 WIDE_MM, KEPT_WIDE_STARTS, WIDE_APART = 8.0, 5, 30.0
 """Voxel size at which starts in all directions are compared, how many of them are followed, and
 how many degrees these are apart."""
@@ -44,7 +44,7 @@ def rigid(
     fixed_mask: Volume | None = None,
     moving_mask: Volume | None = None,
     start: Matrix | None = None,
-    levels_mm: tuple[float, ...] = (COARSE_MM, 3.0, 2.0),
+    levels_mm: tuple[float, ...] = LEVELS_MM,
 ) -> Matrix:
     """World matrix, fixed mm to moving mm, of the rotation and shift that align two scans.
 
@@ -71,20 +71,6 @@ def rigid(
     return register(fixed, moving, fixed_mask, moving_mask, starts, levels_mm, "rigid")[0]
 
 
-def affine(
-    fixed: Volume,
-    moving: Volume,
-    *,
-    fixed_mask: Volume | None = None,
-    moving_mask: Volume | None = None,
-    start: Matrix | None = None,
-    levels_mm: tuple[float, ...] = (COARSE_MM, 3.0, 2.0),
-) -> Matrix:
-    """As ``rigid``, with scaling and shear as well (12 parameters)."""
-    starts = () if start is None else (start,)
-    return register(fixed, moving, fixed_mask, moving_mask, starts, levels_mm, "affine")[0]
-
-
 def register(
     fixed: Volume,
     moving: Volume,
@@ -96,9 +82,9 @@ def register(
 ) -> tuple[Matrix, float]:
     """World matrix and the agreement it reaches: negative mutual information, lower is better.
 
-    As ``rigid`` and ``affine``. The few of ``starts`` that agree best are refined at the coarsest
-    level, and the best of those goes on; none given means the usual ones, and where these lead to
-    a poor fit, starts in all directions.
+    As ``rigid``; ``affine`` has scaling and shear as well (12 parameters). The few of ``starts``
+    that agree best are refined at the coarsest level, and the best of those goes on; none given
+    means the usual ones, and where these lead to a poor fit, starts in all directions.
     """
     with one_thread():
         masks = (fixed_mask, moving_mask)
@@ -130,17 +116,13 @@ def register_visits(
     """
     name = shared_scan(study)
     fixed = study.visits[reference]
-    search = rigid if model == "rigid" else affine
 
     def found(moving: Visit) -> Matrix:
         if moving is fixed:
             return np.eye(4)
-        return search(
-            fixed.scans[name],
-            moving.scans[name],
-            fixed_mask=None if fixed.brain is None else _wider(fixed.brain, 4.0),
-            moving_mask=moving.brain,
-        )
+        within = None if fixed.brain is None else _wider(fixed.brain, 4.0)
+        scans = fixed.scans[name], moving.scans[name]
+        return register(*scans, within, moving.brain, (), LEVELS_MM, model)[0]
 
     return map_parallel(found, study.visits)
 

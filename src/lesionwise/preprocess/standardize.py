@@ -11,24 +11,10 @@ from numpy.typing import NDArray
 
 from lesionwise.io.checked import printable, read_checked
 from lesionwise.io.files import write_json
-from lesionwise.preprocess.each_scan import (
-    Within,
-    mask_of,
-    outside,
-    scan_name,
-    values_of,
-)
+from lesionwise.preprocess.each_scan import Within, mask_of, outside, scan_name, values_of
 from lesionwise.preprocess.pair import piecewise_linear
 from lesionwise.preprocess.visits import each_visit
-from lesionwise.types import (
-    BoolArray,
-    InputError,
-    RunContext,
-    Study,
-    TrainingData,
-    Visit,
-    Volume,
-)
+from lesionwise.types import BoolArray, InputError, RunContext, Study, TrainingData, Visit, Volume
 
 LANDMARKS = "landmarks.json"
 DECILES = (1.0, *(10.0 * n for n in range(1, 10)), 99.0)

@@ -16,13 +16,7 @@ import numpy as np
 
 from lesionwise.preprocess.brain import brain_mask
 from lesionwise.preprocess.geometry import resample_to, respaced
-from lesionwise.preprocess.registration import (
-    Model,
-    move_visits,
-    register,
-    register_visits,
-    turned,
-)
+from lesionwise.preprocess.registration import Model, move_visits, register, register_visits, turned
 from lesionwise.preprocess.visits import cached_loader
 from lesionwise.types import BoolArray, Grid, InputError, Matrix, Study, Volume
 

@@ -13,23 +13,16 @@ from lesionwise.learning.optimizers import Sgd
 from lesionwise.learning.samplers import WeightedSampling
 from lesionwise.learning.samples import Augmentation, Patches
 from lesionwise.learning.schedules import Constant, EarlyStopping
-from lesionwise.learning.spatial_transforms import (
-    RandomAffine,
-    RandomElastic,
-    SpatialAugmentation,
-)
+from lesionwise.learning.spatial_transforms import RandomAffine, RandomElastic, SpatialAugmentation
 from lesionwise.learning.targets import LesionMask
 from lesionwise.methods.composite import Ensemble
 from lesionwise.methods.network import Inference, NetworkMethod
 from lesionwise.methods.selection import Selection
 from lesionwise.networks.antialias_unet import AntialiasUNet
-from lesionwise.preprocess.brain import ExtractBrain
-from lesionwise.preprocess.brain_masks import MaskToBrain, SharedBrain
+from lesionwise.preprocess.challenge import MSSEG2_STEPS
 from lesionwise.preprocess.geometry import CropToBrain, PadTo
-from lesionwise.preprocess.halfway import RegisterToHalfway
-from lesionwise.preprocess.intensity import N4
 from lesionwise.preprocess.resampling import ResampleNearInteger
-from lesionwise.recipe import MSSEG2, Citation, Recipe
+from lesionwise.recipe import Recipe, msseg2_chapter
 from lesionwise.reduction import Reduction, reduced
 
 FOLDS = 5
@@ -83,20 +76,14 @@ MEMBER = NetworkMethod(
 )
 
 RECIPE = Recipe(
-    citation=Citation(
-        authors="Cory Efird, Dylan Miller, Dana Cobzas",
-        title="A UNet Pipeline for Segmentation of New MS Lesions",
-        published=MSSEG2,
-        year=2021,
+    citation=msseg2_chapter(
+        "A UNet Pipeline for Segmentation of New MS Lesions",
+        "Cory Efird, Dylan Miller, Dana Cobzas",
     ),
     passage="002, line 1557, section 1",
     scans=("flair",),
     preprocess=(
-        ExtractBrain(),
-        RegisterToHalfway(),
-        SharedBrain("union"),
-        MaskToBrain(),
-        N4(),
+        *MSSEG2_STEPS,
         ResampleNearInteger(target_mm=1.0, tolerance_mm=0.11),
         CropToBrain(margin_mm=0.0),
         PadTo((96, 96, 96)),
@@ -137,8 +124,6 @@ REDUCED = reduced(
         learning_rate=2e-2,
         batch_size=2,
         per_epoch=20,
-        epochs=10_000,
-        every=10_000,
         window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino"),
     ),
 )

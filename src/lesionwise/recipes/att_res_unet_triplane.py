@@ -22,7 +22,7 @@ from lesionwise.preprocess.brain import ExtractBrain
 from lesionwise.preprocess.brain_masks import MaskToBrain
 from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import ZScore
-from lesionwise.recipe import MSSEG2, Citation, Recipe
+from lesionwise.recipe import Recipe, msseg2_chapter
 from lesionwise.reduction import Reduction, reduced
 
 WINDOW = SlidingWindow(windows_per_batch=8)
@@ -51,10 +51,8 @@ NETWORK = NetworkMethod(
 )
 
 RECIPE = Recipe(
-    citation=Citation(
-        title="[Chapter on a residual U-Net with attention gates on slices of three planes]",
-        published=MSSEG2,
-        year=2021,
+    citation=msseg2_chapter(
+        "[Chapter on a residual U-Net with attention gates on slices of three planes]"
     ),
     passage="002, line 665, sections 1 to 3",
     scans=("flair",),
@@ -104,8 +102,6 @@ REDUCED = reduced(
         size_vox=(192, 192, 1),
         learning_rate=2e-3,
         batch_size=8,
-        epochs=10_000,
-        every=10_000,
         window=SlidingWindow(windows_per_batch=16, engine="openvino"),
     ),
 )

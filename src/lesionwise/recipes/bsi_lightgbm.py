@@ -12,14 +12,10 @@ from lesionwise.preprocess.intensity import N4
 from lesionwise.preprocess.pair import DifferentialBias
 from lesionwise.preprocess.template import RegisterToTemplate
 from lesionwise.preprocess.template_labels import LabelTemplateBrain, LabelVentricles
-from lesionwise.recipe import MSSEG2, Citation, Recipe
+from lesionwise.recipe import Recipe, msseg2_chapter
 
 RECIPE = Recipe(
-    citation=Citation(
-        title="Detecting new multiple sclerosis lesions using a mixed approach",
-        published=MSSEG2,
-        year=2021,
-    ),
+    citation=msseg2_chapter("Detecting new multiple sclerosis lesions using a mixed approach"),
     passage="002, line 41",
     scans=("flair",),
     preprocess=(

@@ -19,13 +19,9 @@ from lesionwise.learning.optimizers import Adam
 from lesionwise.learning.samplers import PatchSampling
 from lesionwise.learning.samples import Augmentation, Patches
 from lesionwise.learning.schedules import Constant
-from lesionwise.learning.spatial_transforms import (
-    RandomAffine,
-    RandomElastic,
-    SpatialAugmentation,
-)
+from lesionwise.learning.spatial_transforms import RandomAffine, RandomElastic, SpatialAugmentation
 from lesionwise.learning.targets import LesionMask
-from lesionwise.methods.cascade import AddMaps, LastVisitOnly, VisitDifference
+from lesionwise.methods.cascade import AddMaps, LastVisitOnly
 from lesionwise.methods.composite import Ensemble, PositiveCases
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.methods.selection import Selection
@@ -35,7 +31,8 @@ from lesionwise.preprocess.brain_masks import MaskToBrain, SharedBrain
 from lesionwise.preprocess.deformable import DeformToLast
 from lesionwise.preprocess.geometry import CropToBrain, Resample
 from lesionwise.preprocess.intensity import ZScore
-from lesionwise.recipe import MSSEG2, Citation, Recipe
+from lesionwise.preprocess.pair_maps import Subtract
+from lesionwise.recipe import Recipe, msseg2_chapter
 from lesionwise.reduction import Reduction, reduced
 
 FOLDS = 4
@@ -83,11 +80,7 @@ STAGE_TWO = replace(
 )
 
 RECIPE = Recipe(
-    citation=Citation(
-        title="[Chapter on a cascade of two U-Nets for new lesions]",
-        published=MSSEG2,
-        year=2021,
-    ),
+    citation=msseg2_chapter("[Chapter on a cascade of two U-Nets for new lesions]"),
     passage="002, line 2274, section 2",
     scans=("flair",),
     preprocess=(
@@ -99,7 +92,7 @@ RECIPE = Recipe(
         CropToBrain(),
         ZScore(within="brain", zero_outside=True),
         AddMaps(STAGE_ONE, name="lesion_probability", auxiliary="lesions"),
-        VisitDifference("lesion_probability", name="probability_change"),
+        Subtract("lesion_probability", name="probability_change"),
         LastVisitOnly(),
     ),
     method=PositiveCases(Ensemble((STAGE_TWO,) * FOLDS, combine="mean", folds=FOLDS)),
@@ -138,8 +131,6 @@ REDUCED = reduced(
         learning_rate=2e-3,
         batch_size=2,
         per_epoch=20,
-        epochs=10_000,
-        every=10_000,
         window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino"),
     ),
 )

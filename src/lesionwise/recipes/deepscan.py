@@ -27,7 +27,7 @@ from lesionwise.preprocess.geometry import Resample
 from lesionwise.preprocess.intensity import ZScore
 from lesionwise.preprocess.missing_scans import FillMissingScans
 from lesionwise.preprocess.registration import RegisterToLast
-from lesionwise.recipe import MSSEG2, Citation, Output, Recipe
+from lesionwise.recipe import Output, Recipe, msseg2_chapter
 from lesionwise.reduction import Reduction, reduced
 from lesionwise.types import Auxiliary, Method
 
@@ -77,11 +77,7 @@ LESIONS_OF_A_VISIT = Pretrained(first=ALL_CONTRASTS, then=SOME_CONTRASTS, auxili
 def cascade(lesions: Method, new_lesions: Method) -> Recipe:
     """The system of two networks."""
     return Recipe(
-        citation=Citation(
-            title="[Chapter on an adaptation of DeepSCAN to new lesions]",
-            published=MSSEG2,
-            year=2021,
-        ),
+        citation=msseg2_chapter("[Chapter on an adaptation of DeepSCAN to new lesions]"),
         passage="002, line 2850, section 1",
         scans=("flair",),
         preprocess=(
@@ -157,8 +153,6 @@ REDUCED = reduced(
         learning_rate=2e-3,
         batch_size=4,
         per_epoch=40,
-        epochs=10_000,
-        every=10_000,
         window=SlidingWindow(overlap=0.25, windows_per_batch=16, engine="openvino"),
     ),
 )

@@ -18,7 +18,7 @@ from lesionwise.methods.network import Inference, NetworkMethod
 from lesionwise.networks.double_pathway import DoublePathway
 from lesionwise.preprocess.intensity import Rescale01
 from lesionwise.preprocess.template import RegisterToTemplate
-from lesionwise.recipe import MSSEG2, Citation, Recipe
+from lesionwise.recipe import Recipe, msseg2_chapter
 from lesionwise.reduction import Reduction, reduced
 
 SAMPLES = PatchesOfEachStudy(
@@ -52,10 +52,8 @@ NETWORK = NetworkMethod(
 )
 
 RECIPE = Recipe(
-    citation=Citation(
-        title="[Chapter on a convolutional network with double pathway architecture]",
-        published=MSSEG2,
-        year=2021,
+    citation=msseg2_chapter(
+        "[Chapter on a convolutional network with double pathway architecture]"
     ),
     passage="002, line 1097, section 2",
     scans=("flair",),
@@ -118,8 +116,6 @@ REDUCED = reduced(
         size_vox=(49, 49, 49),
         learning_rate=1e-3,
         batch_size=4,
-        epochs=10_000,
-        every=10_000,
         window=SlidingWindow(
             overlap=0.0, weighting="uniform", windows_per_batch=8, engine="openvino"
         ),

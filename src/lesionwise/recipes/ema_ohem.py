@@ -17,14 +17,12 @@ from lesionwise.networks.mined_unet import MinedUNet
 from lesionwise.preprocess.geometry import Resample
 from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import ZScore
-from lesionwise.recipe import MSSEG2, Citation, Recipe
+from lesionwise.recipe import Recipe, msseg2_chapter
 from lesionwise.reduction import Reduction, reduced
 
 RECIPE = Recipe(
-    citation=Citation(
-        title="[Chapter on hard example mining with a moving average of the network]",
-        published=MSSEG2,
-        year=2021,
+    citation=msseg2_chapter(
+        "[Chapter on hard example mining with a moving average of the network]"
     ),
     passage="002, line 2613, sections 2 and 3",
     scans=("flair",),
@@ -94,8 +92,6 @@ REDUCED = reduced(
         batch_size=16,
         per_epoch=320,
         learning_rate=2e-3,
-        epochs=10_000,
-        every=10_000,
         window=SlidingWindow(
             stride_vox=(24, 24, 24), weighting="uniform", windows_per_batch=8, engine="openvino"
         ),

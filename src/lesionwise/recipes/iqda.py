@@ -15,29 +15,20 @@ from lesionwise.learning.schedules import Constant
 from lesionwise.learning.targets import LesionMask
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.networks.group_unet import GroupUNet
-from lesionwise.preprocess.brain import ExtractBrain
-from lesionwise.preprocess.brain_masks import MaskToBrain, SharedBrain
+from lesionwise.preprocess.challenge import MSSEG2_STEPS
 from lesionwise.preprocess.filters import Denoise
-from lesionwise.preprocess.halfway import RegisterToHalfway
-from lesionwise.preprocess.intensity import N4, ZScore
-from lesionwise.recipe import MSSEG2, Citation, Recipe
+from lesionwise.preprocess.intensity import ZScore
+from lesionwise.recipe import Recipe, msseg2_chapter
 from lesionwise.reduction import Reduction, reduced
 
 RECIPE = Recipe(
-    citation=Citation(
-        authors="R.A. Kamraoui et al.",
-        title="[Chapter on training with image quality data augmentation]",
-        published=MSSEG2,
-        year=2021,
+    citation=msseg2_chapter(
+        "[Chapter on training with image quality data augmentation]", "R.A. Kamraoui et al."
     ),
     passage="002, line 987, section 2",
     scans=("flair",),
     preprocess=(
-        ExtractBrain(),
-        RegisterToHalfway(),
-        SharedBrain("union"),
-        MaskToBrain(),
-        N4(),
+        *MSSEG2_STEPS,
         Denoise(),
         ZScore(within="brain", zero_outside=True),
     ),
@@ -95,8 +86,6 @@ REDUCED = reduced(
         learning_rate=2e-3,
         batch_size=2,
         per_epoch=20,
-        epochs=10_000,
-        every=10_000,
         window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino"),
     ),
 )

@@ -20,17 +20,13 @@ from lesionwise.preprocess.geometry import CropToBrain
 from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import N4
 from lesionwise.preprocess.standardize import MatchHistogramToTraining
-from lesionwise.recipe import MSSEG2, Citation, Recipe
+from lesionwise.recipe import Recipe, msseg2_chapter
 from lesionwise.reduction import Reduction, reduced
 
 STRIDE_VOX = (16, 16, 16)
 
 RECIPE = Recipe(
-    citation=Citation(
-        title="[Chapter on registration and new lesions learned end to end]",
-        published=MSSEG2,
-        year=2021,
-    ),
+    citation=msseg2_chapter("[Chapter on registration and new lesions learned end to end]"),
     passage="002, line 3378, section 2",
     scans=("flair",),
     preprocess=(
@@ -97,8 +93,6 @@ REDUCED = reduced(
         network={"features": (8, 16, 32)},
         learning_rate=2e-3,
         batch_size=4,
-        epochs=10_000,
-        every=10_000,
         window=SlidingWindow(stride_vox=STRIDE_VOX, weighting="uniform", windows_per_batch=8),
     ),
 )

@@ -13,11 +13,7 @@ from lesionwise.learning.optimizers import Adam
 from lesionwise.learning.positions import EqualClasses, RegularGrid
 from lesionwise.learning.samples import Augmentation, ListedPatches
 from lesionwise.learning.schedules import CosineAnnealing
-from lesionwise.learning.spatial_transforms import (
-    RandomAffine,
-    RandomElastic,
-    SpatialAugmentation,
-)
+from lesionwise.learning.spatial_transforms import RandomAffine, RandomElastic, SpatialAugmentation
 from lesionwise.learning.targets import SoftMasks
 from lesionwise.methods.network import Inference, NetworkMethod
 from lesionwise.methods.selection import Selection
@@ -29,7 +25,7 @@ from lesionwise.preprocess.geometry import CropToBrain, CropToCenter, Resample
 from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import N4
 from lesionwise.preprocess.soft_labels import SoftLabels
-from lesionwise.recipe import MSSEG2, Citation, Recipe
+from lesionwise.recipe import Recipe, msseg2_chapter
 from lesionwise.reduction import Reduction, reduced
 
 SIZE, STRIDE = (128, 128, 128), (64, 64, 64)
@@ -53,11 +49,7 @@ SAMPLES = ListedPatches(
 )
 
 RECIPE = Recipe(
-    citation=Citation(
-        title="[Chapter on modified and attention U-Nets for brain and spinal cord]",
-        published=MSSEG2,
-        year=2021,
-    ),
+    citation=msseg2_chapter("[Chapter on modified and attention U-Nets for brain and spinal cord]"),
     passage="002, line 2049, sections 3.2 to 3.5, pipeline 1",
     scans=("flair",),
     preprocess=(
@@ -160,8 +152,6 @@ REDUCED = reduced(
         size_vox=(48, 48, 48),
         learning_rate=2e-3,
         batch_size=2,
-        epochs=10_000,
-        every=10_000,
         window=SMALL,
     ),
 )

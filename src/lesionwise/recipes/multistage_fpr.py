@@ -26,7 +26,7 @@ from lesionwise.preprocess.cord import BrainAndCord, FindCord
 from lesionwise.preprocess.geometry import CropToBrain
 from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import N4, ZScore
-from lesionwise.recipe import MSSEG2, Citation, Recipe
+from lesionwise.recipe import Recipe, msseg2_chapter
 from lesionwise.reduction import Reduction, reduced
 
 MIRRORED = Augmentation(spatial=SpatialAugmentation(flip=0.5))
@@ -72,11 +72,7 @@ CLASSIFIER = NetworkMethod(
 )
 
 RECIPE = Recipe(
-    citation=Citation(
-        title="[Chapter on a multi-stage CNN that reduces false positives]",
-        published=MSSEG2,
-        year=2021,
-    ),
+    citation=msseg2_chapter("[Chapter on a multi-stage CNN that reduces false positives]"),
     passage="002, line 268, section 2",
     scans=("flair",),
     preprocess=(
@@ -156,8 +152,6 @@ REDUCED = reduced(
         learning_rate=2e-3,
         batch_size=4,
         per_epoch=40,
-        epochs=10_000,
-        every=10_000,
         window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino"),
     ),
 )

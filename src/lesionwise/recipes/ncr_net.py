@@ -23,7 +23,7 @@ from lesionwise.preprocess.brain_masks import MaskToBrain, SharedBrain
 from lesionwise.preprocess.geometry import CropToBrain
 from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import N4, ZScore
-from lesionwise.recipe import MSSEG2, Citation, Recipe
+from lesionwise.recipe import Recipe, msseg2_chapter
 from lesionwise.reduction import Reduction, reduced
 
 SIZE_VOX = (384, 384, 3)
@@ -43,11 +43,7 @@ NCR_NET = NetworkMethod(
 )
 
 RECIPE = Recipe(
-    citation=Citation(
-        title="[Chapter on non-correspondence detection and registration]",
-        published=MSSEG2,
-        year=2021,
-    ),
+    citation=msseg2_chapter("[Chapter on non-correspondence detection and registration]"),
     passage="002, line 3229, section 2",
     scans=("flair",),
     preprocess=(
@@ -146,8 +142,6 @@ REDUCED = reduced(
         learning_rate=2e-3,
         batch_size=4,
         per_epoch=20,
-        epochs=10_000,
-        every=10_000,
         window=SlidingWindow(overlap=0.5, weighting="uniform", windows_per_batch=8),
     ),
 )

@@ -3,28 +3,18 @@
 from lesionwise.instances.components import ConnectedComponents
 from lesionwise.learning.optimizers import Sgd
 from lesionwise.methods.clean_maps import DropSmallPatches
-from lesionwise.methods.nnunet import (
-    Augmentation,
-    Learning,
-    LesionEnhancement,
-    NnunetMethod,
-    Plans,
-)
+from lesionwise.methods.nnunet import Augmentation, Learning, LesionEnhancement, NnunetMethod, Plans
 from lesionwise.preprocess.brain_masks import SharedBrain, TemplateMaskBrain
 from lesionwise.preprocess.geometry import CropToBrain
 from lesionwise.preprocess.intensity import N4
 from lesionwise.preprocess.pair import JointRescale
 from lesionwise.preprocess.registration import RegisterToFirst
 from lesionwise.preprocess.standardize import Nyul
-from lesionwise.recipe import MSSEG2, Citation, Output, Recipe
+from lesionwise.recipe import Output, Recipe, msseg2_chapter
 from lesionwise.reduction import Reduction, reduced
 
 RECIPE = Recipe(
-    citation=Citation(
-        title="[Chapter on a workflow with nnU-Net for serial FLAIR images]",
-        published=MSSEG2,
-        year=2021,
-    ),
+    citation=msseg2_chapter("[Chapter on a workflow with nnU-Net for serial FLAIR images]"),
     passage="002, line 163",
     scans=("flair",),
     preprocess=(

@@ -20,7 +20,7 @@ from lesionwise.preprocess.brain import ExtractBrain
 from lesionwise.preprocess.brain_masks import MaskToBrain
 from lesionwise.preprocess.intensity import Rescale01, ZScore
 from lesionwise.preprocess.template import RegisterToTemplate
-from lesionwise.recipe import MSSEG2, Citation, Recipe
+from lesionwise.recipe import Recipe, msseg2_chapter
 from lesionwise.reduction import Reduction, reduced
 
 NETWORK = NetworkMethod(
@@ -46,10 +46,8 @@ NETWORK = NetworkMethod(
 )
 
 RECIPE = Recipe(
-    citation=Citation(
-        title="[Chapter on a 3D U-Net with subtraction of the visits' segmentations]",
-        published=MSSEG2,
-        year=2021,
+    citation=msseg2_chapter(
+        "[Chapter on a 3D U-Net with subtraction of the visits' segmentations]"
     ),
     passage="002, line 555, section 2",
     scans=("flair",),
@@ -106,8 +104,6 @@ REDUCED = reduced(
         learning_rate=2e-3,
         batch_size=2,
         per_epoch=20,
-        epochs=10_000,
-        every=10_000,
         window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino"),
     ),
 )

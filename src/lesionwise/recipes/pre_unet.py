@@ -29,15 +29,11 @@ from lesionwise.networks.pre_unet import PreUNet
 from lesionwise.preprocess.geometry import CropToNonzero, Resample
 from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import ZScore
-from lesionwise.recipe import MSSEG2, Citation, Output, Recipe
+from lesionwise.recipe import Output, Recipe, msseg2_chapter
 from lesionwise.reduction import Reduction, reduced
 
 RECIPE = Recipe(
-    citation=Citation(
-        title="[Chapter on Pre-U-Net, of pre-activation residual blocks]",
-        published=MSSEG2,
-        year=2021,
-    ),
+    citation=msseg2_chapter("[Chapter on Pre-U-Net, of pre-activation residual blocks]"),
     passage="002, line 1296, sections 3 and 4",
     scans=("flair",),
     preprocess=(
@@ -139,8 +135,6 @@ REDUCED = reduced(
         learning_rate=2e-3,
         batch_size=2,
         per_epoch=20,
-        epochs=10_000,
-        every=10_000,
         window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino"),
     ),
 )

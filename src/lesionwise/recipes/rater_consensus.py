@@ -34,7 +34,7 @@ from lesionwise.preprocess.geometry import CropToBrain
 from lesionwise.preprocess.intensity import N4, ZScore
 from lesionwise.preprocess.raters import RATERS, RatersOfNew
 from lesionwise.preprocess.standardize import Nyul
-from lesionwise.recipe import MSSEG2, Citation, Recipe
+from lesionwise.recipe import Recipe, msseg2_chapter
 from lesionwise.reduction import Reduction, reduced
 
 FOLDS = 4
@@ -86,11 +86,7 @@ EXPERT = replace(
 )
 
 RECIPE = Recipe(
-    citation=Citation(
-        title="[Chapter on networks for raters and their consensus]",
-        published=MSSEG2,
-        year=2021,
-    ),
+    citation=msseg2_chapter("[Chapter on networks for raters and their consensus]"),
     passage="002, line 2494, section 2",
     scans=("flair",),
     preprocess=(
@@ -168,8 +164,6 @@ REDUCED = reduced(
         size_vox=(48, 48, 48),
         batch_size=2,
         per_epoch=20,
-        epochs=10_000,
-        every=10_000,
         window=SlidingWindow(overlap=0.5, windows_per_batch=4, weighting="nnunet"),
     ),
 )

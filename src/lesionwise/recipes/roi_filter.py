@@ -27,7 +27,7 @@ from lesionwise.preprocess.distance_maps import DistanceMaps
 from lesionwise.preprocess.intensity import N4
 from lesionwise.preprocess.pair import MatchHistograms, Quantize
 from lesionwise.preprocess.registration import RegisterToLast
-from lesionwise.recipe import MSSEG2, Citation, Recipe
+from lesionwise.recipe import Recipe, msseg2_chapter
 from lesionwise.reduction import Reduction, reduced
 
 CROPS = CandidateCrops(
@@ -48,10 +48,8 @@ CROPS = CandidateCrops(
 )
 
 RECIPE = Recipe(
-    citation=Citation(
-        title="[Chapter on image processing that finds regions and a CNN that filters them]",
-        published=MSSEG2,
-        year=2021,
+    citation=msseg2_chapter(
+        "[Chapter on image processing that finds regions and a CNN that filters them]"
     ),
     passage="002, line 2739, sections 1 and 2",
     scans=("flair",),
@@ -120,5 +118,11 @@ RECIPE = Recipe(
 
 REDUCED = reduced(
     RECIPE,
-    Reduction(network={"features": (8, 16, 16, 16, 16, 8, 8)}, learning_rate=5e-3, per_epoch=25),
+    Reduction(
+        network={"features": (8, 16, 16, 16, 16, 8, 8)},
+        learning_rate=5e-3,
+        per_epoch=25,
+        epochs=None,
+        every=None,
+    ),
 )

@@ -18,12 +18,10 @@ from lesionwise.methods.composite import Ensemble
 from lesionwise.methods.network import Inference, NetworkMethod
 from lesionwise.methods.selection import Selection
 from lesionwise.networks.sc_unet import plane_sc_unet
-from lesionwise.preprocess.brain import ExtractBrain
-from lesionwise.preprocess.brain_masks import MaskToBrain, SharedBrain
-from lesionwise.preprocess.halfway import RegisterToHalfway
-from lesionwise.preprocess.intensity import N4, DropNegative, GaussianNorm
+from lesionwise.preprocess.challenge import MSSEG2_STEPS
+from lesionwise.preprocess.intensity import DropNegative, GaussianNorm
 from lesionwise.preprocess.pair_maps import AttentionMaps
-from lesionwise.recipe import MSSEG2, Citation, Recipe
+from lesionwise.recipe import Recipe, msseg2_chapter
 from lesionwise.reduction import Reduction, reduced
 
 WINDOW = SlidingWindow(overlap=0.5, windows_per_batch=64)
@@ -53,19 +51,11 @@ MEMBER = NetworkMethod(
 )
 
 RECIPE = Recipe(
-    citation=Citation(
-        title="[Chapter on an ensemble of SC U-Nets with attention maps]",
-        published=MSSEG2,
-        year=2021,
-    ),
+    citation=msseg2_chapter("[Chapter on an ensemble of SC U-Nets with attention maps]"),
     passage="002, line 443, section 2",
     scans=("flair",),
     preprocess=(
-        ExtractBrain(),
-        RegisterToHalfway(),
-        SharedBrain("union"),
-        MaskToBrain(),
-        N4(),
+        *MSSEG2_STEPS,
         GaussianNorm(within="brain"),
         DropNegative(),
         AttentionMaps("flair", name="attention"),
@@ -114,8 +104,6 @@ REDUCED = reduced(
         network={"features": (8, 12, 16, 32, 64)},
         learning_rate=3e-4,
         batch_size=8,
-        epochs=10_000,
-        every=10_000,
         window=SlidingWindow(overlap=0.5, windows_per_batch=64, engine="openvino"),
     ),
 )

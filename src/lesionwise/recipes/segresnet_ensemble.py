@@ -20,7 +20,7 @@ from lesionwise.methods.network import Inference, NetworkMethod, Runtime
 from lesionwise.networks.segresnet import seg_resnet
 from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import ZScore
-from lesionwise.recipe import MSSEG2, Citation, Recipe
+from lesionwise.recipe import Recipe, msseg2_chapter
 from lesionwise.reduction import Reduction, reduced
 
 FOLDS = 5
@@ -61,11 +61,7 @@ SHALLOW = replace(
 )
 
 RECIPE = Recipe(
-    citation=Citation(
-        title="[Chapter on an ensemble of ten shallow and deep SegResNets]",
-        published=MSSEG2,
-        year=2021,
-    ),
+    citation=msseg2_chapter("[Chapter on an ensemble of ten shallow and deep SegResNets]"),
     passage="002, line 2404, section 2",
     scans=("flair",),
     preprocess=(RegisterToHalfway(), ZScore(within="nonzero", zero_outside=True)),
@@ -104,8 +100,6 @@ REDUCED = reduced(
         learning_rate=2e-3,
         batch_size=2,
         per_epoch=20,
-        epochs=10_000,
-        every=10_000,
         window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino"),
     ),
 )

@@ -15,14 +15,12 @@ from lesionwise.learning.stratified import PatchesOfEachStudy
 from lesionwise.learning.targets import SoftMasks
 from lesionwise.methods.network import Inference, NetworkMethod
 from lesionwise.networks.siamese_unetpp import SiameseUNetPP
-from lesionwise.preprocess.brain import ExtractBrain
-from lesionwise.preprocess.brain_masks import MaskToBrain, SharedBrain
+from lesionwise.preprocess.challenge import MSSEG2_STEPS
 from lesionwise.preprocess.geometry import CropToBrain, Resample
-from lesionwise.preprocess.halfway import RegisterToHalfway
-from lesionwise.preprocess.intensity import N4, ZScore
+from lesionwise.preprocess.intensity import ZScore
 from lesionwise.preprocess.raters import RATERS, RatersOfNew
 from lesionwise.preprocess.standardize import Nyul
-from lesionwise.recipe import MSSEG2, Citation, Recipe
+from lesionwise.recipe import Recipe, msseg2_chapter
 from lesionwise.reduction import Reduction, reduced
 
 SAMPLES = PatchesOfEachStudy(
@@ -34,20 +32,12 @@ SAMPLES = PatchesOfEachStudy(
 )
 
 RECIPE = Recipe(
-    citation=Citation(
-        title="[Chapter on a light Siamese U-Net++ with the masks of all raters]",
-        published=MSSEG2,
-        year=2021,
-    ),
+    citation=msseg2_chapter("[Chapter on a light Siamese U-Net++ with the masks of all raters]"),
     passage="002, line 344, sections on architecture, pre-processing, learning and testing",
     scans=("flair",),
     preprocess=(
         RatersOfNew(),
-        ExtractBrain(),
-        RegisterToHalfway(),
-        SharedBrain("union"),
-        MaskToBrain(),
-        N4(),
+        *MSSEG2_STEPS,
         Resample(0.8),
         CropToBrain(margin_mm=0.0),
         Nyul(zero_outside=True),
@@ -106,8 +96,6 @@ REDUCED = reduced(
         size_vox=(48, 48, 48),
         learning_rate=0.004,
         batch_size=2,
-        epochs=10_000,
-        every=10_000,
         window=SlidingWindow(overlap=0.5, weighting="uniform", engine="openvino"),
     ),
 )

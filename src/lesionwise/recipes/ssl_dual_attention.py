@@ -22,7 +22,7 @@ from lesionwise.preprocess.brain_masks import MaskToBrain, OtsuBrain, SharedBrai
 from lesionwise.preprocess.geometry import CropToBrain
 from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import N4, ZScore
-from lesionwise.recipe import MSSEG2, Citation, Recipe
+from lesionwise.recipe import Recipe, msseg2_chapter
 from lesionwise.reduction import Reduction, reduced
 from lesionwise.types import Auxiliary
 
@@ -62,11 +62,7 @@ ACTIVITY = NetworkMethod(
 )
 
 RECIPE = Recipe(
-    citation=Citation(
-        title="[Chapter on a self-supervised encoder and dual-path attention]",
-        published=MSSEG2,
-        year=2021,
-    ),
+    citation=msseg2_chapter("[Chapter on a self-supervised encoder and dual-path attention]"),
     passage="002, line 3099, sections 2 to 4",
     scans=("flair",),
     preprocess=(
@@ -142,8 +138,6 @@ REDUCED = reduced(
         learning_rate=2e-3,
         batch_size=8,
         per_epoch=160,
-        epochs=10_000,
-        every=10_000,
         window=SlidingWindow(
             stride_vox=STRIDE_VOX, weighting="uniform", windows_per_batch=8, engine="openvino"
         ),

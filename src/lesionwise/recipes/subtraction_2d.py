@@ -22,15 +22,11 @@ from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import N4, ZScoreSlices
 from lesionwise.preprocess.pair_maps import Subtract
 from lesionwise.preprocess.slices import ResizeSlices
-from lesionwise.recipe import MSSEG2, Citation, Recipe
+from lesionwise.recipe import Recipe, msseg2_chapter
 from lesionwise.reduction import Reduction, reduced
 
 RECIPE = Recipe(
-    citation=Citation(
-        title="[Chapter on CNNNewLesion, a 2D U-Net for subtraction images]",
-        published=MSSEG2,
-        year=2021,
-    ),
+    citation=msseg2_chapter("[Chapter on CNNNewLesion, a 2D U-Net for subtraction images]"),
     passage="002, line 2950, section 2",
     scans=("flair",),
     preprocess=(
@@ -81,8 +77,6 @@ REDUCED = reduced(
         network={"features": (8, 16, 32, 64, 128)},
         learning_rate=2e-3,
         batch_size=8,
-        epochs=10_000,
-        every=10_000,
         window=SlidingWindow(windows_per_batch=16, engine="openvino"),
     ),
 )

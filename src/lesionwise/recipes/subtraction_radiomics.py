@@ -8,14 +8,10 @@ from lesionwise.preprocess.brain import ExtractBrain
 from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import ZScore
 from lesionwise.preprocess.tissue import ClassifyTissue
-from lesionwise.recipe import MSSEG2, Citation, Recipe
+from lesionwise.recipe import Recipe, msseg2_chapter
 
 RECIPE = Recipe(
-    citation=Citation(
-        title="[Chapter on subtraction with spatial constraints and radiomics]",
-        published=MSSEG2,
-        year=2021,
-    ),
+    citation=msseg2_chapter("[Chapter on subtraction with spatial constraints and radiomics]"),
     passage="002, line 1942",
     scans=("flair",),
     preprocess=(

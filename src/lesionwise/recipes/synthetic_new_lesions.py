@@ -4,14 +4,7 @@ from functools import partial
 
 from lesionwise.inference.window import SlidingWindow
 from lesionwise.instances.components import ConnectedComponents
-from lesionwise.learning.intensity_transforms import (
-    AxialMean,
-    Blur,
-    Compose,
-    Noise,
-    OneOf,
-    Sharpen,
-)
+from lesionwise.learning.intensity_transforms import AxialMean, Blur, Compose, Noise, OneOf, Sharpen
 from lesionwise.learning.losses import Dice
 from lesionwise.learning.objective import BySource, Supervised
 from lesionwise.learning.optimization import Optimization
@@ -32,12 +25,10 @@ from lesionwise.learning.targets import LesionMask
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.networks.group_unet import GroupUNet
 from lesionwise.networks.unet import UNet
-from lesionwise.preprocess.brain import ExtractBrain
-from lesionwise.preprocess.brain_masks import MaskToBrain, SharedBrain
+from lesionwise.preprocess.challenge import MSSEG2_STEPS
 from lesionwise.preprocess.filters import Denoise
-from lesionwise.preprocess.halfway import RegisterToHalfway
-from lesionwise.preprocess.intensity import N4, ZScore
-from lesionwise.recipe import MSSEG2, Citation, Recipe
+from lesionwise.preprocess.intensity import ZScore
+from lesionwise.recipe import Recipe, msseg2_chapter
 from lesionwise.reduction import Reduction, reduced
 from lesionwise.types import Auxiliary
 
@@ -104,19 +95,11 @@ SEGMENTATION = Supervised(LesionMask(), Dice())
 NAMES = ("synthetic-1", "synthetic-2", "synthetic-3")
 
 RECIPE = Recipe(
-    citation=Citation(
-        title="[Chapter on new lesions simulated in single scans]",
-        published=MSSEG2,
-        year=2021,
-    ),
+    citation=msseg2_chapter("[Chapter on new lesions simulated in single scans]"),
     passage="002, line 876, sections 2 and 3",
     scans=("flair",),
     preprocess=(
-        ExtractBrain(),
-        RegisterToHalfway(),
-        SharedBrain("union"),
-        MaskToBrain(),
-        N4(),
+        *MSSEG2_STEPS,
         Denoise(),
         ZScore(within="brain", zero_outside=True),
     ),
@@ -206,8 +189,6 @@ REDUCED = reduced(
         size_vox=(48, 48, 48),
         learning_rate=2e-3,
         per_epoch=20,
-        epochs=10_000,
-        every=10_000,
         window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino"),
     ),
 )

@@ -37,11 +37,9 @@ from lesionwise.methods.composite import Ensemble, PositiveCases
 from lesionwise.methods.network import Inference, NetworkMethod
 from lesionwise.methods.selection import Selection
 from lesionwise.networks.fc_densenet import plane_fc_densenet
-from lesionwise.preprocess.brain import ExtractBrain
-from lesionwise.preprocess.brain_masks import MaskToBrain, SharedBrain
-from lesionwise.preprocess.halfway import RegisterToHalfway
-from lesionwise.preprocess.intensity import N4, ZScore
-from lesionwise.recipe import MSSEG2, Citation, Recipe
+from lesionwise.preprocess.challenge import MSSEG2_STEPS
+from lesionwise.preprocess.intensity import ZScore
+from lesionwise.recipe import Recipe, msseg2_chapter
 from lesionwise.reduction import Reduction, reduced
 
 FOLDS = 5
@@ -102,19 +100,11 @@ PLAIN = replace(AUGMENTED, samples=replace(STACKS, augmentation=Augmentation()))
 WIDE = replace(AUGMENTED, samples=replace(STACKS, size_vox=(192, 192, 3)))
 
 RECIPE = Recipe(
-    citation=Citation(
-        title="Segmentation of new MS lesions with Tiramisu and 2.5D stacked slices",
-        published=MSSEG2,
-        year=2021,
-    ),
+    citation=msseg2_chapter("Segmentation of new MS lesions with Tiramisu and 2.5D stacked slices"),
     passage="002, line 1814, section 2",
     scans=("flair",),
     preprocess=(
-        ExtractBrain(),
-        RegisterToHalfway(),
-        SharedBrain("union"),
-        MaskToBrain(),
-        N4(),
+        *MSSEG2_STEPS,
         ZScore(within="brain", zero_outside=True),
     ),
     method=PositiveCases(
@@ -172,8 +162,6 @@ REDUCED = reduced(
         learning_rate=2e-3,
         batch_size=8,
         per_epoch=160,
-        epochs=10_000,
-        every=10_000,
         window=SlidingWindow(overlap=0.25, windows_per_batch=16, engine="openvino"),
     ),
 )

@@ -30,7 +30,7 @@ from lesionwise.preprocess.geometry import CropToBrain
 from lesionwise.preprocess.intensity import ZScore
 from lesionwise.preprocess.resampling import ResizeVolume
 from lesionwise.preprocess.template import RegisterToTemplate
-from lesionwise.recipe import MSSEG2, Citation, Recipe
+from lesionwise.recipe import Recipe, msseg2_chapter
 from lesionwise.reduction import Reduction, reduced
 
 FOLDS = 5
@@ -80,11 +80,7 @@ MEMBER = NetworkMethod(
 )
 
 RECIPE = Recipe(
-    citation=Citation(
-        title="[Chapter on a 2D U-Net for the slices of all three planes]",
-        published=MSSEG2,
-        year=2021,
-    ),
+    citation=msseg2_chapter("[Chapter on a 2D U-Net for the slices of all three planes]"),
     passage="002, line 1704, sections 2 and 3",
     scans=("flair",),
     preprocess=(
@@ -156,8 +152,6 @@ REDUCED = reduced(
         size_vox=(160, 160, 1),
         learning_rate=2e-2,
         batch_size=8,
-        epochs=10_000,
-        every=10_000,
         window=SlidingWindow(windows_per_batch=16, engine="openvino"),
     ),
 )

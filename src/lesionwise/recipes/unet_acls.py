@@ -109,8 +109,6 @@ REDUCED = reduced(
         learning_rate=1e-3,
         batch_size=2,
         per_epoch=20,
-        epochs=10_000,
-        every=10_000,
         window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino"),
     ),
 )

@@ -1,4 +1,4 @@
-"""The look of every chart: style, an empty chart, and a finished one as PNG, SVG or PDF."""
+"""The look of every chart: style, an empty chart, and a finished one as SVG or PDF."""
 
 from __future__ import annotations
 
@@ -77,16 +77,6 @@ def chart(width_in: float, height_in: float) -> tuple[Figure, Axes]:
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
     return figure, axes
-
-
-def to_png(figure: Figure, dpi: int = 160) -> bytes:
-    """The chart on white, for documents."""
-    buffer = io.BytesIO()
-    with mpl.rc_context(_STYLE):
-        figure.savefig(
-            buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None}
-        )
-    return buffer.getvalue()
 
 
 def write_figure(figure: Figure, path: Path) -> list[Path]:

@@ -78,6 +78,7 @@ class Look:
             / np.maximum(count, 1)[:, None]
         )
         apart = (((index - center[row]) @ grid.axes_mm.T) ** 2).sum(axis=1)
+        # Sorted by lesion, then by distance: the first voxel of each lesion is the nearest one.
         order = np.lexsort((apart, row))
         first = (
             order[np.concatenate([[0], np.cumsum(count)[:-1]]).astype(int)] if len(found) else []

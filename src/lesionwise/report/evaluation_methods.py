@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -10,76 +12,13 @@ import lesionwise
 from lesionwise.metrics.evaluation import Evaluation
 from lesionwise.metrics.statistics import RESAMPLES
 from lesionwise.metrics.surface import AVERAGE_DEFINITIONS, HAUSDORFF_DEFINITIONS
+from lesionwise.report.render import asset
 
 PACKAGES = ("numpy", "scipy", "statsmodels", "connected-components-3d")
 """Packages whose versions decide the numbers."""
 
-REFERENCES = {
-    "Bland and Altman 1986": (
-        "Bland JM, Altman DG. Statistical methods for assessing agreement between two methods of "
-        "clinical measurement. Lancet 327:307-310, 1986."
-    ),
-    "Bland and Altman 2007": (
-        "Bland JM, Altman DG. Agreement between methods of measurement with multiple observations "
-        "per individual. Journal of Biopharmaceutical Statistics 17:571-582, 2007."
-    ),
-    "Cohen 1960": (
-        "Cohen J. A coefficient of agreement for nominal scales. Educational and Psychological "
-        "Measurement 20:37-46, 1960."
-    ),
-    "Commowick et al. 2018": (
-        "Commowick O, et al. Objective evaluation of multiple sclerosis lesion segmentation using "
-        "a data management and processing infrastructure. Scientific Reports 8:13650, 2018."
-    ),
-    "Demšar 2006": (
-        "Demšar J. Statistical comparisons of classifiers over multiple data sets. Journal of "
-        "Machine Learning Research 7:1-30, 2006."
-    ),
-    "Dice 1945": (
-        "Dice LR. Measures of the amount of ecologic association between species. Ecology "
-        "26:297-302, 1945."
-    ),
-    "Efron 1987": (
-        "Efron B. Better bootstrap confidence intervals. Journal of the American Statistical "
-        "Association 82:171-185, 1987."
-    ),
-    "Fleiss 1971": (
-        "Fleiss JL. Measuring nominal scale agreement among many raters. Psychological Bulletin "
-        "76:378-382, 1971."
-    ),
-    "Holm 1979": (
-        "Holm S. A simple sequentially rejective multiple test procedure. Scandinavian Journal of "
-        "Statistics 6:65-70, 1979."
-    ),
-    "Kirillov et al. 2019": (
-        "Kirillov A, He K, Girshick R, Rother C, Dollár P. Panoptic segmentation. IEEE/CVF "
-        "Conference on Computer Vision and Pattern Recognition, 2019."
-    ),
-    "Pratt 1959": (
-        "Pratt JW. Remarks on zeros and ties in the Wilcoxon signed rank procedures. Journal of "
-        "the American Statistical Association 54:655-667, 1959."
-    ),
-    "Seabold and Perktold 2010": (
-        "Seabold S, Perktold J. statsmodels: econometric and statistical modeling with Python. "
-        "9th Python in Science Conference, 2010."
-    ),
-    "Virtanen et al. 2020": (
-        "Virtanen P, et al. SciPy 1.0: fundamental algorithms for scientific computing in Python. "
-        "Nature Methods 17:261-272, 2020."
-    ),
-    "Warfield et al. 2004": (
-        "Warfield SK, Zou KH, Wells WM. Simultaneous truth and performance level estimation "
-        "(STAPLE). IEEE Transactions on Medical Imaging 23:903-921, 2004."
-    ),
-    "Wilcoxon 1945": (
-        "Wilcoxon F. Individual comparisons by ranking methods. Biometrics Bulletin 1:80-83, 1945."
-    ),
-    "Wilson 1927": (
-        "Wilson EB. Probable inference, the law of succession, and statistical inference. Journal "
-        "of the American Statistical Association 22:209-212, 1927."
-    ),
-}
-"""By the words that the text cites them with."""
+REFERENCES: Mapping[str, str] = json.loads(asset("references.json"))
+"""Full references by the words that the text cites them with."""
 
 MATCHINGS = {
     "greedy": "each predicted lesion was assigned to the reference lesion of highest intersection "

@@ -1,4 +1,4 @@
-"""Charts in one look: arrays or tables in, a matplotlib figure out; ``to_svg`` and ``to_png``.
+"""Charts in one look: arrays or tables in, a matplotlib figure out; ``to_svg``.
 
 Text and axes of an SVG take the color of the text around it, and the series colors are CSS
 variables with a fixed fallback, so one chart serves light and dark pages. Series differ by marker
@@ -27,14 +27,12 @@ from lesionwise.report.charts import (
     chart,
     in_our_look,
     plain_ticks,
-    to_png,
     to_svg,
 )
 from lesionwise.report.palette import SERIES
 
 __all__ = [
     "INK",
-    "agreement",
     "bland_altman",
     "chart",
     "critical_difference",
@@ -45,7 +43,6 @@ __all__ = [
     "named_points",
     "stacked_bars",
     "strips",
-    "to_png",
     "to_svg",
 ]
 
@@ -98,26 +95,6 @@ def bland_altman(
             )
     axes.set_xlabel(f"{quantity}, mean of both ({unit})")
     axes.set_ylabel(f"predicted \N{MINUS SIGN} reference ({unit})")
-    return figure
-
-
-@in_our_look
-def agreement(
-    reference: ArrayLike, predicted: ArrayLike, *, quantity: str = "Lesion volume", unit: str = "ml"
-) -> Figure:
-    """Predicted against reference, with the line of identity.
-
-    Args:
-        reference, predicted: (n,); pairs with a value that is not finite are left out.
-    """
-    first, second = _finite_pairs(reference, predicted)
-    figure, axes = chart(3.8, 3.6)
-    top = float(max(first.max(initial=0), second.max(initial=0), 1e-9)) * 1.05
-    axes.plot([0, top], [0, top], color=INK, linewidth=0.8, alpha=0.5)
-    axes.scatter(first, second, s=26, color=SERIES[0], alpha=0.8, linewidths=0)
-    axes.set(xlim=(0, top), ylim=(0, top), aspect="equal")
-    axes.set_xlabel(f"{quantity}, reference ({unit})")
-    axes.set_ylabel(f"predicted ({unit})")
     return figure
 
 

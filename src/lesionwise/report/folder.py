@@ -15,11 +15,7 @@ from lesionwise.io.checked import file_named, inside
 from lesionwise.io.names import Entities
 from lesionwise.io.nifti import read_mask, read_volume
 from lesionwise.report.faces import brain_without_face
-from lesionwise.report.leaderboard import (
-    LEADERBOARD,
-    read_leaderboard,
-    write_leaderboard_page,
-)
+from lesionwise.report.leaderboard import LEADERBOARD, read_leaderboard, write_leaderboard_page
 from lesionwise.report.page import (
     CohortPage,
     StageView,

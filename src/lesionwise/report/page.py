@@ -1,4 +1,4 @@
-"""Pages from what a command found: one study, many scans, or plain tables.
+"""Pages from what a command found: one study, or many scans.
 
 A page is one file that opens from disk, loads nothing, and shows all text as text.
 """
@@ -9,35 +9,23 @@ from pathlib import Path
 
 import pandas as pd
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from lesionwise.report.contents import free_table, heading, outliers
 from lesionwise.report.figures import histogram, to_svg
 from lesionwise.report.palette import CHANGES
-from lesionwise.report.render import data_uri, safe_link, write_page
+from lesionwise.report.render import safe_link, write_page
 from lesionwise.report.study import write_study_page
-from lesionwise.report.views import (
-    CohortPage,
-    QualityNote,
-    Section,
-    StageView,
-    StudyPage,
-    TablePage,
-    VisitView,
-)
+from lesionwise.report.views import CohortPage, QualityNote, StageView, StudyPage, VisitView
 
 __all__ = [
     "CohortPage",
     "QualityNote",
-    "Section",
     "StageView",
     "StudyPage",
-    "TablePage",
     "VisitView",
     "safe_link",
     "write_index_page",
     "write_study_page",
-    "write_table_page",
 ]
 
 
@@ -83,36 +71,7 @@ def _changes_first(scans: pd.DataFrame) -> pd.DataFrame:
     return scans[[*rest[:behind], *changes, *rest[behind:]]]
 
 
-def write_table_page(page: TablePage, path: str | Path) -> Path:
-    """Write a page of tables, charts and pictures, and return where it lies.
-
-    Raises:
-        InputError: If the file cannot be written.
-    """
-    sections = [
-        {
-            "heading": section.heading,
-            "text": section.text,
-            "table": None
-            if section.table is None
-            else free_table(section.table, links=_links(section.table)),
-            "charts": [(_svg(figure), words) for figure, words in section.charts],
-            "pictures": [(_picture_uri(data), caption) for data, caption in section.pictures],
-        }
-        for section in page.sections
-    ]
-    return write_page(path, "tables.html", title=page.title, page=page, sections=sections)
-
-
-def _svg(figure: Figure) -> Markup:
-    return Markup(to_svg(figure))
-
-
 def _links(table: pd.DataFrame) -> list[str] | None:
     if "page" not in table:
         return None
     return [safe_link(str(target)) if pd.notna(target) else "" for target in table["page"]]
-
-
-def _picture_uri(data: bytes) -> str:
-    return data_uri(data, "image/png" if data.startswith(b"\x89PNG") else "image/webp")

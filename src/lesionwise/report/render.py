@@ -102,6 +102,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters["number"] = number
     environment.filters["shown"] = shown
+    environment.filters["webp"] = lambda content: data_uri(content, "image/webp")
     environment.globals["not_a_device"] = NOT_A_DEVICE
     environment.globals["version"] = __version__
     environment.globals["style"] = Markup(asset("style.css"))

@@ -31,7 +31,7 @@ from lesionwise.report.contents import (
 from lesionwise.report.display import Display, prepare
 from lesionwise.report.edges import with_edges
 from lesionwise.report.figures import to_svg
-from lesionwise.report.findings import SHOWN, DisplayedVisit, Finding, find_findings
+from lesionwise.report.findings import DisplayedVisit, Finding, find_findings
 from lesionwise.report.palette import CHANGES, change_look, instance_colors
 from lesionwise.report.pictures import Picture, montage_of
 from lesionwise.report.render import data_uri, safe_link, write_page
@@ -112,14 +112,7 @@ def write_study_page(page: StudyPage, path: str | Path) -> Path:
         change_tiles=change_tiles(main, page.changes),
         before=before,
         answer=answer(change_tiles(main, page.changes)),
-        findings=[
-            {
-                "finding": finding,
-                "uri": data_uri(finding.picture, "image/webp"),
-                "kind": SHOWN.index(finding.state),
-            }
-            for finding in findings
-        ],
+        findings=findings,
         intervals=interval_rows(page.intervals),
         rows=rows,
         has={name: _has(lesions, name) for name in _OPTIONAL},
@@ -133,31 +126,12 @@ def write_study_page(page: StudyPage, path: str | Path) -> Path:
         change_looks=CHANGES,
         scans_asked=page.changes is not None and BRIGHTER in page.changes,
         scores=None if page.scores is None else free_table(page.scores),
-        pictures=[
-            {
-                "session": session,
-                "uri": data_uri(visit.picture.webp(), "image/webp"),
-                "width": visit.picture.rgb.shape[1],
-                "height": visit.picture.rgb.shape[0],
-                "numbered": len(visit.picture.numbered),
-                "missing": visit.picture.missing,
-            }
-            for session, visit in zip(sessions, visits, strict=True)
-        ],
-        stages=[_stages(visit) for visit in page.visits if visit.stages],
+        pictures=list(zip(sessions, [visit.picture for visit in visits], strict=True)),
         registrations=_registrations(page.visits),
         links={text: safe_link(target) for text, target in page.links.items()},
         sources=[visit.source for visit in page.visits if visit.source],
-        quality=[
-            {
-                "about": note.about,
-                "grade": note.grade,
-                "sign": GRADE_SIGNS.get(note.grade, "?"),
-                "reasons": note.reasons,
-                "measures": [(heading(name), value) for name, value in note.measures.items()],
-            }
-            for note in page.quality
-        ],
+        grade_signs=GRADE_SIGNS,
+        heading=heading,
         warnings=[
             *page.warnings,
             *(
@@ -243,22 +217,6 @@ def _brain_ml(visit: VisitView) -> float | None:
     if visit.brain_ml is not None or visit.brain is None:
         return visit.brain_ml
     return float((visit.brain.array != 0).sum() * visit.brain.grid.voxel_volume_mm3 / 1000)
-
-
-def _stages(visit: VisitView) -> dict[str, Any]:
-    return {
-        "session": visit.session,
-        "steps": [
-            {
-                "step": stage.step,
-                "uri": data_uri(stage.picture, "image/webp"),
-                "black": stage.black,
-                "white": stage.white,
-                "outlined": stage.outlined,
-            }
-            for stage in visit.stages
-        ],
-    }
 
 
 def _registrations(visits: Sequence[VisitView]) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lesionwise.results.quality import QualityNote as QualityNote
@@ -127,35 +126,5 @@ class CohortPage:
     failures: pd.DataFrame = field(default_factory=pd.DataFrame)
     distributions: tuple[str, ...] = ()
     groups: pd.DataFrame | None = None
-    provenance: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class Section:
-    """A heading with what stands below it, in this order.
-
-    Attributes:
-        heading: its title.
-        text: paragraphs.
-        table: shown with sortable columns; a column ``page`` becomes a link on the first column.
-        charts: (chart, what it shows in words) each.
-        pictures: (PNG or WebP bytes, caption) each.
-    """
-
-    heading: str
-    text: tuple[str, ...] = ()
-    table: pd.DataFrame | None = None
-    charts: tuple[tuple[Figure, str], ...] = ()
-    pictures: tuple[tuple[bytes, str], ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class TablePage:
-    """A page of sections, as for an evaluation or a leaderboard."""
-
-    title: str
-    sections: tuple[Section, ...]
-    lead: str = ""
     provenance: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
     warnings: tuple[str, ...] = ()

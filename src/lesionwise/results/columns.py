@@ -252,12 +252,6 @@ PARTICIPANT_COLUMNS = (
 )
 """``participants.tsv`` of a cohort: counts are of the last visit, changes summed over visits."""
 
-FAILURE_COLUMNS = (
-    Column("subject", "subject with sub-", text=True),
-    Column("file", "what gave nothing", text=True),
-    Column("error", "why", text=True),
-)
-"""``failures.tsv``."""
 
 _TEXT = {
     "subject", "session", "visit", "scan", "method", "location", "state", "becomes", "note",

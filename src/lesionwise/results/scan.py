@@ -12,7 +12,7 @@ import pandas as pd
 
 from lesionwise.instances.components import DEFAULT_CONNECTIVITY
 from lesionwise.io.bids import dseg_table
-from lesionwise.io.checked import inside
+from lesionwise.io.checked import inside, reading
 from lesionwise.io.files import write_bytes, write_json, write_table
 from lesionwise.io.names import Entities
 from lesionwise.io.nifti import read_labels, read_mask, read_volume, write_volume
@@ -330,10 +330,8 @@ def read_picture(root: Path, stage: Stage) -> bytes:
         InputError: If its name leads out of the folder, or it cannot be read.
     """
     path = inside(root, stage["Picture"])
-    try:
+    with reading(path):
         return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def scan_row(

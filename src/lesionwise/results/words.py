@@ -4,19 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-STATES = (
-    "stable",
-    "new",
-    "enlarging",
-    "shrinking",
-    "split",
-    "merged",
-    "disappeared",
-    "too small",
-    "baseline",
-    "equivocal",
-)
-"""What a lesion is at a visit, in the order of the codes in change maps, which count from 1."""
+from lesionwise.change.rules import STATES as STATES
 
 CHANGES = tuple(state for state in STATES if state != "baseline")
 

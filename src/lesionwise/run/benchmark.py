@@ -18,7 +18,6 @@ from lesionwise.io.nifti import write_volume
 from lesionwise.io.record import check_same_settings, fingerprint_of, settings_id
 from lesionwise.metrics.case import Options
 from lesionwise.metrics.evaluation import Evaluation
-from lesionwise.recipe import Recipe
 from lesionwise.results.folder import check_own_folder
 from lesionwise.run.benchmark_job import Outcome, run_here, run_isolated
 from lesionwise.run.benchmark_recipes import (
@@ -37,8 +36,7 @@ from lesionwise.run.crossvalidate import (
     run_fold,
 )
 from lesionwise.run.evaluate import evaluate
-from lesionwise.run.learned_steps import shared_steps
-from lesionwise.run.prepare import parts_of
+from lesionwise.run.prepare import parts_of, preparation_settings
 from lesionwise.run.recipes import auxiliary_sets, settings
 from lesionwise.run.run_format import settings_of
 from lesionwise.types import InputError, Progress, Volume, no_progress
@@ -296,7 +294,8 @@ def _cross_validated(
     """The result of every fold, or those so far and why there are no more."""
     device, workers = where
     folder = output / "recipes" / entry.name
-    arrays = output / "prepared" / _preparation(entry.found)
+    # Recipes with the same shared steps share the arrays.
+    arrays = output / "prepared" / settings_id(preparation_settings(entry.found))
     asked = auxiliary_sets(entry.found)
     further = tuple((name, data) for name, data in auxiliary.items() if name in asked)
     prepared = _once(
@@ -343,17 +342,6 @@ def _cross_validated(
             return results, f"fold {fold + 1} of {len(split)}: {result['error']}"
         results.append({**result, "prepare_s": prepared["seconds"]})
     return results, ""
-
-
-def _preparation(recipe: Recipe) -> str:
-    """A name for the shared steps: recipes with the same ones share the arrays."""
-    how = {
-        "scans": list(recipe.scans),
-        "visits": recipe.visits,
-        "task": recipe.task,
-        **settings(shared_steps(recipe.preprocess), "preprocess"),
-    }
-    return settings_id(how)
 
 
 def _once(

@@ -21,7 +21,7 @@ from lesionwise.methods.members import deal_subjects
 from lesionwise.preprocess.geometry import resample_to
 from lesionwise.preprocess.registration import rigid
 from lesionwise.run.prepare import by_name, visits_of
-from lesionwise.types import InputError, Progress, Study, Task, Visit, Volume, no_progress
+from lesionwise.types import InputError, Progress, Study, Task, Visit, Volume, no_progress, scan_of
 
 SPLITS = "splits_final.json"
 
@@ -177,13 +177,10 @@ def on_one_grid(study: Study, scans: Sequence[str]) -> Study:
     Raises:
         InputError: If a visit lacks its first scan.
     """
-    for visit in study.visits:
-        if scans[0] not in visit.scans:
-            raise InputError(f"sub-{study.subject}: no {scans[0]} scan")
-    target = study.followup.scans[scans[0]]
+    firsts = [scan_of(study, visit, scans[0]) for visit in study.visits]
+    target = firsts[-1]
     visits: list[Visit] = []
-    for visit in study.visits:
-        first = visit.scans[scans[0]]
+    for visit, first in zip(study.visits, firsts, strict=True):
         to_visit = _found_by(target, first)
         moved = {}
         for name, volume in visit.scans.items():

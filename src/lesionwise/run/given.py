@@ -15,29 +15,23 @@ from lesionwise.io.record import sha256
 from lesionwise.methods.given import GivenLesions, JoinToBrain
 from lesionwise.preprocess.brain import ExtractBrain
 from lesionwise.recipe import Citation, Recipe
-from lesionwise.report.folder import write_index
-from lesionwise.results.folder import (
-    check_folder_settings,
-    check_input,
-    check_output,
-    source_of,
-    write_folder,
-)
+from lesionwise.results.folder import check_folder_settings, check_input, check_output, source_of
 from lesionwise.results.names import ScanFiles, scan_title
 from lesionwise.results.quality import QualityNote
 from lesionwise.run.find_lesions import FindOptions, find_lesions
 from lesionwise.run.images import match_images
 from lesionwise.run.load_model import LoadedModel
 from lesionwise.run.pairing import label_cases, named_differently
-from lesionwise.run.quality_checks import named_as_typed, scan_note
+from lesionwise.run.quality_checks import named_as_typed
 from lesionwise.run.segment import (
     SegmentResult,
     model_settings,
     open_scan,
     read_scan,
+    segment_result,
     settings_of,
-    shown_summary,
     write_found,
+    write_tables,
 )
 from lesionwise.run.split import maps_of
 from lesionwise.types import InputError, Progress, RunContext, no_progress, stages_of
@@ -201,8 +195,6 @@ def split_on_scans(
             study = read_scan(opened.path, scan.subject, scan.session)
             with named_as_typed(opened, "flair"):
                 result = find_lesions(study, model, options, on_progress)
-            on_progress("quality")
-            note = scan_note(opened, result.visit, result.brain, "flair")
             record = write_found(
                 result,
                 output,
@@ -210,7 +202,6 @@ def split_on_scans(
                 model,
                 settings,
                 source=source,
-                note=note,
                 series=series,
                 on_progress=on_progress,
             )
@@ -221,14 +212,5 @@ def split_on_scans(
             continue
         done.append(ScanFiles(output, scan.entities).name)
         notes += record.notes
-    tables = write_folder(
-        output,
-        "lesionwise segment",
-        [scan.path for _, scan in pairs],
-        failures,
-        lambda tables: write_index(output, tables),
-    ).scans
-    summary = tables[tables["scan"].isin(done)].reset_index(drop=True)
-    single = len(pairs) == len(summary) == 1
-    page = output / (str(summary["page"][0]) if single else "index.html")
-    return SegmentResult(shown_summary(summary), failures, page, tuple(notes))
+    tables = write_tables(output, [scan.path for _, scan in pairs], failures)
+    return segment_result(output, tables, done, failures, notes, single=len(pairs) == 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from lesionwise.io.files import write_json
-from lesionwise.io.prepared import PreparedStudies, is_prepared, write_prepared
+from lesionwise.io.prepared import is_prepared, prepared_studies, write_prepared
 from lesionwise.types import LazyStudies, LearnedStep, RunContext, Step, Study, TrainingData
 
 STEPS = "steps"
@@ -101,7 +101,7 @@ def _own(run: RunContext, number: int) -> RunContext:
     return replace(run, folder=run.folder / STEPS / str(number))
 
 
-def _keep(studies: Sequence[Study], folder: Path, run: RunContext) -> PreparedStudies:
+def _keep(studies: Sequence[Study], folder: Path, run: RunContext) -> LazyStudies:
     folder.mkdir(parents=True, exist_ok=True)
     folders = []
     for number in range(len(studies)):
@@ -110,7 +110,7 @@ def _keep(studies: Sequence[Study], folder: Path, run: RunContext) -> PreparedSt
             write_prepared(studies[number], target)
         folders.append(target)
         run.progress("learned steps", number + 1, len(studies))
-    return PreparedStudies(tuple(folders))
+    return prepared_studies(folders)
 
 
 def _after(steps: tuple[Step, ...], studies: Sequence[Study], number: int) -> Study:

@@ -13,7 +13,7 @@ import numpy as np
 from lesionwise.instances.reference import classes_joined, hard_labels, reference_of
 from lesionwise.io.checked import inside, printable, read_checked
 from lesionwise.io.files import atomic_folder, write_json
-from lesionwise.io.prepared import PreparedStudies, is_prepared, write_prepared
+from lesionwise.io.prepared import is_prepared, prepared_studies, write_prepared
 from lesionwise.io.record import (
     check_same_settings,
     fingerprint_of,
@@ -24,7 +24,15 @@ from lesionwise.processes import map_processes
 from lesionwise.recipe import Recipe
 from lesionwise.run.learned_steps import shared_steps
 from lesionwise.run.recipes import auxiliary_sets, find_recipe, settings
-from lesionwise.types import Auxiliary, InputError, Progress, Study, Volume, no_progress
+from lesionwise.types import (
+    Auxiliary,
+    InputError,
+    LazyStudies,
+    Progress,
+    Study,
+    Volume,
+    no_progress,
+)
 
 SETTINGS_FILE = "prepared.json"
 DONE = "done.json"
@@ -58,15 +66,13 @@ class Prepared:
     fingerprint: str
     scans: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
-    def studies(self, subjects: Sequence[str]) -> PreparedStudies:
+    def studies(self, subjects: Sequence[str]) -> LazyStudies:
         """The studies of these subjects, in order."""
         wanted = set(subjects)
-        return PreparedStudies(
-            tuple(
-                self.folder / name
-                for name, subject in zip(self.names, self.subjects, strict=True)
-                if subject in wanted
-            )
+        return prepared_studies(
+            self.folder / name
+            for name, subject in zip(self.names, self.subjects, strict=True)
+            if subject in wanted
         )
 
 
@@ -143,12 +149,7 @@ def prepare(
     if (dataset / SETTINGS_FILE).is_file():
         folder = dataset
     found = _recipe(recipe, overrides, auxiliary)
-    how = {
-        "scans": list(found.scans),
-        "visits": found.visits,
-        "task": found.task,
-        **settings(shared_steps(found.preprocess), "preprocess"),
-    }
+    how = preparation_settings(found)
     if folder == dataset:
         return _read(folder, _check_settings(folder, how))
     from lesionwise.io.bids import open_dataset
@@ -176,6 +177,16 @@ def prepare(
         reasons = "; ".join(f"{k}: {v}" for k, v in list(prepared.left_out.items())[:3])
         raise InputError(f"{dataset}: no study to learn from ({reasons or 'no subjects'})")
     return prepared
+
+
+def preparation_settings(recipe: Recipe) -> dict[str, Any]:
+    """All that decides the arrays of a recipe; recipes that agree in it can share them."""
+    return {
+        "scans": list(recipe.scans),
+        "visits": recipe.visits,
+        "task": recipe.task,
+        **settings(shared_steps(recipe.preprocess), "preprocess"),
+    }
 
 
 def _recipe(recipe: str | Path, overrides: Sequence[str], auxiliary: Auxiliary | None) -> Recipe:

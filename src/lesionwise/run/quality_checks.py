@@ -19,13 +19,7 @@ from lesionwise.io.sidecar import acquired, parse_time, read_sidecar
 from lesionwise.io.visit_order import check_visit_order
 from lesionwise.preprocess.alignment import Alignment
 from lesionwise.preprocess.geometry import resample_to, respaced
-from lesionwise.preprocess.quality import (
-    Grade,
-    Quality,
-    graded,
-    protocol_changes,
-    scan_quality,
-)
+from lesionwise.preprocess.quality import Grade, Quality, graded, protocol_changes, scan_quality
 from lesionwise.report.page import QualityNote
 from lesionwise.types import InputError, Matrix, Visit, Volume
 

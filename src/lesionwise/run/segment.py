@@ -16,7 +16,7 @@ from lesionwise.io.bids import FoundScan, select_scans
 from lesionwise.io.files import write_json
 from lesionwise.io.nifti import read_grid, read_mask, read_volume
 from lesionwise.io.record import sha256, versions
-from lesionwise.io.scans import ScanSelection, left_out_rows
+from lesionwise.io.scans import left_out_rows
 from lesionwise.io.space import on_grid
 from lesionwise.report.folder import write_index, write_scan_page
 from lesionwise.results.folder import (
@@ -136,6 +136,8 @@ def segment(
     names = [ScanFiles(output, scan.entities).name for scan in found]
     # Scans that are made again may differ from before; all others must agree with this call.
     check_folder_settings(output, model_settings(loaded, options), names if overwrite else ())
+    left_out = left_out_rows(selection.left_out)
+    inputs = [*(scan.path for scan in found), *map(Path, left_out)]
     failures: dict[str, str] = {}
     done: list[str] = []
     notes: list[QualityNote] = []
@@ -159,17 +161,32 @@ def segment(
             if len(found) > 1:
                 continue
             # Nothing was made, but the folder lists the failure of this call too.
-            _write_tables(output, selection, failures)
+            write_tables(output, inputs, {**left_out, **failures})
             raise
         done.append(names[number])
         notes += record.notes
     progress("page", len(found), len(found))
-    tables = _write_tables(output, selection, failures)
-    summary = tables[tables["scan"].isin(done)].reset_index(drop=True)
-    page = output / "index.html"
-    if len(found) == len(summary) == 1:
-        page = output / str(summary["page"][0])
-    return SegmentResult(shown_summary(summary), failures, page, tuple(notes))
+    tables = write_tables(output, inputs, {**left_out, **failures})
+    return segment_result(output, tables, done, failures, notes, single=len(found) == 1)
+
+
+def segment_result(
+    output: Path,
+    tables: pd.DataFrame,
+    names: Sequence[str],
+    failures: dict[str, str],
+    notes: Sequence[QualityNote],
+    *,
+    single: bool,
+) -> SegmentResult:
+    """What a call made, from the rows of ``scans.tsv``; the page is the scan's own of a single one.
+
+    Args:
+        names: of the scans that went well.
+    """
+    summary = tables[tables["scan"].isin(names)].reset_index(drop=True)
+    own = str(summary["page"][0]) if single and len(summary) == 1 else "index.html"
+    return SegmentResult(shown_summary(summary), failures, output / own, tuple(notes))
 
 
 def shown_summary(scans: pd.DataFrame) -> pd.DataFrame:
@@ -190,19 +207,12 @@ def shown_summary(scans: pd.DataFrame) -> pd.DataFrame:
     return scans.drop(columns=[name for name in hidden if name in scans])
 
 
-def _write_tables(
-    output: Path, selection: ScanSelection, failures: Mapping[str, str]
-) -> pd.DataFrame:
-    """The tables of the folder; files left out are among the failures."""
-    left_out = left_out_rows(selection.left_out)
-    tables = write_folder(
-        output,
-        "lesionwise segment",
-        [*(scan.path for scan in selection.scans), *map(Path, left_out)],
-        {**left_out, **failures},
-        lambda tables: write_index(output, tables),
-    )
-    return tables.scans
+def write_tables(output: Path, inputs: Sequence[Path], failures: Mapping[str, str]) -> pd.DataFrame:
+    """Write the folder's tables and its page over all scans; the rows of ``scans.tsv``."""
+    command = "lesionwise segment"
+    return write_folder(
+        output, command, inputs, failures, lambda tables: write_index(output, tables)
+    ).scans
 
 
 def series_of(scan: FoundScan, description: str | None = None) -> Series | None:
@@ -303,8 +313,6 @@ def _one(
         study = _with_brain(study, brain_mask, channel)
     with named_as_typed(scan, channel):
         found = find_lesions(study, model, options, on_progress)
-    on_progress("quality")
-    note = scan_note(opened, found.visit, found.brain, channel)
     return write_found(
         found,
         output,
@@ -312,7 +320,6 @@ def _one(
         model,
         settings,
         source=source,
-        note=note,
         series=series,
         on_progress=on_progress,
     )
@@ -355,6 +362,7 @@ def write_found(
         on_progress: called at each stage.
     """
     if note is None:
+        on_progress("quality")
         note = scan_note(scan, found.visit, found.brain, model.recipe.scans[0])
     files = ScanFiles(output, scan.entities)
     image = next(iter(found.visit.scans.values())).array

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionwise.types import FloatArray, InputError, LabelArray, Study, Task
+from lesionwise.types import FloatArray, InputError, LabelArray, Study, Task, scan_of
 
 AXES = "ijk"
 
@@ -49,9 +49,7 @@ def images_of(study: Study, scans: tuple[str, ...], within_brain: bool) -> Float
     arrays = []
     for visit in study.visits:
         for name in scans:
-            if name not in visit.scans:
-                raise InputError(f"sub-{study.subject}: no {name} scan")
-            array = np.asarray(visit.scans[name].array, dtype=np.float32)
+            array = np.asarray(scan_of(study, visit, name).array, dtype=np.float32)
             if not np.isfinite(array).all():
                 raise InputError(f"sub-{study.subject}: {name} has voxels that are not finite")
             if within_brain and visit.brain is not None:

@@ -17,22 +17,9 @@ from lesionwise.io.files import write_json, write_text
 from lesionwise.methods.clean_maps import Cleanup
 from lesionwise.methods.nnunet.cases import Case, CaseStep, case_of
 from lesionwise.methods.nnunet.imported import UNREADABLE
-from lesionwise.methods.nnunet.settings import (
-    Augmentation,
-    InstanceHeads,
-    Learning,
-    Plans,
-)
+from lesionwise.methods.nnunet.settings import Augmentation, InstanceHeads, Learning, Plans
 from lesionwise.methods.nnunet.workspace import Workspace, require_nnunet
-from lesionwise.types import (
-    InputError,
-    Method,
-    Predictor,
-    RunContext,
-    Study,
-    Task,
-    TrainingData,
-)
+from lesionwise.types import InputError, Method, Predictor, RunContext, Study, Task, TrainingData
 
 DESCRIPTION = "nnunet.json"
 SUMMARY = "training.json"
@@ -91,10 +78,8 @@ class NnunetMethod:
         if self.heads is not None and self.learning.loss != "dice+ce":
             raise ValueError("instance heads go with the loss dice+ce")
 
-    @property
-    def uses_validation(self) -> bool:
-        """True: nnU-Net's trainer validates, and schedules may follow it."""
-        return True
+    uses_validation = True
+    """nnU-Net's trainer validates, and schedules may follow it."""
 
     def members(self) -> tuple[Method, ...]:
         """None."""

@@ -24,7 +24,7 @@ from lesionwise.methods.nnunet.losses import SEGMENTATION, HeadsLoss
 from lesionwise.methods.nnunet.networks import network_of
 from lesionwise.methods.nnunet.settings import Augmentation, InstanceHeads, Learning
 from lesionwise.methods.nnunet.transforms import adapt
-from lesionwise.methods.nnunet.workspace import environment
+from lesionwise.processes import environment
 from lesionwise.types import Progress, no_progress
 
 HEADS = 4

@@ -12,7 +12,7 @@ from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 
-from lesionwise.learning.targets import CentersAndOffsets
+from lesionwise.learning.targets import CentersAndOffsets, Reference
 from lesionwise.methods.nnunet.settings import Augmentation, InstanceHeads, LesionEnhancement
 
 
@@ -51,7 +51,7 @@ class InstanceTargets(BasicTransform):  # type: ignore[misc]
 
     def apply(self, data_dict: dict[str, Any], **params: Any) -> dict[str, Any]:
         instances = data_dict["segmentation"][0].numpy()
-        made = self.targets.make(np.maximum(instances, 0), self.spacing_mm)
+        made = self.targets.make(Reference(np.maximum(instances, 0), self.spacing_mm))
         heads = np.concatenate([made["heatmap"], made["offsets"]])
         data_dict["segmentation"] = (data_dict["segmentation"] > 0).to(torch.int16)
         data_dict["heads"] = torch.from_numpy(heads)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lesionwise.processes import environment
 from lesionwise.types import InputError, Progress, no_progress
 
 DATASET = "Dataset001_Lesions"
@@ -71,21 +71,6 @@ class Workspace:
             quiet(),
         ):
             yield _printing_to(stdout, progress)
-
-
-@contextlib.contextmanager
-def environment(wanted: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables with other values, for as long as this lasts."""
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def _printing_to(stream: Any, progress: Progress) -> Progress:
