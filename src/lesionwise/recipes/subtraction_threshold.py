@@ -26,5 +26,5 @@ RECIPE = Recipe(
     to_instances=ConnectedComponents(),
     visits=2,
     task="new",
-    departures=("follows no publication: the limits were chosen on simulated patients",),
+    departures=("This recipe follows no publication. We chose its limits on simulated patients.",),
 )
