@@ -1,4 +1,4 @@
-"""One residual 2D U-Net with attention gates for the slices of all three planes, which vote."""
+"""One residual 2D U-Net with attention gates on slices of three planes; the planes vote."""
 
 from functools import partial
 

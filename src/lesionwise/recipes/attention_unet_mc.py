@@ -1,4 +1,4 @@
-"""The modified 3D U-Net with attention gates, predicted with dropout left on."""
+"""The modified 3D U-Net with attention gates; prediction averages passes with dropout on."""
 
 from dataclasses import replace
 from functools import partial

@@ -1,4 +1,4 @@
-"""Boundary-shift candidates, refined voxel by voxel with gradient-boosted trees."""
+"""Candidates from the boundary shift integral pipeline, refined by gradient-boosted trees."""
 
 from lesionwise.change.candidates import BoundaryShiftClusters
 from lesionwise.change.features import VoxelNeighborhood

@@ -1,4 +1,4 @@
-"""A cascade: how the probability of lesions changed, and the follow-up, show what is new."""
+"""Two U-Nets: the change of the lesion probability and the follow-up show new lesions."""
 
 from dataclasses import replace
 from functools import partial

@@ -1,4 +1,4 @@
-"""ConfLUNet: one U-Net with three heads; lesions separated by offset voting."""
+"""ConfLUNet: one U-Net with three heads; lesions are separated by offset voting."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""ConfLUNet on nnU-Net: its planned network with three heads; lesions separated by offsets."""
+"""ConfLUNet on nnU-Net: its planned network with three heads; offsets separate lesions."""
 
 from lesionwise.instances.filters import DropSmall
 from lesionwise.instances.offsets import OffsetVoting

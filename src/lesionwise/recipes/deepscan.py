@@ -1,4 +1,4 @@
-"""A cascade of two 3D-to-2D networks: lesions of each visit, and what is new beside their maps."""
+"""Two 3D-to-2D networks: one for the lesions of each visit, one for new lesions."""
 
 from dataclasses import replace
 from functools import partial
@@ -75,7 +75,7 @@ LESIONS_OF_A_VISIT = Pretrained(first=ALL_CONTRASTS, then=SOME_CONTRASTS, auxili
 
 
 def cascade(lesions: Method, new_lesions: Method) -> Recipe:
-    """The system of two networks."""
+    """The recipe with these two networks."""
     return Recipe(
         citation=msseg2_chapter("[Chapter on an adaptation of DeepSCAN to new lesions]"),
         passage="002, line 2850, section 1",
@@ -151,7 +151,7 @@ RECIPE = cascade(LESIONS_OF_A_VISIT, NEW_LESIONS)
 
 
 def _slower_restarts(method: NetworkMethod) -> NetworkMethod:
-    """As many restarts in all, within the many short epochs of the reduced form."""
+    """With the same number of restarts over the many short epochs of the reduced form."""
     optimization = replace(method.optimization, schedule=CosineRestarts(period=500, end=0.01))
     return replace(method, optimization=optimization)
 

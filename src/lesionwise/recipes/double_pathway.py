@@ -1,4 +1,4 @@
-"""A two-path network like DeepMedic: a detailed middle and a wide, coarse surrounding."""
+"""A two-pathway network like DeepMedic: a detailed center and its coarse surroundings."""
 
 from dataclasses import replace
 from functools import partial
@@ -24,7 +24,7 @@ from lesionwise.reduction import Reduction, reduced
 SAMPLES = PatchesOfEachStudy(
     size_vox=(97, 97, 97),
     batch_size=10,
-    per_study=576,  # 288, and as many reinforced centers
+    per_study=576,  # 288 patches and 288 reinforced centers
     sampling=CenterSampling((19, 19, 19), inner_fraction=0.5),
 )
 NETWORK = NetworkMethod(

@@ -1,4 +1,4 @@
-"""Hard patches, chosen by a slow copy of the network, are learned from."""
+"""A U-Net trained on hard patches, which a moving average of the network selects."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""IQDA: both visits into a U-Net that learns from images of every quality."""
+"""IQDA: a U-Net on both visits, trained with image quality augmentation."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Registration and new lesions learned end to end: a field, and U-Nets on images and field."""
+"""Registration and new lesions, learned end to end from images and deformation field."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Learned metric: the loss holds a network's estimate of the lesion-wise F1."""
+"""A U-Net whose loss includes a network's estimate of the lesion-wise F1."""
 
 from functools import partial
 

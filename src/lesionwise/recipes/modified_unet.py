@@ -1,4 +1,4 @@
-"""A modified 3D U-Net that learns fractions: soft labels, a normalized ReLU, brain and cord."""
+"""A modified 3D U-Net for brain and cord, with soft labels and a normalized ReLU."""
 
 from dataclasses import replace
 from functools import partial

@@ -1,4 +1,4 @@
-"""Three modified 3D U-Nets and one with attention gates, each with a data split of its own."""
+"""Three modified 3D U-Nets and one with attention gates, each with its own data split."""
 
 from dataclasses import replace
 from functools import partial
@@ -192,7 +192,7 @@ SMALL = SlidingWindow(
 
 
 def _closer(method: NetworkMethod) -> NetworkMethod:
-    """With the strides that the reduced patch asks for."""
+    """With strides that fit the reduced patch size."""
     return replace(
         method,
         samples=replace(SAMPLES, positions=RegularGrid((24, 24, 24))),

@@ -1,4 +1,4 @@
-"""A sensitive U-Net for new lesions, of which two further stages remove false positives."""
+"""A sensitive U-Net for new lesions; two further stages remove false positives."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""What does not correspond after a learned registration is refined to new lesions."""
+"""A network registers and finds non-corresponding regions; a U-Net refines them to new lesions."""
 
 from functools import partial
 

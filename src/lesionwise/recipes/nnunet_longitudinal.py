@@ -1,4 +1,4 @@
-"""nnU-Net on baseline and follow-up in MNI space, with Adam and a rate that falls at plateaus."""
+"""nnU-Net on two visits in MNI space, with Adam and a learning rate that falls at plateaus."""
 
 from lesionwise.instances.components import ConnectedComponents
 from lesionwise.learning.optimizers import Adam

@@ -1,4 +1,4 @@
-"""All lesions of each visit by one U-Net; new is what the first visit did not have."""
+"""One U-Net finds all lesions of each visit; those that the baseline lacks are new."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""A network for each rater, and one that learns the raters' consensus from their maps."""
+"""One network for each rater, and one that learns the consensus from their maps."""
 
 from dataclasses import replace
 from functools import partial

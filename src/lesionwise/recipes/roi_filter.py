@@ -1,4 +1,4 @@
-"""Regions that became brighter, in which a network without pooling looks for new lesions."""
+"""Regions that became brighter; a network without pooling finds new lesions in them."""
 
 from functools import partial
 

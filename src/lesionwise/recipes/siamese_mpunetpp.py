@@ -1,4 +1,4 @@
-"""A light Siamese U-Net++ that learns what four raters and their consensus call new."""
+"""A light Siamese U-Net++ that learns the new lesions of four raters and their consensus."""
 
 from dataclasses import replace
 from functools import partial

@@ -1,4 +1,4 @@
-"""An encoder learned without labels sees each visit; attention weighs their difference."""
+"""A self-supervised encoder for each visit; attention gates weight the difference."""
 
 from functools import partial
 

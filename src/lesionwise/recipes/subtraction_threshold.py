@@ -1,4 +1,4 @@
-"""Thresholded subtraction: what every system for new lesions has to beat."""
+"""Thresholded subtraction: the baseline that every system for new lesions has to beat."""
 
 from lesionwise.change.candidates import BrighterAtFollowup
 from lesionwise.change.features import CandidateFeatures

@@ -1,4 +1,4 @@
-"""Most pairs are made from single scans: networks paint lesions over and in while it learns."""
+"""Training on pairs made from single scans: networks remove and add lesions on the fly."""
 
 from functools import partial
 

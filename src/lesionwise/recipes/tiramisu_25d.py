@@ -1,4 +1,4 @@
-"""FC-DenseNets on stacks of three slices in all three planes; five folds of three settings each."""
+"""FC-DenseNets on stacks of three slices in three planes; five folds of three settings."""
 
 from dataclasses import replace
 from functools import partial

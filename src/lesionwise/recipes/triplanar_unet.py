@@ -1,4 +1,4 @@
-"""One 2D U-Net for the slices of all three planes in MNI space; planes vote, then five folds."""
+"""One 2D U-Net for slices of three planes in MNI space; planes vote, then five folds."""
 
 from dataclasses import replace
 from functools import partial
@@ -35,7 +35,7 @@ from lesionwise.reduction import Reduction, reduced
 
 FOLDS = 5
 ALL = 1_000_000
-"""More than there are: every slice of the validation studies."""
+"""More slices than there are, so that all slices of the validation studies count."""
 WINDOW = SlidingWindow(windows_per_batch=16)
 
 MEMBER = NetworkMethod(
@@ -152,7 +152,7 @@ SMALL = replace(
     ),
     selection=Selection(window=WINDOW),
 )
-"""Follows the training loss: the reduced form validates nothing while it is trained."""
+"""Its rate follows the training loss, as the reduced form has no validation in training."""
 
 REDUCED = reduced(
     replace(

@@ -1,6 +1,6 @@
-"""U-Net and ACLS: lesions separated at the summits of the probability.
+"""U-Net and ACLS: lesions separated at the local maxima of the probability.
 
-The network is that of ``unet-cc``, setting for setting, so a run of one serves the other:
+The network has exactly the settings of ``unet-cc``, so both can use one run:
 ``train(..., reuse=RUN)``.
 """
 

@@ -1,4 +1,4 @@
-"""U-Net and connected components: the baseline that cannot tell confluent lesions apart."""
+"""U-Net and connected components: the baseline that cannot separate confluent lesions."""
 
 from functools import partial
 
