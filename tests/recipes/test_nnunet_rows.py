@@ -83,8 +83,8 @@ def test_a4_gives_every_voxel_to_the_center_nearest_to_its_vote():
 
 def test_a4_says_that_peaks_are_stated_nowhere_and_where_voxels_are_grouped():
     """Departures: least height and window of peaks, the grid of grouping, several pieces."""
-    assert "stated nowhere: 0.1 and 3 voxels" in said("conflunet-nnunet")
-    assert "grouped on is not stated: the scan's own" in said("conflunet-nnunet")
+    assert "window of center peaks are not stated. We use 0.1 and 3" in said("conflunet-nnunet")
+    assert "grouped is not stated. We use the scan's own grid" in said("conflunet-nnunet")
     assert "in one piece or several" in said("conflunet-nnunet")
 
 
@@ -240,7 +240,7 @@ def test_b0_reports_its_tables_last_row():
 
 def test_b0_says_which_program_is_missing():
     """Departure: line 75 names HD-BET."""
-    assert "HD-BET is a program of its own" in said("nnunet-longitudinal")
+    assert "HD-BET, a separate program" in said("nnunet-longitudinal")
 
 
 # B2: document 002, lines 163 to 267

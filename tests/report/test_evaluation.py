@@ -132,7 +132,7 @@ def test_methods_are_described_for_a_paper_with_references(evaluation, page):
     assert "STAPLE" not in said
     assert len(text.references) == len([r for r in text.references if r in text.plain()])
     assert not any("Warfield" in line for line in text.references)
-    assert "Methods, to quote" in page
+    assert "Methods text to quote" in page
     assert "3 methods (A, B, &lt;C&gt;)" in page
 
 

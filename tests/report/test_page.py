@@ -82,7 +82,7 @@ def test_registered_visits_are_shown_over_each_other(
     later = replace(two.visits[1], to_common=shift)
     text = _text(write_study_page(replace(two, visits=(two.visits[0], later)), tmp_path / "p.html"))
     assert "M12 over M00: before and after registration" in text
-    assert "turned by 0.0° and moved by 5.0 mm" in text
+    assert "rotated by 0.0° and shifted by 5.0 mm" in text
 
 
 def test_says_once_that_it_is_no_medical_device(study: StudyPage, tmp_path: Path) -> None:

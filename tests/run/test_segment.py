@@ -146,7 +146,7 @@ def test_the_volume_is_that_of_the_lesions_and_the_masks_is_told_where_it_differ
     mask_ml = round(float((np.asarray(mask.dataobj) > 0).sum()) * 8 / 1000, 3)
     assert (row["lesions"], row["volume_ml"], row["mask_volume_ml"]) == (1, 0.512, mask_ml)
     assert mask_ml >= 0.512 + 2 * 0.008  # the dropped spot and, perhaps, bright noise
-    assert f"The whole mask measures {mask_ml:.2f} ml" in done.page.read_text()
+    assert f"The whole mask has a volume of {mask_ml:.2f} ml" in done.page.read_text()
 
 
 def test_a_file_whose_name_is_no_text_gets_its_page(tmp_path, model):

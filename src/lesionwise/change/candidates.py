@@ -1,4 +1,4 @@
-"""Where something new may be: clusters of a pair that is brighter at follow-up."""
+"""Candidates for new lesions: clusters that are brighter at follow-up."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class BoundaryShiftClusters:
     """Bright clusters of the subtraction of two scans, where new lesions can be.
 
     The scans are taken as they are: bias corrected intensities of one scale, not z-scores of each
-    visit by itself, which would hide or feign a difference of contrast. New lesions can be
+    visit by itself, which would hide or create a difference in contrast. New lesions can be
 
     - inside the label ``template_brain``, eroded ``brain_erosions`` times,
     - outside the label ``ventricles``, eroded ``ventricle_erosions`` times,
@@ -113,7 +113,7 @@ class RaisedRatio:
     """Clusters of the brain in which the last visit over the first exceeds a limit.
 
     The ratio counts inside the brain of both visits, eroded by ``brain_erosion_mm``. What exceeds
-    the limit is opened by ``opening_mm``, which parts clusters that hang together by a thread, and
+    the limit is opened by ``opening_mm``, which separates clusters joined by a few voxels, and
     clusters of at least ``min_volume_mm3`` are kept. Where a scan is not positive the ratio is 1.
 
     Attributes:

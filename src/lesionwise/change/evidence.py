@@ -44,8 +44,8 @@ class Evidence:
         z: mean over its voxels of later minus earlier, in units of the noise between two scans of
             unchanged tissue; positive where it became brighter. NaN where a visit does not show it.
         contrast_gain: fraction of its contrast to the normal tissue around it that it did not have
-            at the earlier visit, or, asked about what disappeared, has no more at the later: 1 all
-            of it, 0 none. NaN where it is not brighter than that tissue, or there is too little of
+            at the earlier visit or, for what disappeared, no longer has at the later: 1 all of it,
+            0 none. NaN where it is not brighter than that tissue, or there is too little of
             it.
     """
 
@@ -177,10 +177,10 @@ def compare_scans(
 
 
 def match_scale(earlier: Float32, later: Float32, tissue: BoolArray) -> Float32:
-    """The earlier scan on the later one's intensity scale: quantiles of ``tissue`` on each other.
+    """The earlier scan on the later one's intensity scale: by matching quantiles of ``tissue``.
 
-    Beyond the 0.5 % at either end it goes on along the slope between the 5 and the 95 % quantiles,
-    which what is brighter than all normal tissue, such as a lesion, depends on.
+    Beyond the outer 0.5 % at either end it continues with the slope between the 5 % and 95 %
+    quantiles. Values brighter than all normal tissue, such as lesions, depend on this slope.
 
     Example:
         >>> scan = np.linspace(0, 1, 1000, dtype=np.float32).reshape(10, 10, 10)
@@ -244,7 +244,7 @@ def _robust_sd(values: FloatArray) -> float:
 
 
 def _deeper_than(mask: BoolArray, by_mm: float, grid: Grid) -> BoolArray:
-    """Voxels further than that from every voxel outside the mask; what lies beyond counts not."""
+    """Voxels further than that from every voxel outside the mask; beyond it does not count."""
     if mask.all():
         return mask
     depth: Float32 = edt.edt(np.ascontiguousarray(mask), anisotropy=grid.spacing_mm)

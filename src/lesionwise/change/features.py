@@ -1,4 +1,4 @@
-"""What candidates look like, as numbers: shape, contrast, place, or the voxels around."""
+"""Features of candidates: shape, contrast, place, or the surrounding voxels."""
 
 from __future__ import annotations
 

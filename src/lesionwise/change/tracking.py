@@ -91,7 +91,7 @@ class Tracks:
     def counts_before(self) -> pd.DataFrame:
         """What the lesions of the visit before each visit ended as: later visits × STATES.
 
-        They sum to the number of lesions of the visit before: of a merger every parent counts.
+        They sum to the number of lesions of the visit before: every parent of a merger counts.
         """
         before = self.table[(self.table["label"] > 0) & (self.table["becomes"] != "")]
         rows = before.assign(visit=before["visit"] + 1)

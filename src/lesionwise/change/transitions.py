@@ -43,7 +43,7 @@ class Families:
     Attributes:
         before, after: (m,), (n,) the family of each lesion.
         before_mm3, after_mm3: (f,) summed volume of each family at either visit.
-        border_z: (f,) how much brighter what the family's larger outline adds to the smaller one
+        border_z: (f,) how much brighter the tissue between the family's smaller and larger outline
             became; NaN where unknown or where there is nothing to compare.
     """
 

@@ -39,7 +39,7 @@ class DropSmall:
     Source: Wynen et al. (ConfLUNet), section 3 (14 mm³, 3 mm). Its authors' code also drops a
     lesion that
     lies exactly on the volume limit: ``drop_at_min_volume``. Departure: of the pieces that come
-    from one center the authors drop every piece after the first small one, in falling order of
+    from one center the authors drop every piece after the first small one, in decreasing order of
     voxels, even one that would pass; here each lesion is judged alone.
     """
 

@@ -185,7 +185,7 @@ class Relation:
 
 
 def relate(overlaps: Overlaps, min_overlap_fraction: float = 0.25) -> tuple[Relation, ...]:
-    """Group the lesions of both sides that lie on each other, whatever the matching says.
+    """Group overlapping lesions of both sides, independently of the matching.
 
     Two lesions are linked when they share at least ``min_overlap_fraction`` of the voxels of the
     smaller one, so a part is linked to the whole it belongs to, and neighbors that merely touch

@@ -1,4 +1,4 @@
-"""What is to be found in a study, as labels."""
+"""The reference lesions of a study, as labels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLASS_PARTS = 1.5
 
 
 def reference_of(study: Study, task: str) -> LabelArray:
-    """What is to be found in a study: labels on the grid of its last visit, 0 = background.
+    """The reference lesions of a study: labels on the grid of its last visit, 0 = background.
 
     Args:
         study: with labels of its last visit, or changes of the pair.
@@ -104,7 +104,7 @@ def are_classes(parts: dict[int, int], spare: int = 1) -> bool:
 
     Args:
         parts: from ``table.count_parts``.
-        spare: parts more than labels that speak for nothing.
+        spare: how many more parts than labels are tolerated.
 
     Example:
         >>> are_classes({1: 4, 2: 3}), are_classes({1: 1, 2: 1, 3: 2})

@@ -1,4 +1,4 @@
-"""What every lesion of a label map measures, and how the lesions of two maps overlap."""
+"""Size and place of each lesion of a label map, and how the lesions of two maps overlap."""
 
 from __future__ import annotations
 

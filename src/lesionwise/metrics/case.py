@@ -47,10 +47,9 @@ class Options:
 
     Attributes:
         matching: which prediction belongs to which reference: see ``instances.matching.match``.
-        iou_threshold: from which IoU a pair is a hit.
+        iou_threshold: the IoU at which a pair is a hit.
         comparison: whether an IoU equal to the threshold is a hit (">=") or not (">").
-        connectivity: with which masks were made into instances before they came here; written
-            down, and otherwise unused.
+        connectivity: with which masks were separated into instances earlier; only recorded here.
         min_volume_mm3: lesions below it do not count; applied to both sides. 0 is off.
         min_extent_mm: lesions shorter than this along any voxel axis do not count, on both
             sides. 0 is off. The limits act on lesions: voxel metrics, distances and the
@@ -119,7 +118,7 @@ class LesionRow:
         iou: with its partner.
         dice: with its partner.
         confluent_unit: whether a reference lesion is one; None on the other side.
-        relation: its part in the split and merge report.
+        relation: its role in the split and merge report.
     """
 
     side: Literal["reference", "prediction"]
@@ -135,7 +134,7 @@ class LesionRow:
 
 @dataclass(frozen=True, eq=False)
 class CaseResult:
-    """What one case scores.
+    """The scores of one case.
 
     Attributes:
         values: by key, all of ``KEYS``; None where a metric is undefined.

@@ -30,7 +30,7 @@ class ChallengeRules:
         min_volume_mm3: a lesion counts if it is strictly larger.
         alpha: a lesion must be covered by more than this share.
         beta: a lesion that covers it may lie in the background by at most this share.
-        gamma: covering lesions are looked at, largest overlap first, until they hold this share
+        gamma: covering lesions are examined, largest overlap first, until they hold this share
             of all that is covered.
     """
 

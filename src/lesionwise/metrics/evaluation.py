@@ -1,4 +1,4 @@
-"""What all cases of an evaluation say together: cohorts, comparisons, agreement, detection."""
+"""Results over all cases of an evaluation: cohorts, comparisons, agreement, detection."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class ScoredCase:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Every case, and what they say together.
+    """All cases of an evaluation, and the results over them.
 
     Attributes:
         reference: the file or folder, or several where raters were given.
@@ -121,7 +121,7 @@ class Evaluation:
         cases: by case, then method.
         failures: what could not be scored, and why; by case or file name.
         notes: what holds for the whole evaluation.
-        raters: one row per case and pair of raters or methods, where there are several raters.
+        raters: one row per case and pair of raters or methods; only with several raters.
         page, folder: what was written; None where nothing was.
     """
 
@@ -177,7 +177,7 @@ class Evaluation:
 
     @property
     def rules(self) -> str:
-        """Under which rules the numbers were made, in one line."""
+        """The rules behind the numbers, in one line."""
         made = self.options
         size = (
             f"lesions below {made.min_volume_mm3:g} mm³ or {made.min_extent_mm:g} mm dropped on "
@@ -206,7 +206,7 @@ class Evaluation:
 
     @cached_property
     def paired(self) -> dict[str, dict[str, list[float | None]]]:
-        """By metric and method: values on the cases that every method was scored on."""
+        """By metric and method: values on the cases for which every method has scores."""
         return {
             key: {
                 method: [
@@ -364,7 +364,7 @@ class Evaluation:
 
     @cached_property
     def _shared(self) -> list[str]:
-        """The cases that every method was scored on."""
+        """The cases for which every method has scores."""
         return [
             name
             for name in dict.fromkeys(case.case for case in self.cases)

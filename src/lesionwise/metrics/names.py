@@ -1,4 +1,4 @@
-"""What each metric is called in a paper, beside its key in files."""
+"""What papers call each metric, by its key in files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far two masks agree voxel by voxel, from four counts."""
+"""Voxel-wise agreement of two masks, from four counts."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def smoothed_dice(counts: VoxelCounts, smoothing: float = 1e-6) -> float:
 
 
 def normalized_dice(counts: VoxelCounts, r: float = 0.001) -> Score:
-    """Dice with the false positives weighed as if lesions filled the share ``r`` of the volume.
+    """Dice with the false positives weighted as if lesions filled the share ``r`` of the volume.
 
     2 TP / (k FP + 2 TP + FN) with k = (1 - r) |R| / (r (N - |R|)), N the voxels of the volume:
     the value changes with the field of view. k = 1 for an empty reference; undefined when
@@ -143,7 +143,7 @@ def sensitivity(counts: VoxelCounts) -> Score:
 
 
 def specificity(counts: VoxelCounts) -> Score:
-    """Share of the background that was left alone, over the whole volume.
+    """Share of the background that was not predicted as lesion, over the whole volume.
 
     Example:
         >>> specificity(VoxelCounts(tp=3, fp=1, fn=2, tn=4))

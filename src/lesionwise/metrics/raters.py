@@ -1,4 +1,4 @@
-"""Several references of one case: how far raters agree, and what they say together.
+"""Several references of one case: how far raters agree, and their consensus.
 
 Everything is counted over patterns of votes. With R raters there are at most 2^R of
 them, so STAPLE costs no more than one pass over the voxels that anyone marked. That is why

@@ -1,8 +1,8 @@
-"""Slices as patients: is there a lesion in this one? (Arian Darestani et al. 2025)
+"""Classification of slices: does a slice show a lesion? (Arian Darestani et al. 2025)
 
 A slice is positive where the reference has a lesion in it. It counts as found where at
 least one of its lesions is covered by the prediction to a given share; with less, or
-nothing, it is missed. A slice without lesions is rightly left alone only where the
+nothing, it is missed. A slice without lesions is a true negative only where the
 prediction has no voxel in it, whatever the threshold.
 
 The paper says neither what the overlap is a share of nor whether it is meant lesion

@@ -1,4 +1,4 @@
-"""What a set of cases says: summaries with intervals, and tests between methods.
+"""Statistics over a set of cases: summaries with intervals, and tests between methods.
 
 Every function takes one value per case. ``None``, NaN and infinities count as
 undefined: they are left out and counted, never replaced. Whatever is random takes a seed.
@@ -62,7 +62,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """What the paired differences first - second say; None where they are too few to say it.
+    """Statistics of the paired differences first - second; None where there are too few.
 
     Attributes:
         n: patients with a case on which both methods have a value.

@@ -1,6 +1,6 @@
 """Distances between the surfaces of two masks, in mm, by every definition in use.
 
-The peers measure between different points and summarize differently, and the same pair of
+Other tools measure between different points and summarize differently, and the same pair of
 masks can score twice as much with one as with another, so each definition has a name here
 and the name is written beside the value.
 """

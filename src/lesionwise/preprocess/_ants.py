@@ -1,4 +1,4 @@
-"""The package antspyx behind one door: imported where it is used, on one thread, with one seed."""
+"""Access to the package antspyx: imported where it is used, on one thread, with one seed."""
 
 from __future__ import annotations
 

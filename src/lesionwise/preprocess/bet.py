@@ -1,4 +1,4 @@
-"""BET: a surface blown up from the middle of the head until it meets the brain's border."""
+"""BET: a surface that expands from the middle of the head until it meets the brain's border."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def mask_where_missing(
 
 
 def brain_mask(scan: Volume, *, name: str = "scan") -> Volume:
-    """The brain in a scan: the mask of ``find_brain``. Whatever it says goes to the log.
+    """The brain in a scan: the mask of ``find_brain``. Its messages go to the log.
 
     Raises:
         NoBrainFound, InputError: As ``find_brain``.

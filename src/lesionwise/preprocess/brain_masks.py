@@ -112,7 +112,7 @@ def _above_otsu(scan: Volume) -> Volume:
 class BetBrain:
     """Every visit with a brain mask by BET, as this project computes it (``bet.bet_mask``).
 
-    A surface is blown up from the middle of the head until it meets the brain's border, on a
+    A surface expands from the middle of the head until it meets the brain's border, on a
     copy with voxels of ``working_mm``. Raises NoBrainFound where less than 0.1 l is found.
 
     Attributes:
@@ -143,7 +143,7 @@ class ExternalBrain:
 
     The scan is written as NIfTI, the command run without a shell, and the mask read back: what
     is not zero is brain. Nothing is downloaded by lesionwise; whether the program fetches
-    weights is its own affair.
+    weights depends on the program.
 
     Attributes:
         command: with ``{scan}`` for the scan's path, ``{mask}`` for the path where the mask must

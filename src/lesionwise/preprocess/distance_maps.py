@@ -22,7 +22,7 @@ class DistanceMaps:
 
     ``depth``: distance to the nearest voxel outside the brain mask, 0 outside. ``vertex_neck``:
     from the brain's top downward. ``occiput_nose``: from its back forward; the latter two run on
-    outside the brain. Down and forward are the world's, so a tilted grid is no matter. Where
+    outside the brain. Down and forward are the world's, so a tilted grid makes no difference. Where
     the volume cuts the brain off, that face is no surface, unless the mask fills the volume.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Where a finding is less certain for where it lies: the ends of a scan and the brainstem's border.
+"""Places where a finding is less certain: the ends of a scan and the brainstem's border.
 
 The first and the last slice show less and move with the field of view. At the brainstem's surface
 fluid pulsates, and the brain mask ends where the scan or the program happened to end.

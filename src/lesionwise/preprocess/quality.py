@@ -1,4 +1,4 @@
-"""Whether a scan is fit to be read: a grade and its reasons, before any result is believed."""
+"""Whether a scan is fit to be read: a grade and its reasons, before any result is trusted."""
 
 from __future__ import annotations
 

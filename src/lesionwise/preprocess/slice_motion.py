@@ -16,7 +16,7 @@ MIN_SLICES = 5
 def slice_shift_mm(
     values: FloatArray, inside: BoolArray, spacing_mm: tuple[float, float, float]
 ) -> float | None:
-    """How far slices lie beside where their neighbors would have them, mm.
+    """How far slices are shifted from where their neighbors suggest, mm.
 
     A patient who moves while slices are read one by one, often the odd ones before the even ones,
     shifts some of them within their plane. The shift between neighboring slices is found from

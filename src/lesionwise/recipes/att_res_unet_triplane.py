@@ -1,4 +1,4 @@
-"""One residual 2D U-Net with attention gates for the slices of all three planes, which vote."""
+"""One residual 2D U-Net with attention gates on slices of three planes; the planes vote."""
 
 from functools import partial
 
@@ -67,31 +67,50 @@ RECIPE = Recipe(
     visits=2,
     task="new",
     departures=(
-        "brain extraction is ours; how the skull was removed is not stated",
-        "raw visits are registered half way, as the challenge's pairs were",
-        "intensity normalization is not stated: z-score in the brain, 0 outside",
+        "The method of skull stripping is not stated. We use our own brain extraction.",
         (
-            "29 patients with new lesions were split into 24 and 5: studies without a new lesion "
-            "do not train, and what validates is the command's (--validation, --fold)"
+            "The challenge's pairs came registered to their half-way space. We register raw visits "
+            "in the same way."
+        ),
+        "Intensity normalization is not stated. We use the z-score in the brain, and 0 outside.",
+        (
+            "The paper splits the 29 patients with new lesions into 24 and 5. We also leave "
+            "studies without a new lesion out of training. The command decides which studies "
+            "validate (--validation, --fold)."
         ),
         (
-            "slices larger than 512 by 512 are cut to their middle in training and covered by "
-            "overlapping windows in prediction"
+            "Slices larger than 512 by 512 are not mentioned. We crop them to their center in "
+            "training and cover them with overlapping windows in prediction."
         ),
         (
-            "widths, depth and normalization are not stated: those of the deep residual U-Net "
-            "(Zhang et al., 2018), with the gates of Oktay et al. (2018)"
+            "Channels, depth and normalization are not stated. We use those of the deep residual "
+            "U-Net (Zhang et al., 2018), with the attention gates of Oktay et al. (2018)."
         ),
-        "gamma of the focal loss is not stated: 2; both losses have the same weight",
-        "Dice is taken over the batch, since most slices have no lesion: not stated",
-        "ranges of flips and rotations are not stated: each axis of the plane by half, 15 degrees",
         (
-            "optimizer, learning rate, batch size and epochs are not stated: Adam at Keras's "
-            "default of 1e-3, 8 and 50, the rate constant"
+            "The focal loss's gamma and the weights of the two losses are not stated. We use a "
+            "gamma of 2 and equal weights."
         ),
-        "each plane's vote is its probability above 0.5",
-        "the initial bias is not stated: a lesion probability of 0.02 everywhere",
-        "which weights are used is not stated: those with the highest validation Dice",
+        (
+            "How Dice is summed is not stated. We sum it over the batch, since most slices have no "
+            "lesion."
+        ),
+        (
+            "Ranges of flips and rotations are not stated. We flip each axis of the plane with "
+            "probability 0.5 and rotate by up to 15 degrees."
+        ),
+        (
+            "Optimizer, learning rate, batch size and epochs are not stated. We use Adam with a "
+            "constant rate of 1e-3 (Keras's default), batches of 8, and 50 epochs."
+        ),
+        (
+            "How each plane votes is not stated. A plane votes for a lesion where its probability "
+            "is above 0.5."
+        ),
+        (
+            "The initial bias is not stated. Training starts at a lesion probability of 0.02 "
+            "everywhere."
+        ),
+        "Which weights are used is not stated. We use those with the highest validation Dice.",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Boundary-shift candidates, refined voxel by voxel with gradient-boosted trees."""
+"""Candidates from the boundary shift integral pipeline, refined by gradient-boosted trees."""
 
 from lesionwise.change.candidates import BoundaryShiftClusters
 from lesionwise.change.features import VoxelNeighborhood
@@ -47,25 +47,53 @@ RECIPE = Recipe(
     task="new",
     reported={"dsc": 0.557},
     departures=(
-        "registration to MNI space is not described: affine, the follow-up through the baseline",
         (
-            "its pairs came in their half-way space; here each visit is interpolated once, onto "
-            "the template, so both are blurred equally"
+            "The registration to MNI space is not described. We use an affine one, the follow-up "
+            "through the baseline."
         ),
-        "N4 works on a copy of 4 mm, as it does where it shrinks scans of 1 mm by 4",
-        "how it denoises is not stated: non-local means of strength 0.4",
-        "differential bias correction works on a copy of 2 mm, by a median over 11 mm",
-        "which voxels give the z-scores is not stated: those of both visits' brains",
-        "leave-one-out is the benchmark's --folds, as many as patients",
-        "the nested folds are of patients (of voxels below 5) and say how many trees all train",
-        "LightGBM's other settings are not stated: its defaults, at most 1000 trees",
-        "leaves have a sum of Hessians of 1 or more, not 0.001: else trees diverge on rare lesions",
-        "of a study at most 100,000 voxels train: positive, candidates, others drawn and weighted",
-        "which voxels the trees see is not stated: those of both visits' brains",
-        "what a patch is before binarization is not stated: a component of probability > 0.1",
-        "a patch's minor axis is that of the ellipsoid with the same second moments",
-        "the ventricle mask is the lateral ventricles of the template",
-        "connectivity is not stated: 26; erosions are through faces",
-        "its Dice is smoothed by 1e-6; ours gives two empty masks 1 by rule",
+        (
+            "The paper's pairs came in their half-way space. We interpolate each visit once, onto "
+            "the template, so that both are blurred equally."
+        ),
+        "We run N4 on a copy with 4 mm voxels, as N4 does when it shrinks a 1 mm scan by 4.",
+        (
+            "The method of denoising is not stated, only that it has its default parameters. We "
+            "use non-local means of strength 0.4."
+        ),
+        (
+            "The settings of the differential bias correction are not given. We compute it on a "
+            "copy with 2 mm voxels, with a median over 11 mm."
+        ),
+        "Which voxels define the z-scores is not stated. We use those of both visits' brains.",
+        (
+            "The paper uses leave-one-out cross-validation. Here that is the benchmark's --folds, "
+            "as many as patients."
+        ),
+        (
+            "How the nested folds are split is not stated. We split by patient (by voxel with "
+            "fewer than 5 patients). The folds decide how many trees the final training has."
+        ),
+        "Other settings of LightGBM are not stated. We use its defaults, and at most 1000 trees.",
+        (
+            "LightGBM's default is a sum of Hessians of 0.001 or more in each leaf. Ours is a sum "
+            "of Hessians of 1 or more, since trees diverge on rare lesions otherwise."
+        ),
+        (
+            "How many voxels the trees learn from is not stated. We use at most 100,000 of each "
+            "study: the positive voxels, the candidates, and a weighted random sample of the "
+            "others."
+        ),
+        "Which voxels the trees see is not stated. We use those of both visits' brains.",
+        (
+            "What a patch is before binarization is not stated. We use components with a "
+            "probability above 0.1."
+        ),
+        (
+            "The minor axis of a patch is not defined. We use that of the ellipsoid with the same "
+            "second moments."
+        ),
+        "The paper uses a standard ventricle mask. We use the lateral ventricles of the template.",
+        "Connectivity is not stated. We use 26, and erosions through faces.",
+        "The paper's Dice is smoothed by 1e-6. Ours is not: two empty masks score 1 by definition.",
     ),
 )

@@ -1,4 +1,4 @@
-"""A cascade: how the probability of lesions changed, and the follow-up, show what is new."""
+"""Two U-Nets: the change of the lesion probability and the follow-up show new lesions."""
 
 from dataclasses import replace
 from functools import partial
@@ -103,23 +103,33 @@ RECIPE = Recipe(
     reported={"dsc": 0.625, "dsc_at_0.5": 0.533, "dsc_stage_one": 0.743},
     departures=(
         (
-            "free-form deformation is an own optimizer of B-spline control points with local "
-            "correlation, in place of MIRTK's with mutual information; control points and "
-            "similarity are not stated"
+            "The paper uses free-form deformation from MIRTK, whose default similarity is mutual "
+            "information; control points and similarity are not stated. We use our own B-spline "
+            "registration with local correlation."
         ),
-        "brain extraction is ours, not FSL's BET",
-        "intensity normalization is not stated: z-score in the brain",
+        "The paper uses FSL for the brain mask. We use our own brain extraction.",
+        "Intensity normalization is not stated. We use the z-score in the brain.",
         (
-            "stage one learns from the auxiliary set 'lesions' where one is given, and otherwise "
-            "from all lesions of the training visits, in four parts: stage two then learns from "
-            "maps of networks that have not seen the patient"
+            "The paper trains stage one on two public data sets. We train it on the auxiliary set "
+            "'lesions' where one is given, and otherwise on all lesions of the training visits, in "
+            "four parts. Then stage two learns from maps of networks that have not seen the "
+            "patient."
         ),
-        "widths, strides and activation are not stated: nnU-Net's",
-        "learning rate, its course and batch size are not stated: 1e-4, constant, 2",
-        "an epoch is not defined: 16 patches, about one for each training scan",
-        "ranges and probabilities of the augmentation are not stated: ours",
-        "transforms of intensities act on only the follow-up's scan, not on the probabilities",
-        "the initial bias is not stated: a lesion probability of 0.02 everywhere",
+        "Channels, strides and activation are not stated. We use nnU-Net's.",
+        (
+            "Learning rate, its schedule and batch size are not stated. We use a constant 1e-4 and "
+            "batches of 2."
+        ),
+        "An epoch is not defined. We use 16 patches, about one for each training scan.",
+        "Ranges and probabilities of the augmentation are not stated. We chose our own.",
+        (
+            "What the intensity transforms act on is not stated. We apply them only to the "
+            "follow-up's scan, not to the probabilities."
+        ),
+        (
+            "The initial bias is not stated. Training starts at a lesion probability of 0.02 "
+            "everywhere."
+        ),
     ),
 )
 

@@ -1,4 +1,4 @@
-"""ConfLUNet on nnU-Net: its planned network with three heads; lesions separated by offsets."""
+"""ConfLUNet on nnU-Net: its planned network with three heads; offsets separate lesions."""
 
 from lesionwise.instances.filters import DropSmall
 from lesionwise.instances.offsets import OffsetVoting
@@ -47,22 +47,47 @@ RECIPE = Recipe(
         "clu_precision_over_acls": 0.312,
     },
     departures=(
-        "the rate lies in a range and decays: from one end to the other along a polynomial",
-        "epochs, patch and batch size are left to nnU-Net: 1000 of 250 batches, its plans",
-        "weights of the regression losses are not stated: 2000 and 0.5, the ConfLUNet paper's best",
-        "the Gaussian's width is not stated: 2 mm, as in the ConfLUNet paper",
-        "deep supervision acts on the mask; heatmap and offsets are learned at full resolution",
-        "nnU-Net 2 leaves elastic deformation out, the guide names it: with probability 0.2",
-        "labels go through augmentation by nearest neighbor, so that instances stay apart",
-        "least height and window of center peaks are stated nowhere: 0.1 and 3 voxels, all peaks",
         (
-            "which grid voxels are grouped on is not stated: the scan's own, to which heatmap and "
-            "offsets are brought; distances count in its voxels, whatever their sides"
+            "The guide gives a range for the learning rate and says that it decays. Ours falls "
+            "from one end of the range to the other along a polynomial."
         ),
-        "a lesion is what goes to one center, in one piece or several: nothing is said of pieces",
-        "where the heatmap has no peak at all, each component of the mask is a lesion",
-        "weight decay is not stated: none",
-        "of BET and HD-BET, which it names as examples, it is BET, our implementation of it",
+        (
+            "The guide leaves epochs and batch size to nnU-Net. We use nnU-Net's 1000 epochs of "
+            "250 batches, and the patch and batch size it plans."
+        ),
+        (
+            "Weights of the regression losses are not stated. We use 2000 and 0.5, the best of the "
+            "ConfLUNet paper."
+        ),
+        "The Gaussian's width is not stated. We use 2 mm, as in the ConfLUNet paper.",
+        (
+            "Deep supervision is not mentioned. We use it for the mask; heatmap and offsets are "
+            "learned at full resolution."
+        ),
+        (
+            "The guide names elastic deformation, which nnU-Net 2 leaves out. We apply it with "
+            "probability 0.2."
+        ),
+        (
+            "How labels are augmented is not stated. We use nearest neighbor, so that instances "
+            "stay separate."
+        ),
+        (
+            "The minimum height and the window of center peaks are not stated. We use 0.1 and 3 "
+            "voxels, and keep all peaks."
+        ),
+        (
+            "The grid on which voxels are grouped is not stated. We use the scan's own grid, to "
+            "which heatmap and offsets are resampled. Distances are in its voxels, whatever their "
+            "size."
+        ),
+        (
+            "Whether a lesion must be connected is not stated. We take all voxels of one center as "
+            "one lesion, in one piece or several."
+        ),
+        "A heatmap without peaks is not mentioned. Each component of the mask is then a lesion.",
+        "Weight decay is not stated. We use none.",
+        "The guide names BET and HD-BET as examples. We use our own implementation of BET.",
     ),
 )
 

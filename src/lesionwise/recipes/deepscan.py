@@ -1,4 +1,4 @@
-"""A cascade of two 3D-to-2D networks: lesions of each visit, and what is new beside their maps."""
+"""Two 3D-to-2D networks: one for the lesions of each visit, one for new lesions."""
 
 from dataclasses import replace
 from functools import partial
@@ -75,7 +75,7 @@ LESIONS_OF_A_VISIT = Pretrained(first=ALL_CONTRASTS, then=SOME_CONTRASTS, auxili
 
 
 def cascade(lesions: Method, new_lesions: Method) -> Recipe:
-    """The system of two networks."""
+    """The recipe with these two networks."""
     return Recipe(
         citation=msseg2_chapter("[Chapter on an adaptation of DeepSCAN to new lesions]"),
         passage="002, line 2850, section 1",
@@ -96,35 +96,53 @@ def cascade(lesions: Method, new_lesions: Method) -> Recipe:
         output=Output(grid="followup", resample="logits"),
         reported={"dsc": 0.56},
         departures=(
-            "brain extraction is our own, not HD-BET",
-            "rigid registration is ours; its program is not stated",
+            "The paper uses HD-BET. We use our own brain extraction.",
+            "The program for the rigid registration is not stated. We use our own.",
             (
-                "the first network's data are private: it learns from the auxiliary set "
-                "'lesions', whose visits have FLAIR, T1 and T2 on one grid; without it from all "
-                "lesions of the training visits on FLAIR alone, in four parts, so that the second "
-                "network learns from maps of networks that have not seen the patient"
+                "The first network's training data are private. We train it on the auxiliary set "
+                "'lesions', whose visits have FLAIR, T1 and T2 on one grid. Without that set, it "
+                "learns from all lesions of the training visits on FLAIR alone, in four parts. "
+                "Then the second network learns from maps of networks that have not seen the "
+                "patient."
             ),
-            "it learns only lesions, without other brain structures and label uncertainty",
             (
-                "the network's paper was not available: five slices, two poolings, dense blocks of "
-                "four layers with dilations at the lowest resolution; its widths are ours"
+                "The paper's first network also learns other brain structures, and label "
+                "uncertainty. Ours learns only lesions."
             ),
-            "none, one or two contrasts are dropped equally often; one that shows something stays",
             (
-                "the first network is trained twice as the second is, with all contrasts and then "
-                "with dropped ones: its own settings are in the paper that is referred to"
+                "The network's paper was not available. We use five slices, two poolings, and "
+                "dense blocks of four layers with dilations at the lowest resolution. The number "
+                "of channels is our choice."
             ),
-            "the restarts come after every epoch of 5000 batches: not stated",
             (
-                "optimizer, batch and patch size, sampling and augmentation are not stated: Adam, "
-                "2, 192 by 192 by 5, half of them around lesions, flips"
+                "How often contrasts are dropped is not stated. We drop none, one or two equally "
+                "often, and always keep one that is not empty."
             ),
-            "gamma of the focal loss is not stated: 2",
-            "one output channel is here the difference of two, which is the same",
-            "windows are weighted by a Gaussian: not stated",
-            "the initial bias is not stated: a lesion probability of 0.02 everywhere",
-            "which weights are used is not stated: those with the highest validation Dice",
-            "the threshold is not stated: 0.5",
+            (
+                "Settings of the first network are in the paper that is cited. We train it twice "
+                "with the settings of the second: with all contrasts, and then with dropped ones."
+            ),
+            (
+                "When the learning rate restarts is not stated. We restart it after every epoch of "
+                "5000 batches."
+            ),
+            (
+                "Optimizer, batch and patch size, sampling and augmentation are not stated. We use "
+                "Adam, batches of 2, patches of 192 by 192 by 5, half of them around lesions, and "
+                "flips."
+            ),
+            "The focal loss's gamma is not stated. We use 2.",
+            (
+                "The paper's network has one output channel. Ours has two, whose difference is the "
+                "same."
+            ),
+            "The weighting of overlapping windows is not stated. We use Gaussian weights.",
+            (
+                "The initial bias is not stated. Training starts at a lesion probability of 0.02 "
+                "everywhere."
+            ),
+            "Which weights are used is not stated. We use those with the highest validation Dice.",
+            "The threshold is not stated. We use 0.5.",
         ),
     )
 
@@ -133,7 +151,7 @@ RECIPE = cascade(LESIONS_OF_A_VISIT, NEW_LESIONS)
 
 
 def _slower_restarts(method: NetworkMethod) -> NetworkMethod:
-    """As many restarts in all, within the many short epochs of the reduced form."""
+    """With the same number of restarts over the many short epochs of the reduced form."""
     optimization = replace(method.optimization, schedule=CosineRestarts(period=500, end=0.01))
     return replace(method, optimization=optimization)
 

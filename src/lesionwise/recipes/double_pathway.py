@@ -1,4 +1,4 @@
-"""A two-path network like DeepMedic: a detailed middle and a wide, coarse surrounding."""
+"""A two-pathway network like DeepMedic: a detailed center and its coarse surroundings."""
 
 from dataclasses import replace
 from functools import partial
@@ -24,7 +24,7 @@ from lesionwise.reduction import Reduction, reduced
 SAMPLES = PatchesOfEachStudy(
     size_vox=(97, 97, 97),
     batch_size=10,
-    per_study=576,  # 288, and as many reinforced centers
+    per_study=576,  # 288 patches and 288 reinforced centers
     sampling=CenterSampling((19, 19, 19), inner_fraction=0.5),
 )
 NETWORK = NetworkMethod(
@@ -64,42 +64,49 @@ RECIPE = Recipe(
     task="new",
     departures=(
         (
-            "axes run to the right, to the front and upward, not RAI: the network sees the same "
-            "head the other way round in two axes"
-        ),
-        "the atlas is MNI152 at 1 mm, and the registration affine: not stated",
-        (
-            "which patches 'meet a certain condition' is not stated: those of 97 voxels that hold "
-            "the center of a new lesion; all others, and patients without new lesions, are not "
-            "learned from"
+            "The paper reorients to RAI. Our axes run to the right, to the front and upward. The "
+            "network sees the same head flipped along two axes."
         ),
         (
-            "'288 + reinforced centers' is read as 288 such patches of each patient in an epoch, "
-            "and as many that have the center in their middle of 19 voxels, for which the network "
-            "answers; patches of the latter kind alone would never show it an old lesion"
+            "Atlas and type of registration are not stated. We use MNI152 at 1 mm and an affine "
+            "registration."
         ),
         (
-            "the crop that fits the image to the network is none: patches reach beyond the volume, "
-            "where they are 0"
+            "The condition that patches must meet is not stated. We keep patches of 97 voxels that "
+            "hold the center of a new lesion. All other patches, and patients without new lesions, "
+            "are left out of training."
         ),
         (
-            "2304 patches at inference are as many as cover the volume without overlap; their "
-            "number follows from the volume"
+            '"288 + reinforced centers" is not explained. We take 288 such patches of each patient '
+            "in an epoch, and as many that have the center in their middle 19 voxels, which the "
+            "network predicts. With patches of the second kind alone, it would never see an old "
+            "lesion."
         ),
         (
-            "the low-resolution path takes every third voxel; its result is repeated three times, "
-            "as in DeepMedic"
+            "The paper crops images to fit the network. We do not: patches reach beyond the "
+            "volume, where they are 0."
         ),
-        "normalization, activation and dropout are not stated: DeepMedic's, without its residuals",
-        "the loss is not stated: cross-entropy, as DeepMedic's",
         (
-            "the optimizer is not stated: DeepMedic's RMSProp of 0.001 with a momentum of 0.6 and "
-            "L2 of 0.0001, without its L1; the rate is halved when the loss has not fallen for 3 "
-            "epochs, 35 epochs, batches of 10"
+            "The paper uses 2304 patches in prediction. We use as many as cover the volume without "
+            "overlap, so their number depends on the volume."
         ),
-        "augmentation is not stated: none",
-        "which weights are used is not stated: those with the highest validation Dice",
-        "the threshold is not stated: 0.5",
+        (
+            "How the low-resolution path is resampled is not stated. It takes every third voxel, "
+            "and its result is repeated three times, as in DeepMedic."
+        ),
+        (
+            "Normalization, activation and dropout are not stated. We use DeepMedic's, without its "
+            "residual connections."
+        ),
+        "The loss is not stated. We use cross-entropy, as DeepMedic does.",
+        (
+            "The optimizer is not stated. We use DeepMedic's: RMSProp at 0.001 with a momentum of "
+            "0.6 and an L2 penalty of 0.0001, without its L1 penalty. The rate is halved when the "
+            "loss has not fallen for 3 epochs. We train for 35 epochs in batches of 10."
+        ),
+        "Augmentation is not stated. We use none.",
+        "Which weights are used is not stated. We use those with the highest validation Dice.",
+        "The threshold is not stated. We use 0.5.",
     ),
 )
 

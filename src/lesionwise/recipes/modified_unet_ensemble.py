@@ -1,4 +1,4 @@
-"""Three modified 3D U-Nets and one with attention gates, each with a data split of its own."""
+"""Three modified 3D U-Nets and one with attention gates, each with its own data split."""
 
 from dataclasses import replace
 from functools import partial
@@ -101,62 +101,87 @@ RECIPE = Recipe(
     visits=2,
     task="new",
     departures=(
-        "raw visits are registered half way, as the challenge's pairs were",
         (
-            "the cord is found by brightness and shape below the brain mask of each visit, not by "
-            "the Spinal Cord Toolbox, and aligned by smoothed shifts of its slices; where no cord "
-            "is in view the log says so and the brain alone is taken"
-        ),
-        "BET and bias correction are our own, not FSL's and Anima's",
-        "by how much both masks are dilated is not stated: 2 mm",
-        (
-            "the deformable registration begins with a rigid map and is found at 4, 2 and 1 mm, "
-            "which the shrink factors of 8, 4 and 2 are of 0.5 mm"
+            "The challenge's pairs came registered to their half-way space. We register raw visits "
+            "in the same way."
         ),
         (
-            "size and stride of the subvolumes are not stated, only what was tried: 128 and 64, in "
-            "prediction too, where overlapping windows are averaged"
+            "The paper finds the cord with the Spinal Cord Toolbox. We find it below each visit's "
+            "brain mask by brightness and shape, and align it by smoothed shifts of its slices. "
+            "Where no cord is in view, the log says so and only the brain is used."
         ),
         (
-            "the paper splits subvolumes of the same patients into 80 % for training and 20 % for "
-            "validation; here whole patients are split, and whole volumes validate"
+            "The paper uses BET from FSL and bias correction from Anima. We use our own "
+            "implementations."
         ),
-        "a subvolume counts as positive where a voxel is new lesion by at least one half",
-        "with more positive subvolumes than others, the others are repeated",
-        "ranges and probabilities of the augmentation are not stated",
-        "zero mean and unit variance are those of each subvolume, as they follow its augmentation",
+        "The amount by which both masks are dilated is not stated. We use 2 mm.",
         (
-            "widths are not stated: 16 to 256; the block at full resolution has no stride; the "
-            "instance normalization learns a scale and a shift; leaky ReLU of 0.01"
+            "The first step and the resolutions of the deformable registration are not stated. We "
+            "start from a rigid registration and work at 4, 2 and 1 mm, which are the paper's "
+            "shrink factors of 8, 4 and 2 at 0.5 mm."
         ),
         (
-            "the normalized ReLU is divided by the largest value of each window, in prediction as "
-            "in training: a window without a lesion still has a largest value, unless all are 0"
+            "Size and stride of the subvolumes are not stated, only which ones were tried. We use "
+            "128 and 64, also in prediction, where overlapping windows are averaged."
         ),
         (
-            "the form of the Dice loss is not stated: sums of squares, whose smallest value lies "
-            "at the soft label itself, with 1 added to numerator and denominator, of each sample"
+            "The paper splits subvolumes of the same patients into 80 % for training and 20 % for "
+            "validation. We split by patient and validate on whole volumes."
         ),
         (
-            "optimizer, learning rate, its course and batch size are not stated: Adam, 0.001, a "
-            "cosine, 4"
-        ),
-        "the threshold is not stated: 0.5",
-        (
-            "attention gates lie on every skip but the first, as in the paper they are from, with "
-            "half of the skip's channels in between"
+            "Which subvolumes count as positive is not stated. Ours have at least one voxel that "
+            "is new lesion by at least one half."
         ),
         (
-            "rate and place of the dropout are not stated: 0.3 of the channels between the two "
-            "convolutions of each block on the way down"
+            "The paper duplicates positive subvolumes. Where there are more positive subvolumes "
+            "than negative ones, we repeat the negative ones."
         ),
         (
-            "the data splits are not stated: patients are dealt into five parts, and each of the "
-            "four networks learns from four of them and is validated on another fifth part"
+            "Ranges and probabilities of the augmentation are not stated. We use 0.5 for each "
+            "transform: lateral flips, rotations of up to 10 degrees with scales of 0.9 to 1.1, "
+            "elastic displacements of up to 2 mm, and bias fields of 0.05 to 0.25."
         ),
         (
-            "the attention network has dropout in training alone: Monte-Carlo samples are named "
-            "with the third pipeline only"
+            "Whether images are normalized as a whole is not stated. We normalize each subvolume "
+            "to zero mean and unit variance, since normalization follows augmentation."
+        ),
+        (
+            "Channels are not stated. We use 16 to 256. The block at full resolution has no "
+            "stride, the instance normalization learns a scale and a shift, and the leaky ReLU has "
+            "a slope of 0.01."
+        ),
+        (
+            "The paper divides the normalized ReLU by its maximum value. We take the largest value "
+            "of each window, in prediction as in training. So a window without a lesion still has "
+            "a largest value, unless all values are 0."
+        ),
+        (
+            "The form of the Dice loss is not stated. We use sums of squares, whose minimum lies "
+            "at the soft label itself. 1 is added to numerator and denominator, and each sample "
+            "has its own loss."
+        ),
+        (
+            "Optimizer, learning rate, its schedule and batch size are not stated. We use Adam, "
+            "0.001, a cosine schedule and batches of 4."
+        ),
+        "The threshold is not stated. We use 0.5.",
+        (
+            "The position of the attention gates is not stated. We place them on every skip "
+            "connection but the first, as in the paper that introduced them, with half of the "
+            "skip's channels in between."
+        ),
+        (
+            "Rate and position of the dropout are not stated. We drop 0.3 of the channels between "
+            "the two convolutions of each encoder block."
+        ),
+        (
+            "The data splits are not stated. We divide the patients into five parts. Each of the "
+            "four networks learns from four parts and is validated on the fifth, a different one "
+            "for each network."
+        ),
+        (
+            "Whether the attention network predicts with dropout is not stated; the paper names "
+            "Monte Carlo samples only for its third pipeline. We use its dropout only in training."
         ),
     ),
 )
@@ -167,7 +192,7 @@ SMALL = SlidingWindow(
 
 
 def _closer(method: NetworkMethod) -> NetworkMethod:
-    """With the strides that the reduced patch asks for."""
+    """With strides that fit the reduced patch size."""
     return replace(
         method,
         samples=replace(SAMPLES, positions=RegularGrid((24, 24, 24))),

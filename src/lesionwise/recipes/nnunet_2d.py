@@ -84,14 +84,39 @@ RECIPE = Recipe(
         "external_dsc": 0.748,
     },
     departures=(
-        "FSL is a program of its own: its BET is computed by our implementation of Smith 2002",
-        "what [0, 1] is taken over is not stated: the patient's volume without its skull",
-        "a patient's slices form one volume; nnU-Net sees voxels of 1 mm, resamples none",
-        "what fills a moved slice is not stated: its border is repeated",
-        "nnU-Net augments the five copies once more, as it does by default",
-        "patch and batch size are nnU-Net's, planned for its network without pooling",
-        "the test quarter and the five folds, by patient, are the command's",
-        "the printed names of slice scores look swapped; those from its counts stand beside",
+        (
+            "The paper uses FSL for skull stripping. We use our own implementation of its BET "
+            "(Smith 2002)."
+        ),
+        (
+            "Over which voxels intensities are scaled to [0, 1] is not stated. We use the "
+            "patient's volume without its skull."
+        ),
+        (
+            "The paper removes slices whose mask has little entropy from the data set. We remove "
+            "them only from training, since its test counts include slices without lesions."
+        ),
+        (
+            "How slices enter nnU-Net is not stated. The slices of a patient form one volume with "
+            "voxels of 1 mm, and nnU-Net resamples nothing."
+        ),
+        "What fills the border of a shifted slice is not stated. We repeat its border.",
+        (
+            "Whether nnU-Net's own augmentation is on is not stated. It augments the five copies "
+            "once more, as it does by default."
+        ),
+        (
+            "The paper sets patch and batch size automatically. We use those that nnU-Net plans "
+            "for its own network, which has no pooling."
+        ),
+        (
+            "The paper tests on a quarter of the images and trains five folds. Here the command "
+            "makes both, by patient."
+        ),
+        (
+            "The printed names of the slice scores seem to be swapped. We list the scores from its "
+            "counts beside them."
+        ),
     ),
 )
 

@@ -57,20 +57,45 @@ RECIPE = Recipe(
     task="new",
     output=Output(grid="baseline", resample="labels"),
     departures=(
-        "brain extraction by an affine template and rigid registration in place of Anima's",
-        "the axes of patch and spacing are not named: sagittal slices of 1 mm first, then k and j",
-        "N4 works on a copy of 4 mm, as it does where it shrinks scans of 1 mm by 4",
         (
-            "the least-square fit of y = x is read as total least squares: the follow-up gets the "
-            "baseline's mean and deviation (the Nyul standardization after it undoes any linear "
-            "scale)"
+            "The paper uses Anima for brain extraction and rigid registration. We extract the "
+            "brain by an affine registration to a template and register with our own rigid "
+            "registration."
         ),
-        "the Nyul standard is learned from the training scans in place of an in-house template",
-        "how lesions are enhanced is not stated: by ±0.5 deviations, in half of the patches",
-        "how often patches are scaled and turned is not stated: one in five each, as nnU-Net",
-        "batch size and optimization but for SGD are nnU-Net's: 0.01, polynomial, Nesterov 0.99",
-        "nnU-Net z-scores each scan once more, as it does by default",
-        "softmax maps are cut and filtered on the grid of nnU-Net's input: the cropped baseline",
+        (
+            "The axes of patch and spacing are not named. We put sagittal slices of 1 mm first, "
+            "then k and j."
+        ),
+        "We run N4 on a copy with 4 mm voxels, as N4 does when it shrinks a 1 mm scan by 4.",
+        (
+            "The least-squares fit of y = x is not described in detail. It is read as total least "
+            "squares: the follow-up gets the baseline's mean and standard deviation. The Nyul "
+            "standardization after it undoes any linear scale."
+        ),
+        (
+            "The paper's Nyul standard is an in-house template. Ours is learned from the training "
+            "scans."
+        ),
+        (
+            "How lesions are enhanced is not stated. We change them by up to ±0.5 standard "
+            "deviations in half of the patches."
+        ),
+        (
+            "How often patches are scaled and rotated is not stated. We do each for one in five "
+            "patches, as nnU-Net does."
+        ),
+        (
+            "Batch size and the details of SGD are not stated. We use nnU-Net's: a learning rate "
+            "of 0.01, a polynomial schedule, and Nesterov momentum of 0.99."
+        ),
+        (
+            "Whether nnU-Net normalizes again is not stated. It takes the z-score of each scan "
+            "once more, as it does by default."
+        ),
+        (
+            "The grid on which maps are thresholded and filtered is not stated. We use that of "
+            "nnU-Net's input: the cropped baseline."
+        ),
     ),
 )
 

@@ -1,4 +1,4 @@
-"""nnU-Net on baseline and follow-up in MNI space, with Adam and a rate that falls at plateaus."""
+"""nnU-Net on two visits in MNI space, with Adam and a learning rate that falls at plateaus."""
 
 from lesionwise.instances.components import ConnectedComponents
 from lesionwise.learning.optimizers import Adam
@@ -43,18 +43,34 @@ RECIPE = Recipe(
     task="new",
     reported={"dsc": 0.58, "dsc_sd": 0.35, "voxel_recall": 0.62, "voxel_recall_sd": 0.36},
     departures=(
-        "HD-BET is a program of its own: brain extraction is ours (ExternalBrain runs HD-BET)",
-        "the follow-up reaches MNI space through the baseline, so that the two stay aligned",
         (
-            "the MNI template is the symmetric one of 2009, which has no skull: it wears a cap of "
-            "bone and scalp of common thickness; heads are aligned to it within 4 mm"
+            "The paper uses HD-BET, a separate program. We use our own brain extraction "
+            "(ExternalBrain runs HD-BET)."
         ),
-        "N4 works on a copy of 4 mm, as it does where it shrinks scans of 1 mm by 4",
-        "loss and augmentation are not stated: Dice + cross-entropy, and nnU-Net's own",
-        "'training and validation losses' is read as: a drop of either keeps the rate",
-        "Adam's weight decay is not stated: 3e-5, nnU-Net's",
-        "five folds are the command's --folds; the final weights of each predict",
-        "the table's mean recall is 0.58, its last row says 0.62",
+        (
+            "How the follow-up is registered is not stated. It reaches MNI space through the "
+            "baseline, so that both stay aligned."
+        ),
+        (
+            "The MNI template is not specified. We use the symmetric one of 2009, which has no "
+            "skull. We add bone and scalp of typical thickness; heads are aligned to it within 4 "
+            "mm."
+        ),
+        "We run N4 on a copy with 4 mm voxels, as N4 does when it shrinks a 1 mm scan by 4.",
+        (
+            "Loss and augmentation are not stated. We use Dice + cross-entropy and nnU-Net's own "
+            "augmentation."
+        ),
+        (
+            '"Training and validation losses" can be read in two ways. In ours, a drop of either '
+            "one keeps the rate."
+        ),
+        "Adam's weight decay is not stated. We use 3e-5, nnU-Net's.",
+        (
+            "The paper has five folds. Here they are the command's --folds, and the final weights "
+            "of each are used in prediction."
+        ),
+        "The table's mean recall is 0.58, but its last row says 0.62.",
     ),
 )
 

@@ -101,29 +101,50 @@ RECIPE = Recipe(
         "specificity": 0.9999,
     },
     departures=(
-        "raw visits are registered half way, as the challenge's pairs were",
         (
-            "widths, blocks per level and how levels join are not stated: 48, 96, 192, 384, two "
-            "blocks in the encoder and one in the decoder, concatenation; that makes the 26.3 "
-            "million parameters stated, with four levels and kernels of 3"
+            "The challenge's pairs came registered to their half-way space. We register raw visits "
+            "in the same way."
         ),
         (
-            "'four levels, at each of which the input is downsampled' is read as four resolutions, "
-            "three of them reached by downsampling, so that the three highest of the decoder are "
-            "all that it has; four downsamplings of 32 to 512 channels would make 26.0 million"
+            "Channels, blocks per level and how levels are joined are not stated. We use 48, 96, "
+            "192 and 384 channels, two blocks in the encoder, one in the decoder, and "
+            "concatenation. With four levels and kernels of 3, that gives the stated 26.3 million "
+            "parameters."
         ),
-        "normalization per channel is read as: over voxels that are not 0, which stay 0",
-        "targets of lower resolutions are taken by nearest neighbor",
         (
-            "ranges and probabilities of the augmentation are not stated: 0.15 for each effect on "
-            "intensities, an affine transform for every second patch"
+            '"4 levels, at each of which the input is downsampled" can be read in two ways. We '
+            "use four resolutions, three of them reached by downsampling, so that the decoder's "
+            "three highest resolutions are all it has. Four downsamplings with 32 to 512 channels "
+            "would give 26.0 million parameters."
         ),
-        "contrast is a power between 0.5 and 2",
-        "the focal loss's gamma is not stated: 2",
-        "the initial bias is not stated: a lesion probability of 0.02 everywhere",
-        "windows are weighted by a Gaussian: not stated",
-        "which weights are used is not stated: those with the highest validation Dice",
-        "the threshold is not stated: 0.5",
+        (
+            "Which voxels each channel's z-score uses is not stated. We use those that are not 0, "
+            "and the others stay 0."
+        ),
+        (
+            "The paper resamples the reference masks to 0.6 mm by trilinear interpolation. We use "
+            "nearest neighbor."
+        ),
+        (
+            "How the targets are downsampled for deep supervision is not stated. We use nearest "
+            "neighbor."
+        ),
+        (
+            "Ranges and probabilities of the augmentation are not stated. We use 0.15 for each "
+            "intensity transform and an affine transform for every second patch."
+        ),
+        (
+            "The contrast adjustment is not described. We raise intensities to a power between 0.5 "
+            "and 2."
+        ),
+        "The focal loss's gamma is not stated. We use 2.",
+        (
+            "The initial bias is not stated. Training starts at a lesion probability of 0.02 "
+            "everywhere."
+        ),
+        "The weighting of overlapping windows is not stated. We use Gaussian weights.",
+        "Which weights are used is not stated. We use those with the highest validation Dice.",
+        "The threshold is not stated. We use 0.5.",
     ),
 )
 

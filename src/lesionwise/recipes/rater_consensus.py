@@ -1,4 +1,4 @@
-"""A network for each rater, and one that learns the raters' consensus from their maps."""
+"""One network for each rater, and one that learns the consensus from their maps."""
 
 from dataclasses import replace
 from functools import partial
@@ -114,46 +114,54 @@ RECIPE = Recipe(
     task="new",
     departures=(
         (
-            "pairs of which no rater's lesions are known are learned with the consensus in the "
-            "place of each rater, so all experts learn the same; 'lesionwise simulate --raters 4' "
-            "draws raters who differ"
+            "The paper has masks of four raters. Where a pair has none, we use the consensus in "
+            "place of each rater, so all four networks learn the same. 'lesionwise simulate "
+            "--raters 4' simulates raters who differ."
         ),
         (
-            "the consensus network learns from maps of experts that have not seen the patient, in "
-            "four parts; a new patient's maps are the mean of the four: not stated"
+            "How the training maps of the raters' networks are made is not stated. The consensus "
+            "network learns from maps of networks that have not seen the patient, in four parts. A "
+            "new patient's maps are the mean of the four."
         ),
         (
-            "nnU-Net's network, deep supervision, optimizer, schedule and window are ours on our "
-            "own engine, which does not resample; its planning is not used: patches of 128, "
-            "batches of 2, strides of 2 along every axis"
+            "The paper builds on nnU-Net. We implement its network, deep supervision, optimizer, "
+            "schedule and sliding window on our own engine, without resampling. Its planning is "
+            "not used: patches of 128, batches of 2, strides of 2 along every axis."
         ),
         (
-            "nnU-Net's scaling and low resolution are left out of the augmentation, as they "
-            "contradict the voxel size that the network receives"
+            "Augmentation is nnU-Net's. We leave out its scaling and low resolution, as they "
+            "contradict the voxel size that the network receives."
         ),
-        "transforms of intensities act on the scans alone, not on the raters' maps",
         (
-            "the weight of a lesion's voxels is 1 + the root of 100 mm3 over its volume: the "
-            "document leaves the function to another paper; a lesion that the patch cuts counts "
-            "as what is seen of it"
+            "What the intensity transforms act on is not stated. We apply them only to the scans, "
+            "not to the raters' maps."
         ),
-        "cross-entropy alone is minimized, as printed, without nnU-Net's Dice",
         (
-            "the perceptron of each normalization has one hidden layer of 16 and sees the "
-            "logarithm of the voxel size along each axis: not stated"
+            "The weight of a lesion's voxels is left to another paper. We use 1 + the square root "
+            "of 100 mm³ over the lesion's volume. Of a lesion that the patch cuts, only the part "
+            "inside counts."
         ),
-        "brain extraction is not stated: ours, and voxels outside the brain are 0",
+        "The paper names only cross-entropy. We minimize it alone, without nnU-Net's Dice.",
         (
-            "the diffeomorphic registration brings the baseline onto the follow-up's grid, after "
-            "an affine one: not stated"
+            "The perceptron (MLP) of each normalization is not described. We use one hidden layer "
+            "of 16, which receives the logarithm of the voxel size along each axis."
         ),
-        "a z-score follows Nyul's standardization, as nnU-Net has it",
-        "the initial bias is not stated: a lesion probability of 0.02 everywhere",
+        "Brain extraction is not stated. We use our own, and set voxels outside the brain to 0.",
         (
-            "which weights are used is not stated: of the consensus those of the highest Dice in "
-            "the part that is left out, of the experts the last ones unless the run validates"
+            "The target of the diffeomorphic registration is not stated. We bring the baseline "
+            "onto the follow-up's grid, after an affine registration."
         ),
-        "threshold and connectivity are not stated: 0.5 and 26",
+        "A z-score is not stated. We apply it after Nyul's standardization, as nnU-Net does.",
+        (
+            "The initial bias is not stated. Training starts at a lesion probability of 0.02 "
+            "everywhere."
+        ),
+        (
+            "Which weights are used is not stated. For the consensus we use those with the highest "
+            "Dice on the fold left out; for the raters' networks the last ones, unless the run "
+            "validates."
+        ),
+        "Threshold and connectivity are not stated. We use 0.5 and 26.",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Regions that became brighter, in which a network without pooling looks for new lesions."""
+"""Regions that became brighter; a network without pooling finds new lesions in them."""
 
 from functools import partial
 
@@ -84,35 +84,68 @@ RECIPE = Recipe(
     visits=2,
     task="new",
     departures=(
-        "registration and bias correction are our own, not ANTs' and Anima's",
-        "BET is the project's own; its fraction is not stated: 0.5",
-        "histogram matching is by quantiles in the brain, not that of ANTs",
-        "the range that is cut into six gray levels is not stated: percentiles 0.5 to 99.5",
-        "the ratio is taken after the gray levels; outside the brain, where they are 0, it is 1",
-        "an opening and an erosion of 1 mm reach one voxel where voxels are larger",
-        "regions of 7 mm³ stay; the chapter says both below 7 and not above 7 for what goes",
-        "units of the distance maps are not stated: fractions of the brain's depth and extent",
         (
-            "the limit of the map from vertex to neck below which a region is infratentorial is "
-            "not stated: a mean above 0.65 of the brain's height"
+            "The paper uses ANTs for registration and Anima for bias correction. We use our own "
+            "implementations."
         ),
-        "a region counts as true where it shares a voxel with a new lesion",
         (
-            "crops of unequal size pass the network one after the other and their losses are "
-            "averaged, so batch normalization is over one crop at a time; how a batch of 32 was "
-            "made of them is not stated"
+            "The paper uses BET from FSL. We use our own implementation of BET. Its fraction is "
+            "not stated; we use 0.5."
         ),
-        "in training a crop of more than 48 voxels along an axis is cut to that; in use none is",
-        "channels of the convolutions are only in a figure: 16, 32, 64, 64, 32, 16, 16",
+        "The paper uses the histogram matching of ANTs. We match quantiles in the brain.",
         (
-            "a convolution of one voxel follows the seventh block; two logits, whose difference "
-            "passes a sigmoid, stand for one"
+            "The intensity range that is divided into six gray levels is not stated. We use "
+            "percentiles 0.5 to 99.5."
         ),
-        "the loss is not stated: cross-entropy",
-        "an epoch is not defined: every true region once, as many false ones and the extra ones",
-        "strengths of noise and bias field are not stated: of the noise torchio's default",
-        "which weights are used is not stated: the last ones",
-        "the initial bias is not stated: a lesion probability of 0.02 everywhere",
+        (
+            "Where the ratio is taken is not stated. We take it after the gray levels. Outside the "
+            "brain, where they are 0, it is 1."
+        ),
+        (
+            "The paper opens and erodes by 1 mm. Where voxels are larger, we open and erode by one "
+            "voxel."
+        ),
+        (
+            "The paper deletes regions below 7 mm³ in the text and keeps those above 7 mm³ in a "
+            "figure. We keep regions of 7 mm³."
+        ),
+        (
+            "Units of the distance maps are not stated. We use fractions of the brain's depth and "
+            "extent."
+        ),
+        (
+            "The threshold for infratentorial regions in the map from vertex to neck is not "
+            "stated. We use a mean above 0.65 of the brain's height."
+        ),
+        "Which regions count as true is not stated. Ours share a voxel with a new lesion.",
+        (
+            "How patches of different sizes form a batch of 32 is not stated. They pass the "
+            "network one after the other and their losses are averaged, so batch normalization "
+            "uses one patch at a time."
+        ),
+        (
+            "A maximum patch size is not stated. In training we crop patches to 48 voxels along "
+            "each axis; in prediction we do not."
+        ),
+        "Channels of the convolutions are only in a figure. We use 16, 32, 64, 64, 32, 16, 16.",
+        (
+            "How the last block becomes one value is not stated. A 1x1x1 convolution gives two "
+            "values, and a sigmoid of their difference gives the probability."
+        ),
+        "The loss is not stated. We use cross-entropy.",
+        (
+            "An epoch is not defined. Ours shows every true region once, as many false ones, and "
+            "the extra ones."
+        ),
+        (
+            "Strengths of noise and bias field are not stated. The noise has TorchIO's default "
+            "strength."
+        ),
+        "Which weights are used is not stated. We use the last ones.",
+        (
+            "The initial bias is not stated. Training starts at a lesion probability of 0.02 "
+            "everywhere."
+        ),
     ),
 )
 

@@ -1,4 +1,4 @@
-"""A light Siamese U-Net++ that learns what four raters and their consensus call new."""
+"""A light Siamese U-Net++ that learns the new lesions of four raters and their consensus."""
 
 from dataclasses import replace
 from functools import partial
@@ -62,30 +62,39 @@ RECIPE = Recipe(
     visits=2,
     task="new",
     departures=(
-        "raw visits are registered half way, as the challenge's pairs were",
-        "brain extraction and bias correction are our own, not Anima's",
         (
-            "pairs of which no rater's lesions are known are learned with the consensus in the "
-            "place of each rater"
+            "The challenge's pairs came registered to their half-way space. We register raw visits "
+            "in the same way."
         ),
         (
-            "levels and widths are not stated, only about 30 000 weights: three levels of 4, 8 and "
-            "16 channels and a refinement of 8 make 29 944, refinement included; nearest "
-            "upsampling; one map of each decoder"
+            "The paper uses Anima for brain extraction and bias correction. We use our own "
+            "implementations."
         ),
-        "the dropout's rate is not stated: 0.1",
         (
-            "the activation of the outputs is not stated: a sigmoid after the last normalization, "
-            "whose shift begins at -4"
+            "The paper has masks of four raters. Where a pair has none, we use the consensus in "
+            "place of each rater."
         ),
-        "a patch around a lesion holds its center, in its inner three quarters",
-        "a patch lies in the brain where its middle voxel does",
         (
-            "the Dice loss is the mean over the five outputs, of each patch, with 1 added to "
-            "numerator and denominator: not stated"
+            "Levels and channels are not stated, only about 30 000 parameters. We use three levels "
+            "of 4, 8 and 16 channels and a refinement block of 8: 29 944 parameters in all. We use "
+            "nearest-neighbor upsampling and one map of each decoder."
         ),
-        "augmentation is not stated: none",
-        "which weights are used is not stated: those with the highest validation Dice",
+        "The dropout rate is not stated. We use 0.1.",
+        (
+            "The output activation is not stated. We use a sigmoid after the last normalization, "
+            "whose shift starts at -4."
+        ),
+        (
+            "Where a lesion lies in its patch is not stated. A patch holds the lesion's center in "
+            "its inner three quarters."
+        ),
+        "When a patch lies in the brain is not stated. Ours does where its middle voxel does.",
+        (
+            "The form of the Dice loss is not stated. We average over the five outputs of each "
+            "patch, and add 1 to numerator and denominator."
+        ),
+        "Augmentation is not stated. We use none.",
+        "Which weights are used is not stated. We use those with the highest validation Dice.",
     ),
 )
 

@@ -56,18 +56,35 @@ RECIPE = Recipe(
     visits=2,
     task="new",
     departures=(
-        "brain extraction and bias correction are our own, not Anima's",
-        "raw visits are registered half way, as the challenge's pairs were",
-        "the diffusion's settings are not stated: SimpleITK's defaults with a conductance of 1",
-        "a slice's mean and deviation are those of all its voxels, as printed",
         (
-            "widths and depth of the U-Net are not stated: those of Ronneberger et al., 64 to "
-            "1024; convolutions are padded, so that maps of both sides fit without the crop"
+            "The paper uses Anima for brain extraction and bias correction. We use our own "
+            "implementations."
         ),
-        "the learning rate schedule is not stated: constant",
-        "which weights are used is not stated: those with the highest validation Dice",
-        "the initial bias is not stated: a lesion probability of 0.02 everywhere",
-        "the threshold is not stated: 0.5",
+        (
+            "The challenge's pairs came registered to their half-way space. We register raw visits "
+            "in the same way."
+        ),
+        (
+            "Settings of the diffusion are not stated. We use SimpleITK's defaults with a "
+            "conductance of 1."
+        ),
+        (
+            "Whether a slice's mean and standard deviation use only the brain is not stated. We "
+            "use all its voxels, as printed."
+        ),
+        (
+            "The U-Net is adapted from Ghosal et al. (2019), but its channels and depth are not "
+            "stated. We use those of Ronneberger et al., 64 to 1024. The paper crops feature maps "
+            "before it joins them. We pad convolutions, so that they fit uncropped."
+        ),
+        "The learning rate schedule is not stated. We use a constant rate.",
+        "The paper returns its masks on voxels of 1 mm. We return them on the follow-up's grid.",
+        "Which weights are used is not stated. We use those with the highest validation Dice.",
+        (
+            "The initial bias is not stated. Training starts at a lesion probability of 0.02 "
+            "everywhere."
+        ),
+        "The threshold is not stated. We use 0.5.",
     ),
 )
 

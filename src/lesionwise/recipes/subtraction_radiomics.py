@@ -46,17 +46,39 @@ RECIPE = Recipe(
     task="new",
     reported={"lesion_recall": 0.75, "lesion_fpr": 0.38, "dsc": 0.36},
     departures=(
-        "the thresholds by mutual information are not given: chosen on simulated patients",
-        "mutual information is ours, of the z-scores in the brain, not that of ANTs",
-        "SAMSEG is not available: tissue classes from the template and the baseline's brightness",
+        "The thresholds by mutual information are not given. We chose them on simulated patients.",
         (
-            "of other structures those classes know only what lies outside the brain; deep "
-            "nuclei count as gray matter, brainstem and cerebellum as what they resemble"
+            "The paper computes mutual information with ANTs. We compute our own, of the z-scores "
+            "in the brain."
         ),
-        "baseline lesions: brighter than the baseline's mean by more than 2 SD",
-        "touching is read as sharing a voxel or a face with a voxel",
-        "white matter and what is touched are those of the first time point",
-        "contrast is not defined: mean inside minus mean around, in SD of the brain",
-        "axis and sphericity are read as two limits, each of which drops",
+        (
+            "SAMSEG is not available here. We classify tissue by the template and the baseline's "
+            "brightness."
+        ),
+        (
+            "SAMSEG knows many other structures. Our classes know only what lies outside the brain "
+            "as other. Deep nuclei count as gray matter, and brainstem and cerebellum as the "
+            "tissue they resemble."
+        ),
+        (
+            "The paper takes baseline lesions from SAMSEG. We take voxels brighter than the "
+            "baseline's mean by more than 2 SD."
+        ),
+        (
+            "Touching is not defined. A component touches a tissue if it shares a voxel or a face "
+            "with it."
+        ),
+        (
+            "The visit of the tissue segmentation is not stated, except for lesions. We use the "
+            "first time point."
+        ),
+        (
+            "Contrast is not defined. We use the mean inside minus the mean around, in SD of the "
+            "brain."
+        ),
+        (
+            'The paper drops lesions with a small axis "and" a low sphericity. We take these as '
+            "two limits, each of which drops."
+        ),
     ),
 )

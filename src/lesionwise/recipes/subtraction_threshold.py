@@ -1,4 +1,4 @@
-"""Thresholded subtraction: what every system for new lesions has to beat."""
+"""Thresholded subtraction: the baseline that every system for new lesions has to beat."""
 
 from lesionwise.change.candidates import BrighterAtFollowup
 from lesionwise.change.features import CandidateFeatures
@@ -26,5 +26,5 @@ RECIPE = Recipe(
     to_instances=ConnectedComponents(),
     visits=2,
     task="new",
-    departures=("follows no publication: the limits were chosen on simulated patients",),
+    departures=("This recipe follows no publication. We chose its limits on simulated patients.",),
 )

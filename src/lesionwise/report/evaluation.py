@@ -138,13 +138,13 @@ def sections(evaluation: Evaluation, pictures: Sequence[Picture] = ()) -> Iterat
         yield Section(
             "Raters",
             "Agreement of each rater with the others and with each method, averaged over cases. "
-            "Kappa counts all background of the image.",
+            "Kappa includes all background voxels of the image.",
             table=grid(evaluation.tables()["Raters"]),
         )
     if pictures:
         yield Section(
             "Cases",
-            "Slices that show most lesion voxels; the patient's right is on the left.",
+            "Slices with the most lesion voxels. The patient's right is on the left.",
             key={
                 "on both sides": css(BOTH),
                 "only in the reference: missed": css(MISSED),
@@ -160,8 +160,8 @@ def sections(evaluation: Evaluation, pictures: Sequence[Picture] = ()) -> Iterat
         )
     about = methods_text(evaluation)
     yield Section(
-        "Methods, to quote",
-        "Also in methods.txt.",
+        "Methods text to quote",
+        "The same text is in methods.txt.",
         paragraphs=about.paragraphs,
         listed=about.references,
     )
@@ -170,7 +170,7 @@ def sections(evaluation: Evaluation, pictures: Sequence[Picture] = ()) -> Iterat
     if len(undefined):
         yield Section(
             "Undefined values",
-            "A metric without a value is left out of means and counted, never replaced.",
+            "Undefined values are left out of means and counted, never replaced.",
             table=grid(undefined),
         )
 
@@ -258,9 +258,9 @@ def _spread(evaluation: Evaluation) -> Section:
         if any(np.isfinite(column).any() for column in values.values()):
             limits = None if key.endswith("_mm") else (0.0, 1.0)
             drawn = figures.strips(values, label=NAMES[key], limits=limits)
-            alt = f"{NAMES[key]} by method, one point a case"
+            alt = f"{NAMES[key]} by method, one point per case"
             charts.append(Chart(drawn, alt, _file_name("spread", key)))
-    return Section("Spread over cases", "One point a case.", charts=tuple(charts))
+    return Section("Spread over cases", "One point per case.", charts=tuple(charts))
 
 
 def _compared(evaluation: Evaluation) -> Section:
@@ -291,9 +291,9 @@ def _compared(evaluation: Evaluation) -> Section:
     ]
     return Section(
         "Methods compared",
-        "Differences are first - second on cases that both have a value for, with BCa bootstrap "
-        "95 % intervals; p of the Wilcoxon signed-rank test, corrected by Holm within each metric. "
-        "In rank diagrams bars join methods that Nemenyi's test does not tell apart.",
+        "Differences are first - second, on cases for which both have a value, with BCa bootstrap "
+        "95 % intervals. p is from the Wilcoxon signed-rank test with Holm's correction within "
+        "each metric. In rank diagrams, bars join methods that Nemenyi's test does not separate.",
         charts=tuple(charts),
         table=grid(pd.DataFrame(rows_of)[list(COMPARED_COLUMNS)]),
     )
@@ -324,8 +324,8 @@ def _agreement(evaluation: Evaluation) -> Section:
         ]
     return Section(
         "Agreement in count and volume",
-        "Bland-Altman: prediction - reference. A slope whose p is small says that the bias grows "
-        "with the size. Where patients have several cases, n counts patients, and the limits hold "
+        "Bland-Altman: prediction - reference. A slope with a small p means that the bias grows "
+        "with the size. Where patients have several cases, n counts patients, and the limits are "
         "for one case: they cover the variance between and within patients.",
         charts=tuple(charts),
         table=grid(pd.DataFrame([row for row in rows if row])),
@@ -371,7 +371,7 @@ def _detected(evaluation: Evaluation) -> Section | None:
                 "odds ratio per tenfold volume": None
                 if found.slope is None
                 else np.exp(found.slope),
-                "volume found half the time (mm³)": found.volume_at_half_mm3,
+                "volume with a detection rate of one half (mm³)": found.volume_at_half_mm3,
                 "no fit because": found.no_fit or None,
             }
         )
@@ -424,9 +424,9 @@ def _slices(evaluation: Evaluation) -> Section:
             )
     return Section(
         "Slices",
-        "A slice with lesions counts as found where one of them is covered to the threshold. As "
-        "many normal slices as positive ones, drawn with the seed; Wilson 95 % intervals, which "
-        "take slices as independent of each other.",
+        "A slice with lesions counts as found if the overlap of one of them reaches the threshold. "
+        "As many slices without lesions as with lesions, drawn with the seed. Wilson 95 % "
+        "intervals, which treat slices as independent of each other.",
         charts=tuple(charts),
         table=grid(pd.DataFrame(rows, dtype=object)),
     )

@@ -21,12 +21,12 @@ REFERENCES: Mapping[str, str] = json.loads(asset("references.json"))
 """Full references by the words that the text cites them with."""
 
 MATCHINGS = {
-    "greedy": "each predicted lesion was assigned to the reference lesion of highest intersection "
-    "over union (IoU), and a reference lesion chosen by several kept the best of them",
-    "greedy_pairs": "pairs of lesions were formed in falling order of intersection over union "
-    "(IoU), each lesion at most once",
-    "optimal": "lesions were paired one to one such that the sum of intersections over union (IoU) "
-    "was largest",
+    "greedy": "each predicted lesion was assigned to the reference lesion with the highest "
+    "intersection over union (IoU), and a reference lesion with several kept the best one",
+    "greedy_pairs": "pairs of lesions were formed in decreasing order of intersection over union "
+    "(IoU), with each lesion in at most one pair",
+    "optimal": "lesions were paired one to one so that the sum of intersections over union (IoU) "
+    "was maximal",
 }
 
 
@@ -72,7 +72,7 @@ def _cases(evaluation: Evaluation) -> str:
         consensus = "by STAPLE (Warfield et al. 2004)" if how == "staple" else "by majority vote"
         text += (
             f" The reference is the consensus of {raters} raters {consensus}; their agreement is "
-            "given as Cohen's kappa (Cohen 1960) of each pair and Fleiss' kappa (Fleiss 1971)."
+            "given as Cohen's kappa (Cohen 1960) for each pair and Fleiss' kappa (Fleiss 1971)."
         )
     if evaluation.failures:
         text += f" {_count(len(evaluation.failures), 'case')} could not be scored."
@@ -113,22 +113,22 @@ def _lesions(evaluation: Evaluation) -> str:
 def _statistics(evaluation: Evaluation) -> str:
     whose = "patients" if evaluation.clustered else "cases"
     several = len({case.case for case in evaluation.cases}) > 1
-    text = "Values are those of the one case."
+    text = "Values are from a single case."
     if several:
         text = (
-            f"Values are means ± standard deviations over {whose}, with 95 % intervals by the "
+            f"Values are means ± standard deviations over {whose}, with 95 % intervals from the "
             f"bias-corrected and accelerated bootstrap (Efron 1987; {RESAMPLES} resamples, seed "
             f"{evaluation.seed})."
         )
     if evaluation.clustered:
         text += (
-            " Sessions of a patient were averaged first, so that all intervals and tests rest on "
-            "patients."
+            " Sessions of a patient were averaged first, so that all intervals and tests are "
+            "based on patients."
         )
     if evaluation.comparisons:
         text += (
-            f" Methods were compared on the {whose} that both were scored on by the Wilcoxon "
-            "signed-rank test (Wilcoxon 1945) with zero differences as in Pratt 1959 and "
+            " Methods were compared by the Wilcoxon signed-rank test (Wilcoxon 1945) on the "
+            f"{whose} for which both had scores, with zero differences as in Pratt 1959 and "
             "Holm's correction within each metric (Holm 1979)."
         )
     if evaluation.ranks:

@@ -179,7 +179,7 @@ def write_leaderboard_page(board: Leaderboard, path: str | Path) -> Path:
             charts.append(
                 (
                     Markup(figures.to_svg(ranked)),
-                    f"Mean ranks by {heading(main)}: bars join what Nemenyi's test does not part",
+                    f"Mean ranks by {heading(main)} (bars: no difference by Nemenyi's test)",
                 )
             )
         charts += _against_cost(board, summary, main)

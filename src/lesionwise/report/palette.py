@@ -53,9 +53,9 @@ CHANGES: dict[str, ChangeLook] = {
         "~", "#B9BFC9", "without a partner, too small to be called new or disappeared"
     ),
     "equivocal": ChangeLook(
-        "≈", "#B9BFC9", "outlined at one visit only, but the scans do not show that it came or went"
+        "≈", "#B9BFC9", "outlined at only one visit, but the scans do not show it come or go"
     ),
-    "baseline": ChangeLook("\N{MIDDLE DOT}", "#E4E8EE", "first visit, nothing to compare with"),
+    "baseline": ChangeLook("\N{MIDDLE DOT}", "#E4E8EE", "first visit, nothing to compare it to"),
 }
 UNKNOWN_CHANGE = ChangeLook("?", "#C9CED6", "not followed")
 
