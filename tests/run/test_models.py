@@ -98,6 +98,11 @@ def test_a_model_that_is_not_there_is_refused() -> None:
         models("nope")
 
 
+def test_scores_of_several_phases_say_which_phase_they_are_of() -> None:
+    scores = read_card("conflunet").scores
+    assert "second phase 0.784, 0.758; " in scores["two simulated heads of 1 mm: DSC"]
+
+
 def test_a_card_that_is_not_there_has_no_scores() -> None:
     assert not read_card("nope").scores
 

@@ -240,8 +240,8 @@ def read_card(name: str) -> Card:
     """The card of a shipped model: the file that names it in its title.
 
     Scores are the rows of the first table below a heading *Measured* or *Results*, of the
-    column with the model's name, or of all columns where none has it. A cell that is empty
-    is left out.
+    column with the model's name, or of all columns, each with its heading, where none has it. A
+    cell that is empty is left out.
 
     Example:
         >>> read_card("no-such-model").scores
@@ -276,8 +276,21 @@ def _scores(lines: Sequence[str], name: str) -> dict[str, str]:
         column = header.index(f"`{name}`")
         pairs = {row[0]: row[column] for row in rows if len(row) > column}
     else:
-        pairs = {row[0]: ", ".join(cell for cell in row[1:] if cell) for row in rows}
+        pairs = {row[0]: _labeled(header[1:], row[1:]) for row in rows}
     return {measure: value for measure, value in pairs.items() if measure and value}
+
+
+def _labeled(heads: Sequence[str], cells: Sequence[str]) -> str:
+    """The cells of a row that are not empty, with the heads of their columns if there are several.
+
+    Example:
+        >>> _labeled(["first phase", "shipped"], ["0.66", "0.81"])
+        'first phase 0.66; shipped 0.81'
+    """
+    if len(cells) == 1:
+        return cells[0]
+    pairs = zip(heads, cells, strict=False)
+    return "; ".join(f"{head} {cell}".strip() for head, cell in pairs if cell)
 
 
 def _cells(line: str) -> list[str]:
