@@ -139,5 +139,5 @@ def test_visits_on_two_grids_and_missing_brains_are_refused():
         {"flair": Volume(found.baseline.scans["flair"].array, grid)},
         {"cord": Volume(found.baseline.labels["cord"].array, grid)},
     )
-    with pytest.raises(InputError, match="sub-a: visits must lie on one grid"):
+    with pytest.raises(InputError, match="sub-a: visits must be on one grid"):
         AlignCord()(Study("a", (moved, found.followup)))
