@@ -120,7 +120,9 @@ def _local(number: int, dashboard: bool) -> Iterator[Client]:
     from distributed.core import Status
 
     security = _security()
-
+    # Workers are killed while messages to them are on their way. The late complaints come after
+    # the cluster has closed and has given up silencing its logs.
+    logging.getLogger("distributed.batched").setLevel(logging.CRITICAL)
     cluster = LocalCluster(
         n_workers=number,
         threads_per_worker=1,
