@@ -51,8 +51,9 @@ def find_benchmark_recipes(
     names = [_name_of(recipe) for recipe in recipes]
     if not names:
         raise InputError("benchmark: name at least one recipe")
-    if len(set(names)) < len(names):
-        raise InputError(f"benchmark: a recipe is named twice in {', '.join(names)}")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"benchmark: a recipe is named twice: {', '.join(twice)}")
     plain = [find_recipe(recipe) for recipe in recipes]
     chosen: list[list[str]] = [[] for _ in recipes]
     for text in overrides:
