@@ -325,7 +325,7 @@ def test_all_stands_for_every_shipped_recipe():
     assert [name.removesuffix(":reduced") for name in named] == recipe_names()
     assert "iqda:reduced" in named
     assert "subtraction-threshold" in named  # it has nothing to reduce
-    with pytest.raises(InputError, match="a recipe is named twice: iqda$"):
+    with pytest.raises(InputError, match=r"a recipe is named twice: iqda$"):
         find_benchmark_recipes(["all", "iqda"], [])
 
 
