@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -55,6 +56,8 @@ PARTS = (
     ("calm", 6, 121, "clinical", (0.9, 0.9, 6.5), False, 0.15),
     ("none", 4, 122, "clinical", (0.9, 0.9, 6.5), False, 0.0),
 )
+REAL = re.compile(r"(thick|open)\d\dv\d")
+"""The subjects that are copies of a real scan."""
 LOOSE_MM = ((-1.0, 1.0), (1.0, 5.0), (5.0, 14.0))
 """How far each copy's mask lies outside the brain; one more copy has no mask at all."""
 
@@ -252,6 +255,7 @@ def main() -> None:
     parser.add_argument("--run", default="phase-1", help="name of the run's folder")
     parser.add_argument("--minutes", type=float, default=600)
     parser.add_argument("--hold-out", default="", help="real scans that validate: thick03,open19")
+    parser.add_argument("--simulated-only", action="store_true", help="no real scans at all")
     parser.add_argument("--initial", type=Path)
     parser.add_argument("--set", action="append", default=[], dest="further")
     parser.add_argument("--workers", type=int, default=1)
@@ -272,8 +276,11 @@ def main() -> None:
     # the tight mask validates, every copy is kept from training
     left = [s for s in subjects if held and s.startswith(held)]
     validation = [s for s in left if s.endswith("v1")]
+    name = "-".join(held) or "all"
+    if given.simulated_only:
+        left, validation, name = [s for s in subjects if REAL.fullmatch(s)], [], "simulated"
     folder = given.out / f"{given.recipe}-{given.run}"
-    arrays = given.out / f"arrays-{'-'.join(held) or 'all'}"
+    arrays = given.out / f"arrays-{name}"
     if not arrays.exists():
         shutil.copytree(prepared, arrays, copy_function=os.link)
         for subject in left:
