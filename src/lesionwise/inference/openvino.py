@@ -5,8 +5,10 @@ Plain torch is the reference; OpenVINO computes the same convolutions several ti
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib.util
+import io
 import logging
 import sys
 import warnings
@@ -73,31 +75,35 @@ class OpenVinoNetwork:
     def __call__(self, patches: torch.Tensor, **conditions: torch.Tensor) -> Any:
         if self.conditions or has_dropout_on(self.network):
             return self.network(patches, **conditions)
-        shape = tuple(patches.shape)
-        if shape not in self._infer:
-            self._infer[shape] = self._checked(patches)
-        return self._infer[shape](patches)
+        infer = self._infer.get(tuple(patches.shape))
+        return infer(patches) if infer else self._first(patches)
 
-    def _checked(self, patches: torch.Tensor) -> Callable[[torch.Tensor], Output]:
-        """What computes patches of this shape: OpenVINO, or torch where they differ."""
+    def _first(self, patches: torch.Tensor) -> Output:
+        """The output for the first patches of a shape, and who computes those that follow.
+
+        OpenVINO does, or torch where they differ on the first patch.
+        """
         shape = tuple(patches.shape)
         small = (1, shape[1], *(min(n, SMALL_VOX) for n in shape[2:]))
         most = MAX_DIFFERENCE["bf16" if self.use_bf16 else "f32"]
         with torch.autocast("cpu", torch.bfloat16, enabled=self.use_bf16):
-            expected = self._by_torch(patches.float())
+            expected = self._by_torch(patches[:1].float())
         # Tracing costs several times a patch, so a small one is tried first. A network may be too
         # deep for it, need one size, or keep numbers of it.
         for traced in dict.fromkeys((small, shape)):
             try:
                 compiled = self._compile(shape, traced)
-                if difference(compiled(patches), expected) <= most:
-                    return compiled
+                output = compiled(patches)
+                if difference(_first_patch(output), expected) <= most:
+                    self._infer[shape] = compiled
+                    return output
             except (RuntimeError, ValueError):
                 continue
         logging.getLogger("lesionwise").warning(
             "OpenVINO does not compute this network as torch does; torch computes it, more slowly"
         )
-        return self._by_torch
+        self._infer[shape] = self._by_torch
+        return self._by_torch(patches)
 
     def _by_torch(self, patches: torch.Tensor) -> Output:
         with torch.no_grad():
@@ -118,7 +124,14 @@ class OpenVinoNetwork:
             network = copy.deepcopy(self.network).eval()
             network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
             body, heads, several = _without_heads(network, traced)
-            model = openvino.convert_model(body, example_input=torch.zeros(traced))
+            # torch's check of its trace is left out: it takes longer than the trace, and what is
+            # compiled is compared with the network anyway
+            trace = torch.jit.trace(  # type: ignore[no-untyped-call]
+                body, torch.zeros(traced), check_trace=False
+            )
+            # it prints its arguments where those of the command have a --verbose
+            with contextlib.redirect_stdout(io.StringIO()):
+                model = openvino.convert_model(trace)
         model.reshape(list(shape))
         options = {
             "INFERENCE_PRECISION_HINT": "bf16" if self.use_bf16 else "f32",
@@ -192,6 +205,10 @@ def _without_heads(
     except (RuntimeError, ValueError):  # a shape that only the head's output has
         same = False
     return (body, heads, several) if same else (network, nothing, several)
+
+
+def _first_patch(output: Output) -> Output:
+    return tuple(each[:1] for each in output) if isinstance(output, tuple) else output[:1]
 
 
 def _as_tuple(output: Output) -> tuple[torch.Tensor, ...]:

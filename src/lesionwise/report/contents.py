@@ -46,6 +46,9 @@ COLUMN_WORDS = {
     "train_s": "training time (s)",
     "predict_s": "prediction time (s)",
     "peak_gb": "peak memory (GB)",
+    "wilcoxon_p": "p (Wilcoxon)",
+    "p_holm": "p (Holm)",
+    "rank_biserial": "rank-biserial correlation",
 }
 """Names of columns that say too little by themselves."""
 
