@@ -138,6 +138,17 @@ def test_visits_on_their_own_grids_meet_on_the_common_one() -> None:
     assert last_states(done) == {1: "stable"}
 
 
+def test_volumes_are_those_of_each_scans_own_grid() -> None:
+    first = seen(1, [OLD], {OLD: 0.9})
+    offset = np.eye(4)
+    offset[:3, 3] = 0.6  # so that resampling to the common grid of 1.3 mm changes every count
+    common = Grid((30, 30, 30), np.diag([1.3, 1.3, 1.3, 1.0]) + offset - np.eye(4))
+    done = follow((first, first), [np.eye(4)] * 2, common)
+    assert done.shared[0].labels.any()
+    assert np.count_nonzero(done.shared[0].labels) * 1.3**3 != pytest.approx(64)
+    assert done.tracks.table["volume_mm3"].tolist() == pytest.approx([64, 64])
+
+
 def thick(visit: VisitInput, slice_mm: int = 6) -> VisitInput:
     """The visit as slices of ``slice_mm`` show it; what has half its contrast there is found."""
     affine = np.diag([1.0, 1.0, slice_mm, 1.0])

@@ -89,6 +89,14 @@ def test_a_visits_numbers_are_the_same_everywhere(three):
         assert row["mask_volume_ml"] > row["volume_ml"]
 
 
+def test_a_lesions_volume_is_the_same_in_its_track_and_in_its_table(three):
+    output, _ = three
+    keys = ["session", "label"]
+    lesions = pd.read_csv(output / "lesions.tsv", sep="\t").set_index(keys)["volume_mm3"]
+    tracks = pd.read_csv(output / "tracks.tsv", sep="\t").query("label > 0")
+    assert tracks.set_index(keys)["volume_mm3"].to_dict() == lesions.to_dict()
+
+
 def test_states_sum_to_the_lesions_of_either_visit(three):
     output, _ = three
     visits = pd.read_csv(output / "visits.tsv", sep="\t")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,7 +38,8 @@ class Lesions:
         index: (n, 3) lesion voxels in C order.
         row: (n,) the lesion of each voxel, as a row of ``label``.
         label: (m,) int64, ascending.
-        volume_mm3: (m,) float64.
+        volume_mm3: (m,) float64, on the scan's own grid where that is known.
+        drawn_mm3: (m,) float64, of the voxels listed here.
         across_mm: (m,) float64, greatest extent of the bounding box along a voxel axis.
         first: (m,) int64, position of each lesion's first voxel in C order.
         grid: where they lie.
@@ -47,13 +49,18 @@ class Lesions:
     row: Indices
     label: NDArray[np.int64]
     volume_mm3: NDArray[np.float64]
+    drawn_mm3: NDArray[np.float64]
     across_mm: NDArray[np.float64]
     first: Indices
     grid: Grid
 
     @classmethod
-    def of(cls, instances: Instances) -> Lesions:
-        """List the lesions of a visit; there may be none."""
+    def of(cls, instances: Instances, volumes_mm3: Mapping[int, float] | None = None) -> Lesions:
+        """List the lesions of a visit; there may be none.
+
+        Args:
+            volumes_mm3: by label, where lesions were resampled and their scan knows better.
+        """
         grid = instances.grid
         index = list_voxels(instances.labels)
         table = lesion_table(instances.labels, grid)
@@ -63,6 +70,9 @@ class Lesions:
             index,
             row,
             table.label,
+            table.volume_mm3
+            if volumes_mm3 is None
+            else np.array([volumes_mm3[label] for label in table.label.tolist()], np.float64),
             table.volume_mm3,
             table.extent_mm.max(axis=1, initial=0.0),
             np.ravel_multi_index(tuple(index[first].T), grid.shape).astype(np.int64),
@@ -229,8 +239,8 @@ def _with_fractions(before: Lesions, after: Lesions, pairs: pd.DataFrame) -> pd.
     table = pairs.sort_values(_LABELS, ignore_index=True)
     voxels = table["voxels"].fillna(0).to_numpy(np.float64)
     overlap_mm3 = voxels * before.grid.voxel_volume_mm3
-    volume_before = before.volume_mm3[np.searchsorted(before.label, table["label_before"])]
-    volume_after = after.volume_mm3[np.searchsorted(after.label, table["label_after"])]
+    volume_before = before.drawn_mm3[np.searchsorted(before.label, table["label_before"])]
+    volume_after = after.drawn_mm3[np.searchsorted(after.label, table["label_after"])]
     distance_mm = table["distance_mm"] if "distance_mm" in table else np.zeros(len(table))
     return pd.DataFrame(
         {

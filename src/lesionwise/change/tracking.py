@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,6 +113,7 @@ def track_lesions(
     changes: Sequence[ScanChange | None] | None = None,
     acquisitions: Sequence[Acquisition] | None = None,
     edges: Sequence[BoolArray] | None = None,
+    volumes_mm3: Sequence[Mapping[int, float]] | None = None,
 ) -> Tracks:
     """Follow every lesion through the visits.
 
@@ -148,6 +149,8 @@ def track_lesions(
             scans cannot be compared, which are then judged without.
         acquisitions: of each visit, the voxels it was acquired with.
         edges: of each visit, (I, J, K) bool on the same grid: where findings are less certain.
+        volumes_mm3: of each visit, the volume of each label on the grid where it was found, which
+            decides and is written. None: that of its voxels here.
 
     Raises:
         ValueError: If there is no visit, or the grids or numbers of maps or changes differ.
@@ -162,7 +165,8 @@ def track_lesions(
         ['new']
     """
     changes = _checked(visits, probabilities, changes, acquisitions, edges)
-    listed = [Lesions.of(visit) for visit in visits]
+    volumes = [None] * len(visits) if volumes_mm3 is None else volumes_mm3
+    listed = [Lesions.of(visit, known) for visit, known in zip(visits, volumes, strict=True)]
     rows = [_baseline_rows(listed[0])]
     links = []
     history = _History(visits, listed, rules)
@@ -365,10 +369,10 @@ class _History:
         best, found = 0.0, 0
         for track, (visit, old) in sorted(self.away.items()):
             then = self.listed[visit]
-            volume = then.volume_mm3[np.searchsorted(then.label, old)]
+            volume = then.drawn_mm3[np.searchsorted(then.label, old)]
             common = int((self.visits[visit].labels[place] == old).sum())
             common_mm3 = common * here.grid.voxel_volume_mm3
-            shared = common_mm3 / min(volume, here.volume_mm3[row])
+            shared = common_mm3 / min(volume, here.drawn_mm3[row])
             if common and shared >= self.rules.min_overlap_fraction and common_mm3 > best:
                 best, found = common_mm3, track
         return found

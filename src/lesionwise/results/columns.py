@@ -172,7 +172,7 @@ TRACK_COLUMNS = (
     Column("label", "value of the lesion in the main instance map; 0 where it disappeared"),
     STATE,
     Column("form", "parts: one lesion became several, or several became one", text=True),
-    Column("volume_mm3", "volume on the grid that all visits share", "mm^3", 1),
+    Column("volume_mm3", "volume of the lesion, as in lesions.tsv", "mm^3", 1),
     Column(
         "change_mm3",
         "change of the summed volume of the lesion's family since the visit before",

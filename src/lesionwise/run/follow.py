@@ -13,6 +13,7 @@ from lesionwise.change.partial_volume import Acquisition
 from lesionwise.change.rules import TrackingRules
 from lesionwise.change.tracking import Tracks, track_lesions
 from lesionwise.change.unmatched import rescued_lesions, subthreshold_lesions
+from lesionwise.instances.table import lesion_table
 from lesionwise.preprocess.edges import edge_voxels
 from lesionwise.preprocess.geometry import resample_to
 from lesionwise.types import Grid, Instances, Matrix, Volume
@@ -63,6 +64,8 @@ def follow(
 ) -> TrackingResult:
     """Follow the lesions of all visits at the voxels of one grid, and ask the scans about changes.
 
+    Volumes are those on each scan's own grid.
+
     A later visit gains the lesions that its map shows below the threshold and that the scans show
     to be new (``change.unmatched.rescued_lesions``); they get the labels after its highest.
 
@@ -99,7 +102,9 @@ def follow(
         lesions.append(own)
         shared.append(labels_on(own, common, to_common[number]))
         rescued.append(found)
-    tracks = track_lesions(shared, rules, maps, changes, acquisitions, edges)
+    tables = [lesion_table(own.labels, own.grid) for own in lesions]
+    volumes = [dict(zip(t.label.tolist(), t.volume_mm3.tolist(), strict=True)) for t in tables]
+    tracks = track_lesions(shared, rules, maps, changes, acquisitions, edges, volumes)
     return TrackingResult(_noted(tracks, rescued), tuple(lesions), tuple(shared), tuple(rescued))
 
 
