@@ -140,6 +140,14 @@ def link_lesions(
         The links and the remaining pairs that overlap or lie within the tolerance and of which
         at least one lesion has no link: each a table with the columns LINK_COLUMNS, sorted by
         both labels.
+
+    Example:
+        >>> grid = Grid((1, 1, 4), np.eye(4))
+        >>> maps = np.array([[[1, 1, 0, 0]]]), np.array([[[0, 4, 4, 0]]])
+        >>> before, after = (Lesions.of(Instances(labels, grid)) for labels in maps)
+        >>> links, loose = link_lesions(before, after, overlapping_labels(*maps), 2.0, 0.25)
+        >>> links[["label_before", "label_after", "kind"]].values.tolist()
+        [[1, 4, 'overlap']]
     """
     table = _with_fractions(before, after, overlaps)
     strong = table["fraction_of_smaller"] >= min_overlap_fraction * (1 - SIZE_ROUNDING)

@@ -117,6 +117,16 @@ def find_transition(
     Args:
         overlaps: as ``links.overlapping_labels`` gives them.
         probabilities, acquisitions: of the earlier and the later visit.
+
+    Example:
+        >>> from lesionwise.change.links import overlapping_labels
+        >>> from lesionwise.types import Grid, Instances
+        >>> maps = np.array([[[1, 1, 1, 0, 0, 0]]]), np.array([[[2, 2, 2, 0, 0, 5]]])
+        >>> grid = Grid((1, 1, 6), np.eye(4))
+        >>> before, after = (Lesions.of(Instances(labels, grid)) for labels in maps)
+        >>> overlaps = overlapping_labels(*maps)
+        >>> find_transition(1, before, after, overlaps, TrackingRules()).states_after
+        ('stable', 'too small')
     """
     links, loose = link_lesions(
         before, after, overlaps, rules.tolerance_mm, rules.min_overlap_fraction
@@ -159,6 +169,16 @@ def transition_rows(step: Transition) -> pd.DataFrame:
     """Rows of the later visit, without tracks: its lesions, then those before without a partner.
 
     The latter have label 0.
+
+    Example:
+        >>> from lesionwise.change.links import overlapping_labels
+        >>> from lesionwise.types import Grid, Instances
+        >>> maps = np.array([[[1, 1, 1, 0, 0, 0]]]), np.array([[[0, 0, 0, 0, 0, 0]]])
+        >>> grid = Grid((1, 1, 6), np.eye(4))
+        >>> before, after = (Lesions.of(Instances(labels, grid)) for labels in maps)
+        >>> step = find_transition(1, before, after, overlapping_labels(*maps), TrackingRules())
+        >>> transition_rows(step)[["label", "state", "parents"]].values.tolist()
+        [[0, 'disappeared', '1']]
     """
     nearest = nearest_distance_mm(step.after, step.before)
     rows = []

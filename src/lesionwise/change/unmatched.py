@@ -65,6 +65,17 @@ def judge_unmatched(
 
     Returns:
         Verdicts by row.
+
+    Example:
+        >>> from lesionwise.types import Grid
+        >>> labels = np.array([[[1, 1, 1, 0, 2]]])
+        >>> lesions = Lesions.of(Instances(labels, Grid(labels.shape, np.eye(4))))
+        >>> maps_unknown, scans_unknown = (None, None), None
+        >>> found = judge_unmatched(
+        ...     "new", lesions, [0, 1], maps_unknown, scans_unknown, TrackingRules()
+        ... )
+        >>> {row: verdict.state for row, verdict in found.items()}
+        {0: 'new', 1: 'too small'}
     """
     large = lesions.large_enough(rules.min_across_mm)
     own, other = probabilities
@@ -139,6 +150,18 @@ def rescued_lesions(
         change: from the visit before to this one.
         rules: ``rescue_contrast_gain`` and ``rescue_z`` decide.
         acquisitions: of this visit and of the one before; None where unknown.
+
+    Example:
+        >>> from lesionwise.types import Grid
+        >>> labels = np.zeros((24, 24, 24), dtype=np.int32)
+        >>> grid, none = Grid(labels.shape, np.eye(4)), labels.copy()
+        >>> labels[10:14, 10:14, 10:14] = 3
+        >>> later, earlier = labels.astype(np.float32), none.astype(np.float32)
+        >>> everywhere = np.ones(labels.shape, dtype=np.bool_)
+        >>> change = ScanChange(earlier, later, 9 * later, everywhere, everywhere, grid)
+        >>> maps = Instances(labels, grid), Instances(none, grid)
+        >>> rescued_lesions(*maps, (later, earlier), change, TrackingRules())
+        (3,)
     """
     lesions = Lesions.of(subthreshold)
     met = np.bincount(

@@ -256,6 +256,12 @@ def file_named(text: str) -> Path:
 
     Bytes that are no text are taken back from their escapes where no file has the text itself for
     its name. Nothing need be there.
+
+    Example:
+        >>> file_named("sub-01_FLAIR.nii.gz").name
+        'sub-01_FLAIR.nii.gz'
+        >>> file_named(r"M\\xfcller.nii.gz").name == "M\\udcfcller.nii.gz"  # a byte that is no text
+        True
     """
     path = Path(text)
     if "\\x" not in text or path.exists():

@@ -73,6 +73,18 @@ def convert_series(series: Series, path: str | Path) -> None:
     Raises:
         InputError: As for ``series_grid`` and ``read_volume``; if dcm2niix fails, or makes
             several volumes or another geometry of the series.
+
+    Example:
+        >>> from pydicom.data import get_testdata_file
+        >>> image = module("pydicom").dcmread(get_testdata_file("MR_small.dcm"))
+        >>> for k in range(3):
+        ...     image.InstanceNumber, image.ImagePositionPatient = k, [0, 0, 5 * k]
+        ...     image.save_as(f"{k}.dcm")
+        ...
+        >>> (series,) = find_series(".")
+        >>> convert_series(series, "flair.nii.gz")
+        >>> read_grid("flair.nii.gz").shape
+        (64, 64, 3)
     """
     with tempfile.TemporaryDirectory() as place:
         made = _converted(series, Path(place))
@@ -92,12 +104,35 @@ def series_grid(series: Series) -> Grid:
     Raises:
         InputError: If slices are missing, doubled, unevenly spaced, tilted against each other or
             of different sizes; for color images and for single images.
+
+    Example:
+        >>> from pydicom.data import get_testdata_file
+        >>> image = module("pydicom").dcmread(get_testdata_file("MR_small.dcm"))
+        >>> for k in range(3):
+        ...     image.InstanceNumber, image.ImagePositionPatient = k, [0, 0, 5 * k]
+        ...     image.save_as(f"{k}.dcm")
+        ...
+        >>> (series,) = find_series(".")
+        >>> series_grid(series).shape
+        (64, 64, 3)
     """
     return _geometry(series)[0]
 
 
 def slice_files(series: Series) -> tuple[Path, ...]:
-    """The files in the order of k of ``series_grid``; for a multi-frame series its only file."""
+    """The files in the order of k of ``series_grid``; for a multi-frame series its only file.
+
+    Example:
+        >>> from pydicom.data import get_testdata_file
+        >>> image = module("pydicom").dcmread(get_testdata_file("MR_small.dcm"))
+        >>> for k in range(3):
+        ...     image.InstanceNumber, image.ImagePositionPatient = k, [0, 0, -5 * k]
+        ...     image.save_as(f"{k}.dcm")
+        ...
+        >>> (series,) = find_series(".")
+        >>> [path.name for path in slice_files(series)]
+        ['2.dcm', '1.dcm', '0.dcm']
+    """
     return _geometry(series)[1]
 
 
@@ -234,5 +269,17 @@ def on_series(volume: Volume, series: Series, name: str) -> Volume:
 
     Raises:
         InputError: If the volume lies on another grid.
+
+    Example:
+        >>> from pydicom.data import get_testdata_file
+        >>> image = module("pydicom").dcmread(get_testdata_file("MR_small.dcm"))
+        >>> for k in range(3):
+        ...     image.InstanceNumber, image.ImagePositionPatient = k, [0, 0, 5 * k]
+        ...     image.save_as(f"{k}.dcm")
+        ...
+        >>> scan, series = read_series(".")
+        >>> moved = on_series(Volume(scan.array > 0, scan.grid), series, "mask")
+        >>> moved.grid.matches(series_grid(series))
+        True
     """
     return on_grid(volume, series_grid(series), name, PLACE_TOLERANCE_MM)

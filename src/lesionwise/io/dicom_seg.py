@@ -62,6 +62,20 @@ def write_segmentation(
     Raises:
         InputError: If the volume lies on other voxels, has more than 65535 labels, cannot be
             written, or the extra is not installed.
+
+    Example:
+        >>> from pydicom.data import get_testdata_file
+        >>> from lesionwise.io.dicom import read_series
+        >>> image = module("pydicom").dcmread(get_testdata_file("MR_small.dcm"))
+        >>> for k in range(3):
+        ...     image.InstanceNumber, image.ImagePositionPatient = k, [0, 0, 5 * k]
+        ...     image.SOPInstanceUID = f"1.2.{k}"
+        ...     image.save_as(f"{k}.dcm")
+        ...
+        >>> scan, series = read_series(".")
+        >>> write_segmentation("lesions.dcm", Volume(scan.array > 1000, scan.grid), series)
+        >>> module("pydicom").dcmread("lesions.dcm").Modality
+        'SEG'
     """
     path = Path(path)
     volume = on_series(volume, series, str(path))

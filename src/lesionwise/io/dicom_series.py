@@ -115,6 +115,13 @@ def find_series(folder: str | Path) -> list[Series]:
 
     Raises:
         InputError: If a DICOM file is damaged, there is none, or the extra is not installed.
+
+    Example:
+        >>> import shutil
+        >>> from pydicom.data import get_testdata_file
+        >>> _ = shutil.copy(get_testdata_file("MR_small.dcm"), "1.dcm")
+        >>> [(series.modality, len(series.files)) for series in find_series(".")]
+        [('MR', 1)]
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -186,6 +193,14 @@ def choose_series(
 
     Raises:
         InputError: If the series belong to several patients, if none or several fit.
+
+    Example:
+        >>> from functools import partial
+        >>> series = partial(Series, modality="MR", files=(Path("1.dcm"),), original=True,
+        ...     enhanced=False, echo_ms=None, inversion_ms=None, patient="", acquired="")
+        >>> found = [series("1.2", "t1 mprage", 1), series("1.3", "t2 dark-fluid", 2)]
+        >>> choose_series(found).description
+        't2 dark-fluid'
     """
     place = common_folder(found)
     if len({series.patient for series in found}) > 1:
@@ -216,6 +231,17 @@ def check_same_person(found: Sequence[Series]) -> None:
 
     Raises:
         InputError: If not; the error names folders, never people.
+
+    Example:
+        >>> from functools import partial
+        >>> series = partial(Series, "1.2", "FLAIR", 1, "MR", original=True, enhanced=False,
+        ...     echo_ms=None, inversion_ms=None, acquired="")
+        >>> one = series(files=(Path("M00/1.dcm"),), patient="a")
+        >>> other = series(files=(Path("M12/1.dcm"),), patient="b")
+        >>> check_same_person([one, other])
+        Traceback (most recent call last):
+        ...
+        lesionwise.types.InputError: M12: its headers name another patient than M00
     """
     for series in found[1:]:
         if series.patient != found[0].patient:
@@ -224,7 +250,12 @@ def check_same_person(found: Sequence[Series]) -> None:
 
 
 def module(name: str) -> Any:
-    """An optional package, or an error that says how to get it."""
+    """An optional package, or an error that says how to get it.
+
+    Example:
+        >>> module("math").sqrt(4)
+        2.0
+    """
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -244,6 +275,15 @@ def image_header(path: Path) -> ImageHeader | None:
 
     Raises:
         InputError: If the file is truncated or damaged, or a number in it is none.
+
+    Example:
+        >>> from pydicom.data import get_testdata_file
+        >>> header = image_header(Path(get_testdata_file("MR_small.dcm")))
+        >>> header.modality, header.rows, header.columns
+        ('MR', 64, 64)
+        >>> _ = Path("notes.txt").write_text("no image")
+        >>> image_header(Path("notes.txt")) is None
+        True
     """
     pydicom = module("pydicom")
     with reading(path):
@@ -441,7 +481,12 @@ def _series(uid: str, images: list[tuple[Path, ImageHeader]]) -> Series:
 
 
 def common_folder(things: Sequence[Series] | Sequence[Path]) -> str:
-    """The folder that holds all of the files, for errors."""
+    """The folder that holds all of the files, for errors.
+
+    Example:
+        >>> common_folder([Path("study/flair/1.dcm"), Path("study/t1/1.dcm")])
+        'study'
+    """
     files = [f for thing in things for f in (thing.files if isinstance(thing, Series) else [thing])]
     return os.path.commonpath([str(path.parent) for path in files])
 

@@ -201,6 +201,12 @@ def stores_floats(path: str | Path) -> bool:
 
     Raises:
         InputError: As for ``read_grid``.
+
+    Example:
+        >>> mask = Volume(np.ones((4, 4, 4), dtype=np.bool_), Grid((4, 4, 4), np.eye(4)))
+        >>> write_volume("mask.nii.gz", mask)
+        >>> stores_floats("mask.nii.gz")
+        False
     """
     path = Path(path)
     return stored_type(path, parse_header(path, file_start(path))).kind == "f"

@@ -73,6 +73,11 @@ def file_content(path: Path, most: int) -> bytes:
     Raises:
         InputError: If the file cannot be read, is a damaged or truncated gzip, or unpacks to more
             than ``most`` bytes and ``MAX_TRAILING_BYTES`` behind them.
+
+    Example:
+        >>> _ = Path("a.gz").write_bytes(gzip.compress(b"voxels"))
+        >>> file_content(Path("a.gz"), most=6)
+        b'voxels'
     """
     with reading(path), _file(path).open("rb") as file:
         raw = file.read(2)
@@ -101,7 +106,13 @@ def _unpacked(path: Path, raw: bytes, most: int) -> bytes:
 
 
 def file_start(path: Path) -> bytes:
-    """The first bytes, as many as the longer of the two kinds of header has, unpacked."""
+    """The first bytes, as many as the longer of the two kinds of header has, unpacked.
+
+    Example:
+        >>> _ = Path("a.nii").write_bytes(gzip.compress(bytes(1000)))
+        >>> len(file_start(Path("a.nii")))
+        544
+    """
     try:
         with _file(path).open("rb") as file:
             start = file.read(2)
@@ -117,7 +128,14 @@ def file_start(path: Path) -> bytes:
 
 
 def parse_header(path: Path, raw: bytes) -> Any:
-    """The header of a single-file NIfTI of version 1 or 2, in either byte order, unchecked."""
+    """The header of a single-file NIfTI of version 1 or 2, in either byte order, unchecked.
+
+    Example:
+        >>> image = nib.Nifti1Image(np.zeros((3, 4, 5), dtype=np.int16), np.eye(4))
+        >>> header = parse_header(Path("a.nii"), image.to_bytes())
+        >>> header["dim"][:4].tolist()
+        [3, 3, 4, 5]
+    """
     if not raw:
         raise InputError(f"{path}: the file is empty")
     if len(raw) >= 348 and raw[344:348] == b"ni1\0":
@@ -136,7 +154,13 @@ def parse_header(path: Path, raw: bytes) -> Any:
 
 
 def stated_shape(path: Path, header: Any) -> tuple[int, int, int]:
-    """Voxels along the three axes; trailing axes of length one are dropped."""
+    """Voxels along the three axes; trailing axes of length one are dropped.
+
+    Example:
+        >>> image = nib.Nifti1Image(np.zeros((3, 4, 5, 1), dtype=np.int16), np.eye(4))
+        >>> stated_shape(Path("a.nii"), image.header)
+        (3, 4, 5)
+    """
     axes = int(header["dim"][0])
     if not 1 <= axes <= 7:
         raise InputError(f"{path}: not a NIfTI file (it states {axes} axes)")
@@ -154,7 +178,13 @@ def stated_shape(path: Path, header: Any) -> tuple[int, int, int]:
 
 
 def stored_type(path: Path, header: Any) -> np.dtype[Any]:
-    """The type of one voxel in the file, which must be one real number."""
+    """The type of one voxel in the file, which must be one real number.
+
+    Example:
+        >>> image = nib.Nifti1Image(np.zeros((3, 4, 5), dtype=np.int16), np.eye(4))
+        >>> stored_type(Path("a.nii"), image.header).name
+        'int16'
+    """
     try:
         stored: np.dtype[Any] = header.get_data_dtype()
     except (HeaderDataError, KeyError) as error:
@@ -167,7 +197,13 @@ def stored_type(path: Path, header: Any) -> np.dtype[Any]:
 
 
 def voxel_place(path: Path, header: Any) -> tuple[int, int]:
-    """The first byte of the voxels in the unpacked file, and how many bytes they take."""
+    """The first byte of the voxels in the unpacked file, and how many bytes they take.
+
+    Example:
+        >>> image = nib.Nifti1Image(np.zeros((3, 4, 5), dtype=np.int16), np.eye(4))
+        >>> voxel_place(Path("a.nii"), image.header)
+        (352, 120)
+    """
     stated = float(header["vox_offset"])
     first = int(header.single_vox_offset)
     if stated != 0 and not (first <= stated <= MAX_EXTENSION_BYTES and stated == int(stated)):
@@ -180,12 +216,26 @@ def voxel_place(path: Path, header: Any) -> tuple[int, int]:
 
 
 def states_orientation(header: Any) -> bool:
-    """Whether one of the two affines is said to hold."""
+    """Whether one of the two affines is said to hold.
+
+    Example:
+        >>> states_orientation(nib.Nifti1Header())
+        False
+        >>> states_orientation(nib.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4)).header)
+        True
+    """
     return int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
 
 
 def stated_affine(path: Path, header: Any) -> NDArray[np.float64]:
-    """Voxel to world in mm, by the rule that ``nifti.read_volume`` states."""
+    """Voxel to world in mm, by the rule that ``nifti.read_volume`` states.
+
+    Example:
+        >>> affine = np.diag([1.0, 1.0, 3.0, 1.0])
+        >>> image = nib.Nifti1Image(np.zeros((3, 4, 5), dtype=np.int16), affine)
+        >>> np.diag(stated_affine(Path("a.nii"), image.header)).tolist()
+        [1.0, 1.0, 3.0, 1.0]
+    """
     pixdim = np.array(header["pixdim"][1:4], dtype=np.float64)
     if not (np.isfinite(pixdim).all() and (pixdim > 0).all()):
         raise InputError(f"{path}: voxel size {_sizes(pixdim)} in the header must be above 0")

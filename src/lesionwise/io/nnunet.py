@@ -241,6 +241,15 @@ def write_nnunet(
     Raises:
         InputError: If a visit lacks a scan or, for training, what is to be found; if scans lie on
             different grids; if two cases are named alike; if nothing was given.
+
+    Example:
+        >>> from lesionwise.types import Grid
+        >>> volume = Volume(np.eye(4)[None] > 0, Grid((1, 4, 4), np.eye(4)))
+        >>> visit = Visit({"flair": volume}, {"lesions": volume}, session="M12")
+        >>> write_nnunet([Study("01", (visit,))], "Dataset001_Lesions")
+        ('01_M12',)
+        >>> sorted(path.name for path in Path("Dataset001_Lesions").rglob("*.nii.gz"))
+        ['01_M12.nii.gz', '01_M12_0000.nii.gz']
     """
     folder = Path(folder)
     names: list[str] = []
@@ -278,6 +287,11 @@ def describe_nnunet(
     Args:
         scans, visits, task, file_ending: as for ``write_nnunet``.
         patients: the patient of each case, which nnU-Net ignores and ``read_nnunet`` heeds.
+
+    Example:
+        >>> describe_nnunet(Path("Dataset001_Lesions"), 20, scans=("flair", "t1w"))
+        >>> read_json("Dataset001_Lesions/dataset.json")["channel_names"]
+        {'0': 'FLAIR', '1': 'T1w'}
     """
     channels = [CHANNEL_NAMES.get(scan, scan) for scan in scans]
     if visits == 2:

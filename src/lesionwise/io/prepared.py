@@ -179,5 +179,14 @@ def _named(volumes: dict[str, Volume], prefix: str) -> dict[str, Volume]:
 
 
 def prepared_studies(folders: Iterable[Path]) -> LazyStudies:
-    """Prepared studies, each read on demand."""
+    """Prepared studies, each read on demand.
+
+    Example:
+        >>> volume = Volume(np.ones((2, 2, 2), dtype=np.float32), Grid((2, 2, 2), np.eye(4)))
+        >>> for subject in ("a", "b"):
+        ...     write_prepared(Study(subject, (Visit({"flair": volume}),)), Path(subject))
+        ...
+        >>> [study.subject for study in prepared_studies([Path("a"), Path("b")])]
+        ['a', 'b']
+    """
     return LazyStudies(tuple(folders), read_prepared)

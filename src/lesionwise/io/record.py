@@ -298,6 +298,14 @@ def note_failures(folder: Path, inputs: Iterable[str], failures: Mapping[str, st
         inputs: all that the call was given, each as one text that does not change from call to
             call, such as an absolute path.
         failures: the error by what it concerns.
+
+    Example:
+        >>> note_failures(Path("results"), ["a.nii", "b.nii"], {"b.nii": "the file is empty"})
+        >>> noted_failures(Path("results"))
+        {'b.nii': 'the file is empty'}
+        >>> note_failures(Path("results"), ["b.nii"], {})  # a later call, which could read it
+        >>> noted_failures(Path("results"))
+        {}
     """
     names = set(inputs)
     for path, call in _calls(folder):
@@ -310,7 +318,14 @@ def note_failures(folder: Path, inputs: Iterable[str], failures: Mapping[str, st
 
 
 def noted_failures(folder: Path) -> dict[str, str]:
-    """The error of everything that gave nothing in any call, by what it concerns."""
+    """The error of everything that gave nothing in any call, by what it concerns.
+
+    Example:
+        >>> note_failures(Path("results"), ["b.nii"], {"b.nii": "the file is empty"})
+        >>> note_failures(Path("results"), ["a.nii"], {"a.nii": "not a NIfTI file"})
+        >>> noted_failures(Path("results"))
+        {'a.nii': 'not a NIfTI file', 'b.nii': 'the file is empty'}
+    """
     found: dict[str, str] = {}
     for _, call in _calls(folder):
         found |= call.failures

@@ -182,6 +182,15 @@ def subject_scans(dataset: Path, subject: str, suffix: str = "FLAIR") -> list[Fo
     Raises:
         InputError: If a file's name and its folder name different subjects or sessions, or if the
             subject's label holds signs that BIDS does not allow.
+
+    Example:
+        >>> folder = Path("data/sub-01/anat")
+        >>> folder.mkdir(parents=True)
+        >>> for name in ("sub-01_FLAIR.nii.gz", "sub-01_T1w.nii.gz"):
+        ...     (folder / name).touch()
+        ...
+        >>> [scan.path.name for scan in subject_scans(Path("data"), "01")]
+        ['sub-01_FLAIR.nii.gz']
     """
     scans = [file for file in walk(dataset, subject=subject) if file.entities.suffix == suffix]
     if not scans and letters(subject) != subject.replace("+", ""):

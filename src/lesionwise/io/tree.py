@@ -77,6 +77,15 @@ def survey(
 
     Raises:
         InputError: If a folder cannot be read.
+
+    Example:
+        >>> Path("sub-01/anat").mkdir(parents=True)
+        >>> for name in ("sub-01_FLAIR.nii.gz", "sub-02_FLAIR.nii.gz"):
+        ...     Path("sub-01/anat", name).touch()
+        ...
+        >>> files, misfits = survey(Path("."))
+        >>> [file.path.name for file in files], [misfit.path.name for misfit in misfits]
+        (['sub-01_FLAIR.nii.gz'], ['sub-02_FLAIR.nii.gz'])
     """
     files: list[BidsFile] = []
     misfits: list[Misfit] = []
@@ -93,6 +102,11 @@ def adopted(misfit: Misfit) -> BidsFile | None:
 
     That is so where labels hold signs that BIDS does not allow and folder and file agree, as in
     ``sub-MS_001/anat/sub-MS_001_FLAIR.nii.gz``; its subject is then ``MS+001``. Else None.
+
+    Example:
+        >>> path = Path("sub-MS_001/anat/sub-MS_001_FLAIR.nii.gz")
+        >>> adopted(Misfit(path, "not a BIDS name", ("sub-MS_001", "anat"))).entities.sub
+        'MS+001'
     """
     stated = [misfit.folders[0], *[f for f in misfit.folders[1:] if f.startswith("ses-")][:1]]
     start = "".join(f"{label}_" for label in stated)

@@ -57,6 +57,14 @@ def in_time_order(dataset: Path, subject: str, scans: Sequence[S]) -> list[S]:
 
     Raises:
         InputError: If a table of times cannot be read or a time in it is none.
+
+    Example:
+        >>> from lesionwise.io.scans import FoundScan
+        >>> from lesionwise.io.names import parse_name
+        >>> names = ["sub-01_ses-M12_FLAIR.nii.gz", "sub-01_ses-M00_FLAIR.nii.gz"]
+        >>> scans = [FoundScan(Path(name), parse_name(name)) for name in names]
+        >>> [scan.session for scan in in_time_order(Path("data"), "01", scans)]
+        ['M00', 'M12']
     """
     sessions = {scan.session for scan in scans}
     if len(sessions) < 2:
@@ -76,6 +84,17 @@ def order_unless_named(scans: Sequence[S], named: Iterable[Path]) -> list[S]:
 
     Raises:
         InputError: As for ``in_time_order``.
+
+    Example:
+        >>> from lesionwise.io.scans import FoundScan
+        >>> from lesionwise.io.names import parse_name
+        >>> names = ["sub-01_ses-M12_FLAIR.nii.gz", "sub-01_ses-M00_FLAIR.nii.gz"]
+        >>> paths = [Path("sub-01") / name for name in names]
+        >>> scans = [FoundScan(path, parse_name(path)) for path in paths]
+        >>> [scan.session for scan in order_unless_named(scans, named=[Path("sub-01")])]
+        ['M00', 'M12']
+        >>> [scan.session for scan in order_unless_named(scans, named=paths)]
+        ['M12', 'M00']
     """
     folder = _folder_of_subject(scans[0].path) if scans else None
     if folder is None or {scan.path for scan in scans} & set(named):
@@ -95,6 +114,14 @@ def visit_times(dataset: Path, subject: str, sessions: Iterable[str]) -> dict[st
     Raises:
         InputError: If a table cannot be read, a time in it is none, or only some of a subject's
             times have a time zone.
+
+    Example:
+        >>> Path("sub-01").mkdir()
+        >>> _ = Path("sub-01/sub-01_sessions.tsv").write_text(
+        ...     "session_id\\tacq_time\\nses-M00\\t2020-01-31T09:30:00\\n"
+        ... )
+        >>> print(visit_times(Path("."), "01", ["M00", "M12"])["M00"])
+        2020-01-31 09:30:00
     """
     folder = dataset / f"sub-{subject}"
     table = folder / f"sub-{subject}_sessions.tsv"

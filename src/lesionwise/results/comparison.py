@@ -255,6 +255,12 @@ def with_states(lesions: pd.DataFrame, tracks: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         lesions: session (``ses-…``) and label of each; others than those of ``tracks`` get none.
+
+    Example:
+        >>> lesions = pd.DataFrame({"session": ["ses-01", "ses-02"], "label": [1, 1]})
+        >>> tracks = lesions.assign(track=[7, 7], state=["baseline", "stable"])
+        >>> with_states(lesions, tracks)[["session", "track", "state"]].values.tolist()
+        [['ses-01', 7, 'baseline'], ['ses-02', 7, 'stable']]
     """
     rows = tracks[tracks["label"] > 0].drop_duplicates(["session", "label"])
     columns = [name for name in ("track", "state", "ambiguous", "edge") if name in rows]
@@ -272,6 +278,16 @@ def named_tracks(
         tracks: as ``change.tracking`` makes them: visit from 0.
         links: visit_before and visit_after from 0.
         scans: of the visits.
+
+    Example:
+        >>> scans = [Entities(sub="01", ses="M00"), Entities(sub="01", ses="M12")]
+        >>> tracks = pd.DataFrame({"lineage": [1, 1], "visit": [0, 1], "label": [1, 3]})
+        >>> links = pd.DataFrame({"visit_before": [0], "visit_after": [1]})
+        >>> tracks, links = named_tracks(tracks, links, scans)
+        >>> tracks[["track", "session", "scan"]].values.tolist()
+        [[1, 'ses-M00', 'sub-01_ses-M00'], [1, 'ses-M12', 'sub-01_ses-M12']]
+        >>> links[["session_before", "session_after"]].values.tolist()
+        [['ses-M00', 'ses-M12']]
     """
     subject = subject_name(scans[0].sub)
     sessions = [session_name(scan.ses) for scan in scans]

@@ -86,6 +86,16 @@ def check_output(
         InputError: If it is one of the inputs, lies in the folder of a subject of theirs (also of a
             file that is named), holds a data set or files of the same names that this package did
             not write, holds the results of ``cohort``, or takes no files.
+
+    Example:
+        >>> check_output(Path("results")).name
+        'results'
+        >>> Path("data/sub-01").mkdir(parents=True)
+        >>> check_output(Path("data"), [Path("data")])
+        Traceback (most recent call last):
+        ...
+        lesionwise.types.InputError: data: results would be among the scans; choose another \
+folder, such as derivatives/lesionwise
     """
     check_writable(output)
     place = output.resolve()
@@ -137,6 +147,18 @@ def check_own_folder(
     Raises:
         InputError: If it is one of the inputs, holds files of these names that the command did not
             write, or takes no files.
+
+    Example:
+        >>> Path("out").mkdir()
+        >>> Path("out/scores.tsv").touch()
+        >>> check_own_folder(Path("out"), mark="evaluation.json", files=["scores.tsv"])
+        Traceback (most recent call last):
+        ...
+        lesionwise.types.InputError: out/scores.tsv: exists already and was not written by this \
+command; choose another output folder
+        >>> Path("out/evaluation.json").touch()
+        >>> check_own_folder(Path("out"), mark="evaluation.json", files=["scores.tsv"]).name
+        'out'
     """
     check_writable(output)
     for given in inputs:
@@ -156,7 +178,15 @@ def check_own_folder(
 
 
 def is_ours(folder: Path) -> bool:
-    """Whether a command of this package wrote its results into the folder before."""
+    """Whether a command of this package wrote its results into the folder before.
+
+    Example:
+        >>> is_ours(Path("."))
+        False
+        >>> write_dataset_description(Path("."), "lesionwise segment")
+        >>> is_ours(Path("."))
+        True
+    """
     try:
         about = read_checked(folder / DESCRIPTION, dict[str, Any])
     except InputError:
@@ -170,13 +200,24 @@ def is_ours(folder: Path) -> bool:
 
 
 def claim(output: Path, command: str) -> None:
-    """Say whose the folder is, before the first result is written into it."""
+    """Say whose the folder is, before the first result is written into it.
+
+    Example:
+        >>> claim(Path("results"), "lesionwise segment")
+        >>> [path.name for path in Path("results").iterdir()], is_ours(Path("results"))
+        (['dataset_description.json'], True)
+    """
     if not is_ours(output):
         write_dataset_description(output, command)
 
 
 def source_of(path: Path) -> str:
-    """A path as results name it: absolute, links kept, bytes that are no text as escapes."""
+    """A path as results name it: absolute, links kept, bytes that are no text as escapes.
+
+    Example:
+        >>> source_of(Path("data/../flair.nii.gz")) == (Path.cwd() / "flair.nii.gz").as_posix()
+        True
+    """
     return encodable(Path(os.path.abspath(path)).as_posix())
 
 
@@ -191,6 +232,18 @@ def check_input(files: ScanFiles, source: str, digest: str = "") -> None:
 
     Raises:
         InputError: If results of another input have this name.
+
+    Example:
+        >>> from lesionwise.io.files import write_json
+        >>> from lesionwise.results.scan import sidecar_of
+        >>> files = ScanFiles(Path("out"), Entities(sub="01"))
+        >>> write_json(files.sidecar, sidecar_of(ScanRecord(("/a/flair.nii.gz",), ("cc",))))
+        >>> check_input(files, "/a/flair.nii.gz")  # the same input
+        >>> check_input(files, "/b/flair.nii.gz")
+        Traceback (most recent call last):
+        ...
+        lesionwise.types.InputError: /b/flair.nii.gz: out holds the results of /a/flair.nii.gz as \
+sub-01; choose another output folder
     """
     if not files.sidecar.exists():
         return
@@ -221,6 +274,17 @@ def check_folder_settings(
 
     Raises:
         InputError: If a setting differs; the message names it.
+
+    Example:
+        >>> from lesionwise.io.files import write_json
+        >>> from lesionwise.results.scan import sidecar_of
+        >>> record = ScanRecord(("flair.nii.gz",), ("cc",), settings={"threshold": 0.5})
+        >>> write_json(ScanFiles(Path("out"), Entities(sub="01")).sidecar, sidecar_of(record))
+        >>> check_folder_settings(Path("out"), {"threshold": 0.3}, remedy="choose another folder")
+        Traceback (most recent call last):
+        ...
+        lesionwise.types.InputError: out: was begun with threshold 0.5, now it is 0.3; choose \
+another folder
     """
     wanted = {name: value for name, value in settings.items() if name not in PER_SCAN}
     passed = set(besides)
@@ -265,6 +329,25 @@ def read_folder(root: Path, place: Path | None = None, subject: str = "") -> Fol
 
     Raises:
         InputError: If the comparison is damaged.
+
+    Example:
+        >>> import numpy as np
+        >>> from lesionwise.results.scan import LesionSet, ScanResult
+        >>> from lesionwise.types import Grid, Instances, Volume
+        >>> labels = np.zeros((4, 4, 4), dtype=np.int32)
+        >>> labels[1:3, 1:3, 1:3] = 1
+        >>> grid = Grid((4, 4, 4), np.eye(4))
+        >>> lesions = LesionSet(
+        ...     Instances(labels, grid), pd.DataFrame({"label": [1], "volume_mm3": [8.0]})
+        ... )
+        >>> record, mask = ScanRecord(("flair.nii.gz",), ("cc",)), Volume(labels > 0, grid)
+        >>> probability = Volume(labels.astype(np.float32), grid)
+        >>> result = ScanResult(
+        ...     Entities(sub="01"), record, probability, mask, mask, {"cc": lesions}
+        ... )
+        >>> _ = result.write(Path("out"))
+        >>> read_folder(Path("out")).scans[["subject", "lesions", "volume_ml"]].values.tolist()
+        [['sub-01', 1, 0.008]]
     """
     place = place or root
     compared: tuple[str, ...] = ()
@@ -321,6 +404,16 @@ def write_folder(
 
     Raises:
         InputError: If the folder or the disk does not take a file.
+
+    Example:
+        >>> failures = {"flair.nii.gz": "the file is empty"}
+        >>> tables = write_folder(
+        ...     Path("out"), "lesionwise segment", [Path("flair.nii.gz")], failures
+        ... )
+        >>> len(tables.scans), dict(tables.failures)
+        (0, {'flair.nii.gz': 'the file is empty'})
+        >>> Path("out/failures.tsv").read_text().splitlines()
+        ['file\\terror', 'flair.nii.gz\\tthe file is empty']
     """
     write_dataset_description(root, command)
     note_failures(root, [source_of(path) for path in inputs], failures or {})
@@ -354,6 +447,12 @@ def write_pairs(
 
     Raises:
         InputError: If the folder or the disk does not take a file.
+
+    Example:
+        >>> failures = {"sub-01": "only one visit"}
+        >>> pairs, failures = write_pairs(Path("out"), "lesionwise predict", failures=failures)
+        >>> len(pairs), failures
+        (0, {'sub-01': 'only one visit'})
     """
     write_dataset_description(root, command)
     note_failures(root, [source_of(path) for path in inputs], failures or {})
@@ -390,6 +489,16 @@ def until_settled(root: Path, make: Callable[[], T], pattern: str = "sub-*/**/*.
 
     Args:
         pattern: of the sidecars below ``root``.
+
+    Example:
+        >>> Path("sub-01").mkdir()
+        >>> def make():
+        ...     found = sorted(path.name for path in Path("sub-01").iterdir())
+        ...     Path("sub-01/late.json").touch()  # as another process may do
+        ...     return found
+        ...
+        >>> until_settled(Path("."), make)
+        ['late.json']
     """
     for _ in range(ATTEMPTS):
         seen = _seen(root, pattern)
@@ -432,6 +541,20 @@ def compared_scans(root: Path, place: Path) -> list[Entities]:
 
     Raises:
         InputError: If the comparison is damaged or one of its scans has no results.
+
+    Example:
+        >>> from lesionwise.io.files import write_json
+        >>> from lesionwise.results.keys import to_keys
+        >>> from lesionwise.results.scan import sidecar_of
+        >>> for ses in ("M00", "M12"):
+        ...     files = ScanFiles(Path("out"), Entities(sub="01", ses=ses))
+        ...     write_json(files.sidecar, sidecar_of(ScanRecord((f"{ses}.nii.gz",), ("cc",))))
+        ...
+        >>> unmoved = ((1.0, 0, 0, 0), (0, 1.0, 0, 0), (0, 0, 1.0, 0), (0, 0, 0, 1.0))
+        >>> record = ComparisonRecord(("M00.nii.gz", "M12.nii.gz"), (unmoved, unmoved))
+        >>> write_json(Path("out") / COMPARISON, to_keys(record))
+        >>> [scan.ses for scan in compared_scans(Path("out"), Path("out"))]
+        ['M00', 'M12']
     """
     comparison = ComparisonRecord.read(place)
     subject = place.name.removeprefix("sub-") if place != root else ""

@@ -57,7 +57,13 @@ def key_of(name: str) -> str:
 
 
 def to_keys(record: Any) -> dict[str, Any]:
-    """A dataclass as a mapping with keys for a sidecar."""
+    """A dataclass as a mapping with keys for a sidecar.
+
+    Example:
+        >>> from lesionwise.io.record import FileRecord
+        >>> to_keys(FileRecord(bytes=3, sha256="ba78"))
+        {'Bytes': 3, 'Sha256': 'ba78'}
+    """
     return {key_of(part.name): getattr(record, part.name) for part in fields(record)}
 
 
@@ -66,6 +72,12 @@ def read_keys(path: Path, wanted: type[T]) -> T:
 
     Raises:
         InputError: If the file is missing or malformed, or a value is missing or of another type.
+
+    Example:
+        >>> from lesionwise.io.record import FileRecord
+        >>> _ = Path("a.json").write_text('{"Bytes": 3, "Sha256": "ba78", "Further": true}')
+        >>> read_keys(Path("a.json"), FileRecord)
+        FileRecord(bytes=3, sha256='ba78')
     """
     content = read_checked(path, dict[str, Any])
     known = {key_of(part.name): part.name for part in fields(wanted)}  # type: ignore[arg-type]

@@ -167,7 +167,16 @@ class PairResult:
 
 
 def pair_row(files: PairFiles, record: PairRecord, table: pd.DataFrame) -> dict[str, Any]:
-    """The row of ``pairs.tsv``: counts and volume are those of the table of new lesions."""
+    """The row of ``pairs.tsv``: counts and volume are those of the table of new lesions.
+
+    Example:
+        >>> scan = Entities(sub="01", ses="M12")
+        >>> record = PairRecord(("M00.nii.gz", "M12.nii.gz"), "cc", "M12.nii.gz")
+        >>> table = pd.DataFrame({"label": [1, 2], "volume_mm3": [20.0, 30.0]})
+        >>> row = pair_row(PairFiles(Path("out"), scan), record, table)
+        >>> row["lesions"], row["volume_ml"]
+        (2, 0.05)
+    """
     return {
         **_named(files, record),
         "lesions": len(table),
@@ -185,6 +194,14 @@ def new_lesions(files: PairFiles, record: PairRecord) -> pd.DataFrame:
 
     Raises:
         InputError: If the table is missing or malformed.
+
+    Example:
+        >>> from lesionwise.io.files import write_table
+        >>> files = PairFiles(Path("out"), Entities(sub="01", ses="M12"))
+        >>> write_table(beside(files.instances("cc"), ".tsv"), [{"index": 1, "volume_mm3": 20.5}])
+        >>> record = PairRecord(("M00.nii.gz", "M12.nii.gz"), "cc", "M12.nii.gz")
+        >>> new_lesions(files, record)[["subject", "volume_mm3", "source"]].values.tolist()
+        [['sub-01', 20.5, 'M12.nii.gz']]
     """
     table = read_lesion_table(files, record.method)
     names = {**_named(files, record), "method": record.method}

@@ -226,7 +226,14 @@ class ScanResult:
 
 
 def provenance(record: ScanRecord | PairRecord) -> dict[str, Any]:
-    """What the sidecars of all images of a result have in common."""
+    """What the sidecars of all images of a result have in common.
+
+    Example:
+        >>> record = ScanRecord(("flair.nii.gz",), ("cc",), recipe="unet-cc", model_hash="ba78")
+        >>> about = provenance(record)
+        >>> about["Sources"], about["Recipe"], about["ModelHash"]
+        (['flair.nii.gz'], 'unet-cc', 'ba78')
+    """
     return {
         "Sources": list(record.sources),
         "GeneratedBy": record.generated_by,
@@ -238,7 +245,13 @@ def provenance(record: ScanRecord | PairRecord) -> dict[str, Any]:
 
 
 def sidecar_of(record: ScanRecord | PairRecord) -> dict[str, Any]:
-    """The keys of a record as they are written."""
+    """The keys of a record as they are written.
+
+    Example:
+        >>> keys = sidecar_of(ScanRecord(("flair.nii.gz",), ("cc",), threshold=0.5))
+        >>> keys["Methods"], keys["Threshold"]
+        (('cc',), 0.5)
+    """
     keys = to_keys(record)
     del keys["Summary"]  # of earlier versions
     return keys
@@ -255,7 +268,12 @@ def volume_ml(mask: Volume) -> float:
 
 
 def stated_volume_ml(record: ScanRecord | PairRecord) -> float | None:
-    """Volume of the mask by its record, also in folders written before; None if unknown."""
+    """Volume of the mask by its record, also in folders written before; None if unknown.
+
+    Example:
+        >>> stated_volume_ml(ScanRecord(("flair.nii.gz",), ("cc",), mask_volume_ml=4.2))
+        4.2
+    """
     before = record.summary.get("volume_ml")
     if record.mask_volume_ml is None and isinstance(before, int | float):
         return float(before)
@@ -263,7 +281,13 @@ def stated_volume_ml(record: ScanRecord | PairRecord) -> float | None:
 
 
 def total_seconds(record: ScanRecord | PairRecord) -> float:
-    """Wall time of all stages, to a tenth of a second."""
+    """Wall time of all stages, to a tenth of a second.
+
+    Example:
+        >>> seconds = {"read": 0.5, "find lesions": 2.25, "write": None}
+        >>> total_seconds(ScanRecord(("flair.nii.gz",), ("cc",), seconds=seconds))
+        2.8
+    """
     return round(sum(time for time in record.seconds.values() if time is not None), 1)
 
 
@@ -277,6 +301,16 @@ def damaged(root: Path, record: Recorded, *, read: bool = True) -> str:
 
     Raises:
         InputError: If a name in the record leads out of the folder.
+
+    Example:
+        >>> _ = Path("mask.txt").write_text("abc")
+        >>> files = file_records(Path("."), [Path("mask.txt")])
+        >>> record = ScanRecord(("flair.nii.gz",), ("cc",), files=files)
+        >>> damaged(Path("."), record)
+        ''
+        >>> Path("mask.txt").unlink()
+        >>> damaged(Path("."), record)
+        'mask.txt: is missing'
     """
     if not record.files:
         return f"{root}: results without hashes" if read else ""
@@ -328,6 +362,14 @@ def read_picture(root: Path, stage: Stage) -> bytes:
 
     Raises:
         InputError: If its name leads out of the folder, or it cannot be read.
+
+    Example:
+        >>> _ = Path("brain.webp").write_bytes(b"RIFF")
+        >>> stage = Stage(
+        ...     Step="brain", Picture="brain.webp", Black=0.0, White=1.0, Outlined=True
+        ... )
+        >>> read_picture(Path("."), stage)
+        b'RIFF'
     """
     path = inside(root, stage["Picture"])
     with reading(path):
@@ -342,6 +384,13 @@ def scan_row(
     Args:
         tables: of lesions, by method; the first of ``record.methods`` is the main one.
         page: that shows the scan; its own if empty.
+
+    Example:
+        >>> record = ScanRecord(("flair.nii.gz",), ("cc",), brain_volume_ml=1200.0)
+        >>> tables = {"cc": pd.DataFrame({"label": [1, 2], "volume_mm3": [5000.0, 7000.0]})}
+        >>> row = scan_row(ScanFiles(Path("out"), Entities(sub="01")), record, tables)
+        >>> row["lesions"], row["volume_ml"], row["lesion_load_percent"]
+        (2, 12.0, 1.0)
     """
     main = tables[record.methods[0]]
     reasons = [reason for note in record.notes for reason in note.reasons]
@@ -378,7 +427,15 @@ def lesion_load_percent(volume_ml: float, brain_ml: float | None) -> float | Non
 
 
 def identified(table: pd.DataFrame, files: ScanFiles, record: ScanRecord) -> pd.DataFrame:
-    """Rows of lesions with the columns that say which scan they are of."""
+    """Rows of lesions with the columns that say which scan they are of.
+
+    Example:
+        >>> files = ScanFiles(Path("out"), Entities(sub="01", ses="M12"))
+        >>> record = ScanRecord(("flair.nii.gz",), ("cc",))
+        >>> table = identified(pd.DataFrame({"label": [1]}), files, record)
+        >>> table[["label", "subject", "session", "scan"]].values.tolist()
+        [[1, 'sub-01', 'ses-M12', 'sub-01_ses-M12']]
+    """
     return table.assign(
         subject=subject_name(files.scan.sub),
         session=session_name(files.scan.ses),

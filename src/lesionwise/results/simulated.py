@@ -134,6 +134,13 @@ def check_simulated_output(root: Path, name: Any) -> None:
     Raises:
         InputError: If the folder holds another data set or one of the files that would be
             overwritten.
+
+    Example:
+        >>> check_simulated_output(Path("sim"), NAME)  # patients may be added
+        >>> check_simulated_output(Path("sim"), "MSSEG")
+        Traceback (most recent call last):
+        ...
+        lesionwise.types.InputError: sim: holds another data set; choose an empty folder
     """
     if name is not None and name != NAME:
         raise InputError(f"{root}: holds another data set; choose an empty folder")

@@ -113,6 +113,16 @@ def write_map(
 
     Args:
         grid: of the file whose order of axes the map takes.
+
+    Example:
+        >>> import numpy as np
+        >>> from lesionwise.types import Instances
+        >>> lesions = Instances(np.eye(4, dtype=np.int32)[None], Grid((1, 4, 4), np.eye(4)))
+        >>> table = pd.DataFrame({"label": [1], "volume_mm3": [4.0]})
+        >>> files = MapFiles(Path("out"), "sub-01", "cc")
+        >>> record = MapRecord(("sub-01_mask.nii.gz",), "mask", "cc", 26, "none")
+        >>> sorted(write_map(files, record, LesionSet(lesions, table)).files)
+        ['sub-01_seg-cc_dseg.nii.gz', 'sub-01_seg-cc_dseg.tsv']
     """
     labels = Volume(lesions.instances.labels, lesions.instances.grid)
     write_volume(files.instances, labels, grid=grid)
@@ -127,12 +137,27 @@ def read_map_record(sidecar: Path) -> MapRecord:
 
     Raises:
         InputError: If it is missing, malformed, or another command's.
+
+    Example:
+        >>> record = MapRecord(("sub-01_mask.nii.gz",), "mask", "cc", 26, "none")
+        >>> write_json("sub-01_seg-cc_dseg.json", to_keys(record))
+        >>> read_map_record(Path("sub-01_seg-cc_dseg.json")).connectivity
+        26
     """
     return read_keys(sidecar, MapRecord)
 
 
 def map_records(root: Path) -> dict[Path, MapRecord]:
-    """Every record of ``split`` in a folder, by sidecar, in natural order of names."""
+    """Every record of ``split`` in a folder, by sidecar, in natural order of names.
+
+    Example:
+        >>> for name in ("sub-10", "sub-2"):
+        ...     record = MapRecord((f"{name}_mask.nii.gz",), "mask", "cc", 26, "none")
+        ...     write_json(MapFiles(Path("."), name, "cc").sidecar, to_keys(record))
+        ...
+        >>> [record.sources[0] for record in map_records(Path(".")).values()]
+        ['sub-2_mask.nii.gz', 'sub-10_mask.nii.gz']
+    """
     found = {}
     for path in sorted(root.glob("*_dseg.json"), key=lambda path: natural(path.name)):
         try:
@@ -148,6 +173,16 @@ def check_split_output(output: Path, settings: Mapping[str, Any]) -> None:
     Raises:
         InputError: If the folder holds a table that ``split`` did not write, takes no files, or
             was begun with other settings.
+
+    Example:
+        >>> settings = {"connectivity": 26}
+        >>> record = MapRecord(("mask.nii.gz",), "mask", "cc", 26, "none", settings=settings)
+        >>> write_json(MapFiles(Path("out"), "sub-01", "cc").sidecar, to_keys(record))
+        >>> check_split_output(Path("out"), {"connectivity": 6})
+        Traceback (most recent call last):
+        ...
+        lesionwise.types.InputError: out: was begun with connectivity 26, now it is 6; choose \
+another output folder
     """
     check_output(output, files=())
     known = map_records(output)
@@ -173,6 +208,16 @@ def check_map_input(files: MapFiles, source: Path, digest: str) -> None:
 
     Raises:
         InputError: If there are results of another map with this name.
+
+    Example:
+        >>> files = MapFiles(Path("out"), "sub-01", "cc")
+        >>> record = MapRecord(("/a/mask.nii.gz",), "mask", "cc", 26, "none")
+        >>> write_json(files.sidecar, to_keys(record))
+        >>> check_map_input(files, Path("/b/mask.nii.gz"), digest="ba78")
+        Traceback (most recent call last):
+        ...
+        lesionwise.types.InputError: /b/mask.nii.gz: out holds the results of /a/mask.nii.gz as \
+sub-01; choose another output folder
     """
     if not files.sidecar.exists():
         return
@@ -197,6 +242,11 @@ def write_map_tables(
     Args:
         inputs: what this call was given, and
         failures: what of it gave nothing.
+
+    Example:
+        >>> write_map_tables(Path("."), [Path("mask.nii.gz")], {"mask.nii.gz": "the file is empty"})
+        >>> Path("failures.tsv").read_text().splitlines()
+        ['file\\terror', 'mask.nii.gz\\tthe file is empty']
     """
     note_failures(root, [source_of(path) for path in inputs], failures or {})
     until_settled(root, lambda: _write_tables(root), "*_dseg.json")
