@@ -8,9 +8,9 @@ import pkgutil
 import pytest
 
 import lesionwise
-from lesionwise import change, instances, io, metrics, results
+from lesionwise import change, instances, io, metrics, preprocess, results
 
-PACKAGES = (metrics, instances, change, results, io)
+PACKAGES = (metrics, instances, change, results, io, preprocess)
 MODULES = [
     f"{package.__name__}.{found.name}"
     for package in PACKAGES

@@ -101,6 +101,12 @@ def mirror_about(scan: Volume, brain: Volume | None) -> Matrix:
     """World matrix that exchanges left and right about the middle of the brain.
 
     Where the brain is not known, about the middle of the brightest tenth of the voxels.
+
+    Example:
+        >>> grid = Grid((5, 5, 5), np.eye(4))
+        >>> scan, brain = Volume(np.zeros(grid.shape), grid), Volume(np.ones(grid.shape), grid)
+        >>> (mirror_about(scan, brain) @ [0, 2, 2, 1]).tolist()
+        [4.0, 2.0, 2.0, 1.0]
     """
     mask = scan.array > np.percentile(scan.array, 90)
     grid = scan.grid

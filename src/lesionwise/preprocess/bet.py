@@ -42,6 +42,13 @@ def bet_mask(
     a surface that cuts itself is kept and not smoothed again; what it winds around is brain.
 
     Source: Smith 2002.
+
+    Example:
+        >>> grid = Grid((20, 20, 20), np.diag([8.0, 8.0, 8.0, 1.0]))
+        >>> away = np.linalg.norm(np.indices(grid.shape) - 9.5, axis=0)
+        >>> mask = bet_mask(Volume(100.0 * (away < 8), grid), iterations=20)
+        >>> bool(mask[10, 10, 10]), bool(mask[0, 0, 0])
+        (True, False)
     """
     array, grid = scan.array, scan.grid
     low, high = np.percentile(array, (2, 98))
@@ -119,6 +126,11 @@ def icosphere(subdivisions: int) -> tuple[Points, Faces]:
 
     The corners of a triangle run counterclockwise, seen from outside. The triangles are those of
     an icosahedron, each cut in four so many times: 10 * 4**n + 2 points.
+
+    Example:
+        >>> points, triangles = icosphere(1)
+        >>> points.shape, triangles.shape
+        ((42, 3), (80, 3))
     """
     golden = (1 + np.sqrt(5)) / 2
     points = np.array(
@@ -154,6 +166,12 @@ def inside_of(points_mm: Points, faces: Faces, grid: Grid) -> BoolArray:
     """The voxels whose centers a closed surface winds around, (I, J, K) bool.
 
     For every column of voxels along k, each triangle above it counts by the side that it shows.
+
+    Example:
+        >>> points, triangles = icosphere(2)
+        >>> around = 1.2 * points + 2  # a ball about the middle voxel, which reaches its neighbors
+        >>> int(inside_of(around, triangles, Grid((5, 5, 5), np.eye(4))).sum())
+        7
     """
     to_voxel = np.linalg.inv(grid.affine)
     # a hair aside, so that no column meets an edge or a corner

@@ -88,6 +88,13 @@ def mask_where_missing(
 
     Args:
         threads: as for ``each_visit``.
+
+    Example:
+        >>> volume = Volume(np.ones((2, 2, 2)), Grid((2, 2, 2), np.eye(4)))
+        >>> study = Study("01", (Visit({"flair": volume}),))
+        >>> found = mask_where_missing(study, lambda scan, name: Volume(scan.array > 0, scan.grid))
+        >>> int(found.visits[0].brain.array.sum())
+        8
     """
 
     def with_brain(visit: Visit) -> Visit:
@@ -105,6 +112,15 @@ def brain_mask(scan: Volume, *, name: str = "scan") -> Volume:
 
     Raises:
         NoBrainFound, InputError: As ``find_brain``.
+
+    Example:
+        >>> brain = brain_mask(read_volume("flair.nii.gz"))  # doctest: +SKIP
+        >>> empty = Volume(np.zeros((4, 4, 4)), Grid((4, 4, 4), np.eye(4)))
+        >>> brain_mask(empty, name="sub-01 flair")
+        Traceback (most recent call last):
+        ...
+        lesionwise.preprocess.brain.NoBrainFound: sub-01 flair: no brain found (every voxel has \
+the same value)
     """
     found = find_brain(scan, name=name)
     if found.reason:
@@ -132,6 +148,14 @@ def find_brain(scan: Volume, *, name: str = "scan", network: Network | None = No
         NoBrainFound: If the scan is constant, nothing in it resembles a head, or what was found
             is smaller than 0.1 l.
         InputError: If a voxel is not finite.
+
+    Example:
+        >>> array = np.zeros((40, 40, 40), dtype=np.float32)
+        >>> array[8:32, 8:32, 8:32] = 100
+        >>> scan = Volume(array, Grid(array.shape, np.diag([3.0, 3.0, 3.0, 1.0])))
+        >>> found = find_brain(scan, network=lambda head: np.where(head > 0.25, 9.0, -9.0))
+        >>> found.way, int(found.mask.array.sum()) == 24**3
+        ('stripped', True)
     """
     if not np.isfinite(scan.array).all():
         raise InputError(f"{name}: some voxels are not finite")
@@ -193,10 +217,15 @@ def template_mask(scan: Volume, name: str = "scan") -> tuple[Volume, float]:
 
     Raises:
         NoBrainFound: If nothing in the scan resembles a head, or less than 0.1 l of one lies in it.
+
+    Example:
+        >>> mask, agreement = template_mask(read_volume("flair.nii.gz"))  # doctest: +SKIP
+        >>> agreement < WEAKEST_AGREEMENT  # doctest: +SKIP
+        True
     """
     grid = respaced(scan.grid, WORKING_MM)
     small = resample_to(scan, grid, order=1)
-    matrix, score = lay_head_scored(small, name)
+    matrix, score = _lay_head_scored(small, name)
     laid = _laid_brain(small, matrix)
     liters = laid.sum() * grid.voxel_volume_mm3 * 1e-6
     if liters < SMALLEST_LITERS:
@@ -214,6 +243,15 @@ def stripped_region(scan: Volume, brain_liters: float) -> BoolArray | None:
     Stripped means that at least a fifth of the voxels hold the value of the first one (the
     background), and that what is left is about as large as ``brain_liters``, the brain that
     was found in it: scalp and skull make a head half as large again, a slab of one too.
+
+    Example:
+        >>> array = np.zeros((40, 40, 40))
+        >>> array[8:32, 8:32, 8:32] = 100
+        >>> scan = Volume(array, Grid(array.shape, np.diag([3.0, 3.0, 3.0, 1.0])))  # 0.37 l
+        >>> int(stripped_region(scan, brain_liters=0.35).sum()) == 24**3
+        True
+        >>> stripped_region(scan, brain_liters=0.2) is None  # a whole head
+        True
     """
     if not has_background(scan.array):
         return None
@@ -227,6 +265,10 @@ def not_background(array: NDArray[Any]) -> BoolArray:
 
     The background is the value of the first voxel where at least a fifth of the voxels hold it, as
     in a scan that was z-scored with its background; else it is 0.
+
+    Example:
+        >>> not_background(np.array([[[-2.0, -2.0, 0.0, 1.0]]])).tolist()
+        [[[False, False, True, True]]]
     """
     background = array[0, 0, 0] if has_background(array) else 0
     return np.asarray(array != background)
@@ -237,6 +279,13 @@ def largest_filled(mask: BoolArray) -> BoolArray:
 
     A hole is background that no path through faces joins to the outermost voxels. Of regions
     of one size the first stays; an empty mask stays empty.
+
+    Example:
+        >>> mask = np.zeros((5, 5, 5), dtype=np.bool_)
+        >>> mask[1:4, 1:4, 1:4] = True
+        >>> mask[2, 2, 2], mask[0, 0, 0] = False, True  # a hole, and another region
+        >>> int(largest_filled(mask).sum())
+        27
     """
     if not mask.any():
         return np.zeros(mask.shape, dtype=bool)
@@ -270,11 +319,16 @@ def lay_head(scan: Volume, name: str) -> Matrix:
 
     Raises:
         NoBrainFound: If the scan and the template agree nowhere.
+
+    Example:
+        >>> matrix = lay_head(read_volume("flair.nii.gz"), "flair.nii.gz")  # doctest: +SKIP
+        >>> (matrix @ [0, 0, 0, 1])[:3].round()  # the anterior commissure, mm  # doctest: +SKIP
+        array([  1., -14.,  23.])
     """
-    return lay_head_scored(scan, name)[0]
+    return _lay_head_scored(scan, name)[0]
 
 
-def lay_head_scored(scan: Volume, name: str) -> tuple[Matrix, float]:
+def _lay_head_scored(scan: Volume, name: str) -> tuple[Matrix, float]:
     """As ``lay_head``, with the agreement it reached: negative mutual information."""
     template, _, compared = head_template()
     try:
@@ -313,7 +367,15 @@ def _starts(scan: Volume, name: str) -> list[Matrix]:
 
 
 def follow_border(scan: Volume, laid: BoolArray) -> BoolArray:
-    """The laid mask with its border moved to where the scan's tissue ends; both on one grid."""
+    """The laid mask with its border moved to where the scan's tissue ends; both on one grid.
+
+    Example:
+        >>> tissue, laid = np.zeros((2, 24, 24, 24), dtype=np.bool_)
+        >>> tissue[4:20, 4:20, 4:20] = laid[5:20, 4:20, 4:20] = True
+        >>> scan = Volume(100.0 * tissue, Grid(tissue.shape, np.diag([4.0, 4.0, 4.0, 1.0])))
+        >>> bool(laid[4].any()), bool(follow_border(scan, laid)[4].any())
+        (False, True)
+    """
     core = eroded(laid, 12.0, scan.grid)
     if not core.any():
         return laid
@@ -337,12 +399,24 @@ def _distance(mask: BoolArray, grid: Grid) -> NDArray[np.float32]:
 
 
 def eroded(mask: BoolArray, by_mm: float, grid: Grid) -> BoolArray:
-    """The voxels deeper in the mask than ``by_mm``; the end of the volume is no border."""
+    """The voxels deeper in the mask than ``by_mm``; the end of the volume is no border.
+
+    Example:
+        >>> mask = np.array([[[0, 1, 1, 1, 1, 1]]], dtype=np.bool_)
+        >>> eroded(mask, 1.0, Grid(mask.shape, np.eye(4))).astype(int).tolist()
+        [[[0, 0, 1, 1, 1, 1]]]
+    """
     return np.asarray(_distance(mask, grid) > by_mm)
 
 
 def dilated(mask: BoolArray, by_mm: float, grid: Grid) -> BoolArray:
-    """The mask and the voxels no farther from it than ``by_mm``."""
+    """The mask and the voxels no farther from it than ``by_mm``.
+
+    Example:
+        >>> mask = np.array([[[0, 0, 0, 1, 0, 0]]], dtype=np.bool_)
+        >>> dilated(mask, 1.0, Grid(mask.shape, np.eye(4))).astype(int).tolist()
+        [[[0, 0, 1, 1, 1, 0]]]
+    """
     return np.asarray(_distance(~mask, grid) <= by_mm)
 
 
@@ -354,6 +428,11 @@ def head_template() -> tuple[Volume, Volume, Volume]:
     wears a cap of fluid, bone and scalp of common thickness. They count for the vault alone:
     below it heads differ too much. Mutual information asks that the layers differ, not
     how bright they are.
+
+    Example:
+        >>> head, brain, compared = head_template()  # doctest: +SKIP
+        >>> head.grid.matches(brain.grid), float(head.array.max()) > 0.8  # doctest: +SKIP
+        (True, True)
     """
     from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 

@@ -60,6 +60,14 @@ def brain_border(scan: Volume, brain: Volume) -> BrainBorder | None:
     Args:
         scan: with or without skull, any spacing; computed on a copy with voxels of 2 mm.
         brain: bool, on any grid in the scan's world.
+
+    Example:
+        >>> from lesionwise.types import Grid
+        >>> grid = Grid((40, 40, 40), np.diag([2.0, 2.0, 2.0, 1.0]))
+        >>> ball = np.linalg.norm(np.indices(grid.shape) - 20, axis=0) < 12
+        >>> scan = Volume(np.full(grid.shape, 100.0), grid)  # tissue goes on beyond the mask
+        >>> brain_border(scan, Volume(ball, grid)).open
+        (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
     """
     grid = respaced(scan.grid, WORKING_MM)
     mask = Volume(brain.array.astype(np.float32), brain.grid)

@@ -38,6 +38,14 @@ def brain_probability(scan: Volume, network: Network) -> Volume:
     The network sees the whole field of view on voxels of 2.5 mm along the axes of the world, so
     neither thickness nor direction of the slices matters; its probability is interpolated
     linearly to the scan's voxels.
+
+    Example:
+        >>> array = np.zeros((40, 40, 40), dtype=np.float32)
+        >>> array[8:32, 8:32, 8:32] = 100
+        >>> scan = Volume(array, Grid(array.shape, np.diag([3.0, 3.0, 3.0, 1.0])))
+        >>> probability = brain_probability(scan, lambda head: np.where(head > 0.25, 9.0, -9.0))
+        >>> bool(probability.array[20, 20, 20] > 0.99), bool(probability.array[0, 0, 0] < 0.01)
+        (True, True)
     """
     head = working_head(scan)
     logits = np.clip(network(head.array), -30, 30)
@@ -46,7 +54,12 @@ def brain_probability(scan: Volume, network: Network) -> Volume:
 
 
 def brain_unet() -> UNet:
-    """The network without its weights: one scan in, one logit out."""
+    """The network without its weights: one scan in, one logit out.
+
+    Example:
+        >>> brain_unet().eval()(torch.zeros(1, 1, 32, 32, 32)).shape
+        torch.Size([1, 1, 32, 32, 32])
+    """
     return UNet(1, 1, FEATURES, "instance", widening="first")
 
 
@@ -56,12 +69,22 @@ def shipped_network() -> Network:
 
     Raises:
         InputError: If the file is missing or damaged.
+
+    Example:
+        >>> logits = shipped_network()(np.zeros((32, 32, 32), dtype=np.float32))
+        >>> logits.shape, str(logits.dtype)
+        ((32, 32, 32), 'float32')
     """
     return read_network(_shipped())
 
 
 def has_shipped_network() -> bool:
-    """True where weights come with the package."""
+    """True where weights come with the package.
+
+    Example:
+        >>> has_shipped_network()
+        True
+    """
     return _shipped().is_file()
 
 
@@ -77,6 +100,13 @@ def read_network(weights: Path) -> Network:
 
     Raises:
         InputError: If the file is missing, or holds weights of another network.
+
+    Example:
+        >>> from lesionwise.inference.weights import save_weights
+        >>> save_weights(brain_unet(), "brain.safetensors")
+        >>> network = read_network(Path("brain.safetensors"))
+        >>> network(np.zeros((32, 32, 32), dtype=np.float32)).shape
+        (32, 32, 32)
     """
     unet = brain_unet()
     read_weights(unet, weights)
@@ -96,7 +126,14 @@ def read_network(weights: Path) -> Network:
 
 
 def working_head(scan: Volume) -> Volume:
-    """The head as the network sees it: `normalized`, its sides padded to multiples of 16."""
+    """The head as the network sees it: `normalized`, its sides padded to multiples of 16.
+
+    Example:
+        >>> grid = Grid((40, 40, 2), np.diag([3.0, 3.0, 50.0, 1.0]))
+        >>> head = working_head(Volume(np.arange(3200.0).reshape(grid.shape), grid))
+        >>> head.array.shape, head.grid.spacing_mm
+        ((48, 48, 48), (2.5, 2.5, 2.5))
+    """
     background = float(np.percentile(scan.array, 1))
     finer = [max(2.0, s) for s in scan.grid.spacing_mm]
     coarse = resample_to(scan, respaced(scan.grid, finer), order=1)
@@ -108,6 +145,10 @@ def normalized(head: NDArray[np.floating]) -> Floats:
     """Intensities between 0 and 2: 0 is the air (1st percentile), 1 twice the head's mean.
 
     The head is what is brighter than the mean of all voxels. A constant array gives 0.
+
+    Example:
+        >>> normalized(np.array([0.0, 0.0, 0.0, 10.0, 10.0])).tolist()
+        [0.0, 0.0, 0.0, 0.5, 0.5]
     """
     above = np.asarray(head, dtype=np.float32) - np.float32(np.percentile(head, 1))
     bright = above[above > above.mean()]
@@ -129,6 +170,10 @@ def world_grid(
         largest_mm: longest side; a larger scan is covered in its middle alone.
         smallest: shortest side, in multiples: instance normalization needs more than one voxel
             where the network is coarsest.
+
+    Example:
+        >>> world_grid(Grid((10, 10, 4), np.diag([1.0, 1.0, 5.0, 1.0])), 2.5).shape
+        (4, 4, 8)
     """
     corners = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in scan.shape])).reshape(3, -1).T
     places = scan.world_mm(corners)

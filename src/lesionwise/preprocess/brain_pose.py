@@ -40,6 +40,18 @@ def brain_pose(brain: Volume) -> BrainPose | None:
 
     Args:
         brain: bool. A mask that lacks much of a brain says little.
+
+    Example:
+        >>> from lesionwise.types import Grid
+        >>> grid = Grid((40, 40, 40), np.diag([4.0, 4.0, 4.0, 1.0]))
+        >>> mask = np.zeros(grid.shape, dtype=np.bool_)
+        >>> mask[5:35, 5:35, 5:35] = True
+        >>> pose = brain_pose(Volume(mask, grid))
+        >>> [round(dice, 2) for dice in pose.symmetry]
+        [1.0, 1.0, 1.0]
+        >>> mask[:, :, 15:] = False  # no brain is that low
+        >>> brain_pose(Volume(mask, grid)) is None
+        True
     """
     grid = respaced(brain.grid, WORKING_MM)
     mask = Volume(brain.array.astype(np.float32), brain.grid)

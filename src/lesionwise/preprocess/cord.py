@@ -111,7 +111,7 @@ class AlignCord:
             )
 
             def moved(volume: Volume) -> Volume:
-                array = shifted_in_slices(np.asarray(volume.array, dtype=np.float32), shifts)
+                array = _shifted_in_slices(np.asarray(volume.array, dtype=np.float32), shifts)
                 return Volume(array, volume.grid)
 
             cord = moved(visit.labels[CORD])
@@ -228,6 +228,15 @@ def cord_mask(
 
     Returns:
         (I, J, K) bool.
+
+    Example:
+        >>> scan, brain = np.zeros((32, 32, 30)), np.zeros((32, 32, 30), dtype=np.bool_)
+        >>> brain[4:28, 4:28, 20:] = True
+        >>> i, j = np.indices((32, 32)) - 15.5
+        >>> scan[np.hypot(i, j) < 5], scan[brain] = 100, 100
+        >>> cord = cord_mask(scan, brain, (1.0, 1.0, 1.0))
+        >>> np.flatnonzero(cord.any(axis=(0, 1))).tolist() == list(range(20))
+        True
     """
     found = np.zeros(scan.shape, dtype=bool)
     filled = np.flatnonzero(brain.any(axis=(0, 1)))
@@ -287,7 +296,7 @@ def _section(
     return section
 
 
-def shifted_in_slices(
+def _shifted_in_slices(
     array: NDArray[np.float32], shifts: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """The array read ``shifts`` (2, I, J, K) voxels away within each slice; untouched where 0."""

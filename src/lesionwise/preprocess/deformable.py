@@ -125,6 +125,13 @@ def warp(
             (float32).
 
     Outside the volume the result is 0.
+
+    Example:
+        >>> volume = Volume(np.array([[[0, 0, 5, 0]]]), Grid((1, 1, 4), np.eye(4)))
+        >>> field_mm = np.zeros((3, 1, 1, 4), dtype=np.float32)
+        >>> field_mm[2] = 1  # every voxel shows what lies 1 mm above it
+        >>> warp(volume, volume.grid, np.eye(4), field_mm, volume.grid, order=0).array.tolist()
+        [[[0, 5, 0, 0]]]
     """
     placed = resample_array_stack(field_mm, field_grid, grid, order=1)
     to_source = np.linalg.inv(volume.grid.affine) @ world

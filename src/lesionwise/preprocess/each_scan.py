@@ -45,6 +45,14 @@ def on_scans(
 
     Raises:
         InputError: If a scan is not finite, or has no voxel that counts.
+
+    Example:
+        >>> from lesionwise.types import Grid
+        >>> scan = Volume(np.array([[[1.0, 3.0]]]), Grid((1, 1, 2), np.eye(4)))
+        >>> study = Study("01", (Visit({"flair": scan}),))
+        >>> changed = on_scans(study, "all", lambda volume, mask, name: volume.array - 1)
+        >>> changed.visits[0].scans["flair"].array.tolist()
+        [[[0.0, 2.0]]]
     """
 
     def visit_with(visit: Visit) -> Visit:
@@ -60,14 +68,27 @@ def on_scans(
 
 
 def as_numbers(volume: Volume) -> Volume:
-    """The scan itself, or 0 and 1 as float32 where it holds truth values."""
+    """The scan itself, or 0 and 1 as float32 where it holds truth values.
+
+    Example:
+        >>> from lesionwise.types import Grid
+        >>> mask = Volume(np.array([[[True, False]]]), Grid((1, 1, 2), np.eye(4)))
+        >>> as_numbers(mask).array.tolist()
+        [[[1.0, 0.0]]]
+    """
     if volume.array.dtype != np.bool_:
         return volume
     return Volume(volume.array.astype(np.float32), volume.grid)
 
 
 def scan_name(study: Study, visit: Visit, key: str) -> str:
-    """Subject, session and scan, for messages."""
+    """Subject, session and scan, for messages.
+
+    Example:
+        >>> visit = Visit({}, session="M12")
+        >>> scan_name(Study("01", (visit,)), visit, "flair")
+        '01 M12 flair'
+    """
     return " ".join(part for part in (study.subject, visit.session, key) if part)
 
 
@@ -82,6 +103,12 @@ def mask_of(
 
     Raises:
         InputError: If the scan is not finite, the brain mask is missing or empty, or all is zero.
+
+    Example:
+        >>> from lesionwise.types import Grid
+        >>> scan = Volume(np.array([[[0.0, 3.0, 5.0]]]), Grid((1, 1, 3), np.eye(4)))
+        >>> mask_of(Visit({"flair": scan}), scan, "nonzero", "01 flair").tolist()
+        [[[False, True, True]]]
     """
     check_finite(volume, name)
     if within == "all":
@@ -106,6 +133,11 @@ def values_of(array: NDArray[Any], mask: BoolArray, within: Within, name: str) -
 
     Raises:
         InputError: If tissue is asked for and the brain's median is not positive.
+
+    Example:
+        >>> brain = np.array([10.0, 100.0, 110.0, 120.0])  # fluid and tissue
+        >>> values_of(brain, brain > 0, "tissue", "01 flair").tolist()
+        [100.0, 110.0, 120.0]
     """
     values: NDArray[Any] = array[mask]
     if within == "tissue":
@@ -116,7 +148,14 @@ def values_of(array: NDArray[Any], mask: BoolArray, within: Within, name: str) -
 
 
 def has_background(array: NDArray[Any]) -> bool:
-    """True where at least a fifth of the voxels hold the value of the first one."""
+    """True where at least a fifth of the voxels hold the value of the first one.
+
+    Example:
+        >>> has_background(np.array([[[0, 0, 7, 8, 9]]]))
+        True
+        >>> has_background(np.array([[[1, 2, 3, 4, 5, 6]]]))
+        False
+    """
     return bool((array == array[0, 0, 0]).mean() >= MIN_BACKGROUND)
 
 
@@ -153,28 +192,54 @@ def from_zero(array: NDArray[Any], mask: BoolArray) -> NDArray[Any]:
 
 
 def check_finite(volume: Volume, name: str) -> None:
-    """Raise InputError for a scan with NaN or infinity; its sum tells, in one pass."""
+    """Raise InputError for a scan with NaN or infinity; its sum tells, in one pass.
+
+    Example:
+        >>> from lesionwise.types import Grid
+        >>> scan = Volume(np.array([[[1.0, np.nan]]]), Grid((1, 1, 2), np.eye(4)))
+        >>> check_finite(scan, "01 flair")
+        Traceback (most recent call last):
+        ...
+        lesionwise.types.InputError: 01 flair: some voxels are not finite
+    """
     array = volume.array
     if array.dtype.kind == "f" and not np.isfinite(array.sum(dtype=np.float64)):
         raise InputError(f"{name}: some voxels are not finite")
 
 
 def linear(array: NDArray[Any], scale: float, shift: float) -> NDArray[np.float32]:
-    """scale * array + shift, float32, with one temporary array."""
+    """scale * array + shift, float32, with one temporary array.
+
+    Example:
+        >>> linear(np.array([1, 2]), scale=10, shift=5).tolist()
+        [15.0, 25.0]
+    """
     out: NDArray[np.float32] = np.multiply(array, np.float32(scale), dtype=np.float32)
     out += np.float32(shift)
     return out
 
 
 def outside(array: NDArray[np.float32], mask: BoolArray, zero: bool) -> NDArray[np.float32]:
-    """The array itself, set to 0 outside the mask where ``zero`` says so."""
+    """The array itself, set to 0 outside the mask where ``zero`` says so.
+
+    Example:
+        >>> mask = np.array([True, False])
+        >>> outside(np.array([3.0, 4.0], dtype=np.float32), mask, zero=True).tolist()
+        [3.0, 0.0]
+    """
     if zero:
         np.multiply(array, mask, out=array)
     return array
 
 
 def above_otsu(volume: Volume) -> BoolArray:
-    """The voxels brighter than Otsu's threshold; all of a constant scan."""
+    """The voxels brighter than Otsu's threshold; all of a constant scan.
+
+    Example:
+        >>> from lesionwise.types import Grid
+        >>> above_otsu(Volume(np.array([[[0, 1, 1, 9, 10]]]), Grid((1, 1, 5), np.eye(4)))).tolist()
+        [[[False, False, False, True, True]]]
+    """
     from skimage.filters import threshold_otsu
 
     if not np.ptp(volume.array) > 0:

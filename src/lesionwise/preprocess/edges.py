@@ -37,6 +37,12 @@ def edge_voxels(scan: Grid, brain: Volume, common: Grid, world: Matrix) -> BoolA
 
     Returns:
         (I, J, K) bool on ``common``.
+
+    Example:
+        >>> grid = Grid((5, 5, 5), np.eye(4))
+        >>> no_brain = Volume(np.zeros(grid.shape, dtype=np.bool_), grid)
+        >>> int(edge_voxels(grid, no_brain, grid, np.eye(4)).sum()) == 5**3 - 3**3
+        True
     """
     ends = _outermost(scan, common, world)
     border = brainstem_border(brain, max(LOWER_END_MM, max(scan.spacing_mm)))
@@ -53,6 +59,12 @@ def brainstem_border(brain: Volume, lower_end_mm: float = LOWER_END_MM) -> BoolA
 
     Args:
         brain: bool; i, j, k run to the right, to the front and upward, or nearly so.
+
+    Example:
+        >>> stem = Volume(np.ones((11, 11, 21), dtype=np.bool_), Grid((11, 11, 21), np.eye(4)))
+        >>> border = brainstem_border(stem)
+        >>> border[5, 5].astype(int).tolist()  # from its lower end up
+        [1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1]
     """
     inside = brain.array != 0
     if not inside.any():

@@ -126,6 +126,11 @@ def noise_level(array: NDArray[np.float32], mask: BoolArray) -> float:
     to it. Axes of one voxel do not count. 0 for an empty mask.
 
     Source: Gasser et al. 1986; Coupé et al. 2008, section II.
+
+    Example:
+        >>> scan = np.random.default_rng(0).normal(100, 5, (24, 24, 24)).astype(np.float32)
+        >>> round(noise_level(scan, scan > 0))
+        5
     """
     box = bounding_box(mask, 1)
     if box is None:

@@ -145,7 +145,15 @@ class CropToCenter:
 def map_volumes(
     study: Study, scan: Callable[[Volume], Volume], label: Callable[[Volume], Volume]
 ) -> Study:
-    """The study with ``scan`` applied to every scan, ``label`` to labels, brains and changes."""
+    """The study with ``scan`` applied to every scan, ``label`` to labels, brains and changes.
+
+    Example:
+        >>> volume = Volume(np.ones((1, 1, 2)), Grid((1, 1, 2), np.eye(4)))
+        >>> study = Study("01", (Visit({"flair": volume}, {"lesions": volume}),))
+        >>> negative = map_volumes(study, lambda v: Volume(-v.array, v.grid), lambda v: v).visits[0]
+        >>> negative.scans["flair"].array.tolist(), negative.labels["lesions"].array.tolist()
+        ([[[-1.0, -1.0]]], [[[1.0, 1.0]]])
+    """
 
     def visit_with(visit: Visit) -> Visit:
         return replace(
@@ -160,7 +168,12 @@ def map_volumes(
 
 
 def respaced(grid: Grid, spacing_mm: float | Sequence[float]) -> Grid:
-    """The grid with the same outer faces and about ``spacing_mm`` between voxels along i, j, k."""
+    """The grid with the same outer faces and about ``spacing_mm`` between voxels along i, j, k.
+
+    Example:
+        >>> respaced(Grid((10, 10, 4), np.diag([1.0, 1.0, 3.0, 1.0])), 1.0).shape
+        (10, 10, 12)
+    """
     old = np.array(grid.spacing_mm)
     wanted = np.broadcast_to(np.asarray(spacing_mm, dtype=np.float64), (3,))
     if not (wanted > 0).all():
@@ -174,7 +187,12 @@ def respaced(grid: Grid, spacing_mm: float | Sequence[float]) -> Grid:
 
 
 def reshaped(grid: Grid, shape: tuple[int, int, int]) -> Grid:
-    """A grid with so many voxels along i, j, k between the same outer faces."""
+    """A grid with so many voxels along i, j, k between the same outer faces.
+
+    Example:
+        >>> reshaped(Grid((10, 10, 4), np.diag([1.0, 1.0, 3.0, 1.0])), (5, 10, 12)).spacing_mm
+        (2.0, 1.0, 1.0)
+    """
     scale = np.array(grid.shape) / np.array(shape)
     affine = grid.affine.copy()
     affine[:3, :3] = grid.affine[:3, :3] * scale
@@ -183,7 +201,15 @@ def reshaped(grid: Grid, shape: tuple[int, int, int]) -> Grid:
 
 
 def label_order(volume: Volume) -> Order:
-    """How a label volume is interpolated: fractions linearly, labels by nearest neighbor."""
+    """How a label volume is interpolated: fractions linearly, labels by nearest neighbor.
+
+    Example:
+        >>> grid = Grid((1, 1, 2), np.eye(4))
+        >>> label_order(Volume(np.array([[[0.2, 0.8]]]), grid))
+        1
+        >>> label_order(Volume(np.array([[[0, 7]]]), grid))
+        0
+    """
     return 1 if np.issubdtype(volume.array.dtype, np.floating) else 0
 
 
@@ -215,6 +241,11 @@ def resample_to(
         A volume on ``grid``; the source volume's array itself where the grids match.
 
     Source of the smoothing: Cardoso et al. 2015, "Scale factor point spread function matching".
+
+    Example:
+        >>> thick = Volume(np.array([[[0.0, 2.0]]]), Grid((1, 1, 2), np.diag([1.0, 1.0, 2.0, 1.0])))
+        >>> resample_to(thick, respaced(thick.grid, 1.0), order=1).array.tolist()
+        [[[0.0, 0.5, 1.5, 2.0]]]
     """
     to_source = _index_map(grid, volume.grid, world)
     if grid.shape == volume.grid.shape and np.allclose(to_source, np.eye(4), atol=1e-4, rtol=0):
@@ -227,7 +258,14 @@ def resample_to(
 def resample_array_stack(
     stack: NDArray[Any], source: Grid, target: Grid, *, order: Order, fill: float = 0.0
 ) -> NDArray[Any]:
-    """(C, *target.shape): each of the C maps of ``stack`` (C, *source.shape) on the target grid."""
+    """(C, *target.shape): each of the C maps of ``stack`` (C, *source.shape) on the target grid.
+
+    Example:
+        >>> source = Grid((4, 4, 2), np.diag([1.0, 1.0, 2.0, 1.0]))
+        >>> stack = np.zeros((3, *source.shape), dtype=np.float32)
+        >>> resample_array_stack(stack, source, respaced(source, 1.0), order=1).shape
+        (3, 4, 4, 4)
+    """
     out = np.empty((stack.shape[0], *target.shape), stack.dtype if order == 0 else np.float32)
     for channel, array in enumerate(stack):
         out[channel] = resample_to(Volume(array, source), target, order=order, fill=fill).array
@@ -241,6 +279,12 @@ def one_thread() -> Iterator[None]:
     Its warnings, which speak of its own classes, are not printed meanwhile. The setting is one for
     all of the process. Blocks may overlap, in one thread or in several: the last to end puts back
     what was set before the first.
+
+    Example:
+        >>> with one_thread():
+        ...     SimpleITK.ProcessObject.GetGlobalDefaultNumberOfThreads()
+        ...
+        1
     """
     default = SimpleITK.ProcessObject
     with _ALONE.changing:
@@ -290,6 +334,13 @@ def instances_to_grid(
 
     Raises:
         ValueError: If the mask does not fit the grid.
+
+    Example:
+        >>> grid = Grid((1, 1, 5), np.eye(4))
+        >>> lesions = Instances(np.array([[[3, 0, 0, 5, 0]]]), grid)
+        >>> mask = np.array([[[1, 1, 0, 0, 1]]], dtype=np.bool_)
+        >>> instances_to_grid(lesions, mask, grid).labels.tolist()
+        [[[3, 3, 0, 0, 6]]]
     """
     if mask_on_target.shape != grid.shape:
         raise ValueError(f"mask {mask_on_target.shape} does not fit its grid {grid.shape}")

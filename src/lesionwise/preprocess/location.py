@@ -88,6 +88,17 @@ def find_landmarks(
     Raises:
         InputError: If the mask is empty or the scan cannot be registered to the template.
         ValueError: If the grids do not match.
+
+    Example:
+        >>> affine = np.eye(4)
+        >>> affine[:3, 3] = (-10, -25, 5)  # MNI mm, around the left lateral ventricle
+        >>> grid = Grid((10, 40, 20), affine)
+        >>> scan = np.full(grid.shape, 100.0)
+        >>> scan[4:7, 18:22, 8:12] = 10  # fluid
+        >>> brain = Volume(np.ones(grid.shape, dtype=np.bool_), grid)
+        >>> found = find_landmarks(Volume(scan, grid), brain, to_scan=np.eye(4))
+        >>> found.ventricle_mm[0:8, 20, 10].tolist()
+        [4.0, 3.0, 2.0, 1.0, 0.0, 0.0, 0.0, 1.0]
     """
     if not brain.grid.matches(scan.grid):
         raise ValueError("the brain mask does not lie on the grid of the scan")
@@ -118,6 +129,15 @@ def locate_lesions(
 
     Raises:
         ValueError: If the lesions lie on another grid than the landmarks.
+
+    Example:
+        >>> affine = np.diag([1.0, 1.0, 55.0, 1.0])
+        >>> affine[:3, 3] = (25, -60, -30)  # MNI mm
+        >>> grid = Grid((1, 1, 2), affine)
+        >>> far = np.full(grid.shape, 99, dtype=np.float32)
+        >>> landmarks = Landmarks(grid, np.eye(4), ventricle_mm=far, sulcus_mm=far)
+        >>> locate_lesions(Instances(np.array([[[1, 2]]]), grid), landmarks)
+        {1: 'infratentorial', 2: 'deep white matter'}
     """
     if not instances.grid.matches(landmarks.grid):
         raise ValueError("the lesions do not lie on the grid of the landmarks")
@@ -157,7 +177,13 @@ def locate_lesions(
 
 
 def below_tentorium(x: Floats, y: Floats, z: Floats) -> BoolArray:
-    """Cerebellum and brainstem, by planes in MNI mm (the tentorium and the midbrain)."""
+    """Cerebellum and brainstem, by planes in MNI mm (the tentorium and the midbrain).
+
+    Example:
+        >>> x, y, z = np.array([[0.0, -60.0, -30.0], [0.0, 30.0, 30.0]]).T
+        >>> below_tentorium(x, y, z).tolist()
+        [True, False]
+    """
     roof = 2 - 0.5 * np.abs(x) - 0.52 * np.clip(-49 - y, 0, None)
     cerebellum = (y < -36) & (z < roof)
     stem = (np.abs(x) < 18) & (y >= -36) & (y < -8) & (z < -8)

@@ -244,6 +244,11 @@ def piecewise_linear(
 
     Raises:
         ValueError: If fewer than two values of ``source`` differ.
+
+    Example:
+        >>> source, target = np.array([0.0, 10.0]), np.array([0.0, 100.0])
+        >>> piecewise_linear(np.array([0.0, 5.0, 20.0]), source, target).tolist()
+        [0.0, 50.0, 200.0]
     """
     apart = np.diff(source) > 1e-6 * (source[-1] - source[0])
     if not apart.any():
@@ -294,7 +299,16 @@ def _on_common_scans(
 
 
 def require_one_grid(names: Sequence[str], volumes: Sequence[Volume]) -> None:
-    """Raise InputError, naming the first that departs, unless all volumes lie on one grid."""
+    """Raise InputError, naming the first that departs, unless all volumes lie on one grid.
+
+    Example:
+        >>> volumes = [Volume(np.zeros((1, 1, n)), Grid((1, 1, n), np.eye(4))) for n in (3, 4)]
+        >>> require_one_grid(["01 M00 flair", "01 M12 flair"], volumes)
+        Traceback (most recent call last):
+        ...
+        lesionwise.types.InputError: 01 M12 flair: not on the grid of 01 M00 flair; register the \
+visits first
+    """
     for name, volume in zip(names[1:], volumes[1:], strict=True):
         if not volume.grid.matches(volumes[0].grid):
             raise InputError(f"{name}: not on the grid of {names[0]}; register the visits first")

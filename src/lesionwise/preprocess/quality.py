@@ -55,7 +55,7 @@ CHANGED_NOISE = 2.0
 CHANGED_TAIL = 0.2
 MIN_AIR_VOX = 200
 MIN_EVENNESS = 1.75
-"""Of ``evenness``: at most 1.58 in the air of fifteen scans without ghosts, 1.92 with."""
+"""Of ``_evenness``: at most 1.58 in the air of fifteen scans without ghosts, 1.92 with."""
 RICIAN_MEAN = 1.2533
 """Mean of the magnitude of noise alone, over its SD in each of the two channels."""
 
@@ -97,6 +97,13 @@ def scan_quality(scan: Volume, brain: Volume | None, *, flair: bool = True) -> Q
 
     Thresholds are this project's own, set so that the real scans measured (0.57 x 0.57 x 3.3 to
     0.72 x 0.72 x 4 mm, and two of 1 mm) are good and obviously degraded copies of them are not.
+
+    Example:
+        >>> from lesionwise.types import Grid
+        >>> grid = Grid((2, 2, 2), np.diag([1.0, 1.0, 6.0, 1.0]))
+        >>> found = scan_quality(Volume(np.arange(8.0).reshape(2, 2, 2), grid), brain=None)
+        >>> found.grade, found.reasons
+        ('fair', ('voxels are 6.0 mm long along one axis',))
     """
     values = scan.array
     if not np.isfinite(values).all():
@@ -248,6 +255,15 @@ def tissue_order(
     the brain are than what lies 14 to 25 mm deep, after slow changes (20 mm) were divided out;
     and how far the median lies above the mode, which is that of white matter. 0 where the
     brain is too thin to have both. Tissue is what lies between 0.55 and 2 times the median.
+
+    Example:
+        >>> inside = np.zeros((40, 40, 40), dtype=np.bool_)
+        >>> inside[5:35, 5:35, 5:35] = True
+        >>> depth_mm = edt.edt(inside, anisotropy=(2.0, 2.0, 2.0))
+        >>> tissue_order(np.where(depth_mm < 8, 120.0, 100.0), inside, (2.0, 2.0, 2.0)) > 0
+        True
+        >>> tissue_order(np.where(depth_mm < 8, 80.0, 100.0), inside, (2.0, 2.0, 2.0)) < 0
+        True
     """
     step = tuple(max(1, round(2 / s)) for s in spacing_mm)
     thinned = tuple(slice(None, None, n) for n in step)
@@ -295,6 +311,14 @@ def air_levels(
     noise within the brain would have in air. Air beside the head that varies from voxel to voxel
     more than copies of a head do is noise: its level is that of the corners, which scanners
     often darken. All are 0 in a scan whose air was set to 0.
+
+    Example:
+        >>> values = np.full((64, 64, 8), 2.0)
+        >>> values[:, 17:47] = 10  # copies of the head along i
+        >>> values[22:42, 22:42] = 100
+        >>> air = air_levels(values, values == 100, (2.0, 2.0, 2.0))
+        >>> round(air.beside_i, 2), round(air.beside_j, 2), round(air.corners, 2)
+        (0.1, 0.02, 0.02)
     """
     sections = inside.sum(axis=(0, 1))
     middle = float(np.median(values[inside]))
@@ -325,14 +349,14 @@ def air_levels(
         corners = RICIAN_MEAN * noise_level(values, inside) / middle
     beside = [
         float(air_and_head[region].mean()) / middle
-        if enough and evenness(air_and_head, region) >= MIN_EVENNESS
+        if enough and _evenness(air_and_head, region) >= MIN_EVENNESS
         else corners
         for region, enough in zip(seen[:2], known[:2], strict=True)
     ]
     return AirLevels(beside[0], beside[1], corners)
 
 
-def evenness(values: FloatArray, region: BoolArray) -> float:
+def _evenness(values: FloatArray, region: BoolArray) -> float:
     """Median over a region of the mean within 5 x 5 voxels over the standard deviation there.
 
     1.91 for the noise of a magnitude image (Rayleigh), about 1.4 where a filter sharpened it,
@@ -358,6 +382,10 @@ def ghost_fraction(air: AirLevels) -> float:
     phase encoding: in the air beside the head along i or along j, never at the corners, where
     noise alone is. The larger of the two directions counts. Ghosts along k are not seen, and none
     in a scan whose air was set to 0.
+
+    Example:
+        >>> round(ghost_fraction(AirLevels(beside_i=0.1, beside_j=0.02, corners=0.02)), 2)
+        0.08
     """
     return max(air.beside_i - air.corners, air.beside_j - air.corners, 0.0)
 
@@ -367,6 +395,14 @@ def cut_fraction(inside: BoolArray) -> float:
 
     0 for a brain that touches no face. The lowest face is measured beyond a quarter of
     the largest section, since the brainstem may always leave through it.
+
+    Example:
+        >>> inside = np.zeros((6, 6, 6), dtype=np.bool_)
+        >>> inside[1:5, 1:5, 1:5] = True
+        >>> cut_fraction(inside)
+        0.0
+        >>> cut_fraction(inside[2:])
+        1.0
     """
     share = 0.0
     for axis in range(3):
@@ -384,6 +420,11 @@ def noise_level(values: FloatArray, inside: BoolArray) -> float:
 
     Second differences along i and j cancel what is smooth; their median absolute value
     ignores edges. Source: Immerkaer 1996, with a median for the mean, slice by slice.
+
+    Example:
+        >>> scan = np.random.default_rng(0).normal(100, 5, (24, 24, 24))
+        >>> round(noise_level(scan, scan > 0))
+        5
     """
     kernel = np.outer([1, -2, 1], [1, -2, 1]).astype(np.float32)[:, :, None]
     rough = np.asarray(ndimage.convolve(np.asarray(values, np.float32), kernel, mode="nearest"))
@@ -401,6 +442,17 @@ def protocol_changes(
 
     Args:
         grades: of each visit's scan, where they are known already.
+
+    Example:
+        >>> from lesionwise.types import Grid
+        >>> visits = []
+        >>> for session, slice_mm in (("M00", 3.0), ("M12", 1.0)):
+        ...     grid = Grid((2, 2, 2), np.diag([1.0, 1.0, slice_mm, 1.0]))
+        ...     scan = Volume(np.arange(8.0).reshape(2, 2, 2), grid)
+        ...     visits.append(Visit({"flair": scan}, session=session))
+        ...
+        >>> protocol_changes(visits)
+        ('voxel sizes differ between M00 and M12',)
     """
     if grades is None:
         grades = [
@@ -433,7 +485,12 @@ def protocol_changes(
 
 
 def graded(problems: Sequence[tuple[bool, str]], measures: Mapping[str, float]) -> Quality:
-    """Poor if a problem (severe, reason) is severe, fair if there is any, else good."""
+    """Poor if a problem (severe, reason) is severe, fair if there is any, else good.
+
+    Example:
+        >>> graded([(False, "the scan is noisy")], {}).grade, graded([], {}).grade
+        ('fair', 'good')
+    """
     severe = [reason for is_severe, reason in problems if is_severe]
     light = [reason for is_severe, reason in problems if not is_severe]
     grade: Grade = "poor" if severe else "fair" if light else "good"

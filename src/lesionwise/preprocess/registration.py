@@ -66,6 +66,17 @@ def rigid(
         InputError: If a scan is constant, or the two nowhere overlap.
 
     Deterministic: fixed samples, one thread. Source: Mattes et al. 2003, as in SimpleITK.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> head = ndimage.gaussian_filter(rng.normal(size=(16, 16, 16)), 2).astype(np.float32)
+        >>> fixed = Volume(head, Grid(head.shape, np.diag([6.0, 6.0, 6.0, 1.0])))
+        >>> affine = fixed.grid.affine.copy()
+        >>> affine[0, 3] = 6  # the same head, 6 mm further to the right
+        >>> moving = Volume(head, Grid(head.shape, affine))
+        >>> matrix = rigid(fixed, moving, start=np.eye(4), levels_mm=(6.0,))
+        >>> round(float(matrix[0, 3]))
+        6
     """
     starts = () if start is None else (start,)
     return register(fixed, moving, fixed_mask, moving_mask, starts, levels_mm, "rigid")[0]
@@ -85,6 +96,14 @@ def register(
     As ``rigid``; ``affine`` has scaling and shear as well (12 parameters). The few of ``starts``
     that agree best are refined at the coarsest level, and the best of those goes on; none given
     means the usual ones, and where these lead to a poor fit, starts in all directions.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> head = ndimage.gaussian_filter(rng.normal(size=(16, 16, 16)), 2).astype(np.float32)
+        >>> scan = Volume(head, Grid(head.shape, np.diag([6.0, 6.0, 6.0, 1.0])))
+        >>> matrix, agreement = register(scan, scan, None, None, (np.eye(4),), (6.0,), "affine")
+        >>> matrix.shape, agreement < 0
+        ((4, 4), True)
     """
     with one_thread():
         masks = (fixed_mask, moving_mask)
@@ -113,6 +132,15 @@ def register_visits(
     Args:
         reference: index of the visit that stays: 0 the first, -1 the last.
         model: rigid (6 parameters) or affine (12).
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> head = ndimage.gaussian_filter(rng.normal(size=(16, 16, 16)), 2).astype(np.float32)
+        >>> scan = Volume(head, Grid(head.shape, np.diag([6.0, 6.0, 6.0, 1.0])))
+        >>> study = Study("01", (Visit({"flair": scan}), Visit({"flair": scan})))
+        >>> first, second = register_visits(study)
+        >>> second.round().astype(int).tolist() == first.tolist() == np.eye(4).tolist()
+        True
     """
     name = shared_scan(study)
     fixed = study.visits[reference]
@@ -142,6 +170,14 @@ def move_visits(
         main: the new grid of labels, brains and changes.
 
     Changes move with the last visit. What each visit moved by is noted in its ``to_native``.
+
+    Example:
+        >>> grid, world = Grid((1, 1, 4), np.eye(4)), np.eye(4)
+        >>> world[2, 3] = 1  # the new space shows what lies 1 mm higher in the visit
+        >>> visit = Visit({"flair": Volume(np.array([[[0.0, 0.0, 5.0, 0.0]]]), grid)})
+        >>> moved = move_visits(Study("01", (visit,)), [world], lambda name: grid, grid)
+        >>> moved.visits[0].scans["flair"].array.tolist()
+        [[[0.0, 5.0, 0.0, 0.0]]]
     """
 
     def label(volume: Volume, world: Matrix) -> Volume:
@@ -179,6 +215,14 @@ def move_onto(study: Study, matrices: tuple[Matrix, ...], *, reference: int = 0)
 
     A scan that the reference has too goes onto that scan's grid, any other onto the grid of the
     reference's first scan, and so do labels, brains and changes.
+
+    Example:
+        >>> volume = Volume(np.ones((4, 4, 2)), Grid((4, 4, 2), np.diag([1.0, 1.0, 2.0, 1.0])))
+        >>> finer = Volume(np.ones((4, 4, 4)), Grid((4, 4, 4), np.eye(4)))
+        >>> study = Study("01", (Visit({"flair": volume}), Visit({"flair": finer})))
+        >>> moved = move_onto(study, (np.eye(4), np.eye(4)))
+        >>> [visit.scans["flair"].grid.shape for visit in moved.visits]
+        [(4, 4, 2), (4, 4, 2)]
     """
     stays = study.visits[reference]
     main = next(iter(stays.scans.values())).grid
@@ -338,7 +382,13 @@ def _mutual_information(one: NDArray[np.intp], two: NDArray[np.intp]) -> float:
 
 
 def turned(matrix: Matrix, axis: int, degrees: float, center: Point) -> Matrix:
-    """The start with the fixed head turned about its center first."""
+    """The start with the fixed head turned about its center first.
+
+    Example:
+        >>> quarter = turned(np.eye(4), axis=2, degrees=90, center=np.zeros(3))
+        >>> (quarter @ [1, 0, 0, 1]).round().astype(int).tolist()
+        [0, 1, 0, 1]
+    """
     angle = np.deg2rad(degrees)
     i, j = [a for a in range(3) if a != axis]
     turn = np.eye(4)
@@ -416,7 +466,14 @@ def _matrix(transform: Any) -> Matrix:
 
 
 def to_image(volume: Volume) -> SimpleITK.Image:
-    """The volume as a SimpleITK image in our world (RAS mm); axes must be at right angles."""
+    """The volume as a SimpleITK image in our world (RAS mm); axes must be at right angles.
+
+    Example:
+        >>> volume = Volume(np.zeros((3, 4, 5)), Grid((3, 4, 5), np.diag([1.0, 1.0, 3.0, 1.0])))
+        >>> image = to_image(volume)
+        >>> image.GetSize(), image.GetSpacing()
+        ((3, 4, 5), (1.0, 1.0, 3.0))
+    """
     array = volume.array.T
     image = SimpleITK.GetImageFromArray(np.ascontiguousarray(array))
     spacing = np.array(volume.grid.spacing_mm)
@@ -434,7 +491,15 @@ def _coarse(volume: Volume, spacing_mm: float) -> Volume:
 
 
 def straightened(grid: Grid) -> Grid:
-    """The grid itself, or the nearest one with right angles where a header carries shear."""
+    """The grid itself, or the nearest one with right angles where a header carries shear.
+
+    Example:
+        >>> sheared = np.eye(4)
+        >>> sheared[0, 1] = 0.1
+        >>> axes = straightened(Grid((4, 4, 4), sheared)).affine[:3, :3]
+        >>> bool(np.allclose(axes[:, 0] @ axes[:, 1], 0))
+        True
+    """
     spacing = np.array(grid.spacing_mm)
     axes = grid.affine[:3, :3] / spacing
     if np.allclose(axes.T @ axes, np.eye(3), atol=1e-5):
@@ -467,7 +532,14 @@ def _wider(mask: Volume, by_mm: float) -> Volume:
 
 
 def shared_scan(study: Study) -> str:
-    """The scan that every visit has, FLAIR first; InputError where there is none."""
+    """The scan that every visit has, FLAIR first; InputError where there is none.
+
+    Example:
+        >>> scan = Volume(np.zeros((1, 1, 1)), Grid((1, 1, 1), np.eye(4)))
+        >>> visits = Visit({"t1w": scan, "flair": scan}), Visit({"t1w": scan})
+        >>> shared_scan(Study("01", visits))
+        't1w'
+    """
     shared = [n for n in study.visits[0].scans if all(n in v.scans for v in study.visits)]
     if not shared:
         raise InputError(f"{study.subject}: the visits have no scan in common")

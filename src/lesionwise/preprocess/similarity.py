@@ -41,6 +41,16 @@ def similarity(
         world: (4, 4), world mm of ``fixed`` to world mm of ``moving``.
         fixed_brain, moving_brain: bool, on any grid in the world of their scan; None takes what
             is brighter than the background.
+
+    Example:
+        >>> array = np.random.default_rng(0).uniform(1, 2, (16, 16, 16))
+        >>> scan = Volume(array, Grid(array.shape, np.diag([3.0, 3.0, 3.0, 1.0])))
+        >>> brain = Volume(np.ones(array.shape, dtype=np.bool_), scan.grid)
+        >>> round(similarity(scan, scan, np.eye(4), brain, brain), 2)
+        1.0
+        >>> inverted = Volume(3 - array, scan.grid)
+        >>> round(similarity(scan, inverted, np.eye(4), brain, brain), 1)
+        -1.0
     """
     grid = _box(fixed, fixed_brain)
     inside = _inside(fixed, fixed_brain, grid, np.eye(4)) & _inside(

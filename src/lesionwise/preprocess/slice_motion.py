@@ -34,6 +34,18 @@ def slice_shift_mm(
     Returns:
         None where fewer than five slices show enough of the brain. Turns, and shifts from one
         slice to another along the axis, are not seen.
+
+    Example:
+        >>> picture = np.random.default_rng(0).normal(size=(48, 48))
+        >>> picture = ndimage.gaussian_filter(picture, 4)
+        >>> inside = np.zeros((48, 48, 9), dtype=np.bool_)
+        >>> inside[8:40, 8:40] = True
+        >>> still = np.stack([picture] * 9, axis=2)
+        >>> round(slice_shift_mm(still, inside, (1.0, 1.0, 3.0)), 2)
+        0.0
+        >>> still[..., ::2] = np.roll(still[..., ::2], 2, axis=0)  # odd slices 2 mm aside
+        >>> round(slice_shift_mm(still, inside, (1.0, 1.0, 3.0)))
+        2
     """
     across = 2 - int(np.argmax(np.round(spacing_mm[::-1], 2)))
     within = [spacing_mm[axis] for axis in range(3) if axis != across]

@@ -49,7 +49,13 @@ class TemplateMaps:
 
 @cached_loader
 def template_maps() -> TemplateMaps:
-    """The maps, read once; do not write into their arrays."""
+    """The maps, read once; do not write into their arrays.
+
+    Example:
+        >>> maps = template_maps()
+        >>> maps.t1.grid.spacing_mm, maps.t1.grid.matches(maps.ventricles.grid)
+        ((1.0, 1.0, 1.0), True)
+    """
     t1, gray, white = (_shipped(kind) for kind in ("t1", "gm", "wm"))
     brain = Volume(t1.array > BRAIN_ABOVE, t1.grid)
     fluid = np.where(brain.array, np.clip(1 - gray.array - white.array, 0, 1), 0)
@@ -118,6 +124,13 @@ def template_matrix(
         InputError: where no brain is found, or the mask is empty.
 
     Deterministic.
+
+    Example:
+        >>> scan = read_volume("flair.nii.gz")  # doctest: +SKIP
+        >>> matrix = template_matrix(scan)  # doctest: +SKIP
+        >>> laid = resample_to(
+        ...     template_maps().white, scan.grid, order=1, world=np.linalg.inv(matrix)
+        ... )  # doctest: +SKIP
     """
     if brain is None:
         brain = brain_mask(scan, name=name)
@@ -157,6 +170,11 @@ def nearest_rigid(matrix: Matrix, center: Matrix) -> Matrix:
     """The rigid world matrix nearest to an affine one that takes ``center`` (3,) to the same place.
 
     Its turn is the orthogonal factor of the polar decomposition.
+
+    Example:
+        >>> twice = np.diag([2.0, 2.0, 2.0, 1.0])
+        >>> nearest_rigid(twice, np.array([1.0, 0.0, 0.0])).round(6).tolist()[0]
+        [1.0, 0.0, 0.0, 1.0]
     """
     left, _, right = np.linalg.svd(matrix[:3, :3])
     rigid = np.eye(4)
@@ -183,10 +201,10 @@ class RegisterToTemplate:
     model: Model = "rigid"
 
     def __call__(self, study: Study) -> Study:
-        return move_to_template(study, template_matrices(study, self.model))
+        return move_to_template(study, _template_matrices(study, self.model))
 
 
-def template_matrices(study: Study, model: Model) -> tuple[Matrix, ...]:
+def _template_matrices(study: Study, model: Model) -> tuple[Matrix, ...]:
     """One world matrix for each visit: template (MNI) mm to mm of that visit."""
     among = register_visits(study)
     first = study.visits[0]
@@ -201,6 +219,13 @@ def move_to_template(study: Study, matrices: tuple[Matrix, ...]) -> Study:
 
     Args:
         matrices: one for each visit, template mm to mm of the visit.
+
+    Example:
+        >>> from lesionwise.types import Visit
+        >>> scan = Volume(np.ones((4, 4, 4)), Grid((4, 4, 4), np.eye(4)))
+        >>> moved = move_to_template(Study("01", (Visit({"flair": scan}),)), (np.eye(4),))
+        >>> moved.visits[0].scans["flair"].grid.matches(template_maps().t1.grid)
+        True
     """
     grid = template_maps().t1.grid
 

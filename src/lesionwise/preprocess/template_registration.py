@@ -58,6 +58,11 @@ def rigid_head_matrix(scan: Volume, *, name: str = "scan") -> Matrix:
         InputError: where nothing in the scan resembles a head.
 
     Deterministic.
+
+    Example:
+        >>> matrix = rigid_head_matrix(read_volume("flair.nii.gz"))  # doctest: +SKIP
+        >>> round(float(np.linalg.det(matrix[:3, :3])), 6)  # sizes stay  # doctest: +SKIP
+        1.0
     """
     small = resample_to(scan, respaced(scan.grid, LEVELS_MM[-1] / 2), order=1)
     head, brain, compared = head_template()

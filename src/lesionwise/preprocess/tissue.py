@@ -70,7 +70,7 @@ class ClassifyTissue:
             raise InputError(f"{name}: the brain mask is empty")
         if not np.ptp(scan.array[inside]) > 0:
             raise InputError(f"{name}: every voxel of the brain has the same value")
-        priors = tissue_priors(scan, brain, name)
+        priors = _tissue_priors(scan, brain, name)
         if self.method == "atropos":
             labels = atropos(scan, inside, priors, self.iterations, self.smoothness)
         else:
@@ -78,7 +78,7 @@ class ClassifyTissue:
         return Volume(labels, scan.grid)
 
 
-def tissue_priors(scan: Volume, brain: Volume, name: str = "scan") -> NDArray[np.float32]:
+def _tissue_priors(scan: Volume, brain: Volume, name: str = "scan") -> NDArray[np.float32]:
     """(3, I, J, K): the template's fluid, gray and white on the scan's grid; they sum to 1."""
     maps = template_maps()
     world = np.asarray(np.linalg.inv(template_matrix(scan, brain, name=name)), dtype=np.float64)
@@ -110,6 +110,16 @@ def mixture(
         priors: (3, I, J, K) for fluid, gray and white, positive.
 
     Deterministic. Ties go to the lowest class.
+
+    Example:
+        >>> array = np.repeat([10.0, 12.0, 48.0, 50.0, 98.0, 100.0], 20).reshape(6, 20, 1)
+        >>> scan = Volume(array, Grid(array.shape, np.eye(4)))
+        >>> priors = np.full((3, *array.shape), 0.2, dtype=np.float32)
+        >>> for tissue in range(3):
+        ...     priors[tissue, 2 * tissue : 2 * tissue + 2] = 0.6
+        ...
+        >>> mixture(scan, array > 0, priors, iterations=5, smoothness=0)[:, 0, 0].tolist()
+        [1, 1, 2, 2, 3, 3]
     """
     values = scan.array[inside].astype(np.float64)
     low, high = np.percentile(values, [0.5, 99.5])
@@ -199,7 +209,14 @@ def atropos(
     iterations: int,
     smoothness: float,
 ) -> NDArray[np.uint8]:
-    """As ``mixture``, by Atropos of ANTs: half its weight on the priors, a Markov random field."""
+    """As ``mixture``, by Atropos of ANTs: half its weight on the priors, a Markov random field.
+
+    Example:
+        >>> inside = scan.array > 0  # doctest: +SKIP
+        >>> labels = atropos(scan, inside, priors, iterations=5, smoothness=0.5)  # doctest: +SKIP
+        >>> np.unique(labels).tolist()  # doctest: +SKIP
+        [0, 1, 2, 3]
+    """
     with ants_alone('method "atropos"') as ants:
         # no turned axes: what it writes and reads again would differ from them by rounding
         grid = Grid(inside.shape, np.diag([*np.round(scan.grid.spacing_mm, 4), 1.0]))

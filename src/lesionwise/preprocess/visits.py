@@ -20,7 +20,14 @@ T = TypeVar("T")
 def each_visit(
     study: Study, work: Callable[[Visit], Visit], *, threads: int | None = None
 ) -> Study:
-    """The study with ``work`` applied to every visit, as ``map_parallel``; its changes stay."""
+    """The study with ``work`` applied to every visit, as ``map_parallel``; its changes stay.
+
+    Example:
+        >>> study = Study("01", (Visit({}, session="a"), Visit({}, session="b")))
+        >>> named = each_visit(study, lambda visit: replace(visit, session=visit.session.upper()))
+        >>> [visit.session for visit in named.visits]
+        ['A', 'B']
+    """
     return replace(study, visits=map_parallel(work, study.visits, threads=threads))
 
 
@@ -37,6 +44,10 @@ def map_parallel(
         of: of one length.
         threads: at most so many calls at once; None means ``own_threads()``. 1 is for work that
             changes what all threads share, or that needs much memory.
+
+    Example:
+        >>> map_parallel(pow, [2, 3], [10, 2])
+        (1024, 9)
     """
     calls = list(zip(*of, strict=True))
     at_once = min(own_threads() if threads is None else threads, len(calls))
@@ -52,6 +63,10 @@ def own_threads() -> int:
     OMP_NUM_THREADS where it is set, as for the numerical libraries and for workers of a cohort.
     Else the cores that the process may run on; one in a process that another one started to work
     beside it, since that one has shared out the cores by processes.
+
+    Example:
+        >>> own_threads() >= 1
+        True
     """
     stated = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if stated.isdigit() and int(stated) > 0:
@@ -65,6 +80,12 @@ def cached_loader(load: Callable[[], T]) -> Callable[[], T]:
     """A function that calls ``load`` the first time and keeps what it gave.
 
     Threads that ask at one time wait for the first; a call that fails is tried again.
+
+    Example:
+        >>> load = cached_loader(lambda: print("loading") or 42)
+        >>> load(), load()
+        loading
+        (42, 42)
     """
     found: list[T] = []
     loading = threading.Lock()
