@@ -79,8 +79,8 @@ def reduced(recipe: Recipe, reduction: Reduction) -> Recipe:
         if isinstance(method, Ensemble) and reduction.one_of_each:
             return replace(method, methods=tuple(dict.fromkeys(method.methods)), folds=0)
         if isinstance(method, NnunetMethod):
-            return reduced_nnunet(method, reduction)
-        return reduced_network(method, reduction) if isinstance(method, NetworkMethod) else method
+            return _reduced_nnunet(method, reduction)
+        return _reduced_network(method, reduction) if isinstance(method, NetworkMethod) else method
 
     steps = tuple(
         replace_methods(step, change) if hasattr(step, "members") else step
@@ -89,7 +89,7 @@ def reduced(recipe: Recipe, reduction: Reduction) -> Recipe:
     return replace(recipe, preprocess=steps, method=change_methods(recipe.method, change))
 
 
-def reduced_network(method: NetworkMethod, reduction: Reduction) -> NetworkMethod:
+def _reduced_network(method: NetworkMethod, reduction: Reduction) -> NetworkMethod:
     """One network reduced."""
     network = method.network
     if reduction.network and isinstance(network, partial):
@@ -119,7 +119,7 @@ def reduced_network(method: NetworkMethod, reduction: Reduction) -> NetworkMetho
     )
 
 
-def reduced_nnunet(method: NnunetMethod, reduction: Reduction) -> NnunetMethod:
+def _reduced_nnunet(method: NnunetMethod, reduction: Reduction) -> NnunetMethod:
     """One network of nnU-Net reduced; it predicts by OpenVINO and without mirrored views."""
     plans = replace(method.plans, **reduction.network)
     learning = method.learning

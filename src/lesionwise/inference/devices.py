@@ -14,6 +14,10 @@ def device_of(name: str) -> torch.device:
 
     Raises:
         InputError: If there is no such device.
+
+    Example:
+        >>> device_of("cpu")
+        device(type='cpu')
     """
     name = name.partition(",")[0]
     if name == "auto":
@@ -34,6 +38,10 @@ def devices_of(name: str) -> tuple[torch.device, list[int]]:
 
     Raises:
         InputError: If there is no such device.
+
+    Example:
+        >>> devices_of("cpu:0,1")
+        (device(type='cpu', index=0), [0, 1])
     """
     kind, colon, numbers = name.partition(":")
     if "," not in numbers:
@@ -50,7 +58,12 @@ def devices_of(name: str) -> tuple[torch.device, list[int]]:
 
 
 def supports_bfloat16(device: torch.device) -> bool:
-    """True where bfloat16 is native, so that it saves time."""
+    """True where bfloat16 is native, so that it saves time.
+
+    Example:
+        >>> supports_bfloat16(torch.device("cpu")) in (True, False)
+        True
+    """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_avx512_bf16_supported())

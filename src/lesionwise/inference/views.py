@@ -47,6 +47,12 @@ def mirrored_mean(
 
     Returns:
         (B, M, I, J, K) float32.
+
+    Example:
+        >>> image = torch.tensor([0.0, 1.0, 0.0]).view(1, 1, 3, 1, 1)
+        >>> network = lambda patches: patches.roll(1, dims=2)  # one voxel to the right
+        >>> mirrored_mean(network, image, ("probability",), axes=(0,)).flatten().tolist()
+        [0.5, 0.0, 0.5]
     """
     total: torch.Tensor | None = None
     views = list(product(*((False, True) for _ in axes)))
@@ -95,7 +101,11 @@ class Planes:
         threshold: of one vote.
 
     Example:
-        >>> Planes(combine="vote")(predict, [flair], brain, (1.0, 1.0, 3.0), ("probability",))
+        >>> flair, spacing_mm = np.zeros((4, 5, 6)), (1.0, 1.0, 3.0)
+        >>> predict = lambda images, brain, spacing_mm: np.full((1, *images[0].shape), 0.8)
+        >>> maps = Planes(combine="vote")(predict, [flair], None, spacing_mm, ("probability",))
+        >>> maps.shape, float(maps.min())
+        ((1, 4, 5, 6), 1.0)
     """
 
     axes: tuple[int, ...] = (0, 1, 2)
@@ -229,9 +239,10 @@ class MonteCarlo:
         seed: of the dropout.
 
     Example:
-        >>> dropout = MonteCarlo(passes=20)
-        >>> apply = dropout.around(network, apply)
-        >>> sliding_window_inference(apply, ..., seed=dropout.seed)
+        >>> network = nn.Sequential(nn.Conv3d(1, 1, 1), nn.Dropout(0.5)).eval()
+        >>> mean = MonteCarlo(passes=20).around(network, network)
+        >>> mean(torch.zeros(1, 1, 4, 4, 4)).shape
+        torch.Size([1, 1, 4, 4, 4])
     """
 
     passes: int = 20
@@ -269,6 +280,15 @@ def dropout_on(network: nn.Module) -> Iterator[None]:
     """Dropout layers drop inside the block, whatever the network's mode; then all is as before.
 
     Dropout called as a function (``torch.nn.functional.dropout``) follows its own module.
+
+    Example:
+        >>> network = nn.Sequential(nn.Dropout(0.5)).eval()
+        >>> with dropout_on(network):
+        ...     has_dropout_on(network)
+        ...
+        True
+        >>> has_dropout_on(network)
+        False
     """
     layers = _dropout_layers(network)
     before = [layer.training for layer in layers]
@@ -282,7 +302,12 @@ def dropout_on(network: nn.Module) -> Iterator[None]:
 
 
 def has_dropout_on(network: nn.Module) -> bool:
-    """True where a dropout layer drops: predictions of the network are random."""
+    """True where a dropout layer drops: predictions of the network are random.
+
+    Example:
+        >>> has_dropout_on(nn.Dropout(0.5).train()), has_dropout_on(nn.Dropout(0.5).eval())
+        (True, False)
+    """
     return any(layer.training and layer.p > 0 for layer in _dropout_layers(network))
 
 

@@ -46,6 +46,13 @@ def save_weights(
         ValueError: If a part has an empty name or one with a dot, or if the network has weights
             of its own whose names start with ``parts.``.
         InputError: If the file cannot be written.
+
+    Example:
+        >>> save_weights(nn.Linear(2, 1), "model.safetensors")
+        >>> with safe_open("model.safetensors", "pt") as file:
+        ...     sorted(file.keys())
+        ...
+        ['bias', 'weight']
     """
     tensors = {}
     for name, value in _named(network, parts).items():
@@ -70,6 +77,13 @@ def read_weights(
     Raises:
         InputError: If the file is missing, is not safetensors, holds weights of another network,
             or weights that are NaN or infinite.
+
+    Example:
+        >>> learned, network = nn.Linear(2, 1), nn.Linear(2, 1)
+        >>> save_weights(learned, "model.safetensors")
+        >>> read_weights(network, "model.safetensors")
+        >>> torch.equal(network.weight, learned.weight)
+        True
     """
     wanted = _named(network, parts)
     prefixes = tuple(f"{PARTS}{name}." for name in parts)
@@ -89,6 +103,14 @@ def read_matching(network: nn.Module, path: str | Path, prefix: str) -> None:
 
     Raises:
         InputError: As ``read_weights``; also if the network has no weights below the prefix.
+
+    Example:
+        >>> learned = nn.ModuleDict({"encoder": nn.Linear(2, 1), "head": nn.Linear(1, 1)})
+        >>> network = nn.ModuleDict({"encoder": nn.Linear(2, 1), "head": nn.Linear(1, 3)})
+        >>> save_weights(learned, "model.safetensors")
+        >>> read_matching(network, "model.safetensors", "encoder.")
+        >>> torch.equal(network["encoder"].weight, learned["encoder"].weight)
+        True
     """
     wanted = {
         name: value for name, value in network.state_dict().items() if name.startswith(prefix)
@@ -110,6 +132,15 @@ def copy_matching(source: str | Path, target: str | Path, prefix: str = "") -> N
 
     Raises:
         InputError: If the source cannot be read, or has no such weights.
+
+    Example:
+        >>> learned = nn.ModuleDict({"encoder": nn.Linear(2, 1), "head": nn.Linear(1, 1)})
+        >>> save_weights(learned, "model.safetensors")
+        >>> copy_matching("model.safetensors", "initial.safetensors", "encoder.")
+        >>> with safe_open("initial.safetensors", "pt") as file:
+        ...     sorted(file.keys())
+        ...
+        ['encoder.bias', 'encoder.weight']
     """
     try:
         with safe_open(str(source), framework="pt", device="cpu") as file:
@@ -131,6 +162,15 @@ def read_initial(network: nn.Module, path: str | Path) -> None:
 
     Raises:
         InputError: As ``read_weights`` and ``read_matching``.
+
+    Example:
+        >>> learned = nn.ModuleDict({"encoder": nn.Linear(2, 1), "head": nn.Linear(1, 1)})
+        >>> network = nn.ModuleDict({"encoder": nn.Linear(2, 1), "head": nn.Linear(1, 3)})
+        >>> save_weights(learned, "model.safetensors")
+        >>> copy_matching("model.safetensors", "initial.safetensors", "encoder.")
+        >>> read_initial(network, "initial.safetensors")
+        >>> torch.equal(network["encoder"].weight, learned["encoder"].weight)
+        True
     """
     try:
         with safe_open(str(path), framework="pt", device="cpu") as file:

@@ -69,6 +69,15 @@ def call_network(
 
     Raises:
         InputError: If the network names a condition that is not given.
+
+    Example:
+        >>> def network(image, spacing_mm):
+        ...     return image * spacing_mm[:, 2]
+        ...
+        >>> network.conditions = ("spacing_mm",)
+        >>> spacing_mm = torch.tensor([1.0, 1.0, 3.0])
+        >>> call_network(network, torch.ones(1, 1, 1, 1, 1), {"spacing_mm": spacing_mm}).item()
+        3.0
     """
     named = tuple(getattr(network, "conditions", ()))
     missing = [name for name in named if name not in conditions]
@@ -86,6 +95,11 @@ def gaussian_weights(size: Shape) -> NDArray[np.float32]:
 
     Scaled to a peak of 1 and kept above 1e-3, so that a voxel seen by one window's corner
     alone is still divided by something.
+
+    Example:
+        >>> weights = gaussian_weights((9, 9, 9))
+        >>> weights.shape, float(weights[4, 4, 4]), round(float(weights[0, 0, 0]), 3)
+        ((9, 9, 9), 1.0, 0.001)
     """
     profiles = []
     for n in size:
@@ -97,7 +111,7 @@ def gaussian_weights(size: Shape) -> NDArray[np.float32]:
     return clipped.astype(np.float32)
 
 
-def nnunet_weights(size: Shape) -> NDArray[np.float32]:
+def _nnunet_weights(size: Shape) -> NDArray[np.float32]:
     """Weight of each voxel of a window as in nnU-Net: a Gaussian of σ = size / 8 around voxel
     size // 2, with a peak of 1 and no least weight."""
     i, j, k = (
@@ -117,6 +131,12 @@ def window_starts(length: int, size: int, overlap: float, stride: int | None = N
 
     Raises:
         InputError: If the stride is below 1 or leaves gaps.
+
+    Example:
+        >>> window_starts(10, 4, overlap=0.5)
+        [0, 2, 4, 6]
+        >>> window_starts(10, 4, overlap=0.5, stride=4)
+        [0, 4, 6]
     """
     if stride is not None and not 1 <= stride <= size:
         raise InputError(f"a stride of {stride} voxels does not fit windows of {size}")
@@ -221,9 +241,11 @@ def sliding_window_inference(
             leaves gaps, or if the network returns another number of maps.
 
     Example:
+        >>> flair, network = np.zeros((9, 10, 11)), nn.Conv3d(1, 1, kernel_size=3, padding=1)
         >>> sliding_window_inference(
-        ...     lambda patches: network(patches).sigmoid(), [flair], brain, (96, 96, 96),
-        ...     ("probability",), SlidingWindow(), torch.device("cpu"))
+        ...     lambda patches: network(patches).sigmoid(), [flair], None, (8, 8, 8),
+        ...     ("probability",), SlidingWindow(), torch.device("cpu")).shape
+        (1, 9, 10, 11)
     """
     shape = images[0].shape
     use_bf16 = window.precision == "bfloat16" and supports_bfloat16(device)
@@ -251,7 +273,7 @@ def sliding_window_inference(
             volume, first = _padded(images, tiling), None
     weights = torch.ones(tiling.output)
     if window.weighting != "uniform":
-        made = nnunet_weights if window.weighting == "nnunet" else gaussian_weights
+        made = _nnunet_weights if window.weighting == "nnunet" else gaussian_weights
         weights = torch.from_numpy(made(tiling.output))
     total = torch.zeros((len(maps), *tiling.shape), dtype=torch.float32)
     weight = torch.zeros(tiling.shape, dtype=torch.float32)

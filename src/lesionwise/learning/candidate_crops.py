@@ -101,7 +101,15 @@ def _size(low: Sequence[int], high: Sequence[int]) -> Shape:
 
 
 def boxes_of(labels: LabelArray, boxes: Boxes, size_vox: Shape) -> list[tuple[int, Slices, Box]]:
-    """Number, bounding box and crop of every candidate, by rising number."""
+    """Number, bounding box and crop of every candidate, by rising number.
+
+    Example:
+        >>> labels = np.zeros((9, 9, 9), dtype=np.int32)
+        >>> labels[4:6, 4:6, 4:6] = 1
+        >>> ((number, extent, box),) = boxes_of(labels, PaddedBoxes(padding_vox=1), (8, 8, 8))
+        >>> number, box
+        (1, Box(start=(3, 3, 3), size=(4, 4, 4)))
+    """
     found = []
     for number, extent in enumerate(ndimage.find_objects(labels), start=1):
         if extent is not None:

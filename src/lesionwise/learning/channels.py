@@ -36,6 +36,14 @@ def channels(study: Study, scans: tuple[str, ...]) -> list[NDArray[Any]]:
 
     Raises:
         InputError: If a visit lacks a scan.
+
+    Example:
+        >>> import numpy as np
+        >>> from lesionwise.types import Grid, Visit, Volume
+        >>> scan = Volume(np.zeros((2, 3, 4)), Grid((2, 3, 4), np.eye(4)))
+        >>> study = Study("01", (Visit({"flair": scan}), Visit({"flair": scan})))
+        >>> [array.shape for array in channels(study, ("flair",))]
+        [(2, 3, 4), (2, 3, 4)]
     """
     arrays = []
     for number, name in _chosen(len(study.visits), scans):

@@ -52,6 +52,13 @@ def checkpoint_to_resume(folder: Path) -> str | None:
 
     Raises:
         InputError: If there are checkpoints, but none can be read.
+
+    Example:
+        >>> checkpoint_to_resume(Path(".")) is None
+        True
+        >>> torch.save({"epoch": 3}, "last.ckpt")
+        >>> checkpoint_to_resume(Path("."))
+        'last.ckpt'
     """
     damaged = ""
     for path in (folder / LAST, folder / PREVIOUS):

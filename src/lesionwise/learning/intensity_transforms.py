@@ -42,7 +42,7 @@ class IntensityTransform(Protocol):
 class Effect(Protocol):
     """One change of an image (I, J, K) whose voxels within the brain are ``inside``.
 
-    A call always changes the image; `apply_effect` looks at the probability.
+    A call always changes the image; `_apply_effect` looks at the probability.
     """
 
     @property
@@ -53,7 +53,7 @@ class Effect(Protocol):
         """The changed image (I, J, K), float; the input stays as it is."""
 
 
-def apply_effect(effect: Effect, image: Tensor, inside: Tensor, rng: Generator) -> Tensor:
+def _apply_effect(effect: Effect, image: Tensor, inside: Tensor, rng: Generator) -> Tensor:
     """The image after the effect with its probability, else the image itself.
 
     An effect of probability 1 draws no random number for that.
@@ -142,7 +142,7 @@ def _apply_to(
         x = torch.from_numpy(channel.copy())
         inside = x != 0
         for effect in effects:
-            x = apply_effect(effect, x, inside, random)
+            x = _apply_effect(effect, x, inside, random)
         channel[:] = torch.where(inside, x.float(), torch.zeros(())).numpy()
     return result
 
@@ -160,7 +160,7 @@ class OneOf:
     probability: float = 1.0
 
     def __call__(self, image: Tensor, inside: Tensor, rng: Generator) -> Tensor:
-        return apply_effect(self.effects[rng.integers(len(self.effects))], image, inside, rng)
+        return _apply_effect(self.effects[rng.integers(len(self.effects))], image, inside, rng)
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class AllOf:
 
     def __call__(self, image: Tensor, inside: Tensor, rng: Generator) -> Tensor:
         for effect in self.effects:
-            image = apply_effect(effect, image, inside, rng)
+            image = _apply_effect(effect, image, inside, rng)
         return image
 
 
@@ -335,7 +335,7 @@ class Shift:
     relative: bool = True
 
     def __call__(self, image: Tensor, inside: Tensor, rng: Generator) -> Tensor:
-        unit = brain_std(image, inside) if self.relative else 1.0
+        unit = _brain_std(image, inside) if self.relative else 1.0
         return image + rng.uniform(*self.shift) * unit
 
 
@@ -353,7 +353,7 @@ class Noise:
     relative: bool = True
 
     def __call__(self, image: Tensor, inside: Tensor, rng: Generator) -> Tensor:
-        std = rng.uniform(*self.std) * (brain_std(image, inside) if self.relative else 1.0)
+        std = rng.uniform(*self.std) * (_brain_std(image, inside) if self.relative else 1.0)
         noise = rng.standard_normal(tuple(image.shape), dtype=np.float32)
         return image + torch.from_numpy(noise) * std
 
@@ -375,6 +375,13 @@ def other_scanners(
         gamma: of an exponent of 0.7 to 1.5, mean and standard deviation kept.
         contrast: of a factor of 0.6 to 1.3 and a shift of up to 0.3.
         noise: of Gaussian noise, σ up to 0.25.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> image = rng.standard_normal((1, 8, 8, 8)).astype(np.float32)
+        >>> changed = other_scanners(noise=1.0)(image, ("flair@baseline",), rng)
+        >>> changed.shape, bool((changed == image).all())
+        ((1, 8, 8, 8), False)
     """
     factor_and_shift = (Brightness((0.6, 1.3)), Shift((-0.3, 0.3), relative=False))
     return Compose(
@@ -415,7 +422,14 @@ class LesionContrast:
 
 
 def blurred(image: Tensor, sigma_vox: float) -> Tensor:
-    """A Gaussian blur of (I, J, K); ends keep their brightness. σ 0 changes nothing."""
+    """A Gaussian blur of (I, J, K); ends keep their brightness. σ 0 changes nothing.
+
+    Example:
+        >>> image = torch.zeros(1, 1, 5)
+        >>> image[0, 0, 2] = 1
+        >>> [round(v, 2) for v in blurred(image, 0.5).flatten().tolist()]
+        [0.0, 0.11, 0.79, 0.11, 0.0]
+    """
     if sigma_vox <= 0:
         return image
     for axis, n in enumerate(image.shape):
@@ -424,21 +438,33 @@ def blurred(image: Tensor, sigma_vox: float) -> Tensor:
     return image
 
 
-def brain_std(image: Tensor, inside: Tensor) -> float:
+def _brain_std(image: Tensor, inside: Tensor) -> float:
     """The standard deviation within the brain; 0 where fewer than two voxels lie in it."""
     values = image[inside]
     return float(values.std()) if values.numel() > 1 else 0.0
 
 
 def gaussian_matrix(n: int, sigma_vox: float) -> Tensor:
-    """(n, n): Gaussian smoothing; each row adds up to 1, so edges keep their brightness."""
+    """(n, n): Gaussian smoothing; each row adds up to 1, so edges keep their brightness.
+
+    Example:
+        >>> matrix = gaussian_matrix(4, 1.0)
+        >>> matrix.shape, [round(v, 4) for v in matrix.sum(dim=1).tolist()]
+        (torch.Size([4, 4]), [1.0, 1.0, 1.0, 1.0])
+    """
     index = np.arange(n)
     weight = np.exp(-((index[:, None] - index[None, :]) ** 2) / (2 * sigma_vox**2))
     return torch.from_numpy((weight / weight.sum(axis=1, keepdims=True)).astype(np.float32))
 
 
 def thick_slice_matrix(n: int, thickness_vox: float) -> Tensor:
-    """(n, n): average over slices of the given thickness, then interpolate linearly back."""
+    """(n, n): average over slices of the given thickness, then interpolate linearly back.
+
+    Example:
+        >>> matrix = thick_slice_matrix(6, 3.0)
+        >>> (matrix @ torch.tensor([0.0, 0.0, 0.0, 3.0, 3.0, 3.0])).round(decimals=3).tolist()
+        [0.0, 0.0, 1.0, 2.0, 3.0, 3.0]
+    """
     count = max(2, round(n / thickness_vox))
     edges = np.linspace(0, n, count + 1)
     index = np.arange(n)

@@ -106,6 +106,14 @@ def fit(
         InputError: If a checkpoint cannot be read or written, or if the time limit ends the
             training within its first step.
         KeyboardInterrupt: If the training was interrupted.
+
+    Example:
+        >>> loader = torch.utils.data.DataLoader(samples, batch_size=2)  # doctest: +SKIP
+        >>> outcome = fit(
+        ...     setup, loader, Path("run"), resume=False, max_minutes=10, on_progress=no_progress
+        ... )  # doctest: +SKIP
+        >>> outcome.candidates[0]["file"]  # doctest: +SKIP
+        'epoch-0007.safetensors'
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     alone = len(setup.devices) == 1
@@ -149,7 +157,7 @@ def fit(
         )
     if not alone:  # what the processes counted is in their checkpoint alone
         callback.load_state_dict(_state_of_callback(checkpoints / LAST))
-    write_log_table(folder, callback.history)
+    _write_log_table(folder, callback.history)
     return Outcome(len(callback.history), callback.steps, callback.minutes, callback.candidates)
 
 
@@ -193,7 +201,13 @@ class TrainingModule(L.LightningModule):
 
 
 def channels_last(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """The batch with its images in the memory format in which convolutions are fast."""
+    """The batch with its images in the memory format in which convolutions are fast.
+
+    Example:
+        >>> batch = channels_last({"image": torch.zeros(1, 2, 4, 4, 4), "score": torch.zeros(1, 1)})
+        >>> batch["image"].is_contiguous(memory_format=torch.channels_last_3d)
+        True
+    """
     changed: dict[str, Any] = {}
     for name, value in batch.items():
         if isinstance(value, Mapping):
@@ -403,7 +417,7 @@ def _state_of_callback(checkpoint: Path) -> dict[str, Any]:
     return dict(next(value for key, value in state.items() if key.startswith(name)))
 
 
-def write_log_table(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
+def _write_log_table(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
     """The rows of all epochs as the table ``log.csv``."""
     columns = list(dict.fromkeys(name for row in history for name in row))
     table = io.StringIO()

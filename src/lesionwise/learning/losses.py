@@ -42,6 +42,11 @@ def center_crop_to(target: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 
     Raises:
         ValueError: If the target is smaller than that.
+
+    Example:
+        >>> target = torch.arange(5.0).view(1, 1, 5, 1, 1)
+        >>> center_crop_to(target, (2, 1, 1)).flatten().tolist()
+        [1.0, 2.0]
     """
     present = tuple(target.shape[2:])
     if present == tuple(size):

@@ -127,6 +127,13 @@ def nearest_in_score(
     """A worse mask whose ``any_overlap_f1`` is near to ``wanted``, and that score.
 
     Of several made with random severities the nearest is taken; the first of equals.
+
+    Example:
+        >>> reference = np.zeros((20, 20, 20), dtype=np.bool_)
+        >>> reference[2:5, 2:5, 2:5] = reference[12:15, 4:7, 4:7] = True
+        >>> worse, score = nearest_in_score(reference, 0.0, np.random.default_rng(0))
+        >>> score == any_overlap_f1(reference, worse), score < 1
+        (True, True)
     """
     best, best_score = reference, any_overlap_f1(reference, reference)
     for severity in np.linspace(0, 1, CANDIDATES):
@@ -144,6 +151,13 @@ def worse_mask(reference: BoolArray, severity: float, rng: Generator) -> BoolArr
         reference: (I, J, K).
         severity: 0 drops nothing and adds nothing, 1 drops all and adds as many.
         rng: drawn from.
+
+    Example:
+        >>> reference = np.zeros((20, 20, 20), dtype=np.bool_)
+        >>> reference[5:10, 5:10, 5:10] = True
+        >>> made = worse_mask(reference, 0.0, np.random.default_rng(0))  # grown, shrunk or the same
+        >>> bool(made[6:9, 6:9, 6:9].all()), bool(made[12:].any())
+        (True, False)
     """
     labels, count = cc3d.connected_components(reference, connectivity=26, return_N=True)
     kept = np.zeros(count + 1, dtype=bool)
@@ -167,7 +181,15 @@ def softened(
     gain: tuple[float, float],
     rng: Generator,
 ) -> NDArray[np.float32]:
-    """A mask as a network's map would show it: blurred, brighter or dimmer, in [0, 1]."""
+    """A mask as a network's map would show it: blurred, brighter or dimmer, in [0, 1].
+
+    Example:
+        >>> mask = np.zeros((9, 9, 9), dtype=np.bool_)
+        >>> mask[3:6, 3:6, 3:6] = True
+        >>> soft = softened(mask, (1.0, 1.0), (1.0, 1.0), np.random.default_rng(0))
+        >>> bool(soft[4, 4, 4] > soft[3, 3, 3] > soft[2, 2, 2] > 0)
+        True
+    """
     blurred = ndimage.gaussian_filter(mask.astype(np.float32), rng.uniform(*blur_vox))
     scaled: NDArray[np.float32] = np.clip(blurred * np.float32(rng.uniform(*gain)), 0, 1)
     return scaled

@@ -38,7 +38,12 @@ class PatchPositions(Protocol):
 
 
 def axes_with_last(normal: int) -> tuple[int, int, int]:
-    """The order of axes that moves ``normal`` last and keeps the others' order."""
+    """The order of axes that moves ``normal`` last and keeps the others' order.
+
+    Example:
+        >>> axes_with_last(0), axes_with_last(1), axes_with_last(2)
+        ((1, 2, 0), (0, 2, 1), (0, 1, 2))
+    """
     first, second = (axis for axis in range(3) if axis != normal)
     return first, second, normal
 
@@ -244,6 +249,13 @@ def in_turn(members: NDArray[np.int64], first: int, count: int, seed: int) -> ND
     any comes again: permutation after permutation, each with a seed of its own.
 
     Without members the answer is empty.
+
+    Example:
+        >>> row = in_turn(np.arange(3), first=0, count=6, seed=0)
+        >>> sorted(row[:3].tolist()), sorted(row[3:].tolist())
+        ([0, 1, 2], [0, 1, 2])
+        >>> bool((in_turn(np.arange(3), first=2, count=4, seed=0) == row[2:]).all())
+        True
     """
     if not members.size or not count:
         return np.empty(0, dtype=np.int64)

@@ -165,6 +165,11 @@ def displacement_mm(
     """(3, I, J, K) mm along the voxel axes, from the maps ``field_i``, ``field_j``, ``field_k``.
 
     It points from a voxel of the last visit to where the same tissue lay at the first.
+
+    Example:
+        >>> field_vox = {name: np.ones((1, 1, 1)) for name in FIELD_MAPS}
+        >>> displacement_mm(field_vox, (1.0, 1.0, 3.0)).ravel().tolist()
+        [1.0, 1.0, 3.0]
     """
     along = [
         np.asarray(field_vox[name], np.float32) * np.float32(mm)

@@ -303,7 +303,19 @@ class TransformedVolume:
 def transposed(
     volume: TrainingVolume, axes: tuple[int, int, int]
 ) -> TrainingVolume | TransformedVolume:
-    """The volume with its axes in that order; its arrays are shared, not copied."""
+    """The volume with its axes in that order; its arrays are shared, not copied.
+
+    Example:
+        >>> from lesionwise.types import Grid, Visit, Volume
+        >>> grid = Grid((2, 3, 4), np.diag([1.0, 1.0, 3.0, 1.0]))
+        >>> visit = Visit(
+        ...     {"flair": Volume(np.zeros(grid.shape), grid)},
+        ...     {"lesions": Volume(np.zeros(grid.shape, dtype=np.bool_), grid)},
+        ... )
+        >>> turned = transposed(TrainingVolume(Study("01", (visit,)), ("flair",)), (1, 2, 0))
+        >>> turned.shape, turned.spacing_mm
+        ((3, 4, 2), (1.0, 3.0, 1.0))
+    """
     if axes == (0, 1, 2):
         return volume
     i, j, k = (volume.spacing_mm[axis] for axis in axes)
@@ -546,7 +558,7 @@ class CombinedSource(Dataset[Tensors]):
         return {name: source[number] for name, source in self.sources.items()}
 
 
-def check_references(studies: Sequence[Study], names: tuple[str, ...]) -> None:
+def _check_references(studies: Sequence[Study], names: tuple[str, ...]) -> None:
     """Refuse studies without a further reference before anything is learned.
 
     Raises:
@@ -565,7 +577,18 @@ def check_references(studies: Sequence[Study], names: tuple[str, ...]) -> None:
 
 
 def with_lesion(studies: Sequence[Study], task: str) -> list[int]:
-    """Numbers of the studies in whose reference something lies."""
+    """Numbers of the studies in whose reference something lies.
+
+    Example:
+        >>> from lesionwise.types import Grid, Visit, Volume
+        >>> studies = []
+        >>> for mask in (np.array([[[0, 0]]]), np.array([[[0, 1]]])):
+        ...     lesions = Volume(mask, Grid((1, 1, 2), np.eye(4)))
+        ...     studies.append(Study("01", (Visit({}, {"lesions": lesions}),)))
+        ...
+        >>> with_lesion(studies, "lesions")
+        [1]
+    """
     return [number for number, study in enumerate(studies) if reference_of(study, task).any()]
 
 
@@ -581,6 +604,12 @@ def studies_of(
 
     Raises:
         InputError: If there are none, or some lack a reference.
+
+    Example:
+        >>> from lesionwise.types import Visit
+        >>> data = TrainingData([Study("01", (Visit({}),))], [Study("02", (Visit({}),))])
+        >>> [study.subject for study in studies_of(data, auxiliary=None, validation=True)]
+        ['02']
     """
     if validation:
         found = data.validation
@@ -595,7 +624,7 @@ def studies_of(
             raise InputError(f"no auxiliary set {name} was given (--auxiliary {name}=DATA)")
     if not len(found):
         raise InputError("no study to learn from")
-    check_references(found, references)
+    _check_references(found, references)
     return found
 
 
@@ -616,6 +645,19 @@ def cut(
         augmentation: of the patch, or of the volume.
         normalize: of each channel of the volume; asks for the whole volume.
         rng: drawn from.
+
+    Example:
+        >>> from lesionwise.types import Grid, Visit, Volume
+        >>> grid = Grid((4, 4, 4), np.eye(4))
+        >>> visit = Visit(
+        ...     {"flair": Volume(np.arange(64.0).reshape(grid.shape), grid)},
+        ...     {"lesions": Volume(np.zeros(grid.shape, dtype=np.bool_), grid)},
+        ... )
+        >>> volume = TrainingVolume(Study("01", (visit,)), ("flair",))
+        >>> rng = np.random.default_rng(0)
+        >>> sample = cut(volume, lambda volume: (1, 1, 1), (1, 1, 2), Augmentation(), None, rng)
+        >>> sample.image.tolist()
+        [[[[21.0, 22.0]]]]
     """
     if not (augmentation.whole_volume or normalize is not None):
         # The usual, fast way: only the voxels of the patch are resampled.
@@ -657,7 +699,18 @@ def cut(
 
 
 def tensors(sample: Sample, objective: MakesTargets) -> Tensors:
-    """A sample with its targets as tensors: ``image``, ``spacing_mm`` and the targets by name."""
+    """A sample with its targets as tensors: ``image``, ``spacing_mm`` and the targets by name.
+
+    Example:
+        >>> from lesionwise.learning.losses import CrossEntropy
+        >>> from lesionwise.learning.objective import Supervised
+        >>> from lesionwise.learning.targets import LesionMask
+        >>> image, instances = np.zeros((1, 4, 4, 4), np.float32), np.zeros((4, 4, 4), np.int32)
+        >>> objective = Supervised(LesionMask(), CrossEntropy())
+        >>> made = tensors(Sample(image, instances, {}, (1.0, 1.0, 3.0)), objective)
+        >>> {name: tuple(tensor.shape) for name, tensor in made.items()}
+        {'image': (1, 4, 4, 4), 'spacing_mm': (3,), 'mask': (1, 4, 4, 4)}
+    """
     made = objective.make(sample)
     return {
         "image": torch.from_numpy(np.ascontiguousarray(sample.image)),

@@ -312,6 +312,13 @@ def resample_patch(
     Returns:
         The images (C, *size) float32, and the maps (*size) by name: float32, int32 or bool.
         Labels above 2**24 lose their last digits where voxels are interpolated.
+
+    Example:
+        >>> image, size = np.arange(4.0).reshape(1, 1, 4), (1, 1, 4)
+        >>> flip = SpatialTransform(np.diag([1.0, 1.0, -1.0]))
+        >>> patch, labels = resample_patch([image], {"lesions": image > 2}, (0, 0, 0), size, flip)
+        >>> patch.tolist(), labels["lesions"].tolist()
+        ([[[[3.0, 2.0, 1.0, 0.0]]]], [[[True, False, False, False]]])
     """
     if transform.only_flips:
         mirrored = np.diag(transform.matrix) < 0
@@ -378,7 +385,12 @@ def _source_positions(
 
 
 def crop(array: NDArray[Any], start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[Any]:
-    """The part of an (I, J, K) array that begins at ``start``; 0 beyond the array."""
+    """The part of an (I, J, K) array that begins at ``start``; 0 beyond the array.
+
+    Example:
+        >>> crop(np.array([[[1, 2, 3]]]), (0, 0, 1), (1, 1, 4)).tolist()
+        [[[2, 3, 0, 0]]]
+    """
     inside: list[slice] = []
     target: list[slice] = []
     for first, n, limit in zip(start, size, array.shape, strict=True):
@@ -395,7 +407,12 @@ def crop(array: NDArray[Any], start: tuple[int, ...], size: tuple[int, ...]) -> 
 
 
 def rotation(angles_rad: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(3, 3): rotations about i, then j, then k."""
+    """(3, 3): rotations about i, then j, then k.
+
+    Example:
+        >>> (rotation(np.deg2rad([0, 0, 90])) @ [1, 0, 0]).round().astype(int).tolist()
+        [0, 1, 0]
+    """
     matrix = np.eye(3)
     for axis, angle in enumerate(angles_rad):
         a, b = [n for n in range(3) if n != axis]
@@ -407,7 +424,13 @@ def rotation(angles_rad: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def in_voxels(in_mm: NDArray[np.float64], spacing_mm: Spacing) -> NDArray[np.float64]:
-    """(3, 3): a linear map of mm as one of voxels of that size."""
+    """(3, 3): a linear map of mm as one of voxels of that size.
+
+    Example:
+        >>> quarter = rotation(np.deg2rad([90, 0, 0]))
+        >>> (in_voxels(quarter, (1.0, 1.0, 3.0)) @ [0, 0, 1]).round().astype(int).tolist()
+        [0, -3, 0]
+    """
     step = np.diag(spacing_mm)
     return np.asarray(np.linalg.inv(step) @ in_mm @ step)
 
@@ -420,6 +443,11 @@ def spline_field(
     The lattice spans the patch with one point beyond each end, so the field is twice
     differentiable everywhere. With ``box``, first voxel and size, only that part is computed; it
     may reach beyond the patch, where the field falls to 0.
+
+    Example:
+        >>> field = spline_field(np.ones((3, 5, 5, 5)), (8, 8, 4))
+        >>> field.shape, float(field.round(3).min()), float(field.round(3).max())
+        ((3, 8, 8, 4), 1.0, 1.0)
     """
     starts, sizes = ((0, 0, 0), size) if box is None else box
     field = torch.from_numpy(points.astype(np.float32))
@@ -430,7 +458,12 @@ def spline_field(
 
 
 def apply_along_axis(axis: int, x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-    """Apply an (m, n) matrix to axis ``axis`` of x, whose length n becomes m."""
+    """Apply an (m, n) matrix to axis ``axis`` of x, whose length n becomes m.
+
+    Example:
+        >>> apply_along_axis(1, torch.tensor([[1.0, 3.0]]), torch.tensor([[0.5, 0.5]])).tolist()
+        [[2.0]]
+    """
     return torch.movedim(torch.tensordot(matrix, x, dims=([1], [axis])), 0, axis).contiguous()
 
 

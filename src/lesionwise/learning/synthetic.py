@@ -181,7 +181,15 @@ class SourceToFill(Dataset[Tensors]):
 def ellipsoids(
     inside: BoolArray, count: int, radius_vox: tuple[float, float], rng: Generator
 ) -> BoolArray:
-    """Random ellipsoids with their middles in a region, cut to it; none where it is empty."""
+    """Random ellipsoids with their middles in a region, cut to it; none where it is empty.
+
+    Example:
+        >>> inside = np.zeros((20, 20, 20), dtype=np.bool_)
+        >>> inside[4:16, 4:16, 4:16] = True
+        >>> found = ellipsoids(inside, 3, (2.0, 4.0), np.random.default_rng(0))
+        >>> bool(found.any()), bool((found & ~inside).any())
+        (True, False)
+    """
     found = np.zeros(inside.shape, dtype=np.bool_)
     middles = np.argwhere(inside)
     if not len(middles):
@@ -313,6 +321,13 @@ def fates(lesions: BoolArray, rng: Generator) -> tuple[BoolArray, BoolArray]:
     """What is taken out of each visit, and what stays: both (2, I, J, K).
 
     Each 26-connected lesion stays in both visits, one of them or neither, all equally likely.
+
+    Example:
+        >>> lesions = np.zeros((9, 9, 9), dtype=np.bool_)
+        >>> lesions[1:3, 1:3, 1:3] = lesions[5:8, 5:8, 5:8] = True
+        >>> remove, stays = fates(lesions, np.random.default_rng(0))
+        >>> remove.shape, bool(((remove | stays) == lesions).all()), bool((remove & stays).any())
+        ((2, 9, 9, 9), True, False)
     """
     labels, count = cc3d.connected_components(lesions, connectivity=26, return_N=True)
     stays = np.zeros((2, count + 1), dtype=np.bool_)
@@ -333,6 +348,15 @@ def added_lesions(
     """Masks (I, J, K) of up to ``samples.added`` further lesions, apart from all others.
 
     Without a lesion in the patch there is no shape to take, and where no place fits, none is put.
+
+    Example:
+        >>> lesions = np.zeros((32, 32, 32), dtype=np.bool_)
+        >>> lesions[14:17, 14:17, 14:17] = True
+        >>> scan = np.full(lesions.shape, 0.1, dtype=np.float32)
+        >>> samples, rng = SyntheticPairs((32, 32, 32), added=2), np.random.default_rng(1)
+        >>> found = added_lesions(scan, lesions, samples, rng)
+        >>> all(int(mask.sum()) == 27 and not (mask & lesions).any() for mask in found)
+        True
     """
     labels, count = cc3d.connected_components(lesions, connectivity=26, return_N=True)
     found: list[BoolArray] = []
@@ -403,6 +427,16 @@ def painted_pair(
     """Both visits as the networks paint them, (B, 2, I, J, K).
 
     Voxels outside the brain, which are exactly 0, stay so.
+
+    Example:
+        >>> image, noise = torch.ones(1, 2, 3, 3, 3), torch.zeros(1, 1, 3, 3, 3)
+        >>> remove, add = torch.zeros(2, 1, 2, 3, 3, 3, dtype=torch.bool)
+        >>> add[:, 1, 1, 1, 1] = True  # the second visit gains a lesion
+        >>> batch = {"image": image, "remove": remove, "add": add, "noise": noise}
+        >>> generator = lambda noisy: torch.full_like(noisy[:, :1], 5)
+        >>> pair = painted_pair(lambda scan: scan, generator, batch)
+        >>> pair[0, 0, 1, 1].tolist(), pair[0, 1, 1, 1].tolist()
+        ([1.0, 1.0, 1.0], [5.0, 5.0, 5.0])
     """
     visits = []
     for visit in range(2):

@@ -232,7 +232,12 @@ class CentersAndOffsets:
 
 
 def lesion_probability(output: torch.Tensor) -> torch.Tensor:
-    """The softmax of channel 1 against channel 0, (B, 1, …); a sigmoid of their difference."""
+    """The softmax of channel 1 against channel 0, (B, 1, …); a sigmoid of their difference.
+
+    Example:
+        >>> lesion_probability(torch.tensor([0.0, 0.0]).view(1, 2, 1, 1, 1)).item()
+        0.5
+    """
     return torch.sigmoid(output[:, 1:2].float() - output[:, 0:1].float())
 
 
@@ -250,6 +255,11 @@ def centers_of_mass(
 
     Returns:
         (n,) labels and (n, 3) centers in voxels, ordered i, j, k; n may be 0.
+
+    Example:
+        >>> labels, centers_vox = centers_of_mass(np.array([[[3, 3, 3, 0, 7]]]))
+        >>> labels.tolist(), centers_vox.tolist()
+        ([3, 7], [[0.0, 0.0, 1.0], [0.0, 0.0, 4.0]])
     """
     where = np.nonzero(instances)
     values = instances[where]
@@ -280,6 +290,12 @@ def center_heatmap(
 
     Returns:
         (I, J, K) float32.
+
+    Example:
+        >>> spacing_mm = (1.0, 1.0, 3.0)
+        >>> heatmap = center_heatmap(np.array([[0, 0, 1]]), (1, 1, 3), spacing_mm, sigma_mm=2.0)
+        >>> [round(float(value), 2) for value in heatmap.ravel()]
+        [0.32, 1.0, 0.32]
     """
     heatmap = np.zeros(shape, dtype=np.float32)
     reach_vox = [REACH_IN_SIGMAS * sigma_mm / step for step in spacing_mm]
@@ -312,6 +328,11 @@ def offsets_to_centers(
 
     Returns:
         (3, I, J, K) float32, ordered i, j, k.
+
+    Example:
+        >>> instances = np.array([[[3, 3, 3, 0, 7]]])
+        >>> offsets_to_centers(instances, *centers_of_mass(instances))[2].tolist()
+        [[[1.0, 0.0, -1.0, 0.0, 0.0]]]
     """
     offsets = np.zeros((3, *instances.shape), dtype=np.float32)
     # Only lesion voxels are visited: they are a few in a thousand.

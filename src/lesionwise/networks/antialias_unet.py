@@ -77,7 +77,13 @@ class BlurredGrowth(nn.Module):
 
 
 def binomial(channels: int) -> torch.Tensor:
-    """(channels, 1, 3, 3, 3): the blur (1, 2, 1)/4 along each axis, adding up to 1."""
+    """(channels, 1, 3, 3, 3): the blur (1, 2, 1)/4 along each axis, adding up to 1.
+
+    Example:
+        >>> kernel = binomial(2)
+        >>> kernel.shape, kernel.sum().item()
+        (torch.Size([2, 1, 3, 3, 3]), 2.0)
+    """
     line = torch.tensor([0.25, 0.5, 0.25])
     cube = line[:, None, None] * line[None, :, None] * line[None, None, :]
     return cube.expand(channels, 1, 3, 3, 3).clone()

@@ -98,7 +98,13 @@ class AttentionResUNet2d(nn.Module):
 def plane_attention_res_unet(
     in_channels: int, out_channels: int, features: Sequence[int] = (64, 128, 256, 512)
 ) -> nn.Module:
-    """An ``AttentionResUNet2d`` on slices with its head: (B, C, I, J, 1) to (B, M, I, J, 1)."""
+    """An ``AttentionResUNet2d`` on slices with its head: (B, C, I, J, 1) to (B, M, I, J, 1).
+
+    Example:
+        >>> network = plane_attention_res_unet(2, 1, features=(4, 8)).eval()
+        >>> network(torch.zeros(1, 2, 8, 8, 1)).shape
+        torch.Size([1, 1, 8, 8, 1])
+    """
     return nn.Sequential(
         InPlane(AttentionResUNet2d(in_channels, features)), Head(features[0], out_channels)
     )

@@ -56,7 +56,14 @@ class Head(nn.Conv3d):
 
 
 def init_head_bias(network: nn.Module, logits: Sequence[float]) -> None:
-    """Set the bias of every ``Head`` with as many channels as ``logits`` has values."""
+    """Set the bias of every ``Head`` with as many channels as ``logits`` has values.
+
+    Example:
+        >>> head = Head(4, 2)
+        >>> init_head_bias(head, (-2.0, 0.0))
+        >>> head.bias.tolist()
+        [-2.0, 0.0]
+    """
     for module in network.modules():
         if isinstance(module, Head) and module.out_channels == len(logits):
             assert module.bias is not None

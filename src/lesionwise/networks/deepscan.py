@@ -103,6 +103,11 @@ class DeepScan(nn.Module):
 def deepscan(
     in_channels: int, out_channels: int, features: int = 48, growth: int = 24
 ) -> nn.Module:
-    """A ``DeepScan`` with its head: (B, C, I, J, 5) to (B, out_channels, I, J, 1)."""
+    """A ``DeepScan`` with its head: (B, C, I, J, 5) to (B, out_channels, I, J, 1).
+
+    Example:
+        >>> deepscan(2, 1, features=4, growth=2).eval()(torch.zeros(1, 2, 16, 16, 5)).shape
+        torch.Size([1, 1, 16, 16, 1])
+    """
     body = DeepScan(in_channels, features, growth)
     return nn.Sequential(body, Head(body.out_features, out_channels))

@@ -129,6 +129,11 @@ def plane_fc_densenet(
         in_channels: C · S.
         out_channels: of the head.
         layers, growth, first, dropout: of the network.
+
+    Example:
+        >>> network = plane_fc_densenet(3, 1, layers=(2, 2), growth=4, first=4).eval()
+        >>> network(torch.zeros(1, 1, 8, 8, 3)).shape
+        torch.Size([1, 1, 8, 8, 1])
     """
     body = FcDenseNet2d(in_channels, layers, 4, growth, first, dropout)
     return nn.Sequential(InPlane(body), Head(body.out_features, out_channels), nn.Tanh())

@@ -16,7 +16,7 @@ from lesionwise.networks.blocks import DoubleConv, Head, Norm
 IN_PLANE = (2, 2, 1)
 
 
-def middle_slice(x: torch.Tensor) -> torch.Tensor:
+def _middle_slice(x: torch.Tensor) -> torch.Tensor:
     """(B, C, I, J, 1): the middle one of an odd number of slices."""
     return x.narrow(4, x.shape[4] // 2, 1)
 
@@ -94,7 +94,7 @@ class NcrNet(nn.Module):
         levels = self.encoder(torch.cat([image, image[:, 1:2] - image[:, 0:1]], dim=1))
         logit = self.map(self.map_decoder(levels))
         output = torch.cat([logit, self.field(self.field_decoder(levels))], dim=1)
-        return output if self.training else middle_slice(output)
+        return output if self.training else _middle_slice(output)
 
 
 class SeparateInputsUNet(nn.Module):
@@ -131,4 +131,4 @@ class SeparateInputsUNet(nn.Module):
             block(image[:, channel : channel + 1]) for channel, block in enumerate(self.separate)
         ]
         output = self.head(self.decoder(self.encoder(torch.cat(each, dim=1))))
-        return output if self.training else middle_slice(output)
+        return output if self.training else _middle_slice(output)

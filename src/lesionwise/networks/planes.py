@@ -21,7 +21,9 @@ class InPlane(nn.Module):
             the last layer in float32; its ``conditions`` are passed on.
 
     Example:
-        >>> network = nn.Sequential(InPlane(body), Head(in_channels=16, out_channels=2))
+        >>> body = nn.Conv2d(6, 16, kernel_size=3, padding=1)  # two scans, three slices
+        >>> InPlane(body)(torch.zeros(1, 2, 8, 8, 3)).shape
+        torch.Size([1, 16, 8, 8, 1])
     """
 
     def __init__(self, network: nn.Module) -> None:

@@ -84,5 +84,10 @@ class ScUNet2d(nn.Module):
 def plane_sc_unet(
     in_channels: int, out_channels: int, features: Sequence[int] = (64, 96, 128, 256, 512)
 ) -> nn.Module:
-    """A ``ScUNet2d`` on slices with its head: (B, C, I, J, 1) to (B, out_channels, I, J, 1)."""
+    """A ``ScUNet2d`` on slices with its head: (B, C, I, J, 1) to (B, out_channels, I, J, 1).
+
+    Example:
+        >>> plane_sc_unet(2, 1, features=(4, 8)).eval()(torch.zeros(1, 2, 8, 8, 1)).shape
+        torch.Size([1, 1, 8, 8, 1])
+    """
     return nn.Sequential(InPlane(ScUNet2d(in_channels, features)), Head(features[0], out_channels))

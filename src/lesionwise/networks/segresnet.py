@@ -26,6 +26,12 @@ def seg_resnet(
         features: channels of the first convolution, doubled by each downsampling.
         blocks: residual blocks of each level of the encoder, the full resolution first, as MONAI
             counts them; each level of the decoder has one.
+
+    Example:
+        >>> import torch
+        >>> network = seg_resnet(1, 2, features=8, blocks=(1, 1)).eval()
+        >>> network(torch.zeros(1, 1, 8, 8, 8)).shape
+        torch.Size([1, 2, 8, 8, 8])
     """
     from monai.networks.nets.segresnet import SegResNet
 

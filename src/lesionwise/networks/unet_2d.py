@@ -58,7 +58,12 @@ class UNet2d(nn.Module):
 def plane_unet(
     in_channels: int, out_channels: int, features: Sequence[int] = (64, 128, 256, 512, 1024)
 ) -> nn.Module:
-    """A ``UNet2d`` on slices with its head: (B, C, I, J, 1) to (B, out_channels, I, J, 1)."""
+    """A ``UNet2d`` on slices with its head: (B, C, I, J, 1) to (B, out_channels, I, J, 1).
+
+    Example:
+        >>> plane_unet(2, 1, features=(4, 8)).eval()(torch.zeros(1, 2, 8, 8, 1)).shape
+        torch.Size([1, 1, 8, 8, 1])
+    """
     return nn.Sequential(InPlane(UNet2d(in_channels, features)), Head(features[0], out_channels))
 
 

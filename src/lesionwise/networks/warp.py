@@ -23,7 +23,7 @@ def warp(image: torch.Tensor, field_vox: torch.Tensor) -> torch.Tensor:
     Example:
         >>> image = torch.arange(4.0).reshape(1, 1, 4, 1, 1)
         >>> field = torch.zeros(1, 3, 4, 1, 1); field[:, 0] = 0.5
-        >>> warp(image, field).flatten().tolist()
+        >>> warp(image, field).flatten().round(decimals=3).tolist()
         [0.5, 1.5, 2.5, 3.0]
 
     Source: Jaderberg and others, 2015.
@@ -46,6 +46,10 @@ def squared_gradient(values: torch.Tensor) -> torch.Tensor:
     """(B, 1, I, J, K): the squared steps to the next voxel along each axis, over all channels.
 
     The last voxel of an axis has no step along it.
+
+    Example:
+        >>> squared_gradient(torch.tensor([0.0, 1.0, 3.0]).view(1, 1, 3, 1, 1)).flatten().tolist()
+        [1.0, 4.0, 0.0]
     """
     total = torch.zeros_like(values[:, :1], dtype=torch.float32)
     for axis in (2, 3, 4):

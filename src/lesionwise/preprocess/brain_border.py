@@ -64,10 +64,11 @@ def brain_border(scan: Volume, brain: Volume) -> BrainBorder | None:
     Example:
         >>> from lesionwise.types import Grid
         >>> grid = Grid((40, 40, 40), np.diag([2.0, 2.0, 2.0, 1.0]))
-        >>> ball = np.linalg.norm(np.indices(grid.shape) - 20, axis=0) < 12
+        >>> mask = np.zeros(grid.shape, dtype=np.bool_)
+        >>> mask[10:30, 10:30, 10:30] = True
         >>> scan = Volume(np.full(grid.shape, 100.0), grid)  # tissue goes on beyond the mask
-        >>> brain_border(scan, Volume(ball, grid)).open
-        (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+        >>> brain_border(scan, Volume(mask, grid)).widest_open
+        ('right', 1.0)
     """
     grid = respaced(scan.grid, WORKING_MM)
     mask = Volume(brain.array.astype(np.float32), brain.grid)

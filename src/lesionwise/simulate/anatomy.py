@@ -29,7 +29,12 @@ ORIGIN_MM = (-96.0, -130.0, -102.0)
 
 
 def head_grid() -> Grid:
-    """The 1 mm grid every simulated head is made on, in MNI152 orientation and position."""
+    """The 1 mm grid every simulated head is made on, in MNI152 orientation and position.
+
+    Example:
+        >>> head_grid().shape, head_grid().spacing_mm
+        ((193, 229, 207), (1.0, 1.0, 1.0))
+    """
     affine = np.eye(4)
     affine[:3, 3] = ORIGIN_MM
     return Grid(SHAPE, affine)
@@ -153,7 +158,13 @@ def _signed(mask: BoolArray) -> Float:
 
 
 def make_head(rng: np.random.Generator, settings: HeadSettings | None = None) -> Head:
-    """A new head: the template under a random affine map and two scales of smooth displacement."""
+    """A new head: the template under a random affine map and two scales of smooth displacement.
+
+    Example:
+        >>> head = make_head(np.random.default_rng(0))  # doctest: +SKIP
+        >>> head.template_mm.shape  # doctest: +SKIP
+        (3, 193, 229, 207)
+    """
     settings = settings or HeadSettings()
     where = _deformation(rng, settings)
     maps = resample(_template(), where)
@@ -190,7 +201,14 @@ def _deformation(rng: np.random.Generator, settings: HeadSettings) -> Float:
 
 
 def resample(maps: dict[str, Float], where_mm: Float) -> dict[str, Float]:
-    """Maps on `head_grid`, read at template positions by linear interpolation."""
+    """Maps on `head_grid`, read at template positions by linear interpolation.
+
+    Example:
+        >>> maps = {"slice": np.broadcast_to(np.arange(SHAPE[2], dtype=np.float32), SHAPE)}
+        >>> where_mm = np.zeros((3, 1, 1, 1), dtype=np.float32)
+        >>> round(float(resample(maps, where_mm)["slice"][0, 0, 0]))  # z = 0 lies in this slice
+        102
+    """
     size = np.array(SHAPE, dtype=np.float32)
     origin = np.array(ORIGIN_MM, dtype=np.float32)
     unit = np.empty((1, *where_mm.shape[1:], 3), dtype=np.float32)
@@ -212,6 +230,12 @@ def compose(head: Head, atrophy_mm: float = 0.0) -> Anatomy:
         head: from `make_head`.
         atrophy_mm: how far the ventricle walls have moved outward since the first visit;
             the cortex thins by a third of it.
+
+    Example:
+        >>> head = make_head(np.random.default_rng(0))  # doctest: +SKIP
+        >>> first, later = compose(head), compose(head, atrophy_mm=0.5)  # doctest: +SKIP
+        >>> later.ventricles.sum() > first.ventricles.sum()  # doctest: +SKIP
+        True
     """
     maps = head.maps
     x, y, z = head.template_mm
@@ -276,7 +300,13 @@ class Zones:
 
 
 def template_zones() -> Zones:
-    """Zones of the template itself, its ventricles 2 mm wider (it is younger than patients)."""
+    """Zones of the template itself, its ventricles 2 mm wider (it is younger than patients).
+
+    Example:
+        >>> zones = template_zones()  # doctest: +SKIP
+        >>> place_of(zones, np.array([[96, 70, 70]]))  # doctest: +SKIP
+        'infratentorial'
+    """
     maps = _template()
     return Zones(maps["ventricle_mm"] - 2, maps["cortex_mm"], below_tentorium(*_axes_mm()))
 
@@ -287,6 +317,12 @@ def place_of(zones: Zones, voxels: NDArray[np.intp]) -> str:
     Infratentorial where most voxels are; else periventricular where it comes within 2 mm of
     a lateral ventricle; else juxtacortical where it comes within 1.5 mm of the cortex; else
     deep white matter.
+
+    Example:
+        >>> near, far = np.full((2, 1, 1, 3), [1.0, 5.0, 9.0])
+        >>> zones = Zones(ventricle_mm=near, cortex_mm=far + 5, infratentorial=near < 0)
+        >>> place_of(zones, np.array([[0, 0, 0]])), place_of(zones, np.array([[0, 0, 2]]))
+        ('periventricular', 'deep white matter')
     """
     inside = np.all((voxels >= 0) & (voxels < zones.ventricle_mm.shape), axis=1)
     i, j, k = voxels[inside].T

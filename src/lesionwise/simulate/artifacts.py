@@ -24,6 +24,14 @@ def degraded(
 
     Returns:
         float32, on the grid of the slices that are kept; at least one is.
+
+    Example:
+        >>> grid = Grid((4, 4, 10), np.eye(4))
+        >>> scan = Volume(np.arange(160.0).reshape(grid.shape), grid)
+        >>> degraded(scan, seed=0, keep=0.7).grid.shape
+        (4, 4, 7)
+        >>> bool((degraded(scan, seed=0, noise=0.1).array != scan.array).all())
+        True
     """
     slices = max(1, round(keep * scan.grid.shape[2]))
     values = np.asarray(scan.array[:, :, :slices], dtype=np.float32)
@@ -47,6 +55,13 @@ def without_face(scan: Volume, brain: BoolArray, margin_mm: float) -> Volume:
         scan: canonical axes: j runs to the front, k upward.
         brain: bool, (I, J, K).
         margin_mm: between the brain and what is cut.
+
+    Example:
+        >>> scan = Volume(np.full((1, 8, 1), 100.0), Grid((1, 8, 1), np.eye(4)))
+        >>> brain = np.zeros(scan.grid.shape, dtype=np.bool_)
+        >>> brain[:, 2:4] = True
+        >>> without_face(scan, brain, margin_mm=2.0).array.ravel().tolist()
+        [100.0, 100.0, 100.0, 100.0, 100.0, 100.0, 0.0, 0.0]
     """
     if not brain.any():
         return scan

@@ -24,6 +24,11 @@ def smooth_field(
 
     Returns:
         (fields, I, J, K) float32; one field has shape (I, J, K).
+
+    Example:
+        >>> field = smooth_field(np.random.default_rng(0), (20, 20, 20), scale_vox=5, fields=3)
+        >>> field.shape, str(field.dtype)
+        ((3, 20, 20, 20), 'float32')
     """
     bases = [_spline_basis(n, scale_vox) for n in shape]
     noise = rng.standard_normal((fields, *(basis.shape[1] for basis in bases)), dtype=np.float32)

@@ -108,7 +108,14 @@ class LesionSettings:
 
 
 def draw(rng: np.random.Generator, levels: Sequence[float], quantiles: Sequence[float]) -> float:
-    """A draw from a distribution given by quantiles, interpolated on a log scale."""
+    """A draw from a distribution given by quantiles, interpolated on a log scale.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> sizes_mm3 = [draw(rng, [0.0, 0.5, 1.0], [3, 20, 500]) for _ in range(50)]
+        >>> 3 <= min(sizes_mm3) and max(sizes_mm3) <= 500
+        True
+    """
     u = rng.random()
     return float(np.exp(np.interp(u, levels, np.log(quantiles))))
 
@@ -123,6 +130,11 @@ def place_lesions(
 
     Confluent groups are placed first, largest first, then single lesions, each kept two
     voxels away from everything placed before. Where a place is full, lesions are left out.
+
+    Example:
+        >>> units = place_lesions(np.random.default_rng(0), anatomy, visits=2)  # doctest: +SKIP
+        >>> len(units), len(units[0].volumes_mm3)  # doctest: +SKIP
+        (94, 2)
     """
     settings = settings or LesionSettings()
     placer = _LesionPlacer(rng, anatomy)
@@ -175,7 +187,13 @@ def _place(rng: np.random.Generator, kind: str) -> str:
 def draw_fates(
     rng: np.random.Generator, units: int, visits: int, settings: LesionSettings
 ) -> NDArray[np.float64]:
-    """(units, visits) factors on the volume; 0 = absent. At least one visit is present."""
+    """(units, visits) factors on the volume; 0 = absent. At least one visit is present.
+
+    Example:
+        >>> settings = LesionSettings(new_rate=1.0, gone_rate=0.0, changing_rate=0.0)
+        >>> draw_fates(np.random.default_rng(0), units=1, visits=2, settings=settings).tolist()
+        [[0.0, 1.0]]
+    """
     factors = np.ones((units, visits))
     if visits == 1:
         return factors
@@ -395,6 +413,13 @@ def paint(
     A voxel inside several units goes to the one whose surface lies furthest away, and to
     the lower label where that is equal. A piece of a unit that another unit cuts off goes
     to that other unit, so that every label is one 26-connected piece.
+
+    Example:
+        >>> away = np.linalg.norm(np.indices((9, 9, 9)) - 4, axis=0)
+        >>> box = (slice(0, 9), slice(0, 9), slice(0, 9))
+        >>> unit = Unit(1, 1, "deep white matter", box, -away.astype(np.float32), (7.0, 27.0), 1.0)
+        >>> [int((paint([unit], visit, (9, 9, 9)).labels == 1).sum()) for visit in (0, 1)]
+        [7, 27]
     """
     owner = np.zeros(shape, dtype=np.int32)
     best = np.full(shape, -np.inf, dtype=np.float32)
@@ -446,7 +471,16 @@ def describe(
     labels: NDArray[np.integer[Any]],
     place: Callable[[NDArray[np.intp]], str],
 ) -> dict[int, dict[str, Any]]:
-    """By label: volume in voxels, place, and the 26-connected component it is in."""
+    """By label: volume in voxels, place, and the 26-connected component it is in.
+
+    Example:
+        >>> away = np.linalg.norm(np.indices((9, 9, 9)) - 4, axis=0)
+        >>> box = (slice(0, 9), slice(0, 9), slice(0, 9))
+        >>> unit = Unit(1, 1, "deep white matter", box, -away.astype(np.float32), (7.0,), 1.0)
+        >>> labels = paint([unit], 0, (9, 9, 9)).labels
+        >>> describe([unit], labels, lambda voxels: "deep white matter")
+        {1: {'voxels': 7, 'place': 'deep white matter', 'group': 1, 'planted_group': 1}}
+    """
     groups = cc3d.connected_components(labels > 0, connectivity=26)
     known = {unit.label: unit for unit in units}
     out: dict[int, dict[str, Any]] = {}

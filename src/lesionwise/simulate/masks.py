@@ -32,6 +32,13 @@ def find_masks(folder: Path, exclude: tuple[str, ...] = ()) -> list[Path]:
 
     Raises:
         InputError: If there is none.
+
+    Example:
+        >>> for subject in ("01", "02"):
+        ...     Path(f"sub-{subject}_space-orig_label-L_mask.nii.gz").touch()
+        ...
+        >>> [path.name for path in find_masks(Path("."), exclude=("02",))]
+        ['sub-01_space-orig_label-L_mask.nii.gz']
     """
     if folder.is_file():
         return [folder]
@@ -56,6 +63,13 @@ def split_at_maxima(mask: BoolArray, height_mm: float = 1.0) -> NDArray[np.int32
 
     Returns:
         (I, J, K) int32, 1 … n in the order of components and of markers in them.
+
+    Example:
+        >>> mask = np.zeros((9, 9, 17), dtype=np.bool_)
+        >>> mask[1:8, 1:8, 1:8] = mask[1:8, 1:8, 9:16] = True
+        >>> mask[4, 4, 8] = True  # a bridge between two lesions
+        >>> np.unique(split_at_maxima(mask)).tolist()
+        [0, 1, 2]
     """
     out = np.zeros(mask.shape, dtype=np.int32)
     parts = cc3d.connected_components(mask, connectivity=26)
@@ -96,6 +110,21 @@ def place_mask(
     The mask goes through the head's deformation like the template's own maps. What falls on
     fluid is cut off. Units come from `split_at_maxima`; at a visit where a unit is larger or
     smaller than in the mask, its surface moves along the distance to the mask's surface.
+
+    Example:
+        >>> shape = (16, 16, 16)
+        >>> none, all_ = np.zeros(shape, dtype=np.float32), np.ones(shape, dtype=np.float32)
+        >>> anatomy = Anatomy(
+        ...     white=all_, gray=none, fluid=none, ventricles=none, deep_gray=none, brain=all_ > 0,
+        ...     infratentorial=none > 0, ventricle_mm=20 * all_, cortex_mm=20 * all_,
+        ...     shells=none.astype(np.uint8), template_mm=np.indices(shape).astype(np.float32),
+        ... )
+        >>> mask = none > 0
+        >>> mask[6:10, 6:10, 6:10] = True
+        >>> rng = np.random.default_rng(0)
+        >>> (unit,) = place_mask(rng, anatomy, Volume(mask, Grid(shape, np.eye(4))))
+        >>> unit.place, unit.volumes_mm3
+        ('deep white matter', (64.0,))
     """
     settings = settings or LesionSettings()
     to_mask = np.linalg.inv(mask.grid.affine)
@@ -145,6 +174,15 @@ def read_lesion_mask(path: Path) -> Volume:
 
     Raises:
         InputError: If it cannot be read, or holds no lesion.
+
+    Example:
+        >>> from lesionwise.io.nifti import write_volume
+        >>> empty = Volume(np.zeros((4, 4, 4), dtype=np.bool_), Grid((4, 4, 4), np.eye(4)))
+        >>> write_volume("mask.nii.gz", empty)
+        >>> read_lesion_mask(Path("mask.nii.gz"))
+        Traceback (most recent call last):
+        ...
+        lesionwise.types.InputError: mask.nii.gz: the mask is empty, so it has no lesions to place
     """
     mask = read_mask(path)
     if not mask.array.any():

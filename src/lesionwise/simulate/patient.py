@@ -96,6 +96,11 @@ def simulate_patient(
 
     Raises:
         ValueError: If a patient would have no visit.
+
+    Example:
+        >>> patient = simulate_patient(seed=1, visits=2, lesion_load=0.2)  # doctest: +SKIP
+        >>> [len(rows) for rows in patient.lesions]  # doctest: +SKIP
+        [17, 17]
     """
     if visits < 1:
         raise ValueError(f"a patient has at least one visit, got {visits}")
@@ -193,6 +198,10 @@ def state(before_mm3: float, after_mm3: float) -> str:
     """The state of a lesion: one of `STATES`, "stable", or "" where it is in neither visit.
 
     Growing and shrinking mean that its volume changed by more than a tenth.
+
+    Example:
+        >>> state(0.0, 30.0), state(30.0, 60.0), state(30.0, 31.0), state(30.0, 0.0)
+        ('new', 'enlarging', 'stable', 'disappeared')
     """
     if before_mm3 == 0 or after_mm3 == 0:
         return "" if before_mm3 == after_mm3 else ("new" if before_mm3 == 0 else "disappeared")

@@ -47,6 +47,18 @@ def rater_mask(truth: Volume, style: RaterStyle, rng: np.random.Generator) -> Bo
         truth: mask on its grid.
         style: of the rater.
         rng: drawn from.
+
+    Example:
+        >>> from lesionwise.types import Grid
+        >>> truth = np.zeros((12, 12, 12), dtype=np.bool_)
+        >>> truth[4:8, 4:8, 4:8] = True
+        >>> volume = Volume(truth, Grid(truth.shape, np.eye(4)))
+        >>> exact = RaterStyle(shift_std_mm=0.0, missed=0.0)
+        >>> bool((rater_mask(volume, exact, np.random.default_rng(0)) == truth).all())
+        True
+        >>> generous = RaterStyle(shift_mm=1.0, shift_std_mm=0.0, missed=0.0)
+        >>> int(rater_mask(volume, generous, np.random.default_rng(0)).sum()) > int(truth.sum())
+        True
     """
     mask = np.asarray(truth.array) > 0
     spacing = truth.grid.spacing_mm
@@ -74,7 +86,16 @@ def rater_mask(truth: Volume, style: RaterStyle, rng: np.random.Generator) -> Bo
 
 
 def simulated_raters(truth: Volume, count: int, seed: int) -> list[Volume]:
-    """``count`` raters' masks on the grid of the truth; styles repeat after four."""
+    """``count`` raters' masks on the grid of the truth; styles repeat after four.
+
+    Example:
+        >>> from lesionwise.types import Grid
+        >>> truth = np.zeros((12, 12, 12), dtype=np.bool_)
+        >>> truth[4:8, 4:8, 4:8] = True
+        >>> masks = simulated_raters(Volume(truth, Grid(truth.shape, np.eye(4))), count=3, seed=0)
+        >>> len(masks), all(bool(mask.array[5, 5, 5]) for mask in masks)
+        (3, True)
+    """
     return [
         Volume(
             rater_mask(truth, STYLES[n % len(STYLES)], np.random.default_rng([seed, n])),

@@ -98,6 +98,11 @@ def draw_contrast(rng: np.random.Generator, style: Style) -> Contrast:
 
     The realistic means follow measured ones (white 84, gray 101, fluid 25, lesions 96 to
     146 with median 117 in a 3 T scan), the ranges are wider than between two scanners.
+
+    Example:
+        >>> contrast = draw_contrast(np.random.default_rng(0), "realistic")
+        >>> contrast.fluid < 1 < contrast.gray < contrast.lesion  # white matter is 1
+        True
     """
     u = rng.uniform
     if style != "randomized":
@@ -158,6 +163,11 @@ def draw_protocol(
 
     ``clinical``: slices of 3 to 8 mm, axial, coronal or sagittal, of a field of view that may cut
     vertex or neck, with strong bias and motion, every other time without a face.
+
+    Example:
+        >>> protocol = draw_protocol(np.random.default_rng(0), "realistic", (0.9, 0.9, 3.0))
+        >>> protocol.spacing_mm, protocol.field_mm[2] < 180
+        ((0.9, 0.9, 3.0), True)
     """
     if style == "clinical":
         return _clinical_protocol(rng, spacing_mm)
@@ -219,7 +229,14 @@ def _clinical_protocol(
 
 
 def moved(rng: np.random.Generator, protocol: Protocol) -> Protocol:
-    """The same protocol with the patient lying differently."""
+    """The same protocol with the patient lying differently.
+
+    Example:
+        >>> protocol = Protocol((1.0, 1.0, 3.0))
+        >>> later = moved(np.random.default_rng(0), protocol)
+        >>> later.spacing_mm, later.shift_mm == protocol.shift_mm
+        ((1.0, 1.0, 3.0), False)
+    """
     from dataclasses import replace
 
     turn = np.array(protocol.rotation_degrees) + rng.normal(0, 2.5, 3)
@@ -240,6 +257,11 @@ def contrast_image(
 
     ``seed`` fixes what belongs to the patient (texture, diffuse change, choroid plexus), so
     that two visits of one patient differ by what happened, not by chance.
+
+    Example:
+        >>> image = contrast_image(anatomy, lesions, contrast, seed=0)  # doctest: +SKIP
+        >>> image[lesions.labels > 0].mean() > 1.2  # doctest: +SKIP
+        True
     """
     rng = np.random.default_rng(seed)
     broad = smooth_field(rng, SHAPE, 18, fields=3)
@@ -313,7 +335,12 @@ class Scan:
 
 
 def scan_grid(protocol: Protocol) -> Grid:
-    """The grid of a scan: centered on the head, turned and shifted as the protocol says."""
+    """The grid of a scan: centered on the head, turned and shifted as the protocol says.
+
+    Example:
+        >>> scan_grid(Protocol((1.0, 1.0, 3.0), field_mm=(192.0, 228.0, 165.0))).shape
+        (192, 228, 55)
+    """
     spacing = np.array(protocol.spacing_mm)
     shape = np.maximum(np.round(np.array(protocol.field_mm) / spacing), 1).astype(int)
     turn = Rotation.from_euler("xyz", protocol.rotation_degrees, degrees=True).as_matrix()
@@ -336,6 +363,13 @@ def acquire(
     """Scan a head: average the signal over each voxel, then add what scanners add.
 
     ``stripped`` sets everything outside the brain to 0, as brain extraction does.
+
+    Example:
+        >>> protocol = Protocol((1.0, 1.0, 3.0))
+        >>> rng = np.random.default_rng(0)
+        >>> scan = acquire(image, anatomy, lesions, protocol, rng)  # doctest: +SKIP
+        >>> scan.grid.matches(scan_grid(protocol)), scan.image.dtype  # doctest: +SKIP
+        (True, dtype('uint16'))
     """
     grid = scan_grid(protocol)
     soft, hard, labels = _sample(image, anatomy, lesions, grid, protocol.slice_axis)
@@ -465,7 +499,14 @@ def _low_field(rng: np.random.Generator, shape: tuple[int, ...], scale_vox: list
 
 
 def resample_labels(labels: NDArray[np.int32], grid: Grid) -> NDArray[np.int32]:
-    """Labels of the head grid on a scan's grid, by nearest neighbor."""
+    """Labels of the head grid on a scan's grid, by nearest neighbor.
+
+    Example:
+        >>> labels = np.zeros(SHAPE, dtype=np.int32)
+        >>> labels[96, 130, 102] = 7  # at 0, 0, 0 mm
+        >>> resample_labels(labels, Grid((1, 1, 1), np.eye(4))).tolist()
+        [[[7]]]
+    """
     to_head = np.linalg.inv(head_grid().affine) @ grid.affine
     source = torch.from_numpy(labels.astype(np.float32))[None, None]
     with torch.inference_mode():

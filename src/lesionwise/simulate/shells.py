@@ -59,6 +59,13 @@ def make_shells(
 
     Returns:
         (I, J, K) uint8, ``AIR`` … ``CORD``; ``FLUID`` inside the brain too.
+
+    Example:
+        >>> where_mm = np.stack(np.meshgrid([0.0], [0.0], np.arange(40.0, 100.0), indexing="ij"))
+        >>> where_mm = where_mm.astype(np.float32)
+        >>> shells = make_shells(np.random.default_rng(0), where_mm[2] - 60, where_mm)
+        >>> shells.shape, int(shells[0, 0, 0]) == FLUID, int(shells[0, 0, -1]) == AIR
+        ((1, 1, 60), True, True)
     """
     shape = brain_mm.shape
     vary = smooth_field(rng, shape, 45, fields=4)

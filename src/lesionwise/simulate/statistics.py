@@ -26,12 +26,17 @@ LEVELS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 1.
 
 @lru_cache(maxsize=1)
 def lesion_statistics() -> dict[str, Any]:
-    """The fitted numbers; `fit_statistics` says what each one is."""
+    """The fitted numbers; `_fit_statistics` says what each one is.
+
+    Example:
+        >>> lesion_statistics()["patients"]
+        28
+    """
     statistics: dict[str, Any] = json.loads(DEFAULT.read_text(encoding="utf-8"))
     return statistics
 
 
-def fit_statistics(lesionstats: Path, lesions: Path, exclude: tuple[int, ...]) -> dict[str, Any]:
+def _fit_statistics(lesionstats: Path, lesions: Path, exclude: tuple[int, ...]) -> dict[str, Any]:
     """Fit the distributions that simulated patients are drawn from.
 
     Returns:
@@ -122,16 +127,16 @@ def _r(value: float) -> float:
     return round(float(value), 4)
 
 
-def main() -> None:
+def _main() -> None:
     parser = argparse.ArgumentParser(description="Fit the lesion statistics of the simulator.")
     parser.add_argument("lesionstats", type=Path)
     parser.add_argument("lesions", type=Path)
     parser.add_argument("--exclude", type=int, nargs="*", default=[])
     parser.add_argument("-o", "--output", type=Path, default=DEFAULT)
     a = parser.parse_args()
-    found = fit_statistics(a.lesionstats, a.lesions, tuple(a.exclude))
+    found = _fit_statistics(a.lesionstats, a.lesions, tuple(a.exclude))
     a.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    _main()
