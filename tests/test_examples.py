@@ -8,14 +8,40 @@ import pkgutil
 import pytest
 
 import lesionwise
-from lesionwise import change, instances, io, metrics, preprocess, results
+from lesionwise import (
+    change,
+    inference,
+    instances,
+    io,
+    learning,
+    metrics,
+    networks,
+    preprocess,
+    results,
+    simulate,
+)
 
-PACKAGES = (metrics, instances, change, results, io, preprocess)
+PACKAGES = (
+    metrics,
+    instances,
+    change,
+    results,
+    io,
+    preprocess,
+    simulate,
+    inference,
+    learning,
+    networks,
+)
 MODULES = [
     f"{package.__name__}.{found.name}"
     for package in PACKAGES
     for found in pkgutil.iter_modules(package.__path__)
 ]
+MODULES += [f"lesionwise.{name}" for name in ("types", "recipe", "reduction", "processes")]
+INCOMPLETE = ("lesionwise.inference.openvino",)
+"""Some public functions of these modules have no example yet."""
+COMPLETE = [name for name in MODULES if "._" not in name and name not in INCOMPLETE]
 NEEDED = {
     "lesionwise.io.dicom": ("pydicom", "dcm2niix"),
     "lesionwise.io.dicom_seg": ("pydicom", "dcm2niix", "highdicom"),
@@ -52,7 +78,7 @@ def test_every_function_of_the_package_has_an_example() -> None:
     assert not [name for name in names if ">>>" not in (getattr(lesionwise, name).__doc__ or "")]
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if "._" not in name])
+@pytest.mark.parametrize("name", COMPLETE)
 def test_every_public_function_has_an_example(name) -> None:
     public = functions(importlib.import_module(name))
     assert not [name for name, found in public.items() if ">>>" not in (found.__doc__ or "")]

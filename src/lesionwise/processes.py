@@ -59,7 +59,12 @@ class ProcessEndError(Exception):
 
 
 def own_cores() -> int:
-    """Cores this process may run on, where the system says so; else all there are."""
+    """Cores this process may run on, where the system says so; else all there are.
+
+    Example:
+        >>> own_cores() >= 1
+        True
+    """
     if hasattr(os, "sched_getaffinity"):  # neither on Windows nor on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -69,6 +74,11 @@ def own_peak_gb() -> float | None:
     """Most memory that this process, or one it started, held at a time, 10⁹ bytes.
 
     None where the system does not tell (Windows without psutil).
+
+    Example:
+        >>> peak_gb = own_peak_gb()
+        >>> peak_gb is None or 0.001 < peak_gb < 10_000
+        True
     """
     try:
         import resource
@@ -167,6 +177,11 @@ def call_in_process(
 
     Raises:
         ProcessEndError: If the process ended before ``work`` did.
+
+    Example:
+        >>> volumes_ml = {"sub-01": 12.5}
+        >>> call_in_process(volumes_ml.get, "sub-01")  # get(job, send)  # doctest: +SKIP
+        12.5
     """
     spawn = get_context("spawn")
     here, there = spawn.Pipe(duplex=False)

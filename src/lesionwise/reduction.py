@@ -73,7 +73,14 @@ class Reduction:
 
 
 def reduced(recipe: Recipe, reduction: Reduction) -> Recipe:
-    """The recipe with every network reduced: those of its method, and of steps that learn."""
+    """The recipe with every network reduced: those of its method, and of steps that learn.
+
+    Example:
+        >>> from lesionwise.recipes.unet_cc import RECIPE
+        >>> small = reduced(RECIPE, Reduction(size_vox=(32, 32, 32), batch_size=1))
+        >>> small.method.samples.size_vox, small.method.samples.batch_size
+        ((32, 32, 32), 1)
+    """
 
     def change(method: Method) -> Method:
         if isinstance(method, Ensemble) and reduction.one_of_each:
@@ -156,12 +163,30 @@ def _reduced_samples(samples: Any, reduction: Reduction) -> Any:
 
 
 def change_methods(method: Method, change: Callable[[Method], Method]) -> Method:
-    """A method with ``change`` applied to it and to all that it is made of, members first."""
+    """A method with ``change`` applied to it and to all that it is made of, members first.
+
+    Example:
+        >>> from lesionwise.methods.given import GivenLesions
+        >>> method = Ensemble((GivenLesions("a.nii.gz"), GivenLesions("b.nii.gz")))
+        >>> def on_t1w(method):
+        ...     return replace(method, scan="t1w") if isinstance(method, GivenLesions) else method
+        ...
+        >>> [member.scan for member in change_methods(method, on_t1w).members()]
+        ['t1w', 't1w']
+    """
     return change(replace_methods(method, change))
 
 
 def replace_methods(part: T, change: Callable[[Method], Method]) -> T:
-    """A dataclass with ``change`` applied to the methods that it says it is made of."""
+    """A dataclass with ``change`` applied to the methods that it says it is made of.
+
+    Example:
+        >>> from lesionwise.methods.given import GivenLesions
+        >>> method = Ensemble((GivenLesions("a.nii.gz"), GivenLesions("b.nii.gz")))
+        >>> replaced = replace_methods(method, lambda member: replace(member, scan="t1w"))
+        >>> [member.scan for member in replaced.members()]
+        ['t1w', 't1w']
+    """
     members: tuple[Method, ...] = part.members()  # type: ignore[attr-defined]
     if not members:
         return part

@@ -61,7 +61,11 @@ class OnStage(Protocol):
 
 
 def stage_ignored(stage: str, done: int = 0, total: int = 0) -> None:
-    """Report nothing: the default for every ``on_stage`` argument."""
+    """Report nothing: the default for every ``on_stage`` argument.
+
+    Example:
+        >>> stage_ignored("find lesions", 6, 24)
+    """
 
 
 def stages_of(title: str, number: int, total: int, progress: Progress) -> OnStage:
@@ -208,6 +212,16 @@ def scan_of(study: Study, visit: Visit, name: str) -> Volume:
 
     Raises:
         InputError: If the visit lacks it; the message names the subject.
+
+    Example:
+        >>> visit = Visit({"flair": Volume(np.zeros((1, 1, 2)), Grid((1, 1, 2), np.eye(4)))})
+        >>> study = Study("01", (visit,))
+        >>> scan_of(study, visit, "flair").grid.shape
+        (1, 1, 2)
+        >>> scan_of(study, visit, "t1w")
+        Traceback (most recent call last):
+        ...
+        lesionwise.types.InputError: sub-01: no t1w scan
     """
     if name not in visit.scans:
         raise InputError(f"sub-{study.subject}: no {name} scan")
@@ -219,6 +233,13 @@ def scan_of_both(study: Study, name: str) -> tuple[Volume, Volume]:
 
     Raises:
         InputError: If one of them lacks it, or the two are on different grids.
+
+    Example:
+        >>> scans = [Volume(np.zeros((1, 1, n)), Grid((1, 1, n), np.eye(4))) for n in (2, 3)]
+        >>> scan_of_both(Study("01", tuple(Visit({"flair": scan}) for scan in scans)), "flair")
+        Traceback (most recent call last):
+        ...
+        lesionwise.types.InputError: sub-01: its visits are on different grids
     """
     first, last = (scan_of(study, visit, name) for visit in (study.baseline, study.followup))
     if not first.grid.matches(last.grid):
@@ -227,7 +248,14 @@ def scan_of_both(study: Study, name: str) -> tuple[Volume, Volume]:
 
 
 def with_last_scans(study: Study, scans: Mapping[str, Volume]) -> Study:
-    """The study with further scans in its last visit."""
+    """The study with further scans in its last visit.
+
+    Example:
+        >>> scan = Volume(np.zeros((1, 1, 2)), Grid((1, 1, 2), np.eye(4)))
+        >>> study = Study("01", (Visit({"flair": scan}), Visit({"flair": scan})))
+        >>> [sorted(visit.scans) for visit in with_last_scans(study, {"difference": scan}).visits]
+        [['flair'], ['difference', 'flair']]
+    """
     last = replace(study.followup, scans={**study.followup.scans, **scans})
     return replace(study, visits=(*study.visits[:-1], last))
 
@@ -392,7 +420,15 @@ class Method(Protocol):
 
 
 def all_methods(method: Method) -> tuple[Method, ...]:
-    """A method and all it is made of, each before its members, equal ones once."""
+    """A method and all it is made of, each before its members, equal ones once.
+
+    Example:
+        >>> from lesionwise.methods.composite import Ensemble
+        >>> from lesionwise.methods.given import GivenLesions
+        >>> one, other = GivenLesions(Path("a.nii.gz")), GivenLesions(Path("b.nii.gz"))
+        >>> [type(method).__name__ for method in all_methods(Ensemble((one, other, one)))]
+        ['Ensemble', 'GivenLesions', 'GivenLesions']
+    """
     found = [method]
     for member in method.members():
         found += [other for other in all_methods(member) if other not in found]
