@@ -142,9 +142,14 @@ def compare_scans(
         None where both brains share too little normal tissue to say anything.
 
     Example:
-        >>> change = compare_scans(earlier, later, (brain, brain), doubtful, grid)  # doctest: +SKIP
-        >>> change is None  # too little tissue to measure the noise in  # doctest: +SKIP
-        False
+        >>> rng, grid = np.random.default_rng(0), Grid((24, 24, 24), np.eye(4))
+        >>> earlier, noise = rng.normal(100, 5, (24, 24, 24)), rng.normal(0, 1, (24, 24, 24))
+        >>> later = earlier + noise
+        >>> later[10:14, 10:14, 10:14] += 50
+        >>> brain = np.ones(grid.shape, dtype=np.bool_)
+        >>> change = compare_scans(earlier, later, (brain, brain), later > 130, grid)
+        >>> bool(change.z[11, 11, 11] > 10), bool(abs(change.z[4, 11, 11]) < 10)
+        (True, True)
     """
     shown = brains[0] & brains[1]
     box = bounding_box(shown)

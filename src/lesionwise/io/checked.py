@@ -71,7 +71,9 @@ def read_checked(path: str | Path, wanted: type[T], *, max_bytes: int = MAX_BYTE
         ... class Summary:
         ...     lesions: int
         ...     volume_mm3: float | None = None
-        >>> read_checked("sub-01_FLAIR.json", Summary)  # doctest: +SKIP
+        ...
+        >>> _ = Path("sub-01_FLAIR.json").write_text('{"lesions": 3, "volume_mm3": 412.5}')
+        >>> read_checked("sub-01_FLAIR.json", Summary)
         Summary(lesions=3, volume_mm3=412.5)
     """
     return parse_checked(_content(path, max_bytes), wanted, path)

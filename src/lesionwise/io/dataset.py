@@ -155,9 +155,13 @@ def read_dataset(
             appear when the study is read.
 
     Example:
-        >>> studies = read_dataset("my-data", scans=("flair", "t1w"))  # doctest: +SKIP
-        >>> studies[0].followup.scans["flair"].grid.spacing_mm  # doctest: +SKIP
-        (1.0, 1.0, 1.0)
+        >>> import numpy as np
+        >>> from lesionwise.io.nifti import write_volume
+        >>> scan = Volume(np.eye(4)[None], Grid((1, 4, 4), np.eye(4)))
+        >>> write_volume("data/sub-01/anat/sub-01_FLAIR.nii.gz", scan)
+        >>> studies = read_dataset("data", scans=("flair",))
+        >>> studies[0].subject, studies[0].followup.scans["flair"].grid.spacing_mm
+        ('01', (1.0, 1.0, 1.0))
     """
     root = Path(root)
     if not root.is_dir():
@@ -233,8 +237,12 @@ def open_dataset(
             data set are not the scans, or its cases hold another number of visits.
 
     Example:
-        >>> len(open_dataset("my-data", visits=2))  # doctest: +SKIP
-        14
+        >>> import numpy as np
+        >>> from lesionwise.io.nifti import write_volume
+        >>> scan = Volume(np.eye(4)[None], Grid((1, 4, 4), np.eye(4)))
+        >>> write_volume("data/sub-01/anat/sub-01_FLAIR.nii.gz", scan)
+        >>> len(open_dataset("data"))
+        1
     """
     root = Path(root)
     if not (root / "dataset.json").is_file():

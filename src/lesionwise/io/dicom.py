@@ -54,9 +54,15 @@ def read_series(
         InputError: As for ``find_series``, ``choose_series``, ``series_grid`` and ``read_volume``.
 
     Example:
-        >>> volume, series = read_series("dicom/sub-01/flair")  # doctest: +SKIP
-        >>> volume.grid.spacing_mm  # doctest: +SKIP
-        (0.5, 0.5, 3.0)
+        >>> from pydicom.data import get_testdata_file
+        >>> image = module("pydicom").dcmread(get_testdata_file("MR_small.dcm"))
+        >>> for k in range(3):
+        ...     image.InstanceNumber, image.ImagePositionPatient = k, [0, 0, 5 * k]
+        ...     image.save_as(f"{k}.dcm")
+        ...
+        >>> volume, series = read_series(".")
+        >>> volume.array.shape, series.modality
+        ((64, 64, 3), 'MR')
     """
     series = choose_series(find_series(folder), scan, description)
     with tempfile.TemporaryDirectory() as place:

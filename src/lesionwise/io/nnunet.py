@@ -162,8 +162,12 @@ def read_nnunet(
             image appear when its study is read.
 
     Example:
-        >>> read_nnunet("Dataset001_lesions")[0].subject  # doctest: +SKIP
-        'case_001'
+        >>> from lesionwise.types import Grid
+        >>> volume = Volume(np.eye(4)[None] > 0, Grid((1, 4, 4), np.eye(4)))
+        >>> visit = Visit({"flair": volume}, {"lesions": volume}, session="M12")
+        >>> _ = write_nnunet([Study("01", (visit,))], "Dataset001_Lesions")
+        >>> read_nnunet("Dataset001_Lesions")[0].subject
+        '01'
     """
     root = Path(root)
     description = _description(root)

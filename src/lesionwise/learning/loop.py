@@ -108,12 +108,11 @@ def fit(
         KeyboardInterrupt: If the training was interrupted.
 
     Example:
-        >>> loader = torch.utils.data.DataLoader(samples, batch_size=2)  # doctest: +SKIP
         >>> outcome = fit(
-        ...     setup, loader, Path("run"), resume=False, max_minutes=10, on_progress=no_progress
+        ...     setup, batches, Path("run"), resume=False, max_minutes=10, on_progress=no_progress
         ... )  # doctest: +SKIP
-        >>> outcome.candidates[0]["file"]  # doctest: +SKIP
-        'epoch-0007.safetensors'
+        >>> outcome.epochs <= setup.optimization.epochs  # doctest: +SKIP
+        True
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     alone = len(setup.devices) == 1

@@ -58,8 +58,12 @@ def alignment_of(
         baseline_brain, followup_brain: bool, on any grid in the world of their scan.
 
     Example:
-        >>> alignment_of(scan, scan, np.eye(4)).reason is None  # doctest: +SKIP
-        True
+        >>> array = np.random.default_rng(0).uniform(1, 2, (16, 16, 16))
+        >>> scan = Volume(array, Grid(array.shape, np.diag([3.0, 3.0, 3.0, 1.0])))
+        >>> brain = Volume(np.ones(array.shape, dtype=np.bool_), scan.grid)
+        >>> alike = alignment_of(scan, scan, np.eye(4), baseline_brain=brain, followup_brain=brain)
+        >>> round(alike.similarity, 2), alike.reason
+        (1.0, None)
     """
 
     def alike(moving: Volume, brain: Volume | None, matrix: Matrix) -> float:

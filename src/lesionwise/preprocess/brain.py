@@ -114,7 +114,8 @@ def brain_mask(scan: Volume, *, name: str = "scan") -> Volume:
         NoBrainFound, InputError: As ``find_brain``.
 
     Example:
-        >>> brain = brain_mask(read_volume("flair.nii.gz"))  # doctest: +SKIP
+        >>> brain_mask(read_volume("flair.nii.gz")).array.dtype  # doctest: +SKIP
+        dtype('bool')
         >>> empty = Volume(np.zeros((4, 4, 4)), Grid((4, 4, 4), np.eye(4)))
         >>> brain_mask(empty, name="sub-01 flair")
         Traceback (most recent call last):
@@ -321,9 +322,8 @@ def lay_head(scan: Volume, name: str) -> Matrix:
         NoBrainFound: If the scan and the template agree nowhere.
 
     Example:
-        >>> matrix = lay_head(read_volume("flair.nii.gz"), "flair.nii.gz")  # doctest: +SKIP
-        >>> (matrix @ [0, 0, 0, 1])[:3].round()  # the anterior commissure, mm  # doctest: +SKIP
-        array([  1., -14.,  23.])
+        >>> lay_head(read_volume("flair.nii.gz"), "flair.nii.gz").shape  # doctest: +SKIP
+        (4, 4)
     """
     return _lay_head_scored(scan, name)[0]
 
@@ -431,8 +431,8 @@ def head_template() -> tuple[Volume, Volume, Volume]:
 
     Example:
         >>> head, brain, compared = head_template()  # doctest: +SKIP
-        >>> head.grid.matches(brain.grid), float(head.array.max()) > 0.8  # doctest: +SKIP
-        (True, True)
+        >>> head.grid.matches(brain.grid)  # doctest: +SKIP
+        True
     """
     from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 

@@ -127,10 +127,12 @@ def template_matrix(
 
     Example:
         >>> scan = read_volume("flair.nii.gz")  # doctest: +SKIP
-        >>> matrix = template_matrix(scan)  # doctest: +SKIP
-        >>> laid = resample_to(
-        ...     template_maps().white, scan.grid, order=1, world=np.linalg.inv(matrix)
+        >>> to_template = np.linalg.inv(template_matrix(scan))  # doctest: +SKIP
+        >>> white = resample_to(
+        ...     template_maps().white, scan.grid, order=1, world=to_template
         ... )  # doctest: +SKIP
+        >>> white.grid is scan.grid  # doctest: +SKIP
+        True
     """
     if brain is None:
         brain = brain_mask(scan, name=name)

@@ -212,10 +212,9 @@ def atropos(
     """As ``mixture``, by Atropos of ANTs: half its weight on the priors, a Markov random field.
 
     Example:
-        >>> inside = scan.array > 0  # doctest: +SKIP
         >>> labels = atropos(scan, inside, priors, iterations=5, smoothness=0.5)  # doctest: +SKIP
-        >>> np.unique(labels).tolist()  # doctest: +SKIP
-        [0, 1, 2, 3]
+        >>> labels.dtype, (labels[~inside] == 0).all()  # doctest: +SKIP
+        (dtype('uint8'), np.True_)
     """
     with ants_alone('method "atropos"') as ants:
         # no turned axes: what it writes and reads again would differ from them by rounding

@@ -233,7 +233,10 @@ def read_tracks(place: Path) -> pd.DataFrame:
         InputError: If the table is missing, malformed, or lacks a column.
 
     Example:
-        >>> read_tracks(Path("results"))["state"].value_counts()  # doctest: +SKIP
+        >>> track = {"track": 1, "session": "ses-01", "label": 3, "state": "growing"}
+        >>> write_table("tracks.tsv", [{**track, "volume_mm3": 20.5, "parents": "2"}])
+        >>> read_tracks(Path("."))[["track", "state"]].values.tolist()
+        [[1, 'enlarging']]
     """
     path = place / TRACKS
     if not path.exists() and (place / TRACKS_BEFORE).exists():

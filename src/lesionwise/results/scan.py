@@ -324,9 +324,17 @@ def read_lesions(files: ScanFiles | PairFiles, method: str) -> LesionSet:
         InputError: If a file is missing or malformed.
 
     Example:
-        >>> files = ScanFiles(Path("results"), Entities(sub="01"))
-        >>> read_lesions(files, "offsets").table["volume_mm3"].sum()  # doctest: +SKIP
-        1204.5
+        >>> files = ScanFiles(Path("out"), Entities(sub="01"))
+        >>> grid = Grid((4, 4, 4), np.eye(4))
+        >>> labels = np.zeros((4, 4, 4), dtype=np.int32)
+        >>> labels[1:3, 1:3, 1:3] = 1
+        >>> lesions = LesionSet(
+        ...     Instances(labels, grid), pd.DataFrame({"label": [1], "volume_mm3": [8.0]})
+        ... )
+        >>> _ = write_lesions(files.instances("cc"), lesions, {"Method": "cc"}, grid)
+        >>> found = read_lesions(files, "cc")
+        >>> found.table["label"].tolist(), int(found.instances.labels.sum())
+        ([1], 8)
     """
     volume = read_labels(files.instances(method))
     labels = volume.array.astype(np.int32, copy=False)
@@ -340,9 +348,11 @@ def read_lesion_table(files: ScanFiles | PairFiles, method: str) -> pd.DataFrame
         InputError: If the file is missing or malformed.
 
     Example:
-        >>> files = ScanFiles(Path("results"), Entities(sub="01"))
-        >>> len(read_lesion_table(files, "offsets"))  # doctest: +SKIP
-        23
+        >>> files = ScanFiles(Path("out"), Entities(sub="01"))
+        >>> table = beside(files.instances("cc"), ".tsv")
+        >>> write_table(table, [{"index": 1, "volume_mm3": 8.5}, {"index": 2, "volume_mm3": 20.0}])
+        >>> len(read_lesion_table(files, "cc"))
+        2
     """
     path = beside(files.instances(method), ".tsv")
     table = read_typed(path).rename(columns={"index": "label"})

@@ -133,8 +133,8 @@ def place_lesions(
 
     Example:
         >>> units = place_lesions(np.random.default_rng(0), anatomy, visits=2)  # doctest: +SKIP
-        >>> len(units), len(units[0].volumes_mm3)  # doctest: +SKIP
-        (94, 2)
+        >>> len(units[0].volumes_mm3)  # doctest: +SKIP
+        2
     """
     settings = settings or LesionSettings()
     placer = _LesionPlacer(rng, anatomy)

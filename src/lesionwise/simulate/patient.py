@@ -99,8 +99,8 @@ def simulate_patient(
 
     Example:
         >>> patient = simulate_patient(seed=1, visits=2, lesion_load=0.2)  # doctest: +SKIP
-        >>> [len(rows) for rows in patient.lesions]  # doctest: +SKIP
-        [17, 17]
+        >>> len(patient.study.visits), len(patient.lesions)  # doctest: +SKIP
+        (2, 2)
     """
     if visits < 1:
         raise ValueError(f"a patient has at least one visit, got {visits}")

@@ -260,7 +260,7 @@ def contrast_image(
 
     Example:
         >>> image = contrast_image(anatomy, lesions, contrast, seed=0)  # doctest: +SKIP
-        >>> image[lesions.labels > 0].mean() > 1.2  # doctest: +SKIP
+        >>> image.shape == SHAPE  # doctest: +SKIP
         True
     """
     rng = np.random.default_rng(seed)
