@@ -241,7 +241,7 @@ def sliding_window_inference(
             leaves gaps, or if the network returns another number of maps.
 
     Example:
-        >>> flair, network = np.zeros((9, 10, 11)), nn.Conv3d(1, 1, kernel_size=3, padding=1)
+        >>> flair, network = np.zeros((9, 10, 11)), torch.nn.Conv3d(1, 1, kernel_size=3, padding=1)
         >>> sliding_window_inference(
         ...     lambda patches: network(patches).sigmoid(), [flair], None, (8, 8, 8),
         ...     ("probability",), SlidingWindow(), torch.device("cpu")).shape
