@@ -39,9 +39,7 @@ MODULES = [
     for found in pkgutil.iter_modules(package.__path__)
 ]
 MODULES += [f"lesionwise.{name}" for name in ("types", "recipe", "reduction", "processes")]
-INCOMPLETE = ("lesionwise.inference.openvino",)
-"""Some public functions of these modules have no example yet."""
-COMPLETE = [name for name in MODULES if "._" not in name and name not in INCOMPLETE]
+COMPLETE = [name for name in MODULES if "._" not in name]
 NEEDED = {
     "lesionwise.io.dicom": ("pydicom", "dcm2niix"),
     "lesionwise.io.dicom_seg": ("pydicom", "dcm2niix", "highdicom"),

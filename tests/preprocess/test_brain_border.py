@@ -85,3 +85,11 @@ def test_the_unit_of_intensity_does_not_matter(head):
 def test_an_empty_mask_and_one_of_every_voxel_have_no_border(head):
     assert border(head, np.zeros(SHAPE, bool)) is None
     assert border(head, np.ones(SHAPE, bool)) is None
+
+
+def test_in_a_box_of_the_same_tissue_every_side_is_open_alike():
+    grid = Grid((40, 40, 40), np.diag([2.0, 2.0, 2.0, 1.0]))
+    mask = np.zeros(grid.shape, dtype=bool)
+    mask[10:30, 10:30, 10:30] = True
+    found = brain_border(Volume(np.full(grid.shape, 100.0), grid), Volume(mask, grid))
+    assert found.open == (1.0,) * 6

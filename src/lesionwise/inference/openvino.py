@@ -34,7 +34,13 @@ SMALL_VOX = 32
 
 
 def has_openvino() -> bool:
-    """True where the package is installed."""
+    """True where the package is installed.
+
+    Example:
+        >>> if has_openvino():
+        ...     network = OpenVinoNetwork(torch.nn.Identity(), use_bf16=False)
+        ...
+    """
     return importlib.util.find_spec("openvino") is not None
 
 
@@ -157,6 +163,10 @@ def difference(computed: Output, expected: Output) -> float:
     """The largest relative root mean square difference of the tensors of two outputs.
 
     Infinite where one of them is not finite or shapes differ; 0 where both are 0.
+
+    Example:
+        >>> round(difference(torch.tensor([3.0, 3.3]), torch.tensor([3.0, 3.0])), 3)
+        0.071
     """
     worst = 0.0
     for seen, right in zip(_as_tuple(computed), _as_tuple(expected), strict=True):
