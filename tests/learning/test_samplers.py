@@ -14,6 +14,7 @@ from lesionwise.learning.samplers import (
     PatchSampling,
     SlicesWithLesion,
     WeightedSampling,
+    start_within,
 )
 
 NONE = np.empty((0, 3))
@@ -31,6 +32,18 @@ def test_a_patch_lies_in_the_volume_or_around_it(shape, seed, share):
     start = PatchSampling(share).position(shape, center, (16, 16, 16), rng)
     for first, n in zip(start, shape, strict=True):
         assert 0 <= first <= n - 16 if n >= 16 else first <= 0 and first + 16 >= n
+
+
+@given(data=st.data(), shape=st.tuples(*[st.integers(1, 30)] * 3))
+def test_a_patch_that_is_moved_into_the_volume_keeps_its_voxels_of_it(data, shape):
+    size = data.draw(st.tuples(*[st.integers(1, 20)] * 3))
+    voxel = data.draw(st.tuples(*[st.integers(0, n - 1) for n in shape]))
+    wanted = [v - data.draw(st.integers(0, s - 1)) for v, s in zip(voxel, size, strict=True)]
+    start = start_within(shape, size, wanted)
+    for first, s, n, v, w in zip(start, size, shape, voxel, wanted, strict=True):
+        assert first <= v < first + s
+        assert 0 <= first <= n - s if n >= s else first <= 0 and first + s >= n
+        assert first == w or n <= s or not 0 <= w <= n - s  # no further than needed
 
 
 def test_a_lesion_patch_holds_a_lesion_center():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -49,6 +49,29 @@ class Sampling(Protocol):
         """First voxel of a patch, negative where it reaches beyond the volume."""
 
 
+def start_within(
+    shape: Sequence[int], patch_size_vox: Sequence[int], start: Sequence[int] | NDArray[np.integer]
+) -> tuple[int, int, int]:
+    """The start of a patch, moved as little as needed to keep the patch within the volume.
+
+    A voxel of the volume that lies in the patch still lies in it afterwards. Along an axis on which
+    the volume is smaller than the patch, the patch is centered on it, and its start is negative; of
+    an odd number of voxels too many, the one more lies before the volume.
+
+    Args:
+        shape: of the volume, along i, j, k.
+        patch_size_vox: along i, j, k.
+        start: first voxel of the patch, as it is wanted.
+
+    Example:
+        >>> start_within((40, 40, 5), (16, 16, 8), (-3, 30, 1))
+        (0, 24, -2)
+    """
+    room = np.asarray(shape) - np.asarray(patch_size_vox)
+    i, j, k = np.where(room > 0, np.clip(start, 0, np.maximum(room, 0)), room // 2)
+    return int(i), int(j), int(k)
+
+
 @dataclass(frozen=True)
 class PatchSampling:
     """Patches at random, some of them around lesions.
@@ -86,13 +109,11 @@ class PatchSampling:
             Start along i, j, k, negative where the patch reaches beyond the volume.
         """
         size = np.asarray(patch_size_vox)
-        room = np.asarray(shape) - size
-        start = np.where(room > 0, rng.integers(0, np.maximum(room, 0) + 1), room // 2)
+        start = rng.integers(0, np.maximum(np.asarray(shape) - size, 0) + 1)
         if len(centers_vox) and rng.random() < self.lesion_fraction:
             center = centers_vox[rng.integers(len(centers_vox))]
-            wanted = np.round(center - size * rng.uniform(0.125, 0.875, 3)).astype(int)
-            start = np.where(room > 0, np.clip(wanted, 0, np.maximum(room, 0)), room // 2)
-        return int(start[0]), int(start[1]), int(start[2])
+            start = np.round(center - size * rng.uniform(0.125, 0.875, 3)).astype(int)
+        return start_within(shape, patch_size_vox, start)
 
 
 @dataclass(frozen=True)
