@@ -50,7 +50,7 @@ class Sampling(Protocol):
 
 
 def start_within(
-    shape: Sequence[int], patch_size_vox: Sequence[int], start: Sequence[int] | NDArray[np.integer]
+    shape: Sequence[int], patch_size_vox: Sequence[int], start: Sequence[int] | NDArray[np.int64]
 ) -> tuple[int, int, int]:
     """The start of a patch, moved as little as needed to keep the patch within the volume.
 
