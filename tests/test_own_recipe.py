@@ -105,6 +105,10 @@ def test_the_commands_of_the_page_train_predict_score_and_compare(tmp_path, monk
     assert list(words) == ["simulate", "train", "predict", "evaluate", "benchmark"]
     assert words["simulate"][:4] == ["-o", "heads", "--patients", str(len(SUBJECTS))]
 
+    status, out, err = call("recipes", "my_recipe.py")
+    assert status == 0, err
+    assert "one encoder for both visits" in out
+
     for name in ("train", "predict", "evaluate", "benchmark"):
         shorter = SHORTER if name in ("train", "benchmark") else []
         status, out, err = call(name, *words[name], *shorter)
