@@ -50,7 +50,7 @@ class Sampling(Protocol):
 
 
 def start_within(
-    shape: Sequence[int], patch_size_vox: Sequence[int], start: Sequence[int] | NDArray[np.int64]
+    shape: Sequence[int], patch_size_vox: Sequence[int], start: Sequence[int] | NDArray[Any]
 ) -> tuple[int, int, int]:
     """The start of a patch, moved as little as needed to keep the patch within the volume.
 
@@ -109,7 +109,7 @@ class PatchSampling:
             Start along i, j, k, negative where the patch reaches beyond the volume.
         """
         size = np.asarray(patch_size_vox)
-        start = rng.integers(0, np.maximum(np.asarray(shape) - size, 0) + 1)
+        start: NDArray[Any] = rng.integers(0, np.maximum(np.asarray(shape) - size, 0) + 1)
         if len(centers_vox) and rng.random() < self.lesion_fraction:
             center = centers_vox[rng.integers(len(centers_vox))]
             start = np.round(center - size * rng.uniform(0.125, 0.875, 3)).astype(int)
