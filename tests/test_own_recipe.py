@@ -14,6 +14,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pandas as pd
+import pytest
 from bids import begin
 from scipy import ndimage
 
@@ -100,10 +101,8 @@ def test_the_tests_of_the_page_pass(tmp_path):
     assert re.search(r"^\d+ passed", done.stdout, re.MULTILINE)
 
 
-def test_the_commands_of_the_page_train_predict_score_and_compare(tmp_path, monkeypatch, call):
+def test_the_commands_of_the_page_train_predict_and_score(tmp_path, monkeypatch, call):
     monkeypatch.chdir(tmp_path)
-    # a process of its own for every fold would import torch again and again
-    monkeypatch.setattr("lesionwise.run.benchmark.run_isolated", run_here)
     write_files(tmp_path)
     write_heads(tmp_path / "heads")
     words = commands()
@@ -114,17 +113,28 @@ def test_the_commands_of_the_page_train_predict_score_and_compare(tmp_path, monk
     assert status == 0, err
     assert "one encoder for both visits" in out
 
-    for name in ("train", "predict", "evaluate", "benchmark"):
+    for name in ("train", "predict", "evaluate"):
         status, out, err = call(name, *words[name], *shorter(name))
         assert status == 0, f"{name}: {out}{err}"
 
     run = json.loads(Path("run", "run.json").read_text())
     assert run["settings"]["method.samples.sampling.is"] == "SmallLesionSampling"
     assert run["validation"] == ["sim0004"]
-    (mask,) = Path("found").rglob("*desc-new_mask.nii.gz")
-    assert nibabel.load(mask).shape == (40, 48, 36)
+    masks = sorted(Path("found").rglob("*desc-new_mask.nii.gz"))
+    assert {nibabel.load(mask).shape for mask in masks} == {(40, 48, 36)}
     scores = pd.read_csv(Path("scores", "cases.tsv"), sep="\t")
     assert scores["dsc"].item() > 0.6
+
+
+@pytest.mark.slow
+def test_the_last_command_of_the_page_compares(tmp_path, monkeypatch, call):
+    monkeypatch.chdir(tmp_path)
+    # a process of its own for every fold would import torch again and again
+    monkeypatch.setattr("lesionwise.run.benchmark.run_isolated", run_here)
+    write_files(tmp_path)
+    write_heads(tmp_path / "heads")
+    status, out, err = call("benchmark", *commands()["benchmark"], *shorter("benchmark"))
+    assert status == 0, f"{out}{err}"
     board = pd.read_csv(Path("compared", "leaderboard.tsv"), sep="\t").set_index("recipe")
     assert sorted(board.index) == ["my_recipe-reduced", "subtraction-threshold"]
     assert (board["cases"] == len(SUBJECTS)).all()
