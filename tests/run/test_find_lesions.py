@@ -115,31 +115,3 @@ def test_the_union_of_two_brains_bounds_the_mask_where_the_recipe_masks_by_it():
     recipe = replace(find_recipe("iqda"), preprocess=(extract, SharedBrain("union"), MaskToBrain()))
     found = find_lesions(pair, LoadedModel(recipe, everything, "test", "", {}))
     assert int(found.mask.array.sum()) == 9 * 64
-
-
-def test_landmarks_are_found_beside_the_network_on_the_scan_as_read(monkeypatch):
-    monkeypatch.setattr("lesionwise.run.find_lesions.own_threads", lambda: 2)
-    given = study(affine=OBLIQUE)
-
-    def landmarks(scan, brain):
-        return scan, brain
-
-    found = find_lesions(given, bright_model(), find_landmarks=landmarks)
-    assert found.landmarks[0] is given.followup.scans["flair"]
-    assert np.array_equal(found.landmarks[1].array, found.brain.array)
-
-
-def test_no_landmarks_are_looked_for_in_one_thread(monkeypatch):
-    monkeypatch.setattr("lesionwise.run.find_lesions.own_threads", lambda: 1)
-    assert find_lesions(study(), bright_model(), find_landmarks=pytest.fail).landmarks is None
-
-
-def test_a_scan_without_landmarks_has_its_lesions(monkeypatch):
-    monkeypatch.setattr("lesionwise.run.find_lesions.own_threads", lambda: 2)
-
-    def nowhere(scan, brain):
-        raise InputError("it cannot be registered")
-
-    found = find_lesions(study(), bright_model(), find_landmarks=nowhere)
-    assert found.landmarks is None
-    assert found.mask.array.any()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -19,8 +18,6 @@ from lesionwise.instances.mask import lesion_mask
 from lesionwise.instances.offsets import OffsetVoting
 from lesionwise.preprocess.brain import not_background
 from lesionwise.preprocess.geometry import instances_to_grid, resample_to
-from lesionwise.preprocess.location import Landmarks
-from lesionwise.preprocess.visits import own_threads
 from lesionwise.report.stages import Stage, Stages
 from lesionwise.run.load_model import LoadedModel
 from lesionwise.types import (
@@ -78,7 +75,6 @@ class VisitResult:
         prepared_grid: the grid that the method saw.
         warnings: what the user should know before believing the result.
         stages: the scan after each preprocessing step, in two slices.
-        landmarks: what lesions are located by, where they were looked for beside the network.
     """
 
     visit: Visit
@@ -91,7 +87,6 @@ class VisitResult:
     prepared_grid: Grid
     warnings: tuple[str, ...] = field(default=())
     stages: tuple[Stage, ...] = ()
-    landmarks: Landmarks | None = None
 
     @property
     def main(self) -> tuple[str, Instances]:
@@ -134,7 +129,6 @@ def find_lesions(
     model: LoadedModel,
     options: FindOptions = FindOptions(),
     on_stage: OnStage = stage_ignored,
-    find_landmarks: Callable[[Volume, Volume], Landmarks] | None = None,
 ) -> VisitResult:
     """Find and separate what the model task: a study's lesions, or its new ones.
 
@@ -145,11 +139,6 @@ def find_lesions(
     labels that mask. ``offsets`` and ``acls`` work on the prepared grid, where the maps were made,
     and their labels are carried onto the mask: so every mask voxel belongs to one lesion before
     the size filters act. Where steps moved the visit, results find the way back.
-
-    Args:
-        find_landmarks: given the scan as read and its brain. It is called in a thread while the
-            network computes, where this process may compute in two; where it raises InputError,
-            or is not called, the result has no landmarks.
 
     Raises:
         InputError: If the study has another number of visits than the recipe needs, or cannot
@@ -185,16 +174,8 @@ def find_lesions(
         if visit.brain is not None and (brain_native is None or _redrawn(before, visit.brain)):
             brain_native = _on_scan_grid(_in_native_space(visit.brain, visit.to_native), reference)
     on_stage(FIND)
-    with ThreadPoolExecutor(1) as beside:
-        pending = None
-        wanted = recipe.output.grid != "prepared" and own_threads() > 1
-        if wanted and find_landmarks is not None and brain_native is not None:
-            pending = beside.submit(find_landmarks, reference, brain_native)
-        with watch.stage("network"):
-            maps = model.predict(prepared, lambda _, done, total: on_stage(FIND, done, total))
-    landmarks = None
-    if pending is not None and not isinstance(pending.exception(), InputError):
-        landmarks = pending.result()
+    with watch.stage("network"):
+        maps = model.predict(prepared, lambda _, done, total: on_stage(FIND, done, total))
     prepared_grid = maps.grid
     visit = prepared.visits[which]
     if recipe.output.grid == "prepared":
@@ -237,7 +218,6 @@ def find_lesions(
         seconds=watch.seconds,
         prepared_grid=prepared_grid,
         stages=stages.all(),
-        landmarks=landmarks,
     )
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from lesionwise.preprocess.location import Landmarks, find_landmarks, locate_lesions
 from lesionwise.run.find_lesions import Stopwatch, VisitResult
-from lesionwise.types import InputError, Instances, Volume
+from lesionwise.types import InputError, Instances
 
 MIN_BRAIN_ML = 500.0
 """A part of a brain smaller than this cannot be registered to the template with confidence."""
@@ -35,8 +35,7 @@ def add_locations(
     with watch.stage("location"):
         if any(len(table) for table in tables.values()):
             try:
-                scan = next(iter(found.visit.scans.values()))
-                landmarks = found.landmarks or brain_landmarks(scan, found.brain)
+                landmarks = _landmarks(found)
             except InputError as error:
                 warnings = (*warnings, f"lesions have no location: {error}")
             else:
@@ -48,13 +47,9 @@ def add_locations(
     return replace(found, warnings=warnings, seconds={**found.seconds, **watch.seconds}), located
 
 
-def brain_landmarks(scan: Volume, brain: Volume) -> Landmarks:
-    """What lesions of a scan are located by, for a brain that is large enough.
-
-    Raises:
-        InputError: If the brain has less than ``MIN_BRAIN_ML``, or cannot be registered.
-    """
-    brain_ml = float(brain.array.sum() * brain.grid.voxel_volume_mm3 / 1000)
+def _landmarks(found: VisitResult) -> Landmarks:
+    scan = next(iter(found.visit.scans.values()))
+    brain_ml = float(found.brain.array.sum() * found.brain.grid.voxel_volume_mm3 / 1000)
     if brain_ml < MIN_BRAIN_ML:
         raise InputError(f"{brain_ml:.0f} ml of brain are too little")
-    return find_landmarks(scan, brain)
+    return find_landmarks(scan, found.brain)

@@ -33,7 +33,7 @@ from lesionwise.results.scan import LesionSet, ScanRecord, ScanResult, damaged
 from lesionwise.run.contrasts import NONE, further_scans, with_scans
 from lesionwise.run.find_lesions import FindOptions, VisitResult, find_lesions
 from lesionwise.run.load_model import LoadedModel, load_model
-from lesionwise.run.locations import add_locations, brain_landmarks
+from lesionwise.run.locations import add_locations
 from lesionwise.run.models import facts_of
 from lesionwise.run.quality_checks import named_as_typed, scan_note
 from lesionwise.types import (
@@ -312,7 +312,7 @@ def _one(
     if brain_mask is not None:
         study = _with_brain(study, brain_mask, channel)
     with named_as_typed(scan, channel):
-        found = find_lesions(study, model, options, on_progress, brain_landmarks)
+        found = find_lesions(study, model, options, on_progress)
     return write_found(
         found,
         output,
