@@ -10,6 +10,8 @@ MISSING = "\N{EN DASH}"
     [
         (1234567, 0, "1\u202f234\u202f567"),
         (-0.5, 1, "\N{MINUS SIGN}0.5"),
+        (2394.5, 0, "2\u202f395"),
+        (float("inf"), 0, "inf"),
         (float("nan"), 2, MISSING),
         (None, 0, MISSING),
         ("text", 0, "text"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping
+from decimal import ROUND_HALF_UP, Decimal
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -62,7 +63,10 @@ def safe_link(target: str) -> str:
 
 
 def number(value: Any, digits: int = 0) -> str:
-    """A number for reading: fixed digits, spaced thousands, a dash for what is missing."""
+    """A number for reading: fixed digits, spaced thousands, a dash for what is missing.
+
+    Halves are rounded away from 0, as the script of the page does.
+    """
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return "\N{EN DASH}"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -72,6 +76,8 @@ def number(value: Any, digits: int = 0) -> str:
             return str(value)
     if math.isnan(value):
         return "\N{EN DASH}"
+    if math.isfinite(value):
+        value = Decimal(str(value)).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
     text = f"{value:,.{digits}f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
     return text.replace("-", "\N{MINUS SIGN}")
 
