@@ -1,13 +1,15 @@
 """Trained models on real FLAIR scans, each scan by a model that never saw it.
 
     python benchmarks/real_scans.py OUT DATA... [--model NAME] [--folds RUN...] [--brains given]
+        [--decide NAME=VALUE]
 
 DATA are BIDS folders of real scans with lesion masks in derivatives/lesions. Every scan is done by
 ``lesionwise segment`` in a process of its own, so that time and peak memory are those a user sees.
 With ``--folds`` a scan is done by the run whose ``run.json`` lists its subject among those that it
 validated on; scans of no fold are done by ``--model`` and marked *trained on* or *never seen*, as
-that model's run says. ``--brains given`` uses the brain masks of derivatives/brains where they
-exist: the rest is then the network's.
+that model's run says. ``--decide`` changes a setting of all folds that acts in prediction, such
+as ``method.inference.window.overlap=0.25``. ``--brains given`` uses the brain masks of
+derivatives/brains where they exist: the rest is then the network's.
 
 Lesions are components (26 neighbors) on both sides, one to one at an IoU above 0.1, since no
 instance truth exists; those below 3 mm³ do not count. The thresholds of each fold (of the
@@ -21,6 +23,7 @@ import argparse
 import itertools
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -111,6 +114,17 @@ def scores(reference: Volume, mask: BoolArray) -> dict[str, float]:
     }
 
 
+def decided(run: Path, target: Path, settings: Sequence[str]) -> Path:
+    """A copy of a run with other settings of its prediction."""
+    described = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    described["overrides"] = [*described["overrides"], *settings]
+    described["settings"] |= {k: json.loads(v) for k, _, v in (s.partition("=") for s in settings)}
+    target.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(run / "model.safetensors", target / "model.safetensors")
+    (target / "run.json").write_text(json.dumps(described), encoding="utf-8")
+    return target
+
+
 def subjects_of(run: Path) -> tuple[set[str], set[str]]:
     """Subjects that a run trained on and validated on; copies of a scan (``v1``) are one."""
     described = json.loads((run / "run.json").read_text(encoding="utf-8"))
@@ -184,7 +198,12 @@ def main() -> None:
     parser.add_argument("--folds", type=Path, nargs="*", default=[])
     parser.add_argument("--only-folds", action="store_true", help="skip scans of no fold")
     parser.add_argument("--brains", choices=("own", "given"), default="own")
+    parser.add_argument("--decide", action="append", default=[], help="NAME=VALUE, of all folds")
     given = parser.parse_args()
+    if given.decide:
+        given.folds = [
+            decided(run, given.out / "runs" / run.name, given.decide) for run in given.folds
+        ]
     rows, own = [], []
     for case in cases(
         given.data, given.out, given.model, given.folds, given.brains, given.only_folds
