@@ -48,6 +48,8 @@ COLUMN_WORDS = {
     "peak_gb": "peak memory (GB)",
     "wilcoxon_p": "p (Wilcoxon)",
     "p_holm": "p (Holm)",
+    "p_holm_all_metrics": "p (Holm, all metrics)",
+    "t_p": "p (t test)",
     "rank_biserial": "rank-biserial correlation",
 }
 """Names of columns that say too little by themselves."""
