@@ -82,7 +82,7 @@ def test_a_lesion_of_another_visit_is_drawn_where_that_visit_lay(changed: StudyP
         ({"state": "new"}, "no lesion here before"),
         (
             {"state": "new", "brighter by (noise)": 4.25, "contrast gained or lost (%)": 80.0},
-            "no lesion here before, became brighter by 4.2 noise SD, 80 % of its contrast gained",
+            "no lesion here before, became brighter by 4.3 noise SD, 80 % of its contrast gained",
         ),
         (
             {"state": "shrinking", "baseline_mm3": 100.0, "followup_mm3": 50.0},
