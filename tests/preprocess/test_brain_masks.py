@@ -1,5 +1,6 @@
 """Other brain masks: by template, threshold, another program; joined, widened, applied."""
 
+import os
 import sys
 
 import numpy as np
@@ -143,6 +144,23 @@ def test_another_program_makes_the_mask(tmp_path):
     brain = ExternalBrain(command(tmp_path, PROGRAM))(Study("01", (visit(scan),))).visits[0].brain
     np.testing.assert_array_equal(brain.array, array > 2)
     assert brain.grid is scan.grid
+
+
+def test_a_program_reads_nothing_of_the_callers_input(tmp_path):
+    """As in ``while read scan; do lesionwise segment …; done < list``."""
+    reader, writer = os.pipe()
+    os.write(writer, b"next scan")
+    os.close(writer)
+    own = os.dup(0)
+    os.dup2(reader, 0)
+    try:
+        step = ExternalBrain(command(tmp_path, "import sys; sys.stdin.read()" + PROGRAM))
+        step(Study("01", (visit(volume(np.arange(8, dtype=np.float32).reshape(8, 1, 1))),)))
+        assert os.read(0, 20) == b"next scan"
+    finally:
+        os.dup2(own, 0)
+        os.close(own)
+        os.close(reader)
 
 
 def test_a_program_that_fails_or_is_missing_or_leaves_nothing_is_named(tmp_path):

@@ -231,6 +231,7 @@ def _converted(series: Series, place: Path) -> Path:
     command = [str(program), "-b", "n", "-z", "n", "-x", "n", "-l", "o", "-g", "i", "-f", "scan"]
     done = subprocess.run(
         [*command, "-o", str(made), str(inputs)],
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
         errors="replace",

@@ -194,6 +194,7 @@ class ExternalBrain:
         try:
             done = subprocess.run(
                 words,
+                stdin=subprocess.DEVNULL,  # of the caller's, nothing is for the program
                 capture_output=True,
                 encoding="utf-8",
                 errors="replace",
