@@ -82,15 +82,11 @@ def convert_series(series: Series, path: str | Path) -> None:
 
     Example:
         >>> from pydicom.data import get_testdata_file
-        >>> image = module("pydicom").dcmread(get_testdata_file("MR_small.dcm"))
-        >>> for k in range(3):
-        ...     image.InstanceNumber, image.ImagePositionPatient = k, [0, 0, 5 * k]
-        ...     image.save_as(f"{k}.dcm")
-        ...
-        >>> (series,) = find_series(".")
-        >>> convert_series(series, "flair.nii.gz")
-        >>> read_grid("flair.nii.gz").shape
-        (64, 64, 3)
+        >>> folder = Path(get_testdata_file("dicomdirtests/98892001/CT5N/2062")).parent
+        >>> (series,) = find_series(folder)
+        >>> convert_series(series, "scan.nii.gz")
+        >>> read_grid("scan.nii.gz").shape
+        (16, 16, 5)
     """
     with tempfile.TemporaryDirectory() as place:
         made = _converted(series, Path(place))
@@ -113,14 +109,10 @@ def series_grid(series: Series) -> Grid:
 
     Example:
         >>> from pydicom.data import get_testdata_file
-        >>> image = module("pydicom").dcmread(get_testdata_file("MR_small.dcm"))
-        >>> for k in range(3):
-        ...     image.InstanceNumber, image.ImagePositionPatient = k, [0, 0, 5 * k]
-        ...     image.save_as(f"{k}.dcm")
-        ...
-        >>> (series,) = find_series(".")
+        >>> folder = Path(get_testdata_file("dicomdirtests/98892001/CT5N/2062")).parent
+        >>> (series,) = find_series(folder)
         >>> series_grid(series).shape
-        (64, 64, 3)
+        (16, 16, 5)
     """
     return _geometry(series)[0]
 
@@ -279,14 +271,11 @@ def on_series(volume: Volume, series: Series, name: str) -> Volume:
 
     Example:
         >>> from pydicom.data import get_testdata_file
-        >>> image = module("pydicom").dcmread(get_testdata_file("MR_small.dcm"))
-        >>> for k in range(3):
-        ...     image.InstanceNumber, image.ImagePositionPatient = k, [0, 0, 5 * k]
-        ...     image.save_as(f"{k}.dcm")
-        ...
-        >>> scan, series = read_series(".")
-        >>> moved = on_series(Volume(scan.array > 0, scan.grid), series, "mask")
-        >>> moved.grid.matches(series_grid(series))
-        True
+        >>> folder = Path(get_testdata_file("dicomdirtests/98892001/CT5N/2062")).parent
+        >>> (series,) = find_series(folder)
+        >>> grid = series_grid(series)
+        >>> mask = on_series(Volume(np.ones(grid.shape, bool), grid), series, "mask")
+        >>> int(mask.array.sum())
+        1280
     """
     return on_grid(volume, series_grid(series), name, PLACE_TOLERANCE_MM)
