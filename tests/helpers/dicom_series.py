@@ -50,7 +50,7 @@ def write_series(
         header.Modality = "MR"
         header.Manufacturer = "SIEMENS"
         header.PatientName = f"{patient}^Name"
-        header.PatientID = f"{patient}-4711"
+        header.PatientID = f"{patient}-47110815"
         header.PatientBirthDate = "19600102"
         header.PatientSex = "F"
         header.PatientComments = f"{patient} comment"

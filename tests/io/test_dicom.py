@@ -368,7 +368,7 @@ def test_a_segmentation_names_its_source_images_and_no_person(tmp_path):
     assert content.FrameOfReferenceUID == source.FrameOfReferenceUID
     assert content.StudyInstanceUID == source.StudyInstanceUID
     write_segmentation(tmp_path / "kept.dcm", volume, series, keep_identity=True)
-    assert pydicom.dcmread(tmp_path / "kept.dcm").PatientID == "SECRET-4711"
+    assert pydicom.dcmread(tmp_path / "kept.dcm").PatientID == "SECRET-47110815"
 
 
 def test_a_segmentation_of_other_voxels_is_refused(tmp_path):
@@ -393,7 +393,7 @@ def write_enhanced(path):
     header.FrameOfReferenceUID = pydicom.uid.generate_uid(entropy_srcs=["frame"])
     header.PositionReferenceIndicator = ""
     header.Modality, header.Manufacturer = "MR", "SIEMENS"
-    header.PatientName, header.PatientID = "SECRET^Name", "SECRET-4711"
+    header.PatientName, header.PatientID = "SECRET^Name", "SECRET-47110815"
     header.PatientBirthDate = header.PatientSex = header.AccessionNumber = header.StudyID = ""
     header.StudyDate, header.StudyTime, header.ReferringPhysicianName = "20200304", "101112", ""
     header.SeriesDescription, header.SeriesNumber, header.InstanceNumber = "FLAIR 3D", 5, 1

@@ -15,8 +15,11 @@ from lesionwise.run.compare import compare  # noqa: E402
 from lesionwise.run.find_lesions import FindOptions  # noqa: E402
 
 PATIENT = "PLANTEDPERSON"
-PLANTED = (PATIENT.encode(), b"19600102", b"20200304", b"20210304", b"4711")
-"""Name, number, comment, hospital and doctor hold the first; then birth date and days of visits."""
+PLANTED = (PATIENT.encode(), b"19600102", b"20200304", b"20210304", b"47110815")
+"""Name, number, comment, hospital and doctor hold the first; then birth date, days, number.
+
+Eight digits each: four of them turn up in hashes by chance.
+"""
 
 
 def test_nothing_written_tells_name_birth_date_or_institution(tmp_path, model):
