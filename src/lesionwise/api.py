@@ -286,6 +286,7 @@ def train(
     auxiliary: Mapping[str, PathLike] | None = None,
     initial: PathLike | None = None,
     max_minutes: float | None = None,
+    max_steps: int | None = None,
     seed: int = 0,
     device: str = "auto",
     workers: int = 0,
@@ -304,6 +305,7 @@ def train(
         auxiliary: further data sets by name, for recipes that take them.
         initial: a run or weights file to begin with (fine-tuning).
         max_minutes: wall time for learning.
+        max_steps: most optimizer steps of each network.
         seed: of every random choice.
         device: "auto", "cpu", "cuda", "cuda:0,1" …
         workers: processes that prepare studies and batches.
@@ -334,6 +336,7 @@ def train(
         auxiliary={name: Path(path) for name, path in (auxiliary or {}).items()},
         initial=None if initial is None else Path(initial),
         max_minutes=max_minutes,
+        max_steps=max_steps,
         seed=seed,
         device=device,
         workers=workers,
@@ -396,6 +399,7 @@ def benchmark(
     settings: Mapping[str, Any] | None = None,
     auxiliary: Mapping[str, PathLike] | None = None,
     max_minutes: float | None = None,
+    max_steps: int | None = None,
     seed: int = 0,
     device: str = "auto",
     workers: int = 0,
@@ -409,7 +413,7 @@ def benchmark(
         output: folder for the leaderboard, tables, predictions and runs.
         folds: at most one per patient.
         settings: values by name (in every recipe that has it) or ``recipe:name`` (in one).
-        auxiliary, max_minutes, seed, device, workers, on_progress: as for ``train``.
+        auxiliary, max_minutes, max_steps, seed, device, workers, on_progress: as for ``train``.
 
     Returns:
         ``table`` (one row a recipe), ``failures``, ``page``.
@@ -432,6 +436,7 @@ def benchmark(
         overrides=_overrides(settings),
         auxiliary={name: Path(path) for name, path in (auxiliary or {}).items()},
         max_minutes=max_minutes,
+        max_steps=max_steps,
         seed=seed,
         device=device,
         workers=workers,
@@ -449,6 +454,7 @@ def search(
     settings: Mapping[str, Any] | None = None,
     validation_subjects: Sequence[str] | None = None,
     max_minutes: float | None = None,
+    max_steps: int | None = None,
     seed: int = 0,
     device: str = "auto",
     workers: int = 0,
@@ -463,7 +469,8 @@ def search(
         grid: values by the name of the setting; the last one varies fastest.
         compare: how many models, by validation Dice, are compared by all metrics.
         settings: further settings of all runs.
-        validation_subjects, max_minutes, seed, device, workers, on_progress: as for ``train``.
+        validation_subjects, max_minutes, max_steps, seed, device, workers, on_progress: as for
+            ``train``.
 
     Returns:
         ``table`` (one row a combination), ``best`` (its run folder), ``failures``.
@@ -487,6 +494,7 @@ def search(
         overrides=_overrides(settings),
         validation_subjects=validation_subjects,
         max_minutes=max_minutes,
+        max_steps=max_steps,
         seed=seed,
         device=device,
         workers=workers,

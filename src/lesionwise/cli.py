@@ -153,6 +153,10 @@ MaxMinutes = Annotated[
         help="Time limit of each training (minutes); the learning rate schedule is fitted to it."
     ),
 ]
+MaxSteps = Annotated[
+    int | None,
+    typer.Option(min=1, help="Most optimizer steps of each network; the schedule is fitted to it."),
+]
 SamePatient = Annotated[
     bool,
     typer.Option(
@@ -657,6 +661,7 @@ def train(
     device: Device = "auto",
     workers: LoaderWorkers = 0,
     max_minutes: MaxMinutes = None,
+    max_steps: MaxSteps = None,
     prepared: Annotated[
         Path | None, typer.Option(help="Folder of prepared arrays that several runs share.")
     ] = None,
@@ -689,6 +694,7 @@ def train(
             device=device,
             workers=workers,
             max_minutes=max_minutes,
+            max_steps=max_steps,
             prepared=prepared,
             reuse=reuse,
             initial=initial,
@@ -726,6 +732,7 @@ def benchmark(
         ),
     ] = None,
     max_minutes: MaxMinutes = None,
+    max_steps: MaxSteps = None,
     seed: Seed = 0,
     device: Device = "auto",
     workers: LoaderWorkers = 0,
@@ -748,6 +755,7 @@ def benchmark(
             folds=folds,
             overrides=setting or (),
             max_minutes=max_minutes,
+            max_steps=max_steps,
             seed=seed,
             device=device,
             workers=workers,
@@ -786,6 +794,7 @@ def search(
         list[str] | None, typer.Option(help="A validation subject (repeatable).")
     ] = None,
     max_minutes: MaxMinutes = None,
+    max_steps: MaxSteps = None,
     seed: Seed = 0,
     device: Device = "auto",
     workers: LoaderWorkers = 0,
@@ -811,6 +820,7 @@ def search(
             device=device,
             workers=workers,
             max_minutes=max_minutes,
+            max_steps=max_steps,
             progress=progress,
         )
     show(done.table)

@@ -360,7 +360,7 @@ class Auxiliary:
 @dataclass(frozen=True)
 class RunContext:
     """Where and how a method runs: nothing of this changes what is computed, save the seed
-    and a time limit.
+    and a limit of the training.
 
     Attributes:
         folder: the run's folder; a method keeps everything it needs in it.
@@ -370,6 +370,8 @@ class RunContext:
         resume: continue from the contents of the folder.
         max_minutes: wall time that learning may take; a method that can, fits its schedule
             into it. None: as long as its settings say.
+        max_steps: optimizer steps that each network may take; a method of several networks gives
+            each the same number. Methods without networks ignore it.
         progress: called with each step.
     """
 
@@ -379,6 +381,7 @@ class RunContext:
     workers: int = 0
     resume: bool = False
     max_minutes: float | None = None
+    max_steps: int | None = None
     progress: Progress = no_progress
 
 

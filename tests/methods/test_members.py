@@ -88,6 +88,10 @@ def test_members_share_the_time_and_nothing_else(tmp_path):
     assert [member.max_minutes for member in members] == [3.0] * 3
 
 
+def test_each_member_may_take_all_steps(tmp_path):
+    assert member_run(RunContext(tmp_path, max_steps=9), 1, 3).max_steps == 9
+
+
 @dataclass
 class Counts:
     fitted: int = 0

@@ -91,6 +91,25 @@ def test_a_time_limit_ends_the_schedule_early(tmp_path):
     assert json.loads((tmp_path / "training.json").read_text())["max_minutes"] == 0.02
 
 
+def test_a_limit_of_steps_ends_within_an_epoch_with_the_schedule_over(tmp_path):
+    """Four patches an epoch in batches of two: the fifth step is the first of its epoch."""
+    run = RunContext(tmp_path, max_steps=5)
+    longer(METHOD, 10**6, 4).fit(TrainingData([visit_of(0)]), run)
+    summary = json.loads((tmp_path / "training.json").read_text())
+    assert summary["steps"] == summary["max_steps"] == 5
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    rates = [json.loads(line)["learning_rate"] for line in lines]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] < 0.5 * METHOD.optimization.learning_rate
+
+
+def test_a_limit_of_steps_beyond_the_epochs_changes_nothing(tmp_path):
+    for name, steps in (("free", None), ("limited", 10**6)):
+        run = RunContext(tmp_path / name, max_steps=steps)
+        METHOD.fit(TrainingData([visit_of(0)]), run)
+    assert torch.equal(_weights(tmp_path / "free"), _weights(tmp_path / "limited"))
+
+
 def test_the_best_weights_by_validation_are_kept_and_chosen(tmp_path):
     method = replace(METHOD, selection=replace(METHOD.selection, top_k=2))
     method.fit(DATA, RunContext(tmp_path))

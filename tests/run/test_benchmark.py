@@ -270,6 +270,8 @@ def test_a_second_call_goes_on_where_the_first_stopped(compared, dataset, files,
 def test_other_settings_in_the_same_folder_are_refused(compared, dataset, files):
     with pytest.raises(InputError, match="was begun with folds 2, now it is 3; "):
         benchmark(dataset, [files["difference"]], compared[0], folds=3)
+    with pytest.raises(InputError, match="was begun with max_steps not set, now it is 5; "):
+        benchmark(dataset, [files["difference"]], compared[0], folds=2, max_steps=5)
     with pytest.raises(InputError, match=r": difference: was begun with method\.propose\.above "):
         benchmark(
             dataset,

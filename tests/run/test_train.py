@@ -148,6 +148,15 @@ def test_a_run_does_not_go_on_with_other_settings(trained, dataset, arrays):
         )
 
 
+def test_a_limit_of_steps_is_part_of_the_run(trained, dataset, arrays, tmp_path):
+    same = {"overrides": SMALL, "validation_subjects": ["c"], "prepared": arrays}
+    run = train("unet-cc", dataset, tmp_path / "run", max_steps=1, **same)
+    assert json.loads((run / "training.json").read_text())["steps"] == 1
+    with pytest.raises(InputError, match="begun with max_steps 1, now it is 2"):
+        train("unet-cc", dataset, run, max_steps=2, **same)
+    assert train("unet-cc", dataset, run, max_steps=1, **same) == run
+
+
 def test_a_unet_cc_run_serves_unet_acls(trained, arrays, tmp_path):
     run = train(
         "unet-acls",

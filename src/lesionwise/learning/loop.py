@@ -95,12 +95,14 @@ def fit(
     *,
     resume: bool,
     max_minutes: float | None,
+    max_steps: int | None = None,
     on_progress: Progress,
 ) -> Outcome:
     """Train; ``setup.network`` holds the last weights afterwards.
 
     ``folder`` gets ``log.jsonl`` and ``log.csv`` (a row per epoch), ``candidates/`` and
-    ``checkpoints/``, from which a killed training resumes.
+    ``checkpoints/``, from which a killed training resumes. ``max_minutes`` and ``max_steps``
+    may end it before its epochs; the schedule of the learning rate is fitted to them.
 
     Raises:
         InputError: If a checkpoint cannot be read or written, or if the time limit ends the
@@ -116,7 +118,7 @@ def fit(
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     alone = len(setup.devices) == 1
-    callback = TrainingCallback(setup, folder, max_minutes, on_progress)
+    callback = TrainingCallback(setup, folder, max_minutes, max_steps, on_progress)
     checkpoints = folder / "checkpoints"
     trainer = L.Trainer(
         accelerator=setup.accelerator,
@@ -149,7 +151,8 @@ def fit(
         trainer.fit(module, batches, ckpt_path=resume_from)
     if trainer.interrupted:
         raise KeyboardInterrupt
-    if max_minutes is not None and callback.steps == 1 < len(batches) * setup.optimization.epochs:
+    whole = callback.total_steps(len(batches))
+    if max_minutes is not None and callback.steps == 1 < whole:
         raise InputError(
             f"the time limit of {max_minutes:.2g} minutes is shorter than one step of the training "
             f"({callback.minutes:.2g} minutes)"
@@ -225,17 +228,23 @@ REPORT_EVERY_S = 5.0
 class TrainingCallback(L.Callback):
     """Sets the learning rate, keeps the time limit, validates, logs, keeps the best weights.
 
-    With a time limit the schedule follows whichever is further, the fraction of the steps or
-    the fraction of the time, so a limited training still ends with a rate of 0. Time spent
+    With limits the schedule follows whichever is further, the fraction of the steps or the
+    fraction of the time, so a limited training still ends with a rate of 0. Time spent
     before a kill counts.
     """
 
     def __init__(
-        self, setup: Setup, folder: Path, max_minutes: float | None, on_progress: Progress
+        self,
+        setup: Setup,
+        folder: Path,
+        max_minutes: float | None,
+        max_steps: int | None,
+        on_progress: Progress,
     ) -> None:
         self.plan = setup
         self.folder = folder
         self.max_minutes = max_minutes
+        self.max_steps = max_steps
         self.on_progress = on_progress
         self.minutes_before = 0.0
         self.reported_at = -REPORT_EVERY_S
@@ -269,13 +278,19 @@ class TrainingCallback(L.Callback):
             trainer.should_stop = True
 
     def _is_over(self) -> bool:
+        if self.max_steps is not None and self.steps >= self.max_steps:
+            return True
         stopping = self.plan.optimization.early_stopping
         return stopping is not None and stopping.should_stop(self.history)
 
+    def total_steps(self, per_epoch: int) -> int:
+        """Steps of the whole training if its time does not end."""
+        steps = self.plan.optimization.epochs * max(1, per_epoch)
+        return steps if self.max_steps is None else min(steps, self.max_steps)
+
     def fraction(self, trainer: L.Trainer) -> float:
         """How much of the training is over, 0 to 1."""
-        steps = self.plan.optimization.epochs * max(1, int(trainer.num_training_batches))
-        fraction = self.steps / steps
+        fraction = self.steps / self.total_steps(int(trainer.num_training_batches))
         if self.max_minutes is not None:
             fraction = max(fraction, self.minutes / self.max_minutes)
         return min(1.0, float(fraction))
@@ -298,6 +313,8 @@ class TrainingCallback(L.Callback):
         batch_idx: int,
     ) -> None:
         self.steps += 1
+        if self.max_steps is not None and self.steps >= self.max_steps:
+            trainer.should_stop = True
         if self.max_minutes is None:
             return
         # clocks differ between processes that train together: one is enough to end all
@@ -340,7 +357,8 @@ class TrainingCallback(L.Callback):
             return
         self.reported_at = now
         epochs = self.plan.optimization.epochs
-        if self.max_minutes is not None and fraction > 0:
+        limited = self.max_minutes is not None or self.max_steps is not None
+        if limited and fraction > 0:
             epochs = max(row["epoch"], min(epochs, round(row["epoch"] / fraction)))
         self.on_progress(epoch_text(row, self.minutes, fraction), row["epoch"], epochs)
 

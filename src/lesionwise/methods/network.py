@@ -176,6 +176,7 @@ class NetworkMethod:
             run.folder,
             resume=run.resume,
             max_minutes=run.max_minutes,
+            max_steps=run.max_steps,
             # With several devices each process would report, on one terminal.
             on_progress=run.progress if len(devices) == 1 else no_progress,
         )
@@ -188,6 +189,7 @@ class NetworkMethod:
             "patches": outcome.steps * self.samples.batch_size * len(devices),
             "minutes": round(outcome.minutes, 2),
             "max_minutes": run.max_minutes,
+            "max_steps": run.max_steps,
             "training_studies": len(data.training),
             "validation_studies": len(data.validation),
             "device": str(device),

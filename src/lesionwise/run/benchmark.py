@@ -71,6 +71,7 @@ def benchmark(
     folds: int = defaults.FOLDS,
     overrides: Sequence[str] = (),
     max_minutes: float | None = None,
+    max_steps: int | None = None,
     seed: int = 0,
     device: str = "auto",
     workers: int = 0,
@@ -103,6 +104,8 @@ def benchmark(
         overrides: ``path=value`` sets the value in every recipe that has it, ``recipe:path=value``
             in one.
         max_minutes: wall time of each training.
+        max_steps: most optimizer steps of each network, so that recipes of several networks are
+            not at a disadvantage.
         seed: of the folds and of every training.
         device, workers: as for ``train``.
         options: how lesions are matched and counted; None takes the defaults.
@@ -135,6 +138,8 @@ def benchmark(
         "seed": seed,
         "max_minutes": max_minutes,
     }
+    if max_steps is not None:
+        made["max_steps"] = max_steps
     further = _auxiliary(auxiliary, entries, dataset)
     if further:
         made["auxiliary"] = {name: fingerprint_of(data) for name, data in further.items()}
@@ -328,6 +333,7 @@ def _cross_validated(
             device=device,
             workers=workers,
             max_minutes=made["max_minutes"],
+            max_steps=made.get("max_steps"),
             auxiliary=tuple(name for name, _ in further),
         )
         # An interrupted training resumes; its times are then those of its last call only.

@@ -34,7 +34,7 @@ def write_benchmark_tables(
         done: by recipe, what each fold gave; without those that failed.
         evaluations: by group.
         failures: by recipe, or recipe and case with a blank between.
-        made: ``folds``, ``seed``, ``max_minutes``.
+        made: ``folds``, ``seed``, ``max_minutes``, ``max_steps``.
         dataset: what was benchmarked on.
         output: folder.
     """
@@ -65,7 +65,14 @@ def write_benchmark_tables(
         for result in results
         if result["continued"]
     ]
-    budget = made["max_minutes"]
+    limits = [
+        f"{limit:g} {unit}"
+        for limit, unit in (
+            (made["max_minutes"], "min"),
+            (made.get("max_steps"), "steps of each network"),
+        )
+        if limit
+    ]
     board = Leaderboard(
         title=f"Leaderboard on {dataset.resolve().name}",
         scores=pd.DataFrame(scores),
@@ -76,12 +83,17 @@ def write_benchmark_tables(
         failures=pd.DataFrame(_failure_rows(entries, failures)),
         ranks=ranks if len(evaluations) == 1 else None,
         lead=f"Cross-validation by patient in {made['folds']} folds; "
-        + (f"each training at most {budget:g} min" if budget else "trainings as long as set"),
+        + (
+            "each training at most " + " and ".join(limits)
+            if limits
+            else "trainings as long as set"
+        ),
         provenance={
             "data": str(dataset),
             "folds": made["folds"],
             "seed": made["seed"],
-            "minutes per training": budget,
+            "minutes per training": made["max_minutes"],
+            "steps per network": made.get("max_steps"),
             "rules": next((e.rules for e in evaluations.values()), ""),
             "lesionwise": __version__,
             **versions(TRAINING_PACKAGES),

@@ -76,6 +76,7 @@ class FoldJob:
     device: str
     workers: int
     max_minutes: float | None
+    max_steps: int | None = None
     auxiliary: tuple[str, ...] = ()
 
 
@@ -129,6 +130,7 @@ def run_fold(job: FoldJob, progress: Progress) -> dict[str, Any]:
         device=job.device,
         workers=job.workers,
         max_minutes=job.max_minutes,
+        max_steps=job.max_steps,
         auxiliary={name: job.arrays / AUXILIARY / name for name in job.auxiliary},
         progress=progress,
     )

@@ -54,6 +54,7 @@ def search(
     device: str = "auto",
     workers: int = 0,
     max_minutes: float | None = None,
+    max_steps: int | None = None,
     progress: Progress = no_progress,
 ) -> SearchResult:
     """Train a recipe with every combination of settings; compare the best by all metrics.
@@ -72,8 +73,8 @@ def search(
             ``{"method.objective.loss.heatmap": ("500", "2000")}``; the last one varies fastest.
         compare: how many models are compared by all metrics.
         overrides: further settings of all runs.
-        validation_subjects, seed, device, workers, max_minutes, progress: as for ``train``; the
-            time limit is that of each training.
+        validation_subjects, seed, device, workers, max_minutes, max_steps, progress: as for
+            ``train``; the limits are those of each training.
 
     Raises:
         InputError: If a setting is wrong, nothing validates, or every combination fails.
@@ -114,6 +115,7 @@ def search(
                 device=device,
                 workers=workers,
                 max_minutes=max_minutes,
+                max_steps=max_steps,
                 prepared=prepared,
                 progress=_named(progress, number, len(combinations)),
             )

@@ -82,6 +82,7 @@ def train(
     device: str = "auto",
     workers: int = 0,
     max_minutes: float | None = None,
+    max_steps: int | None = None,
     prepared: str | Path | None = None,
     reuse: str | Path | None = None,
     initial: str | Path | None = None,
@@ -107,6 +108,7 @@ def train(
         workers: processes that prepare studies, and then batches.
         max_minutes: wall time for learning, preparation not counted; the learning rate's
             fall is fitted into it.
+        max_steps: most optimizer steps of each network; methods without networks ignore it.
         prepared: folder of prepared arrays that several runs share; None: in ``output``.
         reuse: a run of the same method, such as a ``unet-cc`` run for ``unet-acls``: its
             weights are taken over and nothing is trained.
@@ -165,6 +167,7 @@ def train(
         "overrides": list(overrides),
         "seed": seed,
         "max_minutes": max_minutes,
+        "max_steps": max_steps,
         "data": arrays.fingerprint,
         "training": training,
         "validation": validation,
@@ -190,7 +193,16 @@ def train(
     if reuse is not None:
         begun |= _reused(Path(reuse), found, folder)
     else:
-        run = RunContext(folder, seed, device, workers, True, max_minutes, progress)
+        run = RunContext(
+            folder,
+            seed,
+            device,
+            workers,
+            resume=True,
+            max_minutes=max_minutes,
+            max_steps=max_steps,
+            progress=progress,
+        )
         data = TrainingData(
             arrays.studies(training),
             arrays.studies(validation),
@@ -305,7 +317,16 @@ def _has_its_weights(folder: Path, described: Mapping[str, Any]) -> bool:
 
 
 def _compared(described: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("recipe", "seed", "max_minutes", "data", "training", "validation", "initial")
+    names = (
+        "recipe",
+        "seed",
+        "max_minutes",
+        "max_steps",
+        "data",
+        "training",
+        "validation",
+        "initial",
+    )
     compared = {name: described.get(name) for name in (*names, "auxiliary")}
     return compared | settings_of(described)
 

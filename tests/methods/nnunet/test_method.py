@@ -96,6 +96,14 @@ def test_time_is_up_before_the_epochs_are(tmp_path):
     assert json.loads((tmp_path / "training.json").read_text())["epochs"] < long.epochs
 
 
+def test_a_limit_of_steps_may_end_within_an_epoch(tmp_path):
+    long = replace(SHORT, epochs=1000)
+    steps = long.batches_per_epoch + 1
+    method(learning=long).fit(DATA, RunContext(tmp_path, device="cpu", max_steps=steps))
+    summary = json.loads((tmp_path / "training.json").read_text())
+    assert (summary["steps"], summary["epochs"]) == (steps, 2)
+
+
 def test_two_visits_in_two_dimensions_with_a_sigmoid(tmp_path):
     from lesionwise.methods.nnunet import Plans
 

@@ -208,7 +208,8 @@ class NnunetMethod:
         trainer = LesionTrainer(plans, self.configuration, 0, described, device)
         last_visit = range(channels - len(self.scans), channels)
         trainer.use(self.learning, self.augmentation, self.heads, last_visit)
-        trainer.seed, trainer.max_minutes = run.seed, run.max_minutes
+        trainer.seed = run.seed
+        trainer.max_minutes, trainer.max_steps = run.max_minutes, run.max_steps
         trainer.workers = min(run.workers, os.cpu_count() or 1)
         trainer.progress = run.progress
         trainer.initialize()
@@ -247,12 +248,15 @@ class NnunetMethod:
         write_text(run.folder / "log.csv", "\n".join(rows) + "\n")
         planned = plans["configurations"][self.configuration]
         epochs = len(history)
+        # a run whose training had ended before this call has no steps of its own
+        steps = trainer.steps or epochs * self.learning.batches_per_epoch
         summary = {
             "epochs": epochs,
-            "steps": epochs * self.learning.batches_per_epoch,
-            "patches": epochs * self.learning.batches_per_epoch * planned["batch_size"],
+            "steps": steps,
+            "patches": steps * planned["batch_size"],
             "minutes": round(trainer.minutes, 2),
             "max_minutes": run.max_minutes,
+            "max_steps": run.max_steps,
             "training_cases": int(trainer.dataset_json["numTraining"]),
             "patch_size_vox": planned["patch_size"],
             "spacing_mm": planned["spacing"],

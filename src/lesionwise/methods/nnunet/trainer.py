@@ -41,7 +41,8 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
         seed: every batch draws from it and its own number, and dropout from it and the epoch's;
             so trainings with and without workers are alike, and so is a resumed one.
         workers: processes that prepare batches of training; 0 prepares them in this one.
-        max_minutes: wall time; the schedule is fitted into it.
+        max_minutes, max_steps: limits of the training; the schedule is fitted into them.
+        steps: optimizer steps so far.
         progress: called with each epoch.
     """
 
@@ -50,6 +51,8 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
     seed = 0
     workers = 0
     max_minutes: float | None = None
+    max_steps: int | None = None
+    steps = 0
     progress: Progress = staticmethod(no_progress)
 
     def __init__(
@@ -102,6 +105,8 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
     def fraction(self) -> float:
         """How much of the training is done, 0 to 1."""
         fraction: float = self.current_epoch / self.num_epochs
+        if self.max_steps is not None:
+            fraction = max(fraction, self.steps / self.max_steps)
         if self.max_minutes is not None:
             fraction = max(fraction, self.minutes / self.max_minutes)
         return min(1.0, fraction)
@@ -171,15 +176,17 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
         return adapt(stock, self.augmentation, self.heads, spacing_mm, self.last_visit)
 
     def run_training(self) -> None:
-        """nnU-Net's loop, which also ends when the time is up."""
+        """nnU-Net's loop, which also ends at the limits of time and steps."""
         self.on_train_start()
+        self.steps = self.current_epoch * self.num_iterations_per_epoch
         while self.current_epoch < self.num_epochs and self.fraction < 1:
             self.on_epoch_start()
             self.on_train_epoch_start()
             losses = []
             for _ in range(self.num_iterations_per_epoch):
                 losses.append(self.train_step(next(self.dataloader_train)))
-                if self.max_minutes is not None and self.minutes >= self.max_minutes:
+                self.steps += 1
+                if self._at_limit():
                     break
             self.on_train_epoch_end(losses)
             with torch.no_grad():
@@ -191,6 +198,10 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
                 self.on_validation_epoch_end(seen)
             self.on_epoch_end()
         self.on_train_end()
+
+    def _at_limit(self) -> bool:
+        out_of_time = self.max_minutes is not None and self.minutes >= self.max_minutes
+        return out_of_time or (self.max_steps is not None and self.steps >= self.max_steps)
 
     def get_dataloaders(self) -> tuple[Iterator[Any], Iterator[Any]]:
         """Endless batches of training and validation, from the epoch that is next on.
