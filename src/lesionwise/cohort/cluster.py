@@ -22,6 +22,7 @@ MEMORY_GIB = 3.0
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 """Windows ends a process at once by any signal."""
 CONNECT_S = 30.0
+LOCAL_CONNECT_S = 600.0
 """How long a running scheduler may take to answer."""
 
 
@@ -105,6 +106,8 @@ def dask_client(workers: Workers, subjects: int) -> Iterator[tuple[Client, int]]
         "distributed.worker.memory.pause": False,
         "distributed.worker.memory.terminate": 0.95,
         "distributed.admin.tick.limit": "10 minutes",
+        # processes of this machine answer late when it is busy, but they do answer
+        "distributed.comm.timeouts.connect": LOCAL_CONNECT_S,
         "distributed.worker.preload": ["lesionwise.cohort.worker_setup"],
     }
     if not workers.dashboard:  # a server of no pages is left, on the loopback address
@@ -135,7 +138,7 @@ def _local(number: int, dashboard: bool) -> Iterator[Client]:
         scheduler_kwargs={"dashboard": dashboard},
         silence_logs=logging.CRITICAL,
     )
-    client = Client(cluster, security=security)
+    client = Client(cluster, security=security, timeout=LOCAL_CONNECT_S)
     try:
         yield client
     finally:
