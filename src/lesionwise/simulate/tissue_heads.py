@@ -39,13 +39,16 @@ from lesionwise.types import BoolArray, Grid, Matrix, Volume
 
 SMOOTHING_MM = 0.6
 """SD by which labels are smoothed into fractions."""
-LOG_ODDS_PER_MM = 2.3
-"""How fast the log of the odds of two tissues changes across their border, after smoothing by
-``SMOOTHING_MM`` and interpolation: adding it moves the border by 1 mm."""
+LOG_ODDS_PER_MM = 4.6
+"""How fast the log of the odds of two tissues changes across their border, with fractions as
+`compose_tissue` makes them: adding it moves the border by 1 mm."""
 BORDER_SD_MM = 0.25
 """SD of the shift of each tissue border, at 5 mm correlation length."""
-SULCI_MM = (-0.2, 0.25)
-"""Range by which a patient's sulci are wider than in the map."""
+WHITE_MM = (-0.6, 0.1)
+"""Range by which a patient's white matter reaches further than in the map. Automatic maps of
+T1-weighted scans make the cortex thin: 2 to 3 mm are usual."""
+SULCI_MM = (-0.5, 0.2)
+"""Range by which a patient's fluid reaches further than in the map."""
 VENTRICLE_GROWTH_MM = (0.0, 1.0)
 """Range by which the ventricle walls stand outside the map's."""
 VENTRICLE_REACH_MM = 6.0
@@ -168,7 +171,7 @@ def align_map(labels: Volume, to_map: Matrix) -> AlignedMap:
         if key in ("ventricle_mm", "deep", "core")
     }
     x, y, z = _positions(grid, to_template)
-    tissue, ventricles = _cleaned(labels.array, brain, guide, (x, y, z))
+    tissue, ventricles = clean_tissue(labels.array, brain, guide, (x, y, z))
     cortex = (tissue == GRAY) & ~ndimage.binary_dilation(guide["deep"] > 0.5, iterations=2)
     fields = {
         "white": ndimage.gaussian_filter((tissue == WHITE).astype(np.float32), SMOOTHING_MM),
@@ -210,21 +213,40 @@ def _positions(grid: Grid, world: Matrix) -> tuple[Float, Float, Float]:
     return x, y, z
 
 
-def _cleaned(
+def clean_tissue(
     labels: NDArray[np.uint8],
     brain: BoolArray,
     guide: dict[str, Float],
     template_mm: tuple[Float, Float, Float],
 ) -> tuple[NDArray[np.uint8], BoolArray]:
-    """Fluid, gray or white for every voxel, and the lateral ventricles, which count as white."""
+    """Fluid, gray or white for every voxel, and which are lateral ventricles.
+
+    Args:
+        labels: (I, J, K) as `read_tissue_map` gives them, voxels of 1 mm.
+        brain: without holes; everything outside of it is fluid.
+        guide: the template's ``ventricle_mm``, ``deep`` and ``core`` at each voxel.
+        template_mm: x, y, z of each voxel in the template.
+
+    Returns:
+        (I, J, K) uint8 with ``FLUID``, ``GRAY`` and ``WHITE``, as described in `align_map`; and the
+        lateral ventricles, bool, which count as white matter in the first.
+
+    Example:
+        >>> shape = (24, 24, 24)
+        >>> labels = np.full(shape, WHITE, dtype=np.uint8)
+        >>> labels[12, 12, 12] = LESION
+        >>> guide = {"ventricle_mm": np.full(shape, 30.0, dtype=np.float32)}
+        >>> guide |= dict.fromkeys(("deep", "core"), np.zeros(shape, dtype=np.float32))
+        >>> far_mm = (np.full(shape, 40.0, dtype=np.float32),) * 3
+        >>> tissue, ventricles = clean_tissue(labels, labels > 0, guide, far_mm)
+        >>> np.unique(tissue).tolist() == [WHITE], bool(ventricles.any())
+        (True, False)
+    """
     x, y, z = template_mm
     out = np.where(brain, labels, FLUID).astype(np.uint8)
     out[(out == LESION) | (out == 0)] = WHITE
     ventricles = _lateral_ventricles(out == FLUID, guide["ventricle_mm"], template_mm)
-    if ventricles.any():
-        near = edt.edt((~ventricles).astype(np.uint8)) <= RIM_MM
-    else:
-        near = ventricles
+    near = edt.edt((~ventricles).astype(np.uint8)) <= RIM_MM if ventricles.any() else ventricles
     out[ventricles] = WHITE
     stem = below_tentorium(x, y, z) & (np.abs(x) < 18) & (y >= -36)
     no_cortex = near | (guide["core"] > 0.5) | (guide["deep"] > 0.3) | stem
@@ -268,6 +290,7 @@ def make_tissue_head(
     del index
     fields |= resample({"brain_mm": aligned.brain_mm, "deep": template_fields()["deep"]}, where)
     borders = BORDER_SD_MM * smooth_field(rng, SHAPE, 5, fields=2)
+    borders[0] += np.float32(rng.uniform(*WHITE_MM))
     borders[1] += np.float32(rng.uniform(*SULCI_MM))
     low, high = VENTRICLE_GROWTH_MM
     growth = low + (high - low) * rng.beta(1.3, 1.8)
@@ -294,7 +317,9 @@ def compose_tissue(head: TissueHead, atrophy_mm: float = 0.0) -> Anatomy:
     fields = head.fields
     white, gray = fields["white"], fields["gray"]
     fluid = np.clip(1 - white - gray, 0, 1)
-    white = white * np.exp(LOG_ODDS_PER_MM * head.white_shift_mm)
+    # Squares of smooth fractions change across a border within about 1 mm, as a voxel's share does.
+    white, gray, fluid = white**2, gray**2, fluid**2
+    white *= np.exp(LOG_ODDS_PER_MM * head.white_shift_mm)
     fluid *= np.exp(LOG_ODDS_PER_MM * (head.fluid_shift_mm + np.float32(atrophy_mm / 3)))
     total = white + gray + fluid
     white, tissue = white / total, (white + gray) / total

@@ -24,7 +24,7 @@ _LABELS = {
     WHITE: ("wm", "white matter"),
     LESION: ("l", "lesion"),
 }  # fmt: skip
-"""What tables call each label: abbreviations and names of the standard BIDS table, and plain ones."""
+"""What tables call each label: abbreviations and names of the BIDS table, and plain names."""
 
 
 def find_tissue_maps(folder: Path, exclude: tuple[str, ...] = ()) -> list[Path]:
