@@ -116,7 +116,7 @@ def test_atrophy_widens_ventricles_and_thins_the_cortex_of_a_tissue_head(head):
     first, later = compose_tissue(head), compose_tissue(head, atrophy_mm=0.4)
     assert later.ventricles.sum() > first.ventricles.sum()
     assert later.gray.sum() < first.gray.sum()
-    assert (later.fluid - first.fluid).min() > -1e-5
+    assert (later.fluid - first.fluid)[later.brain].min() > -1e-5
 
 
 def test_nuclei_come_from_the_template_where_the_map_says_white(head):

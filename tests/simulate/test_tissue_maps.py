@@ -97,5 +97,5 @@ def test_a_map_of_four_dimensions_is_refused(tmp_path):
     (tmp_path / "dseg.tsv").write_text(TABLE)
     array = np.arange(16, dtype=np.uint8).reshape(2, 2, 2, 2) % 4
     Nifti1Image(array, np.eye(4)).to_filename(tmp_path / "sub-01_dseg.nii.gz")
-    with pytest.raises(InputError, match="sub-01_dseg.nii.gz"):
+    with pytest.raises(InputError, match=r"sub-01_dseg.nii.gz"):
         read_tissue_map(tmp_path / "sub-01_dseg.nii.gz")
