@@ -99,9 +99,9 @@ class TissueHead:
     template_mm: Float
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def read_aligned_map(path: Path) -> AlignedMap:
-    """The tissue map in a file, ready for heads; the last two are kept.
+    """The tissue map in a file, ready for heads; the last eight are kept (100 MB each).
 
     Raises:
         InputError: As `read_tissue_map`; or if the map cannot be registered to the template.
@@ -112,12 +112,12 @@ def read_aligned_map(path: Path) -> AlignedMap:
         ['cortex_mm', 'gray', 'ventricle_mm', 'white']
     """
     labels = read_tissue_map(path)
-    return align_map(labels, _matrix_of(path, path.stat().st_mtime_ns))
+    return align_map(labels, _matrix_of(path))
 
 
 @lru_cache(maxsize=256)
-def _matrix_of(path: Path, changed_ns: int) -> Matrix:
-    """Template mm to mm of the map in a file; the registration takes longest, so all are kept."""
+def _matrix_of(path: Path) -> Matrix:
+    """Template mm to mm of the map in a file; kept when the map itself is not."""
     return register_map(read_tissue_map(path), name=str(path))
 
 
