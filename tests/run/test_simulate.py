@@ -179,3 +179,11 @@ def test_a_tissue_map_that_cannot_be_used_is_told_before_anything_is_written(
     with pytest.raises(InputError, match=r"sub-a_dseg.nii.gz: no white matter"):
         simulate(tmp_path / "sim", 2, 1, tissue_maps=tissue_maps)
     assert not (tmp_path / "sim" / "participants.tsv").exists()
+
+
+def test_a_folder_without_tissue_maps_is_told_in_one_line(tmp_path, call):
+    (tmp_path / "empty").mkdir()
+    status, _, told = call("simulate", "-o", tmp_path / "sim", "--tissue-maps", tmp_path / "empty")
+    assert status == 2
+    assert told.strip().endswith("no tissue maps (*_dseg.nii.gz) in it")
+    assert len(told.strip().splitlines()) == 1
