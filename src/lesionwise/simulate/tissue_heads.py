@@ -164,7 +164,7 @@ def align_map(labels: Volume, to_map: Matrix) -> AlignedMap:
     labels = _at_1mm(labels)
     grid = labels.grid
     brain = _filled(labels.array > 0)
-    to_template = np.linalg.inv(to_map)
+    to_template = np.asarray(np.linalg.inv(to_map), dtype=np.float64)
     guide = {
         key: resample_to(Volume(field, head_grid()), grid, order=1, world=to_template).array
         for key, field in template_fields().items()
