@@ -7,7 +7,7 @@ for other heads, and its labels become fractions of voxels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -275,7 +275,8 @@ def make_tissue_head(
 ) -> TissueHead:
     """A new head from a tissue map: a random deformation, and tissue borders shifted a little.
 
-    Of ``settings``, what concerns the deformation and the shells is used.
+    The brain keeps the map's size, but for the random scales, and so its folds keep theirs. Of
+    ``settings``, what concerns the deformation (but not ``shrink``) and the shells is used.
 
     Example:
         >>> head = make_tissue_head(np.random.default_rng(0), aligned)  # doctest: +SKIP
@@ -283,7 +284,8 @@ def make_tissue_head(
         (3, 193, 229, 207)
     """
     settings = settings or HeadSettings()
-    where = draw_deformation(rng, settings)
+    own_size = float(np.abs(np.linalg.det(aligned.to_map[:3, :3])) ** (-1 / 3))
+    where = draw_deformation(rng, replace(settings, shrink=own_size))
     to_index = (np.linalg.inv(aligned.grid.affine) @ aligned.to_map).astype(np.float32)
     index = [a * where[0] + b * where[1] + c * where[2] + d for a, b, c, d in to_index[:3]]
     fields = read_at(aligned.fields, index)
