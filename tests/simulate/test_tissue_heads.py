@@ -142,9 +142,8 @@ def test_one_seed_gives_one_head_and_another_seed_another(real_map):
     assert (abs(other.gray - anatomy.gray) > 0.5).mean() > 0.01
 
 
-def test_a_patient_with_a_real_brain_has_the_volumes_of_one_and_the_lesions_that_were_planted(
-    real_map,
-):
+@pytest.mark.slow
+def test_a_real_brain_has_usual_volumes_at_two_visits_and_no_lesions_of_its_own(real_map):
     """In ml; wide bounds around what is measured in adults. No lesion of the map shows."""
     patient = simulate_patient(
         3, 2, spacing_mm=(2.0, 2.0, 2.0), lesion_load=0, tissue_map=read_aligned_map(real_map)
