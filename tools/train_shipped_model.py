@@ -42,19 +42,21 @@ from lesionwise.types import BoolArray, LabelArray, Volume
 
 MODELS = Path(__file__).parents[1] / "src" / "lesionwise" / "models"
 PARTS = (
-    # name, patients, seed, style, spacing, with the real masks, loads
-    ("realistic", 8, 111, "realistic", (1.0, 1.0, 1.0), False, 1.0),
-    ("faint", 6, 112, "realistic", (1.0, 1.0, 1.0), True, 1.0),
-    ("masks", 12, 113, "randomized", None, True, 1.0),
-    ("thick", 10, 114, "randomized", (0.9, 0.9, 6.5), False, 1.0),
-    ("few", 4, 115, "randomized", (0.9, 0.9, 5.0), False, 0.15),
-    ("more", 10, 116, "realistic", (1.0, 1.0, 1.0), False, 1.0),
-    ("healthy", 6, 117, "randomized", (0.9, 0.9, 5.5), False, 0.0),
-    ("clear", 4, 118, "realistic", (1.0, 1.0, 1.0), False, 0.0),
-    ("fat", 8, 119, "clinical", (0.9, 0.9, 6.0), False, 1.0),
-    ("quiet", 6, 120, "realistic", (1.0, 1.0, 1.0), False, 0.15),
-    ("calm", 6, 121, "clinical", (0.9, 0.9, 6.5), False, 0.15),
-    ("none", 4, 122, "clinical", (0.9, 0.9, 6.5), False, 0.0),
+    # name, patients, seed, style, spacing, with the real masks, load, heads from real tissue maps
+    ("realistic", 8, 111, "realistic", (1.0, 1.0, 1.0), False, 1.0, False),
+    ("faint", 6, 112, "realistic", (1.0, 1.0, 1.0), True, 1.0, False),
+    ("masks", 12, 113, "randomized", None, True, 1.0, False),
+    ("thick", 10, 114, "randomized", (0.9, 0.9, 6.5), False, 1.0, False),
+    ("few", 4, 115, "randomized", (0.9, 0.9, 5.0), False, 0.15, False),
+    ("more", 10, 116, "realistic", (1.0, 1.0, 1.0), False, 1.0, False),
+    ("healthy", 6, 117, "randomized", (0.9, 0.9, 5.5), False, 0.0, False),
+    ("clear", 4, 118, "realistic", (1.0, 1.0, 1.0), False, 0.0, False),
+    ("fat", 8, 119, "clinical", (0.9, 0.9, 6.0), False, 1.0, False),
+    ("quiet", 6, 120, "realistic", (1.0, 1.0, 1.0), False, 0.15, False),
+    ("calm", 6, 121, "clinical", (0.9, 0.9, 6.5), False, 0.15, False),
+    ("none", 4, 122, "clinical", (0.9, 0.9, 6.5), False, 0.0, False),
+    ("folded", 16, 123, "realistic", (1.0, 1.0, 1.0), False, 0.3, True),
+    ("folds", 8, 124, "randomized", (1.0, 1.0, 1.0), False, 1.0, True),
 )
 REAL = re.compile(r"(thick|open)\d\dv\d")
 """The subjects that are copies of a real scan."""
@@ -199,7 +201,7 @@ def make_data(real: Path, thick: Path, out: Path, workers: int) -> Path:
     write_dataset_description(target, "Training data of the shipped models", derivative=False)
     add_thick(thick, target)
     add_stripped(real, target)
-    for name, patients, seed, style, spacing, with_masks, load in PARTS:
+    for name, patients, seed, style, spacing, with_masks, load, with_maps in PARTS:
         simulate(
             out / name,
             patients,
@@ -210,6 +212,8 @@ def make_data(real: Path, thick: Path, out: Path, workers: int) -> Path:
             lesion_load=load,
             lesion_masks=real / "derivatives" / "lesions" if with_masks else None,
             exclude_masks=("open19",),
+            tissue_maps=real / "derivatives" / "labelmaps" if with_maps else None,
+            exclude_tissue_maps=("open07",),  # so that its scan can be held out
             workers=workers,
             progress=lambda stage, done, total, name=name: print(name, done, total, flush=True),
         )

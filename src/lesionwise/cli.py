@@ -472,6 +472,13 @@ def simulate(
             help="Folder of real lesion masks on the MNI152 grid, used instead of random lesions."
         ),
     ] = None,
+    tissue_maps: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of real tissue maps (*_dseg.nii.gz and dseg.tsv), used for the heads "
+            "instead of the template."
+        ),
+    ] = None,
     raters: Annotated[
         int, typer.Option(help="Number of raters who outline the last visit's new lesions.", min=0)
     ] = 0,
@@ -494,6 +501,7 @@ def simulate(
             new_scanner=new_scanner,
             spacing_mm=spacing,
             lesion_masks=lesion_masks,
+            tissue_maps=tissue_maps,
             raters=raters,
             workers=workers,
             progress=progress,

@@ -6,11 +6,13 @@ import pytest
 import lesionwise.run.simulate as module
 from lesionwise.io.bids import read_dataset
 from lesionwise.io.files import read_table
-from lesionwise.io.nifti import read_grid
+from lesionwise.io.nifti import read_grid, write_volume
 from lesionwise.results.simulated import record_of
 from lesionwise.run.simulate import simulate
 from lesionwise.simulate.patient import Patient
 from lesionwise.types import Grid, InputError, Study, Visit, Volume
+
+EYE = np.eye(4)
 
 
 @pytest.fixture
@@ -132,3 +134,56 @@ def test_raters_draw_the_new_lesions_of_the_last_visit(tmp_path, made):
 def test_without_raters_a_patient_is_the_same_as_ever(tmp_path, made):
     simulate(tmp_path / "sim", 1, 2)
     assert "raters" not in json.loads(record_of(tmp_path / "sim", "sim0001").read_text())
+
+
+@pytest.fixture
+def tissue_maps(tmp_path, monkeypatch):
+    """A folder of three tissue maps of a few voxels, which are read but not registered."""
+    folder = tmp_path / "maps"
+    folder.mkdir()
+    (folder / "dseg.tsv").write_text("index\tname\n1\tGM\n2\tWM\n")
+    labels = np.ones((2, 2, 2), dtype=np.uint8)
+    labels[1] = 2
+    for subject in ("a", "b", "c"):
+        write_volume(folder / f"sub-{subject}_dseg.nii.gz", Volume(labels, Grid((2, 2, 2), EYE)))
+    monkeypatch.setattr(module, "read_aligned_map", lambda path: path.name)
+    return folder
+
+
+def test_patients_take_the_tissue_maps_in_turn_from_one_that_the_seed_decides(
+    tmp_path, made, tissue_maps
+):
+    def used(seed, **settings):
+        out = tmp_path / f"{seed}{len(settings)}"
+        simulate(out, 3, 1, seed, tissue_maps=tissue_maps, **settings)
+        records = [json.loads(record_of(out, f"sim000{n}").read_text()) for n in (1, 2, 3)]
+        table = read_table(out / "participants.tsv")
+        assert list(table["anatomy_from"]) == [record["tissue_map"] for record in records]
+        return "".join(record["tissue_map"][4] for record in records)
+
+    assert used(0) == "abc"
+    assert used(1) == "bca"
+    assert used(0, exclude_tissue_maps=("b",)) == "aca"
+
+
+def test_without_tissue_maps_a_patient_is_recorded_as_ever(tmp_path, made):
+    simulate(tmp_path / "sim", 1, 1)
+    assert "tissue_map" not in json.loads(record_of(tmp_path / "sim", "sim0001").read_text())
+    assert "anatomy_from" not in read_table(tmp_path / "sim" / "participants.tsv")
+
+
+def test_a_tissue_map_that_cannot_be_used_is_told_before_anything_is_written(
+    tmp_path, made, tissue_maps
+):
+    (tissue_maps / "dseg.tsv").write_text("index\tname\n1\tGM\n2\tGM\n")
+    with pytest.raises(InputError, match=r"sub-a_dseg.nii.gz: no white matter"):
+        simulate(tmp_path / "sim", 2, 1, tissue_maps=tissue_maps)
+    assert not (tmp_path / "sim" / "participants.tsv").exists()
+
+
+def test_a_folder_without_tissue_maps_is_told_in_one_line(tmp_path, call):
+    (tmp_path / "empty").mkdir()
+    status, _, told = call("simulate", "-o", tmp_path / "sim", "--tissue-maps", tmp_path / "empty")
+    assert status == 2
+    assert told.strip().endswith("no tissue maps (*_dseg.nii.gz) in it")
+    assert len(told.strip().splitlines()) == 1

@@ -27,6 +27,8 @@ from lesionwise.simulate.masks import find_masks, read_lesion_mask
 from lesionwise.simulate.patient import simulate_patient
 from lesionwise.simulate.raters import simulated_raters
 from lesionwise.simulate.scanner import Style
+from lesionwise.simulate.tissue_heads import read_aligned_map
+from lesionwise.simulate.tissue_maps import find_tissue_maps, read_tissue_map
 from lesionwise.types import Grid, InputError, Progress, Volume, no_progress
 
 TISSUES = ("fluid", "gray matter", "white matter", "lesion")
@@ -49,6 +51,7 @@ class _Order:
     lesion_mask: str
     version: str
     raters: int = 0
+    tissue_map: str = ""
 
 
 def simulate(
@@ -66,6 +69,8 @@ def simulate(
     spacing_mm: tuple[float, float, float] | None = None,
     lesion_masks: Path | None = None,
     exclude_masks: tuple[str, ...] = (),
+    tissue_maps: Path | None = None,
+    exclude_tissue_maps: tuple[str, ...] = (),
     raters: int = 0,
     workers: int = 1,
     progress: Progress = no_progress,
@@ -84,6 +89,10 @@ def simulate(
         lesion_masks: a folder of real lesion masks on the MNI152 grid; patients then carry
             these lesions in turn instead of drawn ones.
         exclude_masks: subjects (without ``sub-``) whose masks are not used.
+        tissue_maps: a folder of real tissue maps (``*_dseg.nii.gz`` with a table of their labels,
+            see `read_tissue_map`), on any grid; heads are then made from these in turn, beginning
+            with one that the seed decides, instead of the template.
+        exclude_tissue_maps: subjects (without ``sub-``) whose tissue maps are not used.
         raters: so many masks of the last visit's new lesions beside the truth, each drawn by a
             rater who over-segments, under-segments or misses small ones (`simulate.raters`).
         workers: processes; each needs about 3 GB.
@@ -94,12 +103,13 @@ def simulate(
 
     Raises:
         InputError: If nothing can be written there, if the folder holds another data set, or
-            if there are no masks.
+            if there are no masks or tissue maps, or one of them cannot be used.
     """
     if patients < 1 or visits < 1:
         raise InputError(f"{output}: at least one patient and one visit are needed")
     output = check_writable(output)
     masks = find_masks(lesion_masks, exclude_masks) if lesion_masks else []
+    maps = find_tissue_maps(tissue_maps, exclude_tissue_maps) if tissue_maps else []
     orders = [
         _Order(
             subject=f"sim{number:04d}",
@@ -116,10 +126,13 @@ def simulate(
             lesion_mask=str(masks[(number - 1) % len(masks)]) if masks else "",
             version=__version__,
             raters=raters,
+            tissue_map=str(maps[(seed + number - 1) % len(maps)]) if maps else "",
         )
         for number in range(1, patients + 1)
     ]
-    _write_frame(output, orders, real_lesions=bool(masks))
+    for path in sorted({order.tissue_map for order in orders if order.tissue_map}):
+        read_tissue_map(Path(path))  # a map that cannot be used is told before anything is written
+    _write_frame(output, orders)
     waiting = [order for order in orders if not _is_done(output, order)]
     done = patients - len(waiting)
     progress("simulate", done, patients)
@@ -135,8 +148,10 @@ def simulate(
 def _record(order: _Order) -> dict[str, Any]:
     record = asdict(order)
     record["lesion_mask"] = Path(order.lesion_mask).name  # the file's place is not the truth's
-    if not order.raters:
-        del record["raters"]
+    record["tissue_map"] = Path(order.tissue_map).name
+    for later in ("raters", "tissue_map"):  # absent where they are not used, as they once were
+        if not record[later]:
+            del record[later]
     record["spacing_mm"] = list(order.spacing_mm) if order.spacing_mm else None
     return record
 
@@ -146,14 +161,24 @@ def _is_done(output: Path, order: _Order) -> bool:
     return path.exists() and read_json(path) == _record(order)
 
 
-def _write_frame(output: Path, orders: list[_Order], real_lesions: bool) -> None:
+def _write_frame(output: Path, orders: list[_Order]) -> None:
     """The files every BIDS data set has."""
     description = output / DESCRIPTION
     stated = read_json(description) if description.exists() else None
     check_simulated_output(output, stated.get("Name", "") if isinstance(stated, dict) else stated)
+    real = [
+        what
+        for what, used in (
+            ("lesion masks", any(order.lesion_mask for order in orders)),
+            ("tissue maps", any(order.tissue_map for order in orders)),
+        )
+        if used
+    ]
     license_text = "CC0"
-    if real_lesions:
-        license_text = "that of the lesion masks whose shapes were used; credit their authors"
+    if real:
+        license_text = (
+            f"that of the {' and '.join(real)} whose shapes were used; credit their authors"
+        )
     write_dataset_description(
         output,
         NAME,
@@ -171,6 +196,7 @@ def _write_frame(output: Path, orders: list[_Order], real_lesions: bool) -> None
                 "style": order.style,
                 "visits": order.visits,
                 "lesions_from": Path(order.lesion_mask).name or "drawn",
+                **({"anatomy_from": Path(order.tissue_map).name} if order.tissue_map else {}),
             }
             for order in orders
         ],
@@ -179,6 +205,7 @@ def _write_frame(output: Path, orders: list[_Order], real_lesions: bool) -> None
 
 def _write_patient(output: Path, order: _Order) -> None:
     mask = read_lesion_mask(Path(order.lesion_mask)) if order.lesion_mask else None
+    tissue_map = read_aligned_map(Path(order.tissue_map)) if order.tissue_map else None
     patient = simulate_patient(
         order.seed,
         order.visits,
@@ -190,6 +217,7 @@ def _write_patient(output: Path, order: _Order) -> None:
         with_skull=order.with_skull,
         registered=order.registered,
         lesion_mask=mask,
+        tissue_map=tissue_map,
         subject=order.subject,
     )
     # Half the files lie as most scanners write them: to the left and to the back.

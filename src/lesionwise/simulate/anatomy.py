@@ -1,5 +1,7 @@
 """Heads: the MNI152 tissue maps, deformed at random, with the skull and scalp they lack.
 
+Heads made from other people's tissue maps are in `tissue_heads`.
+
 The template is an average of many brains, so its sulci are blurred. The cortex is made
 anew from it: a ribbon of even thickness around the white matter, and fluid beyond, which
 opens sulci and lets atrophy thin the ribbon.
@@ -7,6 +9,7 @@ opens sulci and lets atrophy thin the ribbon.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -107,8 +110,16 @@ class HeadSettings:
 
 
 @lru_cache(maxsize=1)
-def _template() -> dict[str, Float]:
-    """Template maps on `head_grid`: signed distances (mm, negative inside) and probabilities."""
+def template_fields() -> dict[str, Float]:
+    """Template maps on `head_grid`: signed distances (mm, negative inside) and probabilities.
+
+    Computed once; do not write into them.
+
+    Example:
+        >>> fields = template_fields()  # doctest: +SKIP
+        >>> fields["ventricle_mm"].shape == SHAPE  # doctest: +SKIP
+        True
+    """
 
     def placed(volume: Volume) -> NDArray[Any]:
         return resample_to(volume, head_grid(), order=0).array
@@ -120,18 +131,18 @@ def _template() -> dict[str, Float]:
     depth = edt.edt(brain.astype(np.uint8))
     deep = (gray > 0.35) & (depth > 20) & (np.abs(x) < np.where(z > 0, 33, 29))
     deep = deep & (y > -36) & (y < 24) & (z > -11) & (z < 21)
-    deep = ndimage.binary_opening(deep & ~(_signed(inside) < 1.5), iterations=1)
+    deep = ndimage.binary_opening(deep & ~(signed_distance_mm(inside) < 1.5), iterations=1)
     parts, count = ndimage.label(deep)
     sizes = ndimage.sum_labels(deep, parts, np.arange(1, count + 1))
     deep = np.isin(parts, 1 + np.flatnonzero(sizes > 400))
-    near_ventricle = _signed(inside) < 4.5
+    near_ventricle = signed_distance_mm(inside) < 4.5
     # Between the ventricles and the midbrain the template itself is sharp enough.
     core = (depth > 14) & (np.abs(x) < 26) & (y > -42) & (y < 22) & (z > -22) & (z < 26)
     core = core & (np.abs(x) < 26 + np.clip(z, -12, 0))
     cortex = (gray > 0.5) & ~core & ~ndimage.binary_dilation(deep, iterations=2) & ~near_ventricle
     # The callosum and the septum are lined with "gray" that is partial volume with fluid.
     whiter = np.where(near_ventricle & ~deep & brain, white + gray, white)
-    white_mm = ndimage.gaussian_filter(_signed(whiter > 0.5), 0.6)
+    white_mm = ndimage.gaussian_filter(signed_distance_mm(whiter > 0.5), 0.6)
     return {
         "white": whiter,
         "gray": gray,
@@ -139,8 +150,8 @@ def _template() -> dict[str, Float]:
         # positive halfway between two banks of cortex: where the average blurs a sulcus
         "ridge_mm": white_mm - ndimage.gaussian_filter(white_mm, 2.5),
         "core": ndimage.gaussian_filter(core.astype(np.float32), 1.5),
-        "brain_mm": _signed(brain),
-        "ventricle_mm": ndimage.gaussian_filter(_signed(inside), 0.6),
+        "brain_mm": signed_distance_mm(brain),
+        "ventricle_mm": ndimage.gaussian_filter(signed_distance_mm(inside), 0.6),
         "cortex_mm": edt.edt((~cortex).astype(np.uint8)),
         "deep": ndimage.gaussian_filter(deep.astype(np.float32), 0.6),
     }
@@ -151,7 +162,13 @@ def _axes_mm() -> tuple[Float, Float, Float]:
     return x[:, None, None], y[None, :, None], z[None, None, :]
 
 
-def _signed(mask: BoolArray) -> Float:
+def signed_distance_mm(mask: BoolArray) -> Float:
+    """(I, J, K) distance to the surface of a mask of 1 mm voxels, negative inside.
+
+    Example:
+        >>> signed_distance_mm(np.array([[[False, False, True, True, False]]])).tolist()
+        [[[1.5, 0.5, -0.5, -0.5, 0.5]]]
+    """
     outside: Float = edt.edt((~mask).astype(np.uint8))
     inside: Float = edt.edt(mask.astype(np.uint8))
     return np.where(mask, 0.5 - inside, outside - 0.5).astype(np.float32)
@@ -166,8 +183,8 @@ def make_head(rng: np.random.Generator, settings: HeadSettings | None = None) ->
         (3, 193, 229, 207)
     """
     settings = settings or HeadSettings()
-    where = _deformation(rng, settings)
-    maps = resample(_template(), where)
+    where = draw_deformation(rng, settings)
+    maps = resample(template_fields(), where)
     low, high = settings.cortex_mm
     thickness = rng.uniform(low, high) + 0.25 * smooth_field(rng, SHAPE, 25)
     if settings.fold_mm:
@@ -178,8 +195,19 @@ def make_head(rng: np.random.Generator, settings: HeadSettings | None = None) ->
     return Head(maps, where, thickness.astype(np.float32), float(growth), shells)
 
 
-def _deformation(rng: np.random.Generator, settings: HeadSettings) -> Float:
-    """(3, I, J, K) template position, in mm, of each voxel of the head."""
+def draw_deformation(rng: np.random.Generator, settings: HeadSettings) -> Float:
+    """(3, I, J, K) template position, in mm, of each voxel of a head.
+
+    A random affine map and smooth displacements of two scales, as ``settings`` says; left and
+    right change places in every other head.
+
+    Example:
+        >>> where_mm = draw_deformation(
+        ...     np.random.default_rng(0), HeadSettings()
+        ... )  # doctest: +SKIP
+        >>> where_mm.shape  # doctest: +SKIP
+        (3, 193, 229, 207)
+    """
     from scipy.spatial.transform import Rotation
 
     turn = Rotation.from_euler("xyz", rng.normal(0, settings.rotation_sd_degrees, 3), degrees=True)
@@ -209,12 +237,29 @@ def resample(maps: dict[str, Float], where_mm: Float) -> dict[str, Float]:
         >>> round(float(resample(maps, where_mm)["slice"][0, 0, 0]))  # z = 0 lies in this slice
         102
     """
-    size = np.array(SHAPE, dtype=np.float32)
     origin = np.array(ORIGIN_MM, dtype=np.float32)
-    unit = np.empty((1, *where_mm.shape[1:], 3), dtype=np.float32)
+    return read_at(maps, [where_mm[axis] - origin[axis] for axis in range(3)])
+
+
+def read_at(maps: dict[str, Float], index: Sequence[Float]) -> dict[str, Float]:
+    """Maps that share one grid, read at voxel indices by linear interpolation.
+
+    Args:
+        maps: (I, J, K) float32 each; their outermost values continue beyond them.
+        index: along i, j and k, where to read; three arrays of one shape, the shape of what is
+            returned.
+
+    Example:
+        >>> maps = {"slope": np.float32([[[0, 10]], [[0, 10]]]).repeat(2, axis=1)}
+        >>> at = [np.full((1, 1, 1), each, dtype=np.float32) for each in (0, 0, 0.25)]
+        >>> read_at(maps, at)["slope"].tolist()
+        [[[2.5]]]
+    """
+    size = np.array(next(iter(maps.values())).shape, dtype=np.float32)
+    unit = np.empty((1, *index[0].shape, 3), dtype=np.float32)
     for axis in range(3):
         # torch wants the last axis first, from -1 to 1 between the outer voxel centers
-        unit[0, ..., 2 - axis] = 2 * (where_mm[axis] - origin[axis]) / (size[axis] - 1) - 1
+        unit[0, ..., 2 - axis] = 2 * index[axis] / (size[axis] - 1) - 1
     stack = torch.from_numpy(np.stack(list(maps.values())))[None]
     with torch.inference_mode():
         out = torch.nn.functional.grid_sample(
@@ -240,7 +285,6 @@ def compose(head: Head, atrophy_mm: float = 0.0) -> Anatomy:
     maps = head.maps
     x, y, z = head.template_mm
     brain_mm = maps["brain_mm"]
-    brain = brain_mm < 0
     inside = np.clip(0.5 - brain_mm, 0, 1)
     growth = head.ventricle_growth_mm + atrophy_mm
     wall_mm = maps["ventricle_mm"] - growth
@@ -266,24 +310,69 @@ def compose(head: Head, atrophy_mm: float = 0.0) -> Anatomy:
 
     tissue = np.maximum(tissue, white) * (1 - ventricles) * inside
     white = np.minimum(white * (1 - ventricles) * inside, tissue)
+    return assemble(
+        white=white,
+        tissue=tissue,
+        ventricles=ventricles,
+        deep_gray=deep,
+        brain_mm=brain_mm,
+        ventricle_mm=wall_mm,
+        cortex_mm=maps["cortex_mm"],
+        shells=head.shells,
+        template_mm=head.template_mm,
+    )
+
+
+def assemble(
+    *,
+    white: Float,
+    tissue: Float,
+    ventricles: Float,
+    deep_gray: Float,
+    brain_mm: Float,
+    ventricle_mm: Float,
+    cortex_mm: Float,
+    shells: NDArray[np.uint8],
+    template_mm: Float,
+) -> Anatomy:
+    """An anatomy from the white matter and all tissue; gray is what tissue has beyond white.
+
+    Args:
+        white, tissue: fractions, (I, J, K), ``white`` at most ``tissue``; the rest of the brain is
+            fluid.
+        deep_gray: fraction that would be nuclei; as much of it counts as there is gray.
+        brain_mm: signed distance to the brain with its outer fluid. `Anatomy.brain` ends 2 to 3 mm
+            beyond the tissue.
+        ventricles, ventricle_mm, cortex_mm, shells, template_mm: as in `Anatomy`.
+
+    Example:
+        >>> part = np.full((3, 3, 3), 0.25, dtype=np.float32)
+        >>> anatomy = assemble(
+        ...     white=part, tissue=2 * part, ventricles=0 * part, deep_gray=part, brain_mm=part - 9,
+        ...     ventricle_mm=part, cortex_mm=part, shells=np.zeros((3, 3, 3), dtype=np.uint8),
+        ...     template_mm=np.zeros((3, 3, 3, 3), dtype=np.float32),
+        ... )
+        >>> [float(a[0, 0, 0]) for a in (anatomy.white, anatomy.gray, anatomy.fluid)]
+        [0.25, 0.25, 0.5]
+    """
     # Growing ventricles push walls, they do not eat gray nuclei: a lining of white remains.
     gray = tissue - white
     # Stripped brains end at the cortex, not at the dura.
     near: BoolArray = ndimage.uniform_filter(tissue, 5) > 0.04
-    brain = brain & (near | (brain_mm < -9))
+    brain = (brain_mm < 0) & (near | (brain_mm < -9))
     fluid = np.where(brain, 1 - tissue, 0)
     return Anatomy(
         white=white,
         gray=gray,
         fluid=fluid.astype(np.float32),
         ventricles=ventricles,
-        deep_gray=np.minimum(deep, gray),
+        deep_gray=np.minimum(deep_gray, gray),
         brain=brain,
-        infratentorial=infratentorial & brain,
-        ventricle_mm=wall_mm,
-        cortex_mm=maps["cortex_mm"],
-        shells=head.shells,
-        template_mm=head.template_mm,
+        infratentorial=below_tentorium(*template_mm) & brain,
+        ventricle_mm=ventricle_mm,
+        cortex_mm=cortex_mm,
+        shells=shells,
+        template_mm=template_mm,
     )
 
 
@@ -307,7 +396,7 @@ def template_zones() -> Zones:
         >>> place_of(zones, np.array([[96, 70, 70]]))  # doctest: +SKIP
         'infratentorial'
     """
-    maps = _template()
+    maps = template_fields()
     return Zones(maps["ventricle_mm"] - 2, maps["cortex_mm"], below_tentorium(*_axes_mm()))
 
 

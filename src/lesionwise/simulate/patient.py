@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from lesionwise.simulate.scanner import (
     moved,
 )
 from lesionwise.simulate.shells import CLINICAL_SHELLS
+from lesionwise.simulate.tissue_heads import AlignedMap, compose_tissue, make_tissue_head
 from lesionwise.types import Study, Visit, Volume
 
 STATES = ("new", "enlarging", "shrinking", "disappeared")
@@ -69,6 +71,7 @@ def simulate_patient(
     lesion_change: float = 1.0,
     new_scanner: bool = False,
     lesion_mask: Volume | None = None,
+    tissue_map: AlignedMap | None = None,
     subject: str | None = None,
 ) -> Patient:
     """A patient whose truth is known to the voxel.
@@ -92,6 +95,8 @@ def simulate_patient(
         lesion_mask: real lesions to place instead of drawn ones, on an MNI152 grid of about
             1 mm; ``lesion_load`` is then without effect, and the instances are derived from
             the mask's shape (`split_at_maxima`).
+        tissue_map: a real tissue map (`read_aligned_map`) to make the head from instead of the
+            template's; its own lesions become white matter.
         subject: its name; by default made from the seed.
 
     Raises:
@@ -106,8 +111,8 @@ def simulate_patient(
         raise ValueError(f"a patient has at least one visit, got {visits}")
     streams = np.random.SeedSequence(seed).spawn(4)
     body, growth, machine, chance = (np.random.default_rng(s) for s in streams)
-    head = make_head(body, _HEADS[style])
-    first = compose(head)
+    at_visit = _aging_head(body, _HEADS[style], tissue_map)
+    first = at_visit(0.0)
     usual = LesionSettings()
     settings = LesionSettings(
         load=lesion_load,
@@ -129,7 +134,7 @@ def simulate_patient(
     painted: list[LesionLayer] = []
     anatomies: list[Anatomy] = []
     for visit in range(visits):
-        anatomy = first if visit == 0 else compose(head, float(atrophy[visit]))
+        anatomy = first if visit == 0 else at_visit(float(atrophy[visit]))
         lesions = paint(units, visit, first.white.shape, edge_per_mm)
         if visit and new_scanner:
             contrast = draw_contrast(machine, style)
@@ -142,6 +147,15 @@ def simulate_patient(
         painted.append(lesions)
         anatomies.append(anatomy)
     return _assemble(subject or f"sim{seed:04d}", scans, painted, anatomies, units)
+
+
+def _aging_head(
+    rng: np.random.Generator, settings: HeadSettings, tissue_map: AlignedMap | None
+) -> Callable[[float], Anatomy]:
+    """A new head, as a function of how far its ventricle walls have moved, in mm."""
+    if tissue_map is None:
+        return partial(compose, make_head(rng, settings))
+    return partial(compose_tissue, make_tissue_head(rng, tissue_map, settings))
 
 
 _HEADS: Mapping[Style, HeadSettings] = {
