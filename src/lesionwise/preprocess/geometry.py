@@ -447,6 +447,7 @@ def _resample_axes(
             )
             if matrix is not None:
                 out = _apply_along(out, matrix, int(axis))
+        out = np.ascontiguousarray(out)
     if not all(flags.all() for flags in inside):
         for axis, flags in enumerate(inside):
             out[(slice(None),) * axis + (~flags,)] = fill
@@ -494,14 +495,29 @@ def _mirrored(index: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     return np.asarray(np.minimum(wrapped, period - wrapped))
 
 
+SMALL_PRODUCT = 1_000_000
+"""Multiplications up to which OpenBLAS computes a product of two matrices in one thread."""
+
+
 def _apply_along(
     array: NDArray[np.float32], matrix: NDArray[np.float32], axis: int
 ) -> NDArray[np.float32]:
-    if axis == 0:
-        return (matrix @ array.reshape(array.shape[0], -1)).reshape(-1, *array.shape[1:])
-    if axis == 1:
+    """One product of two large matrices, in C or Fortran order as the array lies in memory.
+
+    A stack of products takes a hundred times as long where other programs keep the cores busy:
+    BLAS shares each among threads, which then wait for each other. Small ones it does not share.
+    """
+    if axis == 1 and matrix.size * array.shape[2] <= SMALL_PRODUCT:
         return np.asarray(np.matmul(matrix, array))
-    return np.asarray(np.matmul(array, matrix.T))
+    if array.flags.f_contiguous and not array.flags.c_contiguous:
+        return _apply_along(array.T, matrix, 2 - axis).T
+    i, j, k = array.shape
+    if axis == 0:
+        return np.asarray((matrix @ array.reshape(i, -1)).reshape(-1, j, k))
+    if axis == 1:
+        rows = array.swapaxes(0, 1).reshape(j, -1)  # a copy
+        return np.ascontiguousarray((matrix @ rows).reshape(-1, i, k).swapaxes(0, 1))
+    return np.asarray((array.reshape(-1, k) @ matrix.T).reshape(i, j, -1))
 
 
 def _resample_oblique(
