@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import scipy  # its part stats, which takes half a second, is imported when it is first used
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from lesionwise.inference.window import SlidingWindow
 from lesionwise.instances.components import ConnectedComponents
@@ -122,7 +122,7 @@ class Selection:
         if not common:
             return 0
         ranks = [
-            rankdata([-METRICS[name] * s[name] for s in scores], method="average")
+            scipy.stats.rankdata([-METRICS[name] * s[name] for s in scores], method="average")
             for name in common
         ]
         return int(np.argmin(np.round(np.mean(ranks, axis=0), 9)))

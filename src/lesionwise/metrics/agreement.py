@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy  # its part stats, which takes half a second, is imported when it is first used
 from numpy.typing import NDArray
-from scipy import stats
 from scipy.special import expit
 
 from lesionwise.metrics.statistics import Floats, Interval, Values, of_kept, patient_means, wilson
@@ -128,15 +128,15 @@ def bland_altman(
     if n < 2:
         return None
     bias, sd = float(difference.mean()), _sd_of_one(b - a, whose)
-    z = float(stats.norm.ppf((1 + level) / 2))
-    t = float(stats.t.ppf((1 + level) / 2, n - 1))
+    z = float(scipy.stats.norm.ppf((1 + level) / 2))
+    t = float(scipy.stats.t.ppf((1 + level) / 2, n - 1))
     limit_error = sd * math.sqrt(1 / n + z**2 / (2 * (n - 1)))
     lower, upper = bias - z * sd, bias + z * sd
     slope = slope_ci = slope_p = None
     if n > 2 and np.ptp(mean) > 0 and np.ptp(difference) > 0:
-        line = stats.linregress(mean, difference)
+        line = scipy.stats.linregress(mean, difference)
         slope, slope_p = float(line.slope), float(line.pvalue)
-        half = float(stats.t.ppf((1 + level) / 2, n - 2)) * float(line.stderr)
+        half = float(scipy.stats.t.ppf((1 + level) / 2, n - 2)) * float(line.stderr)
         slope_ci = (slope - half, slope + half)
     return BlandAltman(
         n=n,

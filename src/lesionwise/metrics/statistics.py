@@ -20,8 +20,8 @@ from itertools import combinations
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import scipy  # its part stats, which takes half a second, is imported when it is first used
 from numpy.typing import NDArray
-from scipy import stats
 
 Values: TypeAlias = Sequence[float | None] | NDArray[np.floating[Any]]
 Floats: TypeAlias = NDArray[np.float64]
@@ -230,7 +230,7 @@ def bootstrap_ci(
         return None
     if np.ptp(array) == 0:
         return float(array[0]), float(array[0])
-    result = stats.bootstrap(
+    result = scipy.stats.bootstrap(
         (array,),
         np.mean if statistic == "mean" else np.median,
         confidence_level=level,
@@ -252,7 +252,7 @@ def wilson(successes: int, total: int, level: float = 0.95) -> Interval | None:
     """
     if total == 0:
         return None
-    interval = stats.binomtest(successes, total).proportion_ci(level, method="wilson")
+    interval = scipy.stats.binomtest(successes, total).proportion_ci(level, method="wilson")
     return float(interval.low), float(interval.high)
 
 
@@ -280,7 +280,7 @@ def wilcoxon_p(differences: Values, zeros: Literal["pratt", "drop"] = "pratt") -
     positive = ranks[signs > 0].sum()
     if len(ranks) > EXACT_UP_TO:
         z = (positive - ranks.sum() / 2) / math.sqrt((ranks**2).sum() / 4)
-        return float(2 * stats.norm.sf(abs(z)))
+        return float(2 * scipy.stats.norm.sf(abs(z)))
     doubled = np.rint(2 * ranks).astype(np.int64)  # mean ranks of ties end in .5
     chance = np.zeros(doubled.sum() + 1)
     chance[0] = 1.0
@@ -303,7 +303,7 @@ def paired_t_p(differences: Values) -> float | None:
     values = defined(differences)
     if len(values) < 2 or _equal(values):
         return None
-    return float(stats.ttest_1samp(values, 0.0).pvalue)
+    return float(scipy.stats.ttest_1samp(values, 0.0).pvalue)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -471,13 +471,13 @@ def rank_methods(
     n, k = table.shape
     if n < 2:
         return None
-    ranks = stats.rankdata(-table if higher_is_better else table, axis=1)
+    ranks = scipy.stats.rankdata(-table if higher_is_better else table, axis=1)
     if (np.ptp(table, axis=1) == 0).all():
         statistic, p = 0.0, 1.0
     else:
-        test = stats.friedmanchisquare(*ranks.T)
+        test = scipy.stats.friedmanchisquare(*ranks.T)
         statistic, p = float(test.statistic), float(test.pvalue)
-    quantile = stats.studentized_range.ppf(1 - alpha, k, np.inf) / math.sqrt(2)
+    quantile = scipy.stats.studentized_range.ppf(1 - alpha, k, np.inf) / math.sqrt(2)
     critical = float(quantile * math.sqrt(k * (k + 1) / (6 * n)))
     mean_ranks = dict(
         sorted(zip(names, map(float, ranks.mean(axis=0)), strict=True), key=lambda item: item[1])
@@ -513,6 +513,6 @@ def _signed_ranks(values: Floats, zeros: Literal["pratt", "drop"]) -> tuple[Floa
     """Ranks of the absolute values and their signs, zeros removed after or before ranking."""
     if zeros == "drop":
         values = values[values != 0]
-    ranks = stats.rankdata(np.abs(values))
+    ranks = scipy.stats.rankdata(np.abs(values))
     signed = values != 0
     return ranks[signed], np.sign(values[signed])
