@@ -14,6 +14,7 @@ import cc3d
 import edt
 import numpy as np
 
+from lesionwise.instances.table import bounding_box
 from lesionwise.preprocess.brain import brain_mask
 from lesionwise.preprocess.geometry import resample_to, respaced
 from lesionwise.preprocess.registration import Model, move_visits, register, register_visits, turned
@@ -94,11 +95,17 @@ def _lateral_ventricles(t1: Volume, brain: BoolArray) -> BoolArray:
     origin = t1.grid.affine[:3, 3]
     x, y, z = np.ogrid[tuple(slice(n) for n in t1.grid.shape)]
     x, y, z = x + origin[0], y + origin[1], z + origin[2]
-    deep = edt.edt(brain.astype(np.uint8)) > 20
-    inner = deep & (np.abs(x) < 40) & (y > -62) & (y < 42) & (z > -5) & (z < 36)
-    dark = cc3d.connected_components(inner & (t1.array < 0.5), connectivity=6)
-    seeds = np.rint(np.array([(-16, -20, 22), (16, -20, 22)]) - origin).astype(int)
-    return np.asarray(np.isin(dark, [dark[tuple(seed)] for seed in seeds]))
+    middle = (np.abs(x) < 40) & (y > -62) & (y < 42) & (z > -5) & (z < 36)
+    # what decides whether a voxel lies deeper than 20 mm is at most so far away
+    box = bounding_box(middle, 21)
+    assert box is not None
+    inner = middle[box] & (edt.edt(brain[box].astype(np.uint8)) > 20)
+    dark = cc3d.connected_components(inner & (t1.array[box] < 0.5), connectivity=6)
+    corner = origin + [axis.start for axis in box]
+    seeds = np.rint(np.array([(-16, -20, 22), (16, -20, 22)]) - corner).astype(int)
+    ventricles = np.zeros(t1.grid.shape, dtype=np.bool_)
+    ventricles[box] = np.isin(dark, [dark[tuple(seed)] for seed in seeds])
+    return ventricles
 
 
 def template_matrix(
@@ -142,14 +149,22 @@ def template_matrix(
     small = resample_to(scan, respaced(scan.grid, LEVELS_MM[-1]), order=1)
     inside = resample_to(brain, small.grid, order=0).array.astype(bool)
     stripped = Volume(np.where(inside, small.array, 0).astype(np.float32), small.grid)
-    near = edt.edt((~maps.brain.array).astype(np.uint8)) <= BORDER_MM
-    compared = Volume(near, maps.brain.grid)
+    compared = Volume(_widened(maps.brain.array), maps.brain.grid)
     starts = _starts(maps.brain, brain)
     try:
         matrix, _ = register(maps.t1, stripped, compared, None, starts, LEVELS_MM, "affine")
     except InputError as error:
         raise InputError(f"{name}: it cannot be registered to the template ({error})") from error
     return matrix if model == "affine" else nearest_rigid(matrix, _middle(maps.brain))
+
+
+def _widened(brain: BoolArray) -> BoolArray:
+    """The brain of the template and ``BORDER_MM`` around it."""
+    box = bounding_box(brain, int(BORDER_MM) + 1)
+    assert box is not None
+    wide = np.zeros(brain.shape, dtype=np.bool_)
+    wide[box] = edt.edt((~brain[box]).astype(np.uint8)) <= BORDER_MM
+    return wide
 
 
 def _starts(template: Volume, brain: Volume) -> list[Matrix]:
