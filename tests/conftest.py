@@ -13,6 +13,8 @@ from hypothesis import settings
 hypothesis.settings.register_profile("no_deadline", deadline=None)
 hypothesis.settings.load_profile("no_deadline")
 
+os.environ["LESIONWISE_CACHE"] = ""  # tests leave nothing in the cache folder of the user
+
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))  # modules that several tests share
 
 settings.register_profile("any machine", deadline=None)  # however busy it is

@@ -11,6 +11,7 @@ from engine import PAIRS as METHOD
 from engine import SIDE, dice, longer
 from engine import pair_of as pair
 
+from lesionwise.inference.openvino import has_openvino
 from lesionwise.inference.window import SlidingWindow
 from lesionwise.io.prepared import prepared_studies, write_prepared
 from lesionwise.learning.losses import DeepSupervision
@@ -141,8 +142,8 @@ def test_weights_are_ranked_by_the_named_scores(tmp_path):
     assert chosen["epoch"] == 1 + int(np.argmax(total))
 
 
+@pytest.mark.skipif(not has_openvino(), reason="OpenVINO is not installed")
 def test_openvino_predicts_what_torch_predicts(tmp_path):
-    pytest.importorskip("openvino")
     run = RunContext(tmp_path)
     METHOD.fit(DATA, run)
     window = SlidingWindow(precision="float32", engine="openvino")

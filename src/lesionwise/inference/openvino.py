@@ -10,15 +10,24 @@ import copy
 import importlib.util
 import io
 import logging
-import sys
 import warnings
 from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import nn
 
+import lesionwise
+from lesionwise.inference.converted import (
+    Converted,
+    import_openvino,
+    key_of,
+    read_converted,
+    write_converted,
+)
 from lesionwise.inference.views import has_dropout_on
 from lesionwise.networks.blocks import Head
 from lesionwise.types import InputError
@@ -60,17 +69,28 @@ class OpenVinoNetwork:
         network: its weights are read when it is compiled, and not again.
         use_bf16: compute in bfloat16 where the CPU has it.
         threads: None takes torch's number.
+        kept_in: folder where networks that were converted and agreed with torch are kept, and
+            found again by a hash of weights, source, shape, versions and processor; these are
+            neither converted nor compared again. None keeps nothing.
 
     Raises:
         InputError: If OpenVINO is not installed.
     """
 
-    def __init__(self, network: nn.Module, *, use_bf16: bool, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        use_bf16: bool,
+        threads: int | None = None,
+        kept_in: Path | None = None,
+    ) -> None:
         if not has_openvino():
             raise InputError("OpenVINO is not installed (pip install 'lesionwise[openvino]')")
         self.network = network
         self.use_bf16 = use_bf16
         self.threads = threads
+        self.kept_in = kept_in
         self._infer: dict[tuple[int, ...], Callable[[torch.Tensor], Output]] = {}
 
     @property
@@ -90,6 +110,15 @@ class OpenVinoNetwork:
         OpenVINO does, or torch where they differ on the first patch.
         """
         shape = tuple(patches.shape)
+        key = "" if self.kept_in is None else self._key(shape)
+        kept = None if self.kept_in is None else read_converted(self.kept_in, key)
+        if kept is not None:
+            # A file that is not what its record says is made again.
+            with contextlib.suppress(RuntimeError, ValueError, AttributeError):
+                infer = self._compiled(kept, shape)
+                output = infer(patches)
+                self._infer[shape] = infer
+                return output
         small = (1, shape[1], *(min(n, SMALL_VOX) for n in shape[2:]))
         most = MAX_DIFFERENCE["bf16" if self.use_bf16 else "f32"]
         with torch.autocast("cpu", torch.bfloat16, enabled=self.use_bf16):
@@ -98,28 +127,42 @@ class OpenVinoNetwork:
         # deep for it, need one size, or keep numbers of it.
         for traced in dict.fromkeys((small, shape)):
             try:
-                compiled = self._compile(shape, traced)
-                output = compiled(patches)
-                if difference(tuple(each[:1] for each in _as_tuple(output)), expected) <= most:
-                    self._infer[shape] = compiled
-                    return output
+                converted = self._convert(shape, traced)
+                infer = self._compiled(converted, shape)
+                output = infer(patches)
+                if difference(tuple(each[:1] for each in _as_tuple(output)), expected) > most:
+                    continue
             except (RuntimeError, ValueError):
                 continue
+            if self.kept_in is not None:
+                write_converted(converted, self.kept_in, key)
+            self._infer[shape] = infer
+            return output
         logging.getLogger("lesionwise").warning(
             "OpenVINO does not compute this network as torch does; torch computes it, more slowly"
         )
         self._infer[shape] = self._by_torch
         return self._by_torch(patches)
 
+    def _key(self, shape: tuple[int, ...]) -> str:
+        """By which the converted network is found again."""
+        settings = {
+            "shape": shape,
+            "use_bf16": self.use_bf16,
+            # another processor may compute in another way
+            "processor": import_openvino().Core().get_property("CPU", "FULL_DEVICE_NAME"),
+            "lesionwise": lesionwise.__version__,
+            **{name: version(name) for name in ("torch", "openvino")},
+        }
+        return key_of(self.network, settings)
+
     def _by_torch(self, patches: torch.Tensor) -> Output:
         with torch.no_grad():
             return self.network(patches)  # type: ignore[no-any-return]
 
-    def _compile(
-        self, shape: tuple[int, ...], traced: tuple[int, ...]
-    ) -> Callable[[torch.Tensor], Output]:
+    def _convert(self, shape: tuple[int, ...], traced: tuple[int, ...]) -> Converted:
         """The network for patches of a shape, traced with one of another."""
-        openvino = _import_openvino()
+        openvino = import_openvino()
         with (
             torch.inference_mode(False),
             torch.no_grad(),
@@ -127,8 +170,7 @@ class OpenVinoNetwork:
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")  # on tracing, which is what is wanted
-            network = copy.deepcopy(self.network).eval()
-            network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            network = _contiguous(self.network)
             body, heads, several = _without_heads(network, traced)
             # torch's check of its trace is left out: it takes longer than the trace, and what is
             # compiled is compared with the network anyway
@@ -139,23 +181,54 @@ class OpenVinoNetwork:
             with contextlib.redirect_stdout(io.StringIO()):
                 model = openvino.convert_model(trace)
         model.reshape(list(shape))
+        return Converted(model, heads, several)
+
+    def _compiled(
+        self, converted: Converted, shape: tuple[int, ...]
+    ) -> Callable[[torch.Tensor], Output]:
+        """What computes the network's output for patches of the shape."""
         options = {
             "INFERENCE_PRECISION_HINT": "bf16" if self.use_bf16 else "f32",
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": str(self.threads or torch.get_num_threads()),
         }
-        request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
+        model = converted.model
+        if len(model.inputs) != 1 or tuple(model.inputs[0].shape) != shape:
+            raise ValueError(f"the converted network does not take patches of {shape}")
+        with torch.inference_mode(False):
+            heads = [_contiguous(self.network.get_submodule(name)) for name in converted.heads]
+        heads = heads or [_Copied() for _ in model.outputs]
+        if len(heads) != len(model.outputs):
+            raise ValueError("the converted network has another number of outputs")
+        core = import_openvino().Core()
+        request = core.compile_model(model, "CPU", options).create_infer_request()
 
         def infer(patches: torch.Tensor) -> Output:
-            results = request.infer([np.ascontiguousarray(patches.float().numpy())])
+            # Views of OpenVINO's memory, which its next call writes into; heads make new tensors.
+            results = request.infer(
+                [np.ascontiguousarray(patches.float().numpy())], share_outputs=True
+            )
             with torch.autocast("cpu", enabled=False):
                 outputs = tuple(
-                    head(torch.from_numpy(np.array(results[place])))
-                    for place, head in enumerate(heads)
+                    head(torch.from_numpy(results[place])) for place, head in enumerate(heads)
                 )
-            return outputs if several else outputs[0]
+            return outputs if converted.several else outputs[0]
 
         return infer
+
+
+class _Copied(nn.Module):
+    """In place of a head, where an output is OpenVINO's own."""
+
+    def forward(self, output: torch.Tensor) -> torch.Tensor:
+        return output.clone()
+
+
+def _contiguous(module: nn.Module) -> nn.Module:
+    """A copy in evaluation mode, its weights in torch's plain memory format."""
+    copied = copy.deepcopy(module).eval()
+    copied.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return copied
 
 
 @torch.no_grad()
@@ -180,11 +253,11 @@ def difference(computed: Output, expected: Output) -> float:
 
 def _without_heads(
     network: nn.Module, shape: tuple[int, ...]
-) -> tuple[nn.Module, list[nn.Module], bool]:
-    """A network without the heads that make its outputs, those heads, and whether it is a tuple.
+) -> tuple[nn.Module, tuple[str, ...], bool]:
+    """A network without the heads that make its outputs, their names, and whether it is a tuple.
 
-    The network itself with identities for heads, if an output comes from something else or a
-    head's output is used within the network too.
+    The network itself and no names, if an output comes from something else or a head's output is
+    used within the network too.
     """
     image = torch.randn((1, *shape[1:]), generator=torch.Generator().manual_seed(0))
     made: list[tuple[str, torch.Tensor]] = []
@@ -200,33 +273,22 @@ def _without_heads(
         hook.remove()
     several = isinstance(expected, tuple)
     outputs = _as_tuple(expected)
-    nothing: list[nn.Module] = [nn.Identity() for _ in outputs]
     names = [next((n for n, tensor in made if tensor is output), None) for output in outputs]
-    if None in names:
-        return network, nothing, several
+    found = tuple(name for name in names if name is not None)
+    if len(found) < len(names):
+        return network, (), several
     body = copy.deepcopy(network)
-    heads = [network.get_submodule(name) for name in names if name is not None]
-    for name in names:
-        parent, _, own = str(name).rpartition(".")
+    heads = [network.get_submodule(name) for name in found]
+    for name in found:
+        parent, _, own = name.rpartition(".")
         setattr(body.get_submodule(parent), own, nn.Identity())
     try:
         seen = [head(x) for head, x in zip(heads, _as_tuple(body(image)), strict=True)]
         same = all(torch.allclose(a, b, atol=1e-4) for a, b in zip(seen, outputs, strict=True))
     except (RuntimeError, ValueError):  # a shape that only the head's output has
         same = False
-    return (body, heads, several) if same else (network, nothing, several)
+    return (body, found, several) if same else (network, (), several)
 
 
 def _as_tuple(output: Output) -> tuple[torch.Tensor, ...]:
     return output if isinstance(output, tuple) else (output,)
-
-
-def _import_openvino() -> Any:
-    """OpenVINO without its telemetry, which looks up a host and writes to the home folder.
-
-    OpenVINO takes a stub of its own where ``openvino_telemetry`` cannot be imported.
-    """
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino
-
-    return openvino

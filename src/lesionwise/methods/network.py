@@ -19,6 +19,7 @@ from lesionwise.inference.openvino import OpenVinoNetwork, has_openvino
 from lesionwise.inference.views import MonteCarlo, Views
 from lesionwise.inference.weights import INITIAL, WEIGHTS, read_initial, read_weights, save_weights
 from lesionwise.inference.window import SlidingWindow, call_network, sliding_window_inference
+from lesionwise.io.cache import cache_folder
 from lesionwise.io.files import write_json
 from lesionwise.learning.channels import channels
 from lesionwise.learning.normalization import Normalizer
@@ -269,7 +270,7 @@ class NetworkMethod:
         infer: nn.Module | OpenVinoNetwork = network
         if window.engine == "openvino" and chosen.type == "cpu" and has_openvino():
             use_bf16 = window.precision == "bfloat16" and supports_bfloat16(chosen)
-            infer = OpenVinoNetwork(network, use_bf16=use_bf16)
+            infer = OpenVinoNetwork(network, use_bf16=use_bf16, kept_in=cache_folder())
         return NetworkPredictor(self, targets, network, chosen, window, progress, infer)
 
     def _choose(

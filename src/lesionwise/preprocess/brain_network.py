@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lesionwise.inference.devices import supports_bfloat16
 from lesionwise.inference.openvino import OpenVinoNetwork, has_openvino
 from lesionwise.inference.weights import read_weights
+from lesionwise.io.cache import cache_folder
 from lesionwise.networks.unet import UNet
 from lesionwise.preprocess.geometry import resample_to, respaced
 from lesionwise.preprocess.visits import cached_loader
@@ -114,7 +115,7 @@ def read_network(weights: Path) -> Network:
     use_bf16 = supports_bfloat16(torch.device("cpu"))
     compute: Any = unet
     if not use_bf16 and has_openvino():
-        compute = OpenVinoNetwork(unet, use_bf16=False)
+        compute = OpenVinoNetwork(unet, use_bf16=False, kept_in=cache_folder())
 
     def network(head: Floats) -> Floats:
         given = torch.from_numpy(np.ascontiguousarray(head, dtype=np.float32))[None, None]

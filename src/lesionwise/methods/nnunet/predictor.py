@@ -18,6 +18,7 @@ from lesionwise.inference.devices import supports_bfloat16
 from lesionwise.inference.openvino import OpenVinoNetwork, has_openvino
 from lesionwise.inference.views import Apply
 from lesionwise.inference.window import SlidingWindow, sliding_window_inference
+from lesionwise.io.cache import cache_folder
 from lesionwise.methods.clean_maps import Cleanup
 from lesionwise.methods.nnunet.cases import images_of, nnunet_spacing
 from lesionwise.methods.nnunet.workspace import quiet
@@ -47,7 +48,7 @@ def computed_by(
     if engine != "openvino" or device.type != "cpu" or not has_openvino():
         return network
     use_bf16 = precision == "bfloat16" and not heads and supports_bfloat16(device)
-    return OpenVinoNetwork(network, use_bf16=use_bf16)
+    return OpenVinoNetwork(network, use_bf16=use_bf16, kept_in=cache_folder())
 
 
 @dataclass(frozen=True, eq=False)
