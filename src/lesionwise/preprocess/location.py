@@ -216,14 +216,19 @@ def _zones() -> _Zones:
         for axis, start in zip(np.ogrid[tuple(map(slice, grid.shape))], origin, strict=True)
     )
     ventricle_mm = _distance(maps.ventricles.array[box], grid)
-    depth_mm = edt.edt(maps.brain.array[box])
     gray = maps.gray.array[box]
-    deep = (gray > 0.35) & (depth_mm > 20) & (np.abs(x) < np.where(z > 0, 33, 29))
-    deep &= (y > -36) & (y < 24) & (z > -11) & (z < 21)
-    midbrain = (depth_mm > 14) & (np.abs(x) < 26) & (y > -42) & (y < 22) & (z > -22) & (z < 26)
     # the lining of the ventricles looks gray where fluid and white matter share a voxel
-    cortex = (gray > 0.5) & ~ndimage.binary_dilation(deep, iterations=2) & ~midbrain
-    cortex &= ventricle_mm > 4.5
+    cortex = (gray > 0.5) & (ventricle_mm > 4.5)
+    middle = (np.abs(x) < 33) & (y > -42) & (y < 24) & (z > -22) & (z < 26)
+    near = bounding_box(middle, 21)  # what decides about a depth of 20 mm is at most so far away
+    assert near is not None
+    depth_mm = edt.edt(maps.brain.array[box][near])
+    x_near, y_near, z_near = x[near[0]], y[:, near[1]], z[:, :, near[2]]
+    deep = (gray[near] > 0.35) & (depth_mm > 20) & (np.abs(x_near) < np.where(z_near > 0, 33, 29))
+    deep &= (y_near > -36) & (y_near < 24) & (z_near > -11) & (z_near < 21)
+    midbrain = (depth_mm > 14) & (np.abs(x_near) < 26) & (y_near > -42) & (y_near < 22)
+    midbrain &= (z_near > -22) & (z_near < 26)
+    cortex[near] &= ~ndimage.binary_dilation(deep, iterations=2) & ~midbrain
     below = np.broadcast_to(below_tentorium(x, y, z), grid.shape)
     return _Zones(grid, ventricle_mm, _distance(cortex, grid), below)
 
