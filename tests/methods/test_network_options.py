@@ -143,7 +143,8 @@ def test_weights_are_ranked_by_the_named_scores(tmp_path):
 
 
 @pytest.mark.skipif(not has_openvino(), reason="OpenVINO is not installed")
-def test_openvino_predicts_what_torch_predicts(tmp_path):
+def test_openvino_predicts_what_torch_predicts(tmp_path, monkeypatch):
+    monkeypatch.setenv("LESIONWISE_CACHE", str(tmp_path / "cache"))
     run = RunContext(tmp_path)
     METHOD.fit(DATA, run)
     window = SlidingWindow(precision="float32", engine="openvino")
@@ -151,6 +152,7 @@ def test_openvino_predicts_what_torch_predicts(tmp_path):
     np.testing.assert_allclose(
         fast.load(run)(pair(1)).probability, METHOD.load(run)(pair(1)).probability, atol=1e-4
     )
+    assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
 def test_tensorboard_shows_what_the_log_holds(tmp_path):

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from lesionwise.preprocess import geometry
 from lesionwise.preprocess.geometry import (
     CropToBrain,
     CropToNonzero,
@@ -328,3 +329,19 @@ def test_itk_is_silent_on_its_classes_while_one_thread_computes():
             assert not display()
         assert not display()
     assert display() == before
+
+
+@pytest.mark.parametrize("small", [0, 10**9])
+def test_how_an_array_lies_in_memory_changes_nothing(small, monkeypatch):
+    monkeypatch.setattr(geometry, "SMALL_PRODUCT", small)
+    array = np.random.default_rng(0).normal(size=(9, 12, 7)).astype(np.float32)
+    grid = Grid(array.shape, np.diag([1.0, 0.8, 2.5, 1.0]))
+    target = respaced(grid, (1.5, 1.5, 1.5))
+    plain = resample_to(Volume(array, grid), target, order=1).array
+    other = resample_to(Volume(np.asfortranarray(array), grid), target, order=1).array
+    np.testing.assert_allclose(other, plain, atol=1e-6)
+    assert plain.flags.c_contiguous
+    assert other.flags.c_contiguous
+    swapped = Volume(array.T, Grid(array.shape[::-1], np.diag([2.5, 0.8, 1.0, 1.0])))
+    across = resample_to(swapped, respaced(swapped.grid, (1.5, 1.5, 1.5)), order=1).array
+    np.testing.assert_allclose(across.T, plain, atol=1e-6)

@@ -1,12 +1,15 @@
 """The template: its maps, and scans registered to it."""
 
+import edt
 import numpy as np
 import pytest
 
 from lesionwise.io.nifti import read_volume
 from lesionwise.preprocess.geometry import resample_to, respaced
 from lesionwise.preprocess.template import (
+    BORDER_MM,
     RegisterToTemplate,
+    _widened,
     nearest_rigid,
     template_maps,
     template_matrix,
@@ -142,3 +145,13 @@ def test_the_maps_are_those_that_nilearn_gives():
         theirs = load(resolution=1)
         assert np.array_equal(ours.array, np.asarray(theirs.dataobj).astype(ours.array.dtype))
         assert np.array_equal(ours.grid.affine, theirs.affine)
+
+
+def test_ventricles_lie_deeper_than_20_mm_and_the_border_is_6_mm_wide():
+    maps = template_maps()
+    brain, ventricles = maps.brain.array, maps.ventricles.array
+    depth_mm = edt.edt(brain.astype(np.uint8))
+    assert depth_mm[ventricles].min() > 20
+    assert 5_000 < ventricles.sum() < 40_000
+    outside_mm = edt.edt((~brain).astype(np.uint8))
+    np.testing.assert_array_equal(_widened(brain), outside_mm <= BORDER_MM)
