@@ -8,7 +8,8 @@ import pytest
 
 from lesionwise.instances.describe import describe_lesions
 from lesionwise.io.names import Entities
-from lesionwise.results.scan import LesionSet, ScanRecord, ScanResult
+from lesionwise.results.lesion_set import LesionSet
+from lesionwise.results.scan import ScanRecord, ScanResult
 from lesionwise.types import Grid, Instances, Volume
 
 OBLIQUE = np.array([[0.9, 0.1, 0.0, -4], [-0.1, 1.1, 0.2, 3], [0.0, -0.2, 2.9, 1], [0, 0, 0, 1]])

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from lesionwise.io.files import read_json, write_json
+from lesionwise.results.lesion_set import read_lesion_table
 from lesionwise.results.names import ScanFiles, beside
-from lesionwise.results.scan import ScanRecord, ScanResult, damaged, read_lesion_table, scan_row
+from lesionwise.results.scan import ScanRecord, ScanResult, damaged, scan_row
 from lesionwise.types import InputError
 
 

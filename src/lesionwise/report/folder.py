@@ -28,6 +28,7 @@ from lesionwise.report.palette import COMPARED
 from lesionwise.report.views import BRIGHTER, CAME
 from lesionwise.results.comparison import ComparisonResult, with_states
 from lesionwise.results.folder import FolderTables, compared_scans, read_folder
+from lesionwise.results.lesion_set import read_lesion_table, read_lesions
 from lesionwise.results.names import (
     COMPARISON,
     INDEX,
@@ -40,13 +41,8 @@ from lesionwise.results.names import (
     scan_title,
 )
 from lesionwise.results.pair import PairRecord
-from lesionwise.results.scan import (
-    ScanRecord,
-    read_lesion_table,
-    read_lesions,
-    read_picture,
-    stated_volume_ml,
-)
+from lesionwise.results.provenance import stated_volume_ml
+from lesionwise.results.scan import ScanRecord, read_picture
 from lesionwise.results.words import STATES
 from lesionwise.types import InputError, Instances, Progress, Volume, no_progress
 

@@ -31,6 +31,7 @@ from lesionwise.results.columns import (
     write_described,
 )
 from lesionwise.results.comparison import ComparisonRecord, read_tracks, with_states
+from lesionwise.results.lesion_set import read_lesion_table
 from lesionwise.results.names import (
     COMPARISON,
     DESCRIPTION,
@@ -51,7 +52,7 @@ from lesionwise.results.names import (
     scan_name,
 )
 from lesionwise.results.pair import PairRecord, new_lesions, pair_row
-from lesionwise.results.scan import ScanRecord, damaged, identified, read_lesion_table, scan_row
+from lesionwise.results.scan import ScanRecord, damaged, identified, scan_row
 from lesionwise.types import InputError
 
 T = TypeVar("T")
@@ -235,7 +236,7 @@ def check_input(files: ScanFiles, source: str, digest: str = "") -> None:
 
     Example:
         >>> from lesionwise.io.files import write_json
-        >>> from lesionwise.results.scan import sidecar_of
+        >>> from lesionwise.results.provenance import sidecar_of
         >>> files = ScanFiles(Path("out"), Entities(sub="01"))
         >>> write_json(files.sidecar, sidecar_of(ScanRecord(("/a/flair.nii.gz",), ("cc",))))
         >>> check_input(files, "/a/flair.nii.gz")  # the same input
@@ -277,7 +278,7 @@ def check_folder_settings(
 
     Example:
         >>> from lesionwise.io.files import write_json
-        >>> from lesionwise.results.scan import sidecar_of
+        >>> from lesionwise.results.provenance import sidecar_of
         >>> record = ScanRecord(("flair.nii.gz",), ("cc",), settings={"threshold": 0.5})
         >>> write_json(ScanFiles(Path("out"), Entities(sub="01")).sidecar, sidecar_of(record))
         >>> check_folder_settings(Path("out"), {"threshold": 0.3}, remedy="choose another folder")
@@ -332,7 +333,8 @@ def read_folder(root: Path, place: Path | None = None, subject: str = "") -> Fol
 
     Example:
         >>> import numpy as np
-        >>> from lesionwise.results.scan import LesionSet, ScanResult
+        >>> from lesionwise.results.lesion_set import LesionSet
+        >>> from lesionwise.results.scan import ScanResult
         >>> from lesionwise.types import Grid, Instances, Volume
         >>> labels = np.zeros((4, 4, 4), dtype=np.int32)
         >>> labels[1:3, 1:3, 1:3] = 1
@@ -545,7 +547,7 @@ def compared_scans(root: Path, place: Path) -> list[Entities]:
     Example:
         >>> from lesionwise.io.files import write_json
         >>> from lesionwise.results.keys import to_keys
-        >>> from lesionwise.results.scan import sidecar_of
+        >>> from lesionwise.results.provenance import sidecar_of
         >>> for ses in ("M00", "M12"):
         ...     files = ScanFiles(Path("out"), Entities(sub="01", ses=ses))
         ...     write_json(files.sidecar, sidecar_of(ScanRecord((f"{ses}.nii.gz",), ("cc",))))

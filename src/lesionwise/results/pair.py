@@ -16,18 +16,15 @@ from lesionwise.io.names import Entities
 from lesionwise.io.nifti import read_mask, read_volume, write_volume
 from lesionwise.io.record import FileRecord, file_records
 from lesionwise.results.keys import Generator, check_labels, generated_by, read_keys
-from lesionwise.results.names import PairFiles, beside, pair_page, scan_name
-from lesionwise.results.scan import (
+from lesionwise.results.lesion_set import (
     LesionSet,
-    provenance,
     read_lesion_table,
     read_lesions,
-    sidecar_of,
-    stated_volume_ml,
-    total_seconds,
     volume_ml,
     write_lesions,
 )
+from lesionwise.results.names import PairFiles, beside, pair_page, scan_name
+from lesionwise.results.provenance import provenance, sidecar_of, stated_volume_ml, total_seconds
 from lesionwise.results.words import session_name, subject_name
 from lesionwise.types import Grid, InputError, Volume
 

@@ -5,27 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict
+from typing import Any, Protocol, TypedDict
 
-import numpy as np
 import pandas as pd
 
 from lesionwise.instances.components import DEFAULT_CONNECTIVITY
-from lesionwise.io.bids import dseg_table
 from lesionwise.io.checked import inside, reading
-from lesionwise.io.files import write_bytes, write_json, write_table
+from lesionwise.io.files import write_bytes, write_json
 from lesionwise.io.names import Entities
-from lesionwise.io.nifti import read_labels, read_mask, read_volume, write_volume
+from lesionwise.io.nifti import read_mask, read_volume, write_volume
 from lesionwise.io.record import FileRecord, damage, file_records
-from lesionwise.results.columns import LABEL_COLUMNS, read_typed, rounded
-from lesionwise.results.keys import Generator, check_labels, generated_by, read_keys, to_keys
-from lesionwise.results.names import TRUTH, PairFiles, ScanFiles, beside
+from lesionwise.results.keys import Generator, check_labels, generated_by, read_keys
+from lesionwise.results.lesion_set import LesionSet, read_lesions, volume_ml, write_lesions
+from lesionwise.results.names import TRUTH, ScanFiles, beside
+from lesionwise.results.provenance import provenance, sidecar_of, stated_volume_ml, total_seconds
 from lesionwise.results.quality import QualityEntry, QualityNote, worst
 from lesionwise.results.words import session_name, subject_name
-from lesionwise.types import Grid, InputError, Instances, Volume
-
-if TYPE_CHECKING:
-    from lesionwise.results.pair import PairRecord
+from lesionwise.types import Grid, Volume
 
 
 class Recorded(Protocol):
@@ -112,19 +108,6 @@ class ScanRecord:
     def input_path(self) -> str:
         """What the user named; in folders written before, the image that was read."""
         return self.input or self.sources[0]
-
-
-@dataclass(frozen=True, eq=False)
-class LesionSet:
-    """Lesions by one separation method.
-
-    Attributes:
-        instances: n lesions.
-        table: n rows with label and the columns of ``columns.MEASURES``, by ascending label.
-    """
-
-    instances: Instances
-    table: pd.DataFrame
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,72 +208,6 @@ class ScanResult:
         )
 
 
-def provenance(record: ScanRecord | PairRecord) -> dict[str, Any]:
-    """What the sidecars of all images of a result have in common.
-
-    Example:
-        >>> record = ScanRecord(("flair.nii.gz",), ("cc",), recipe="unet-cc", model_hash="ba78")
-        >>> about = provenance(record)
-        >>> about["Sources"], about["Recipe"], about["ModelHash"]
-        (['flair.nii.gz'], 'unet-cc', 'ba78')
-    """
-    return {
-        "Sources": list(record.sources),
-        "GeneratedBy": record.generated_by,
-        "Recipe": record.recipe,
-        "Source": record.source,
-        "ModelHash": record.model_hash,
-        "Departures": list(record.departures),
-    }
-
-
-def sidecar_of(record: ScanRecord | PairRecord) -> dict[str, Any]:
-    """The keys of a record as they are written.
-
-    Example:
-        >>> keys = sidecar_of(ScanRecord(("flair.nii.gz",), ("cc",), threshold=0.5))
-        >>> keys["Methods"], keys["Threshold"]
-        (('cc',), 0.5)
-    """
-    keys = to_keys(record)
-    del keys["Summary"]  # of earlier versions
-    return keys
-
-
-def volume_ml(mask: Volume) -> float:
-    """Volume of a mask in ml, to four places.
-
-    Example:
-        >>> volume_ml(Volume(np.ones((10, 10, 10), dtype=bool), Grid((10, 10, 10), np.eye(4))))
-        1.0
-    """
-    return round(float((mask.array != 0).sum() * mask.grid.voxel_volume_mm3 / 1000), 4)
-
-
-def stated_volume_ml(record: ScanRecord | PairRecord) -> float | None:
-    """Volume of the mask by its record, also in folders written before; None if unknown.
-
-    Example:
-        >>> stated_volume_ml(ScanRecord(("flair.nii.gz",), ("cc",), mask_volume_ml=4.2))
-        4.2
-    """
-    before = record.summary.get("volume_ml")
-    if record.mask_volume_ml is None and isinstance(before, int | float):
-        return float(before)
-    return record.mask_volume_ml
-
-
-def total_seconds(record: ScanRecord | PairRecord) -> float:
-    """Wall time of all stages, to a tenth of a second.
-
-    Example:
-        >>> seconds = {"read": 0.5, "find lesions": 2.25, "write": None}
-        >>> total_seconds(ScanRecord(("flair.nii.gz",), ("cc",), seconds=seconds))
-        2.8
-    """
-    return round(sum(time for time in record.seconds.values() if time is not None), 1)
-
-
 def damaged(root: Path, record: Recorded, *, read: bool = True) -> str:
     """Why results are not what was written; empty where they are.
 
@@ -315,56 +232,6 @@ def damaged(root: Path, record: Recorded, *, read: bool = True) -> str:
     if not record.files:
         return f"{root}: results without hashes" if read else ""
     return damage(root, record.files, read=read)
-
-
-def read_lesions(files: ScanFiles | PairFiles, method: str) -> LesionSet:
-    """The instances of a scan by one method, with their table.
-
-    Raises:
-        InputError: If a file is missing or malformed.
-
-    Example:
-        >>> files = ScanFiles(Path("out"), Entities(sub="01"))
-        >>> grid = Grid((4, 4, 4), np.eye(4))
-        >>> labels = np.zeros((4, 4, 4), dtype=np.int32)
-        >>> labels[1:3, 1:3, 1:3] = 1
-        >>> lesions = LesionSet(
-        ...     Instances(labels, grid), pd.DataFrame({"label": [1], "volume_mm3": [8.0]})
-        ... )
-        >>> _ = write_lesions(files.instances("cc"), lesions, {"Method": "cc"}, grid)
-        >>> found = read_lesions(files, "cc")
-        >>> found.table["label"].tolist(), int(found.instances.labels.sum())
-        ([1], 8)
-    """
-    volume = read_labels(files.instances(method))
-    labels = volume.array.astype(np.int32, copy=False)
-    return LesionSet(Instances(labels, volume.grid), read_lesion_table(files, method))
-
-
-def read_lesion_table(files: ScanFiles | PairFiles, method: str) -> pd.DataFrame:
-    """A row a lesion: label and measures.
-
-    Raises:
-        InputError: If the file is missing or malformed.
-
-    Example:
-        >>> files = ScanFiles(Path("out"), Entities(sub="01"))
-        >>> table = beside(files.instances("cc"), ".tsv")
-        >>> write_table(table, [{"index": 1, "volume_mm3": 8.5}, {"index": 2, "volume_mm3": 20.0}])
-        >>> len(read_lesion_table(files, "cc"))
-        2
-    """
-    path = beside(files.instances(method), ".tsv")
-    table = read_typed(path).rename(columns={"index": "label"})
-    table = table.loc[:, ~table.columns.duplicated()]
-    if "label" not in table or "volume_mm3" not in table:
-        raise InputError(f"{path}: lacks the columns index and volume_mm3")
-    if table[["label", "volume_mm3"]].isna().any(axis=None):
-        raise InputError(f"{path}: a lesion has no label or no volume")
-    if not table["label"].between(1, 2**31 - 1).all():
-        raise InputError(f"{path}: a label is not the number of a lesion")
-    table["label"] = table["label"].astype(np.int64)
-    return table.drop(columns=["name", "abbreviation", "color", "mapping"], errors="ignore")
 
 
 def read_picture(root: Path, stage: Stage) -> bytes:
@@ -452,26 +319,3 @@ def identified(table: pd.DataFrame, files: ScanFiles, record: ScanRecord) -> pd.
         scan=files.name,
         source=record.input_path,
     )
-
-
-def write_lesions(
-    path: Path, lesions: LesionSet, about: Mapping[str, Any], grid: Grid | None
-) -> list[Path]:
-    """Write an instance map with its table and its sidecar; the paths of map and table.
-
-    Example:
-        >>> labels = np.zeros((4, 4, 4), dtype=np.int32)
-        >>> labels[1:3, 1:3, 1:3] = 1
-        >>> grid = Grid((4, 4, 4), np.eye(4))
-        >>> table = pd.DataFrame({"label": [1], "volume_mm3": [8.0]})
-        >>> lesions = LesionSet(Instances(labels, grid), table)
-        >>> paths = write_lesions(Path("a_dseg.nii.gz"), lesions, {"Method": "cc"}, grid)
-        >>> [path.name for path in paths]
-        ['a_dseg.nii.gz', 'a_dseg.tsv']
-    """
-    write_volume(path, Volume(lesions.instances.labels, lesions.instances.grid), grid=grid)
-    table = rounded(lesions.table, LABEL_COLUMNS).reset_index(drop=True)
-    named = dseg_table(table["label"]).join(table.drop(columns="label"))
-    write_table(beside(path, ".tsv"), named)
-    write_json(beside(path, ".json"), about)
-    return [path, beside(path, ".tsv")]

@@ -31,8 +31,8 @@ from lesionwise.results.columns import (
 )
 from lesionwise.results.folder import check_output, source_of, until_settled
 from lesionwise.results.keys import Generator, generated_by, read_keys, to_keys
+from lesionwise.results.lesion_set import LesionSet
 from lesionwise.results.names import FAILURES, LESIONS, beside
-from lesionwise.results.scan import LesionSet
 from lesionwise.types import Grid, InputError, Volume
 
 MAKER = "lesionwise split"

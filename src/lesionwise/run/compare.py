@@ -38,9 +38,10 @@ from lesionwise.results.folder import (
     source_of,
     write_folder,
 )
+from lesionwise.results.lesion_set import read_lesion_table
 from lesionwise.results.names import COMPARISON, ScanFiles, beside
 from lesionwise.results.quality import QualityNote
-from lesionwise.results.scan import ScanRecord, read_lesion_table, scan_row
+from lesionwise.results.scan import ScanRecord, scan_row
 from lesionwise.run.find_lesions import FindOptions, VisitResult, find_lesions
 from lesionwise.run.follow import VisitInput, follow
 from lesionwise.run.given import given_models

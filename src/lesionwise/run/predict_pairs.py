@@ -19,9 +19,10 @@ from lesionwise.io.scans import left_out_rows
 from lesionwise.io.visit_order import order_unless_named
 from lesionwise.report.folder import write_pair_page
 from lesionwise.results.folder import REMEDY, check_output, claim, source_of, write_pairs
+from lesionwise.results.lesion_set import LesionSet
 from lesionwise.results.names import COMPARISON, PairFiles, finished_pairs, pair_page, scan_name
 from lesionwise.results.pair import PairRecord, PairResult
-from lesionwise.results.scan import LesionSet, damaged
+from lesionwise.results.scan import damaged
 from lesionwise.run.contrasts import further_scans
 from lesionwise.run.find_lesions import FindOptions, VisitResult, find_lesions
 from lesionwise.run.load_model import LoadedModel, load_model

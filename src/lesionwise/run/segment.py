@@ -27,9 +27,10 @@ from lesionwise.results.folder import (
     source_of,
     write_folder,
 )
+from lesionwise.results.lesion_set import LesionSet
 from lesionwise.results.names import TRUTH, ScanFiles, beside, scan_title
 from lesionwise.results.quality import QualityNote
-from lesionwise.results.scan import LesionSet, ScanRecord, ScanResult, damaged
+from lesionwise.results.scan import ScanRecord, ScanResult, damaged
 from lesionwise.run.contrasts import NONE, further_scans, with_scans
 from lesionwise.run.find_lesions import FindOptions, VisitResult, find_lesions
 from lesionwise.run.load_model import LoadedModel, load_model

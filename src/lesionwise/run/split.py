@@ -21,7 +21,7 @@ from lesionwise.instances.filters import DropSmall
 from lesionwise.io.nifti import read_grid, read_map
 from lesionwise.io.record import sha256
 from lesionwise.results.folder import source_of
-from lesionwise.results.scan import LesionSet
+from lesionwise.results.lesion_set import LesionSet
 from lesionwise.results.split import (
     ENDINGS,
     MapFiles,
