@@ -141,7 +141,8 @@ REDUCED = reduced(
     Reduction(
         network={"features": (8, 16, 32, 64)},
         size_vox=(48, 48, 48),
-        learning_rate=2e-3,
+        # at 0.002 the critic's rectified units die and it learns a constant
+        learning_rate=5e-4,
         batch_size=2,
         per_epoch=20,
         window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino"),
