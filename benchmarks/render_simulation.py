@@ -1,10 +1,12 @@
 """Simulated scans beside real ones, in three planes, to be looked at.
 
     python benchmarks/render_simulation.py OUT.png --real REAL.nii.gz … --seeds 21 25
+        [--tissue-maps MAP_dseg.nii.gz …]
 
 Each row is one scan: sagittal, coronal, axial, and the axial slice again with the true
 instances where they are known. Real scans come first. Simulated scans take the voxel
-size and the skull (or its absence) of the real scan they stand in turn with.
+size and the skull (or its absence) of the real scan they stand in turn with. Heads from real
+tissue maps come last, numbered on from the last seed.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy as np
 
 from lesionwise.io.nifti import read_volume
 from lesionwise.simulate.patient import simulate_patient
+from lesionwise.simulate.tissue_heads import read_aligned_map
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -28,21 +31,29 @@ def main() -> None:
     parser.add_argument("--real", type=Path, nargs="+", required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[21, 25])
     parser.add_argument("--style", default="realistic")
+    parser.add_argument("--tissue-maps", type=Path, nargs="*", default=[])
     a = parser.parse_args()
 
     rows = []
     for path in a.real:
         volume = read_volume(path)
         rows.append((path.name.split("_FLAIR")[0], volume.array, None, volume.grid.spacing_mm))
-    for number, seed in enumerate(a.seeds):
+    heads = [(seed, None) for seed in a.seeds]
+    heads += [(a.seeds[-1] + n, path) for n, path in enumerate(a.tissue_maps, 1)]
+    for number, (seed, path) in enumerate(heads):
         _, array, _, spacing = rows[number % len(a.real)]
         stripped = np.mean(array[array.shape[0] // 2, :, -3:] != 0) < 0.5 and spacing[2] < 1.5
         visit = simulate_patient(
-            seed, style=a.style, spacing_mm=spacing, with_skull=not stripped
+            seed,
+            style=a.style,
+            spacing_mm=spacing,
+            with_skull=not stripped,
+            tissue_map=None if path is None else read_aligned_map(path),
         ).study.baseline
         scan = visit.scans["flair"]
         labels = visit.labels["instances"].array
-        rows.append((f"simulated {seed}", scan.array, labels, scan.grid.spacing_mm))
+        name = f"simulated {seed}" if path is None else f"simulated {seed}, from a tissue map"
+        rows.append((name, scan.array, labels, scan.grid.spacing_mm))
 
     figure, axes = plt.subplots(len(rows), 4, figsize=(20, 5 * len(rows)), squeeze=False)
     for row, (name, array, labels, spacing) in zip(axes, rows, strict=True):
