@@ -235,3 +235,33 @@ def test_an_output_stays_when_the_next_is_computed(name):
     before = output.clone()
     compiled(noise(1, 2, 8, 8, 8) + 1)
     assert torch.equal(output, before)
+
+
+DROPPED_ELSEWHERE = """
+import gc, os, signal, threading
+import torch
+from lesionwise.inference.openvino import OpenVinoNetwork
+signal.signal(signal.SIGCHLD, lambda number, frame: print("handled"))
+network = OpenVinoNetwork(torch.nn.Conv3d(1, 1, 3, padding=1).eval(), use_bf16=False)
+held = [network]
+del network
+held[0](torch.zeros(1, 1, 8, 8, 8))
+def drop():
+    held.clear()
+    gc.collect()
+thread = threading.Thread(target=drop)
+thread.start()
+thread.join()
+os.kill(os.getpid(), signal.SIGCHLD)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="signal stacks of Linux")
+def test_a_network_dropped_by_another_thread_leaves_the_signals_of_the_first():
+    """OpenVINO unmaps the signal stack of the main thread: the next signal ended the process.
+
+    faulthandler gives the thread a stack for signals, as pytest does and as users do.
+    """
+    called = [sys.executable, "-X", "faulthandler", "-c", DROPPED_ELSEWHERE]
+    done = subprocess.run(called, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,18 @@ def import_openvino() -> Any:
     import openvino
 
     return openvino
+
+
+@lru_cache(maxsize=1)
+def openvino_core() -> Any:
+    """The one ``openvino.Core`` of this process, which is never given up.
+
+    OpenVINO's CPU plugin gives the thread that loads it a signal stack of its own. Where another
+    thread drops the last core, as the garbage collector may, that stack is unmapped and still in
+    use: the next signal that has a handler, such as the end of a child process, then ends the
+    process without a word.
+    """
+    return import_openvino().Core()
 
 
 def key_of(network: nn.Module, settings: Mapping[str, Any]) -> str:
@@ -106,7 +119,7 @@ def read_converted(folder: Path, key: str) -> Converted | None:
         if (record["key"], record["sha256"]) != (key, _hash_of(model, weights)):
             return None
         heads = tuple(str(name) for name in json.loads(record["heads"]))
-        read = import_openvino().Core().read_model(model=model, weights=weights)
+        read = openvino_core().read_model(model=model, weights=weights)
         several = record["several"] == "true"
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError):
         return None

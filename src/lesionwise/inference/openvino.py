@@ -25,6 +25,7 @@ from lesionwise.inference.converted import (
     Converted,
     import_openvino,
     key_of,
+    openvino_core,
     read_converted,
     write_converted,
 )
@@ -150,7 +151,7 @@ class OpenVinoNetwork:
             "shape": shape,
             "use_bf16": self.use_bf16,
             # another processor may compute in another way
-            "processor": import_openvino().Core().get_property("CPU", "FULL_DEVICE_NAME"),
+            "processor": openvino_core().get_property("CPU", "FULL_DEVICE_NAME"),
             "lesionwise": lesionwise.__version__,
             **{name: version(name) for name in ("torch", "openvino")},
         }
@@ -200,8 +201,7 @@ class OpenVinoNetwork:
         heads = heads or [_Copied() for _ in model.outputs]
         if len(heads) != len(model.outputs):
             raise ValueError("the converted network has another number of outputs")
-        core = import_openvino().Core()
-        request = core.compile_model(model, "CPU", options).create_infer_request()
+        request = openvino_core().compile_model(model, "CPU", options).create_infer_request()
 
         def infer(patches: torch.Tensor) -> Output:
             # Views of OpenVINO's memory, which its next call writes into; heads make new tensors.
