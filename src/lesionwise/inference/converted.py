@@ -54,6 +54,10 @@ def import_openvino() -> Any:
     """OpenVINO without its telemetry, which looks up a host and writes to the home folder.
 
     OpenVINO takes a stub of its own where ``openvino_telemetry`` cannot be imported.
+
+    Example:
+        >>> import_openvino().__name__
+        'openvino'
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
@@ -69,6 +73,10 @@ def openvino_core() -> Any:
     thread drops the last core, as the garbage collector may, that stack is unmapped and still in
     use: the next signal that has a handler, such as the end of a child process, then ends the
     process without a word.
+
+    Example:
+        >>> openvino_core() is openvino_core()
+        True
     """
     return import_openvino().Core()
 
@@ -133,6 +141,15 @@ def write_converted(converted: Converted, folder: Path, key: str) -> None:
 
     The file appears complete or not at all. Others go, the least recently used first, until all
     are below ``MAX_KEPT_BYTES``.
+
+    Example:
+        >>> _ = import_openvino()
+        >>> from openvino import Model, opset13
+        >>> image = opset13.parameter([1, 4])
+        >>> model = Model([opset13.relu(image)], [image])
+        >>> write_converted(Converted(model, (), several=False), Path("cache"), "0" * 64)
+        >>> read_converted(Path("cache"), "0" * 64).several
+        False
     """
     with suppress(OSError, InputError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
