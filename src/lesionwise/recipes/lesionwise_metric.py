@@ -141,7 +141,7 @@ REDUCED = reduced(
     Reduction(
         network={"features": (8, 16, 32, 64)},
         size_vox=(48, 48, 48),
-        # at 0.002 the critic's rectified units die and it learns a constant
+        # at 0.002 the critic learns a constant
         learning_rate=5e-4,
         batch_size=2,
         per_epoch=20,
