@@ -155,6 +155,9 @@ def test_a_limit_of_steps_is_part_of_the_run(trained, dataset, arrays, tmp_path)
     with pytest.raises(InputError, match="begun with max_steps 1, now it is 2"):
         train("unet-cc", dataset, run, max_steps=2, **same)
     assert train("unet-cc", dataset, run, max_steps=1, **same) == run
+    with pytest.raises(InputError, match="at least one optimizer step, got max_steps 0"):
+        train("unet-cc", dataset, tmp_path / "none", max_steps=0, **same)
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_unet_cc_run_serves_unet_acls(trained, arrays, tmp_path):

@@ -31,6 +31,7 @@ __all__ = [
     "parse_name",
     "read_dataset",
     "select_scans",
+    "subject_files",
     "write_dataset_description",
 ]
 
@@ -56,6 +57,28 @@ def dseg_table(labels: Iterable[int]) -> pd.DataFrame:
         color = f"#{red:02x}{green:02x}{blue:02x}"
         rows.append((label, f"lesion {label}", f"L{label}", color, LESION_INDEX))
     return pd.DataFrame(rows, columns=["index", "name", "abbreviation", "color", "mapping"])
+
+
+def subject_files(folder: Path, pattern: str, exclude: tuple[str, ...] = ()) -> list[Path]:
+    """Files below a folder whose names fit a pattern, in the order of paths; or the one file given.
+
+    Args:
+        exclude: subjects (without ``sub-``) to leave out.
+
+    Example:
+        >>> for subject in ("01", "02"):
+        ...     Path(f"sub-{subject}_dseg.nii.gz").touch()
+        ...
+        >>> [path.name for path in subject_files(Path("."), "*_dseg.nii.gz", exclude=("02",))]
+        ['sub-01_dseg.nii.gz']
+    """
+    if folder.is_file():
+        return [folder]
+    return [
+        path
+        for path in sorted(folder.rglob(pattern))
+        if path.name.split("_")[0].removeprefix("sub-") not in exclude
+    ]
 
 
 def write_dataset_description(

@@ -133,6 +133,8 @@ def train(
         if other.resolve() == dataset.resolve():
             raise InputError(f"--auxiliary {name}: {other} is the data set itself")
     check_auxiliary(recipe, further, overrides)
+    if max_steps is not None and max_steps < 1:
+        raise InputError(f"a network needs at least one optimizer step, got max_steps {max_steps}")
     check_own_folder(
         output, (dataset, *further.values()), mark=RUN_FILE, files=(WEIGHTS, "log.csv")
     )

@@ -13,6 +13,7 @@ from skimage.morphology import h_maxima
 from skimage.segmentation import watershed
 
 from lesionwise.instances.table import lesion_table
+from lesionwise.io.bids import subject_files
 from lesionwise.io.nifti import read_mask
 from lesionwise.simulate.anatomy import Anatomy, Zones, place_of
 from lesionwise.simulate.fields import Float
@@ -40,13 +41,10 @@ def find_masks(folder: Path, exclude: tuple[str, ...] = ()) -> list[Path]:
         >>> [path.name for path in find_masks(Path("."), exclude=("02",))]
         ['sub-01_space-orig_label-L_mask.nii.gz']
     """
-    if folder.is_file():
-        return [folder]
     found = [
         path
-        for path in sorted(folder.rglob("sub-*_mask.nii.gz"))
-        if ("_label-L_" in path.name or "_label-lesion_" in path.name)
-        and path.name.split("_")[0].removeprefix("sub-") not in exclude
+        for path in subject_files(folder, "sub-*_mask.nii.gz", exclude)
+        if path == folder or "_label-L_" in path.name or "_label-lesion_" in path.name
     ]
     if not found:
         raise InputError(f"{folder}: no lesion masks (sub-*_label-L_mask.nii.gz) in it")

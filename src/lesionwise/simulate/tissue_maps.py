@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lesionwise.io.bids import subject_files
 from lesionwise.io.files import read_table
 from lesionwise.io.nifti import read_labels
 from lesionwise.types import InputError, Volume
@@ -45,12 +46,10 @@ def find_tissue_maps(folder: Path, exclude: tuple[str, ...] = ()) -> list[Path]:
         >>> [path.name for path in find_tissue_maps(Path("."), exclude=("02",))]
         ['sub-01_dseg.nii.gz']
     """
-    if folder.is_file():
-        return [folder]
     found = [
         path
-        for path in sorted(folder.rglob("*_dseg.nii.gz"))
-        if "_seg-" not in path.name and path.name.split("_")[0].removeprefix("sub-") not in exclude
+        for path in subject_files(folder, "*_dseg.nii.gz", exclude)
+        if path == folder or "_seg-" not in path.name
     ]
     if not found:
         raise InputError(f"{folder}: no tissue maps (*_dseg.nii.gz) in it")

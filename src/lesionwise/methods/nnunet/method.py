@@ -248,12 +248,10 @@ class NnunetMethod:
         write_text(run.folder / "log.csv", "\n".join(rows) + "\n")
         planned = plans["configurations"][self.configuration]
         epochs = len(history)
-        # a run whose training had ended before this call has no steps of its own
-        steps = trainer.steps or epochs * self.learning.batches_per_epoch
         summary = {
             "epochs": epochs,
-            "steps": steps,
-            "patches": steps * planned["batch_size"],
+            "steps": trainer.steps,
+            "patches": trainer.steps * planned["batch_size"],
             "minutes": round(trainer.minutes, 2),
             "max_minutes": run.max_minutes,
             "max_steps": run.max_steps,

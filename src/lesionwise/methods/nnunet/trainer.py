@@ -178,7 +178,6 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
     def run_training(self) -> None:
         """nnU-Net's loop, which also ends at the limits of time and steps."""
         self.on_train_start()
-        self.steps = self.current_epoch * self.num_iterations_per_epoch
         while self.current_epoch < self.num_epochs and self.fraction < 1:
             self.on_epoch_start()
             self.on_train_epoch_start()
@@ -305,6 +304,7 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
             "trainer_name": "LesionTrainer" if self.heads else "nnUNetTrainer",
             "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
             "minutes": self.minutes,
+            "steps": self.steps,
         }
         path = Path(filename)
         buffer = io.BytesIO()  # torch names no reason when the disk does not take a file
@@ -327,6 +327,8 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
         self._best_ema = held["_best_ema"]
         self.inference_allowed_mirroring_axes = held["inference_allowed_mirroring_axes"]
         self.minutes_before = float(held["minutes"])
+        whole = self.current_epoch * self.num_iterations_per_epoch
+        self.steps = int(held.get("steps", whole))  # of earlier versions: whole epochs
         self.started = time.monotonic()
 
     def history(self) -> list[dict[str, float]]:
