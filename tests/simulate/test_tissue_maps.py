@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from lesionwise.io.nifti import write_volume
+from lesionwise.simulate.masks import find_masks
 from lesionwise.simulate.tissue_maps import (
     FLUID,
     GRAY,
@@ -99,3 +100,9 @@ def test_a_map_of_four_dimensions_is_refused(tmp_path):
     Nifti1Image(array, np.eye(4)).to_filename(tmp_path / "sub-01_dseg.nii.gz")
     with pytest.raises(InputError, match=r"sub-01_dseg.nii.gz"):
         read_tissue_map(tmp_path / "sub-01_dseg.nii.gz")
+
+
+@pytest.mark.parametrize("find", [find_tissue_maps, find_masks])
+def test_a_folder_that_is_missing_is_named(tmp_path, find):
+    with pytest.raises(InputError, match="gone: no such file or folder"):
+        find(tmp_path / "gone")

@@ -15,6 +15,7 @@ from lesionwise.io.files import write_json
 from lesionwise.io.names import Entities, derivative_name, derivative_path, label_text, parse_name
 from lesionwise.io.scans import FoundScan, ScanSelection, find_scans, select_scans
 from lesionwise.io.tree import BidsFile
+from lesionwise.types import InputError
 
 __all__ = [
     "BidsFile",
@@ -65,6 +66,9 @@ def subject_files(folder: Path, pattern: str, exclude: tuple[str, ...] = ()) -> 
     Args:
         exclude: subjects (without ``sub-``) to leave out.
 
+    Raises:
+        InputError: If there is no such file or folder.
+
     Example:
         >>> for subject in ("01", "02"):
         ...     Path(f"sub-{subject}_dseg.nii.gz").touch()
@@ -74,6 +78,8 @@ def subject_files(folder: Path, pattern: str, exclude: tuple[str, ...] = ()) -> 
     """
     if folder.is_file():
         return [folder]
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such file or folder")
     return [
         path
         for path in sorted(folder.rglob(pattern))
