@@ -6,12 +6,9 @@ import ast
 import dataclasses
 import difflib
 import functools
-import hashlib
 import importlib
 import importlib.resources
-import importlib.util
 import pkgutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +20,7 @@ import numpy as np
 import lesionwise.recipes
 from lesionwise.io.checked import read_checked
 from lesionwise.recipe import Recipe
+from lesionwise.run.user_recipes import module_of_file
 from lesionwise.types import Auxiliary, InputError
 
 REDUCED = ":reduced"
@@ -140,27 +138,11 @@ def is_reducible(recipe: str | Path) -> bool:
 def _module_of(recipe: str | Path) -> ModuleType:
     name = str(recipe).removesuffix(REDUCED)
     if name.endswith(".py"):
-        return _module_of_file(Path(name))
+        return module_of_file(Path(name))
     names = recipe_names()
     if name not in names:
         raise InputError(f"{recipe}: no such recipe; there are {', '.join(names)}")
     return importlib.import_module(f"lesionwise.recipes.{name.replace('-', '_')}")
-
-
-def _module_of_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise InputError(f"{path}: no such recipe file")
-    name = f"lesionwise_user_recipe_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise InputError(f"{path}: {type(error).__name__}: {error}") from error
-    return module
 
 
 def override(recipe: Recipe, text: str) -> Recipe:
