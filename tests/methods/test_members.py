@@ -92,6 +92,14 @@ def test_each_member_may_take_all_steps(tmp_path):
     assert member_run(RunContext(tmp_path, max_steps=9), 1, 3).max_steps == 9
 
 
+@pytest.mark.parametrize(("members", "shown"), [(3, "member 2 of 3: training"), (1, "training")])
+def test_progress_names_the_member_before_its_stage(tmp_path, members, shown):
+    stages = []
+    run = RunContext(tmp_path, progress=lambda stage, done, total: stages.append(stage))
+    member_run(run, 1 if members > 1 else 0, members).progress("training", 1, 5)
+    assert stages == [shown]
+
+
 @dataclass
 class Counts:
     fitted: int = 0

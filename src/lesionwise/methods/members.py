@@ -105,7 +105,8 @@ def member_run(run: RunContext, number: int, members: int) -> RunContext:
     minutes = None if run.max_minutes is None else run.max_minutes / members
 
     def progress(stage: str, done: int, total: int) -> None:
-        run.progress(f"{stage}, {number + 1} of {members}" if members > 1 else stage, done, total)
+        which = f"member {number + 1} of {members}: " if members > 1 else ""
+        run.progress(which + stage, done, total)
 
     folder = run.folder / f"member-{number}"
     return replace(run, folder=folder, seed=seed, max_minutes=minutes, progress=progress)
