@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -43,7 +43,7 @@ from lesionwise.results.names import COMPARISON, ScanFiles, beside
 from lesionwise.results.quality import QualityNote
 from lesionwise.results.scan import ScanRecord, scan_row
 from lesionwise.run.find_lesions import FindOptions, VisitResult, find_lesions
-from lesionwise.run.follow import VisitInput, follow
+from lesionwise.run.follow import TrackingResult, VisitInput, follow
 from lesionwise.run.given import given_models
 from lesionwise.run.kept import keep, kept_until_done, read_kept
 from lesionwise.run.load_model import LoadedModel, load_model
@@ -71,9 +71,7 @@ from lesionwise.types import (
     InputError,
     Instances,
     Matrix,
-    OnStage,
     Progress,
-    Study,
     Volume,
     no_progress,
     stages_of,
@@ -175,61 +173,22 @@ def compare(
             first, a scan cannot be used, visits do not overlap, or left and right are exchanged in
             one of them.
     """
-    named = _scans(visits)
-    check_output(output, visits)
-    _check_comparison(output, named)
-    for scan in named:
-        if scan.kind == "dicom":  # its conversion would already overwrite another's
-            check_input(ScanFiles(output, scan.entities), source_of(scan.path))
-    # All that may be refused is, before a series is converted into the output folder.
-    of_scans = [series_of(scan, series) for scan in named]
-    if not same_patient:
-        check_one_patient(named, of_scans)
-    check_order(named, of_scans)
-    given = given_models(lesions, [scan.path for scan in named]) if lesions else []
-    loaded = given[0] if given else load_model(model, device=device)
-    if given:
-        options = replace(options, also=tuple(way for way in options.also if way != "offsets"))
-    pair_model = None if new_lesions is None else load_model(new_lesions, device=device)
-    if pair_model is not None and pair_model.recipe.visits != 2:
-        raise InputError(f"{pair_model.name}: this model takes one visit, not two")
-    scans = [as_nifti(scan, output, one) for scan, one in zip(named, of_scans, strict=True)]
-    _check_folder(output, named, scans, loaded, options)
-    files = [ScanFiles(output, scan.entities) for scan in scans]
-    settings = [settings_of(scan.path, loaded, options, None) for scan in scans]
-    for number, path in enumerate(lesions):
-        settings[number]["lesions"] = sha256(path)
+    call = _checked_call(
+        visits,
+        output,
+        model,
+        options,
+        new_lesions,
+        lesions,
+        device=device,
+        series=series,
+        same_patient=same_patient,
+    )
+    scans, channel = call.scans, call.model.recipe.scans[0]
+    total = len(scans)
     with kept_until_done(output) as place:
-        total = len(scans)
-        found, maps, rows = [], [], []
-        for done, (typed, scan) in enumerate(zip(named, scans, strict=True)):
-            on_progress = stages_of(f"visit {scan.session}", done, total, progress)
-            on_progress("read")
-            study = read_scan(scan.path, scan.subject, scan.session, loaded.recipe.scans[0])
-            with named_as_typed(typed, loaded.recipe.scans[0]):
-                finder = given[done] if given else loaded
-                found.append(
-                    _found(study, finder, options, settings[done], place, files[done], on_progress)
-                )
-        # Every visit goes to the first directly, not from visit to visit, so errors do not add up.
-        to_common: list[Matrix] = [np.eye(4)]
-        alignments: list[Alignment] = []
-        first = _image(found[0])
-        for done, visit in enumerate(found[1:], start=1):
-            progress(f"visit {scans[done].session}: register to {scans[0].session}", total, total)
-            to_common.append(
-                rigid(first, _image(visit), fixed_mask=found[0].brain, moving_mask=visit.brain)
-            )
-            alignments.append(
-                alignment_of(
-                    first,
-                    _image(visit),
-                    to_common[-1],
-                    baseline_brain=found[0].brain,
-                    followup_brain=visit.brain,
-                )
-            )
-        channel = loaded.recipe.scans[0]
+        found = [_found(call, number, output, place, progress) for number in range(total)]
+        to_common, alignments = _to_first(found, scans, progress)
         notes = [
             scan_note(scan, visit.visit, visit.brain, channel)
             for scan, visit in zip(scans, found, strict=True)
@@ -243,92 +202,52 @@ def compare(
             channel,
         )
         progress("follow lesions", total, total)
-        common = found[0].prepared_grid
         followed = follow(
             [VisitInput(_image(v), v.brain, v.probability, v.main[1]) for v in found],
             to_common,
-            common,
+            found[0].prepared_grid,
             rules,
         )
-        tracks, shared = followed.tracks, followed.shared
         # Following may have found lesions below the threshold, which belong to the results too.
         found = [
             _with_lesions(visit, lesions)
             for visit, lesions in zip(found, followed.lesions, strict=True)
         ]
+        maps: list[Path] = []
         if registered:
             progress("write registered scans", total, total)
             images, brains = [_image(visit) for visit in found], [visit.brain for visit in found]
             maps += write_registered(output, scans, images, brains, to_common)
-        for number, (scan, visit) in enumerate(zip(scans, found, strict=True)):
-            origin = of_scans[number] if dicom_seg else None
-            record = write_found(
-                visit,
-                output,
-                scan,
-                loaded,
-                {**settings[number], "dicom_seg": origin is not None},
-                source=source_of(named[number].path),
-                page=False,
-                note=notes[number],
-                series=origin,
-                known=truth[number] if truth else None,
-                on_progress=stages_of(f"visit {scan.session}", total, total, progress),
-            )
-            rows.append(_visit_row(files[number], record, tracks, number))
-            if number:
-                changed = change_map(shared, tracks, number)
-                # With a model of new lesions, its mask takes the place of the one from the tracks.
-                maps += _write_changes(
-                    output,
-                    scan,
-                    visit,
-                    tracks,
-                    number,
-                    changed,
-                    mask=pair_model is None,
-                    series=origin,
-                )
+        rows, written = _write_visits(
+            call, output, found, followed, notes, truth, dicom_seg=dicom_seg, progress=progress
+        )
+        maps += written
         summary = pd.DataFrame(rows)
-        if pair_model is not None:
-            new = []
-            for number, pair in enumerate(pairwise(scans), start=1):
-                progress(
-                    f"new lesions of visit {pair[1].session}: {pair_model.name}", number, total
-                )
-                pair_files, pair_record = predict_pair(
-                    ScanPair(*pair), output, pair_model, same_patient=same_patient
-                )
-                new.append(len(read_lesion_table(pair_files, pair_record.method)))
-            # The first visit has none before it.
-            summary[f"new by {pair_model.name}"] = [None, *new]
+        if call.pair_model is not None:
+            new = _new_lesions(call.pair_model, scans, output, same_patient, progress)
+            summary[f"new by {call.pair_model.name}"] = [None, *new]  # nothing before the first
         scores = score_visits(found, truth) if truth else None
+        tracks = followed.tracks
         named_rows, links = named_tracks(
             tracks.table, tracks.links, [scan.entities for scan in scans]
         )
-        result = ComparisonResult(
-            tuple(scan.entities for scan in scans),
-            ComparisonRecord(
-                sources=tuple(source_of(scan.path) for scan in scans),
-                first_visit_to_visit_mm=tuple(_rows(matrix) for matrix in to_common),
-                recipe=loaded.name,
-                model_hash=loaded.sha256,
-                departures=tuple(loaded.recipe.departures),
-                options=asdict(options),
-                tracking_rules=asdict(rules),
-                found_by_following=followed.rescued,
-                quality=tuple(note.written() for note in (*changed_notes, *also_judged)),
-                seconds=tuple(dict(visit.seconds) for visit in found),
-                truth=bool(truth),
-            ),
-            summary,
-            named_rows,
-            links,
-            scores,
+        record = ComparisonRecord(
+            sources=tuple(source_of(scan.path) for scan in scans),
+            first_visit_to_visit_mm=tuple(_rows(matrix) for matrix in to_common),
+            recipe=call.model.name,
+            model_hash=call.model.sha256,
+            departures=tuple(call.model.recipe.departures),
+            options=asdict(call.options),
+            tracking_rules=asdict(rules),
+            found_by_following=followed.rescued,
+            quality=tuple(note.written() for note in (*changed_notes, *also_judged)),
+            seconds=tuple(dict(visit.seconds) for visit in found),
+            truth=bool(truth),
         )
-        result.write(output, maps)
+        entities = tuple(scan.entities for scan in scans)
+        ComparisonResult(entities, record, summary, named_rows, links, scores).write(output, maps)
         left_out = left_out_rows(select_scans(visits).left_out)
-        inputs = [*(scan.path for scan in named), *map(Path, left_out)]
+        inputs = [*(scan.path for scan in call.named), *map(Path, left_out)]
         write_folder(output, "lesionwise compare", inputs, left_out)
         progress("page", total, total)
         page = write_comparison_page(output)
@@ -338,24 +257,171 @@ def compare(
         return Comparison(shown, tracks, tuple(found), tuple(to_common), scores, page, quality)
 
 
-def _found(
-    study: Study,
-    model: LoadedModel,
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """What is compared and by what; the lists have an entry a visit.
+
+    Attributes:
+        named: scans as the user typed them.
+        scans: the same as NIfTI files.
+        series: the DICOM series that a scan came from.
+        finders: the model itself or, where another tool found the lesions, what reads them.
+        settings: what decides the results of a visit.
+        model: as the results name it.
+        pair_model: looks at two visits at once.
+    """
+
+    named: list[FoundScan]
+    scans: list[FoundScan]
+    series: list[Series | None]
+    finders: list[LoadedModel]
+    settings: list[dict[str, Any]]
+    model: LoadedModel
+    pair_model: LoadedModel | None
+    options: FindOptions
+
+
+def _checked_call(
+    visits: Sequence[Path],
+    output: Path,
+    model: str | Path | LoadedModel,
     options: FindOptions,
-    settings: Mapping[str, Any],
-    place: Path,
-    files: ScanFiles,
-    on_progress: OnStage,
-) -> VisitResult:
+    new_lesions: str | Path | LoadedModel | None,
+    lesions: Sequence[Path],
+    *,
+    device: str,
+    series: str | None,
+    same_patient: bool,
+) -> _Call:
+    """Refuse all that may be refused, then convert series of DICOM into the output folder."""
+    named = _scans(visits)
+    check_output(output, visits)
+    _check_comparison(output, named)
+    for scan in named:
+        if scan.kind == "dicom":  # its conversion would already overwrite another's
+            check_input(ScanFiles(output, scan.entities), source_of(scan.path))
+    of_scans = [series_of(scan, series) for scan in named]
+    if not same_patient:
+        check_one_patient(named, of_scans)
+    check_order(named, of_scans)
+    given = given_models(lesions, [scan.path for scan in named]) if lesions else []
+    loaded = given[0] if given else load_model(model, device=device)
+    if given:
+        options = replace(options, also=tuple(way for way in options.also if way != "offsets"))
+    pair_model = None if new_lesions is None else load_model(new_lesions, device=device)
+    if pair_model is not None and pair_model.recipe.visits != 2:
+        raise InputError(f"{pair_model.name}: this model takes one visit, not two")
+    scans = [as_nifti(scan, output, one) for scan, one in zip(named, of_scans, strict=True)]
+    _check_folder(output, named, scans, loaded, options)
+    settings = [settings_of(scan.path, loaded, options, None) for scan in scans]
+    for number, path in enumerate(lesions):
+        settings[number]["lesions"] = sha256(path)
+    finders = given or [loaded] * len(scans)
+    return _Call(named, scans, of_scans, finders, settings, loaded, pair_model, options)
+
+
+def _to_first(
+    found: Sequence[VisitResult], scans: Sequence[FoundScan], progress: Progress
+) -> tuple[list[Matrix], list[Alignment]]:
+    """World mm of the first visit to that of each visit, and how well each later visit fits.
+
+    Every visit goes to the first directly, not from visit to visit, so errors do not add up.
+    """
+    to_common: list[Matrix] = [np.eye(4)]
+    alignments: list[Alignment] = []
+    first, brain = _image(found[0]), found[0].brain
+    for scan, visit in zip(scans[1:], found[1:], strict=True):
+        stage = f"visit {scan.session}: register to {scans[0].session}"
+        progress(stage, len(scans), len(scans))
+        image = _image(visit)
+        matrix = rigid(first, image, fixed_mask=brain, moving_mask=visit.brain)
+        to_common.append(matrix)
+        alignments.append(
+            alignment_of(first, image, matrix, baseline_brain=brain, followup_brain=visit.brain)
+        )
+    return to_common, alignments
+
+
+def _write_visits(
+    call: _Call,
+    output: Path,
+    found: Sequence[VisitResult],
+    followed: TrackingResult,
+    notes: Sequence[QualityNote],
+    truth: Sequence[Instances],
+    *,
+    dicom_seg: bool,
+    progress: Progress,
+) -> tuple[list[dict[str, object]], list[Path]]:
+    """Write what was found at each visit, and what changed; rows of ``visits.tsv``, maps."""
+    rows, maps = [], []
+    total = len(found)
+    for number, (scan, visit) in enumerate(zip(call.scans, found, strict=True)):
+        origin = call.series[number] if dicom_seg else None
+        record = write_found(
+            visit,
+            output,
+            scan,
+            call.model,
+            {**call.settings[number], "dicom_seg": origin is not None},
+            source=source_of(call.named[number].path),
+            page=False,
+            note=notes[number],
+            series=origin,
+            known=truth[number] if truth else None,
+            on_progress=stages_of(f"visit {scan.session}", total, total, progress),
+        )
+        rows.append(_visit_row(ScanFiles(output, scan.entities), record, followed.tracks, number))
+        if number:
+            # With a model of new lesions, its mask takes the place of the one from the tracks.
+            maps += _write_changes(
+                output,
+                scan,
+                visit,
+                followed.tracks,
+                number,
+                change_map(followed.shared, followed.tracks, number),
+                mask=call.pair_model is None,
+                series=origin,
+            )
+    return rows, maps
+
+
+def _new_lesions(
+    model: LoadedModel,
+    scans: Sequence[FoundScan],
+    output: Path,
+    same_patient: bool,
+    progress: Progress,
+) -> list[int]:
+    """Write the new lesions that a model of two visits finds; how many at each later visit."""
+    counts = []
+    for number, (before, after) in enumerate(pairwise(scans), start=1):
+        progress(f"new lesions of visit {after.session}: {model.name}", number, len(scans))
+        files, record = predict_pair(
+            ScanPair(before, after), output, model, same_patient=same_patient
+        )
+        counts.append(len(read_lesion_table(files, record.method)))
+    return counts
+
+
+def _found(call: _Call, number: int, output: Path, place: Path, progress: Progress) -> VisitResult:
     """The lesions of a visit: those that a call found before it was interrupted, or found now."""
-    before = read_kept(place, files, settings, study.followup)
-    if before is not None:
-        on_progress("found before")
-        return before
-    found = find_lesions(study, model, options, on_progress)
-    if _image(found) is next(iter(study.followup.scans.values())):  # not on the prepared grid
-        keep(place, files, settings, found)
-    return found
+    typed, scan = call.named[number], call.scans[number]
+    files, settings = ScanFiles(output, scan.entities), call.settings[number]
+    channel = call.model.recipe.scans[0]
+    on_progress = stages_of(f"visit {scan.session}", number, len(call.scans), progress)
+    on_progress("read")
+    study = read_scan(scan.path, scan.subject, scan.session, channel)
+    with named_as_typed(typed, channel):
+        before = read_kept(place, files, settings, study.followup)
+        if before is not None:
+            on_progress("found before")
+            return before
+        found = find_lesions(study, call.finders[number], call.options, on_progress)
+        if _image(found) is next(iter(study.followup.scans.values())):  # not on the prepared grid
+            keep(place, files, settings, found)
+        return found
 
 
 def _rows(matrix: Matrix) -> tuple[tuple[float, ...], ...]:
