@@ -21,6 +21,8 @@ import re
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,25 +40,53 @@ from lesionwise.run.prepare import prepare
 from lesionwise.run.simulate import simulate
 from lesionwise.run.train import train
 from lesionwise.simulate.masks import split_at_maxima
+from lesionwise.simulate.scanner import Style
 from lesionwise.types import BoolArray, LabelArray, Volume
 
 MODELS = Path(__file__).parents[1] / "src" / "lesionwise" / "models"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Simulated patients of one kind.
+
+    Attributes:
+        masks: real lesion masks are planted.
+        load: times the ordinary number of lesions.
+        tissue_maps: heads from real tissue maps.
+        caps: bright normal tissue at the ventricles.
+    """
+
+    name: str
+    patients: int
+    seed: int
+    style: Style
+    spacing_mm: tuple[float, float, float] | None
+    masks: bool = False
+    load: float = 1.0
+    tissue_maps: bool = False
+    caps: bool = False
+
+
 PARTS = (
-    # name, patients, seed, style, spacing, with the real masks, load, heads from real tissue maps
-    ("realistic", 8, 111, "realistic", (1.0, 1.0, 1.0), False, 1.0, False),
-    ("faint", 6, 112, "realistic", (1.0, 1.0, 1.0), True, 1.0, False),
-    ("masks", 12, 113, "randomized", None, True, 1.0, False),
-    ("thick", 10, 114, "randomized", (0.9, 0.9, 6.5), False, 1.0, False),
-    ("few", 4, 115, "randomized", (0.9, 0.9, 5.0), False, 0.15, False),
-    ("more", 10, 116, "realistic", (1.0, 1.0, 1.0), False, 1.0, False),
-    ("healthy", 6, 117, "randomized", (0.9, 0.9, 5.5), False, 0.0, False),
-    ("clear", 4, 118, "realistic", (1.0, 1.0, 1.0), False, 0.0, False),
-    ("fat", 8, 119, "clinical", (0.9, 0.9, 6.0), False, 1.0, False),
-    ("quiet", 6, 120, "realistic", (1.0, 1.0, 1.0), False, 0.15, False),
-    ("calm", 6, 121, "clinical", (0.9, 0.9, 6.5), False, 0.15, False),
-    ("none", 4, 122, "clinical", (0.9, 0.9, 6.5), False, 0.0, False),
-    ("folded", 16, 123, "realistic", (1.0, 1.0, 1.0), False, 0.3, True),
-    ("folds", 8, 124, "randomized", (1.0, 1.0, 1.0), False, 1.0, True),
+    Part("realistic", 8, 111, "realistic", (1.0, 1.0, 1.0)),
+    Part("faint", 6, 112, "realistic", (1.0, 1.0, 1.0), masks=True),
+    Part("masks", 12, 113, "randomized", None, masks=True),
+    Part("thick", 10, 114, "randomized", (0.9, 0.9, 6.5)),
+    Part("few", 4, 115, "randomized", (0.9, 0.9, 5.0), load=0.15),
+    Part("more", 10, 116, "realistic", (1.0, 1.0, 1.0)),
+    Part("healthy", 6, 117, "randomized", (0.9, 0.9, 5.5), load=0.0),
+    Part("clear", 4, 118, "realistic", (1.0, 1.0, 1.0), load=0.0),
+    Part("fat", 8, 119, "clinical", (0.9, 0.9, 6.0)),
+    Part("quiet", 6, 120, "realistic", (1.0, 1.0, 1.0), load=0.15),
+    Part("calm", 6, 121, "clinical", (0.9, 0.9, 6.5), load=0.15),
+    Part("none", 4, 122, "clinical", (0.9, 0.9, 6.5), load=0.0),
+    Part("folded", 16, 123, "realistic", (1.0, 1.0, 1.0), load=0.3, tissue_maps=True),
+    Part("folds", 8, 124, "randomized", (1.0, 1.0, 1.0), tissue_maps=True),
+    Part("capped", 10, 125, "clinical", (0.9, 0.9, 6.5), load=0.5, caps=True),
+    Part("banded", 6, 126, "realistic", (1.0, 1.0, 1.0), load=0.3, caps=True),
+    Part("hooded", 6, 127, "randomized", (0.9, 0.9, 6.0), caps=True),
+    Part("horns", 4, 128, "clinical", (0.9, 0.9, 6.5), load=0.0, caps=True),
 )
 REAL = re.compile(r"(thick|open)\d\dv\d")
 """The subjects that are copies of a real scan."""
@@ -195,29 +225,34 @@ def adopt(part: Path, target: Path, prefix: str, seed: int) -> None:
                     shutil.copyfile(file, copy)
 
 
+def _print_progress(name: str, stage: str, done: int, total: int) -> None:
+    print(name, done, total, flush=True)
+
+
 def make_data(real: Path, thick: Path, out: Path, workers: int) -> Path:
     """The training data set, made once."""
     target = out / "dataset"
     write_dataset_description(target, "Training data of the shipped models", derivative=False)
     add_thick(thick, target)
     add_stripped(real, target)
-    for name, patients, seed, style, spacing, with_masks, load, with_maps in PARTS:
+    for part in PARTS:
         simulate(
-            out / name,
-            patients,
+            out / part.name,
+            part.patients,
             1,
-            seed,
-            style=style,  # type: ignore[arg-type]
-            spacing_mm=spacing,
-            lesion_load=load,
-            lesion_masks=real / "derivatives" / "lesions" if with_masks else None,
+            part.seed,
+            style=part.style,
+            spacing_mm=part.spacing_mm,
+            lesion_load=part.load,
+            lesion_masks=real / "derivatives" / "lesions" if part.masks else None,
             exclude_masks=("open19",),
-            tissue_maps=real / "derivatives" / "labelmaps" if with_maps else None,
+            tissue_maps=real / "derivatives" / "labelmaps" if part.tissue_maps else None,
             exclude_tissue_maps=("open07",),  # so that its scan can be held out
+            caps=part.caps,
             workers=workers,
-            progress=lambda stage, done, total, name=name: print(name, done, total, flush=True),
+            progress=partial(_print_progress, part.name),
         )
-        adopt(out / name, target, name, seed)
+        adopt(out / part.name, target, part.name, part.seed)
     return target
 
 

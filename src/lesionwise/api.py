@@ -515,6 +515,7 @@ def simulate_patients(
     lesion_change: float = 1.0,
     new_scanner: bool = False,
     spacing_mm: tuple[float, float, float] | None = None,
+    caps: bool = False,
     workers: int = 1,
     on_progress: Progress = no_progress,
 ) -> Path:
@@ -531,6 +532,7 @@ def simulate_patients(
         lesion_load, lesion_change: times the ordinary number and change of lesions.
         new_scanner: later visits come from another scanner.
         spacing_mm: voxel size along i, j, k; None draws it.
+        caps: bright caps and bands around the ventricles, which are normal and no lesions.
         workers: processes; each needs about 3 GB.
         on_progress: called with stage, done and total.
 
@@ -558,6 +560,7 @@ def simulate_patients(
         lesion_change=lesion_change,
         new_scanner=new_scanner,
         spacing_mm=spacing_mm,
+        caps=caps,
         workers=workers,
         progress=on_progress,
     )

@@ -479,6 +479,12 @@ def simulate(
             "instead of the template."
         ),
     ] = None,
+    caps: Annotated[
+        bool,
+        typer.Option(
+            help="Bright caps and bands around the ventricles that are normal, not lesions."
+        ),
+    ] = False,
     raters: Annotated[
         int, typer.Option(help="Number of raters who outline the last visit's new lesions.", min=0)
     ] = 0,
@@ -502,6 +508,7 @@ def simulate(
             spacing_mm=spacing,
             lesion_masks=lesion_masks,
             tissue_maps=tissue_maps,
+            caps=caps,
             raters=raters,
             workers=workers,
             progress=progress,

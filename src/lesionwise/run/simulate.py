@@ -52,6 +52,7 @@ class _Order:
     version: str
     raters: int = 0
     tissue_map: str = ""
+    caps: bool = False
 
 
 def simulate(
@@ -71,6 +72,7 @@ def simulate(
     exclude_masks: tuple[str, ...] = (),
     tissue_maps: Path | None = None,
     exclude_tissue_maps: tuple[str, ...] = (),
+    caps: bool = False,
     raters: int = 0,
     workers: int = 1,
     progress: Progress = no_progress,
@@ -93,6 +95,7 @@ def simulate(
             see `read_tissue_map`), on any grid; heads are then made from these in turn, beginning
             with one that the seed decides, instead of the template.
         exclude_tissue_maps: subjects (without ``sub-``) whose tissue maps are not used.
+        caps: bright caps and bands around the ventricles, which are no lesions (`simulate.caps`).
         raters: so many masks of the last visit's new lesions beside the truth, each drawn by a
             rater who over-segments, under-segments or misses small ones (`simulate.raters`).
         workers: processes; each needs about 3 GB.
@@ -127,6 +130,7 @@ def simulate(
             version=__version__,
             raters=raters,
             tissue_map=str(maps[(seed + number - 1) % len(maps)]) if maps else "",
+            caps=caps,
         )
         for number in range(1, patients + 1)
     ]
@@ -149,7 +153,7 @@ def _record(order: _Order) -> dict[str, Any]:
     record = asdict(order)
     record["lesion_mask"] = Path(order.lesion_mask).name  # the file's place is not the truth's
     record["tissue_map"] = Path(order.tissue_map).name
-    for later in ("raters", "tissue_map"):  # absent where they are not used, as they once were
+    for later in ("raters", "tissue_map", "caps"):  # absent where not used, as they once were
         if not record[later]:
             del record[later]
     record["spacing_mm"] = list(order.spacing_mm) if order.spacing_mm else None
@@ -218,6 +222,7 @@ def _write_patient(output: Path, order: _Order) -> None:
         registered=order.registered,
         lesion_mask=mask,
         tissue_map=tissue_map,
+        with_caps=order.caps,
         subject=order.subject,
     )
     # Half the files lie as most scanners write them: to the left and to the back.

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionwise.simulate.anatomy import Anatomy, HeadSettings, Zones, compose, make_head, place_of
+from lesionwise.simulate.caps import caps_layer, draw_caps
 from lesionwise.simulate.lesions import (
     LesionLayer,
     LesionSettings,
@@ -72,6 +73,7 @@ def simulate_patient(
     new_scanner: bool = False,
     lesion_mask: Volume | None = None,
     tissue_map: AlignedMap | None = None,
+    with_caps: bool = False,
     subject: str | None = None,
 ) -> Patient:
     """A patient whose truth is known to the voxel.
@@ -97,6 +99,8 @@ def simulate_patient(
             the mask's shape (`split_at_maxima`).
         tissue_map: a real tissue map (`read_aligned_map`) to make the head from instead of the
             template's; its own lesions become white matter.
+        with_caps: caps and bands around the ventricles, as bright as lesions may be and no lesions
+            (`simulate.caps`).
         subject: its name; by default made from the seed.
 
     Raises:
@@ -109,8 +113,8 @@ def simulate_patient(
     """
     if visits < 1:
         raise ValueError(f"a patient has at least one visit, got {visits}")
-    streams = np.random.SeedSequence(seed).spawn(4)
-    body, growth, machine, chance = (np.random.default_rng(s) for s in streams)
+    streams = np.random.SeedSequence(seed).spawn(5)
+    body, growth, machine, chance, normal = (np.random.default_rng(s) for s in streams)
     at_visit = _aging_head(body, _HEADS[style], tissue_map)
     first = at_visit(0.0)
     usual = LesionSettings()
@@ -127,6 +131,7 @@ def simulate_patient(
     contrast = draw_contrast(machine, style)
     protocol = draw_protocol(machine, style, spacing_mm)
     texture_seed = int(machine.integers(2**31))
+    drawn_caps, caps_seed = draw_caps(normal), int(normal.integers(2**31))
     edge_per_mm = float(machine.uniform(0.35, 0.9))
     atrophy = np.concatenate([[0.0], np.cumsum(body.uniform(0.03, 0.25, visits - 1))])
 
@@ -139,7 +144,11 @@ def simulate_patient(
         if visit and new_scanner:
             contrast = draw_contrast(machine, style)
             protocol = protocol if registered else draw_protocol(machine, style, spacing_mm)
-        image = contrast_image(anatomy, lesions, contrast, texture_seed, with_skull)
+        caps = None
+        if with_caps:
+            layer = caps_layer(anatomy, drawn_caps, np.random.default_rng(caps_seed))
+            caps = drawn_caps.brightness * layer
+        image = contrast_image(anatomy, lesions, contrast, texture_seed, with_skull, caps)
         now = protocol if visit == 0 or registered else moved(machine, protocol)
         if visit and registered:
             now = replace(now, noise=now.noise * float(machine.uniform(0.8, 1.25)))

@@ -251,12 +251,18 @@ def moved(rng: np.random.Generator, protocol: Protocol) -> Protocol:
 
 
 def contrast_image(
-    anatomy: Anatomy, lesions: LesionLayer, contrast: Contrast, seed: int, with_skull: bool = True
+    anatomy: Anatomy,
+    lesions: LesionLayer,
+    contrast: Contrast,
+    seed: int,
+    with_skull: bool = True,
+    caps: Float | None = None,
 ) -> Float:
     """The signal of every 1 mm voxel, before any scanner: (I, J, K) float32, white matter = 1.
 
     ``seed`` fixes what belongs to the patient (texture, diffuse change, choroid plexus), so
-    that two visits of one patient differ by what happened, not by chance.
+    that two visits of one patient differ by what happened, not by chance. ``caps`` is added to
+    tissue, as a multiple of the lesions' excess over white matter.
 
     Example:
         >>> image = contrast_image(anatomy, lesions, contrast, seed=0)  # doctest: +SKIP
@@ -298,6 +304,9 @@ def contrast_image(
     halo = _halo(lesions) * contrast.halo * (contrast.lesion - 1)
     tissue = anatomy.white + anatomy.gray
     image += halo * tissue * (1 - lesions.fraction)
+    if caps is not None:
+        bright = (contrast.lesion - 1) * (1 + 3 * contrast.texture * grain)
+        image += np.clip(1 + caps * bright - image, 0, None) * tissue * np.clip(3 * caps, 0, 1)
     image += lesions.fraction * np.clip(1 + excess - image, -0.3, None)
     if not with_skull:
         return np.where(anatomy.brain, image, 0).astype(np.float32)
