@@ -293,6 +293,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="conflunet", choices=("conflunet", "unet-cc"))
     parser.add_argument("--run", default="phase-1", help="name of the run's folder")
     parser.add_argument("--minutes", type=float, default=600)
+    parser.add_argument("--max-steps", type=int, help="most optimizer steps, whatever the time")
     parser.add_argument("--hold-out", default="", help="real scans that validate: thick03,open19")
     parser.add_argument("--simulated-only", action="store_true", help="no real scans at all")
     parser.add_argument("--initial", type=Path)
@@ -339,6 +340,7 @@ def main() -> None:
             device="cpu",
             workers=given.workers,
             max_minutes=given.minutes,
+            max_steps=given.max_steps,
             initial=initial,
             progress=progress,
         )
