@@ -1,7 +1,7 @@
 """Simulated scans beside real ones, in three planes, to be looked at.
 
     python benchmarks/render_simulation.py OUT.png --real REAL.nii.gz … --seeds 21 25
-        [--tissue-maps MAP_dseg.nii.gz …]
+        [--tissue-maps MAP_dseg.nii.gz …] [--caps]
 
 Each row is one scan: sagittal, coronal, axial, and the axial slice again with the true
 instances where they are known. Real scans come first. Simulated scans take the voxel
@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--real", type=Path, nargs="+", required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[21, 25])
     parser.add_argument("--style", default="realistic")
+    parser.add_argument("--caps", action="store_true")
     parser.add_argument("--tissue-maps", type=Path, nargs="*", default=[])
     a = parser.parse_args()
 
@@ -48,6 +49,7 @@ def main() -> None:
             style=a.style,
             spacing_mm=spacing,
             with_skull=not stripped,
+            with_caps=a.caps,
             tissue_map=None if path is None else read_aligned_map(path),
         ).study.baseline
         scan = visit.scans["flair"]

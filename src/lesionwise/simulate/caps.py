@@ -57,6 +57,12 @@ def caps_layer(anatomy: Anatomy, caps: Caps, rng: np.random.Generator) -> Float:
     Caps lie at the front and the back end of the lateral ventricles, bands where a random field
     of both sides, three parts alike and one part each side's own, is highest. 0 everywhere
     without ventricles.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> layer = caps_layer(anatomy, draw_caps(rng), rng)  # doctest: +SKIP
+        >>> layer.shape == anatomy.white.shape  # doctest: +SKIP
+        True
     """
     x, y, _ = anatomy.template_mm
     wall = anatomy.ventricle_mm
