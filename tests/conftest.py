@@ -59,3 +59,10 @@ def call(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
         return status, shown.out, shown.err
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def same_weights_every_time():
+    """Networks that a test makes begin with the same weights at each run."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)

@@ -49,7 +49,7 @@ def test_where_it_is_closed_nothing_passes():
 
 
 def test_skip_and_gate_both_learn():
-    gate = AttentionGate(3, 4, 2, dims=2)
+    gate = AttentionGate(3, 4, 16, dims=2)  # of two units, both may be 0
     skip = torch.rand(1, 3, 4, 4, requires_grad=True)
     coarse = torch.rand(1, 4, 2, 2, requires_grad=True)
     gate(skip, coarse).sum().backward()
