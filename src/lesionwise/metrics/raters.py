@@ -147,6 +147,9 @@ def staple(
         inside, outside = float(count @ weight), float(count @ (1 - weight))
         new_sensitivity = (count * weight) @ yes / inside if inside else sensitivity
         new_specificity = (count * (1 - weight)) @ (1 - yes) / outside if outside else specificity
+        # A mean of ones may be 1 and a rounding error, which would make probabilities negative.
+        new_sensitivity = np.minimum(new_sensitivity, 1)
+        new_specificity = np.minimum(new_specificity, 1)
         moved = float(
             max(
                 np.abs(new_sensitivity - sensitivity).max(),
