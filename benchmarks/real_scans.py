@@ -7,9 +7,10 @@ DATA are BIDS folders of real scans with lesion masks in derivatives/lesions. Ev
 ``lesionwise segment`` in a process of its own, so that time and peak memory are those a user sees.
 With ``--folds`` a scan is done by the run whose ``run.json`` lists its subject among those that it
 validated on; scans of no fold are done by ``--model`` and marked *trained on* or *never seen*, as
-that model's run says. ``--decide`` changes a setting of all folds that acts in prediction, such
-as ``method.inference.window.overlap=0.25``. ``--brains given`` uses the brain masks of
-derivatives/brains where they exist: the rest is then the network's.
+that model's run says. ``--decide`` changes a setting that acts in prediction, such as
+``method.inference.window.overlap=0.25``, of all folds and of a run folder given as ``--model``.
+``--brains given`` uses the brain masks of derivatives/brains where they exist: the rest is then the
+network's.
 
 Lesions are components (26 neighbors) on both sides, one to one at an IoU above 0.1, since no
 instance truth exists; those below 3 mm³ do not count. The thresholds of each fold (of the
@@ -198,12 +199,15 @@ def main() -> None:
     parser.add_argument("--folds", type=Path, nargs="*", default=[])
     parser.add_argument("--only-folds", action="store_true", help="skip scans of no fold")
     parser.add_argument("--brains", choices=("own", "given"), default="own")
-    parser.add_argument("--decide", action="append", default=[], help="NAME=VALUE, of all folds")
+    parser.add_argument("--decide", action="append", default=[], help="NAME=VALUE, of all runs")
     given = parser.parse_args()
     if given.decide:
         given.folds = [
             decided(run, given.out / "runs" / run.name, given.decide) for run in given.folds
         ]
+        if Path(given.model).is_dir():
+            run = Path(given.model)
+            given.model = str(decided(run, given.out / "runs" / run.name, given.decide))
     rows, own = [], []
     for case in cases(
         given.data, given.out, given.model, given.folds, given.brains, given.only_folds

@@ -117,6 +117,18 @@ def test_staple_is_a_probability(stack):
     assert ((probability >= 0) & (probability <= 1)).all()
 
 
+def test_a_rate_of_1_and_a_rounding_error_makes_no_negative_probability():
+    votes = [
+        [[[0, 0], [0, 0], [1, 1], [0, 0]]],
+        [[[1, 0], [0, 0], [0, 1], [1, 1]]],
+        [[[1, 0], [1, 1], [0, 0], [1, 1]]],
+        [[[0, 1], [1, 1], [0, 1], [1, 0]]],
+    ]
+    found = staple([np.array(mask, dtype=bool) for mask in votes], max_iterations=50)
+    assert found.probability.min() >= 0
+    assert max(*found.sensitivity, *found.specificity) <= 1
+
+
 @settings(max_examples=40, deadline=None)
 @given(arrays(bool, (2, 3, 2)))
 def test_a_rater_agrees_with_itself(mask):

@@ -172,6 +172,24 @@ def test_without_tissue_maps_a_patient_is_recorded_as_ever(tmp_path, made):
     assert "anatomy_from" not in read_table(tmp_path / "sim" / "participants.tsv")
 
 
+def test_caps_are_asked_for_recorded_and_absent_otherwise(tmp_path, made, monkeypatch):
+    asked, tiny = [], module.simulate_patient
+
+    def noted(*args, with_caps, **settings):
+        asked.append(with_caps)
+        return tiny(*args, **settings)
+
+    monkeypatch.setattr(module, "simulate_patient", noted)
+    for number, caps in enumerate((True, False)):
+        simulate(tmp_path / f"{number}", 1, 1, caps=caps)
+    assert asked == [True, False]
+    records = [
+        json.loads(record_of(tmp_path / f"{number}", "sim0001").read_text()) for number in (0, 1)
+    ]
+    assert records[0]["caps"] is True
+    assert "caps" not in records[1]  # as patients without them were recorded before
+
+
 def test_a_tissue_map_that_cannot_be_used_is_told_before_anything_is_written(
     tmp_path, made, tissue_maps
 ):

@@ -67,23 +67,20 @@ def caps_layer(anatomy: Anatomy, caps: Caps, rng: np.random.Generator) -> Float:
     x, y, _ = anatomy.template_mm
     wall = anatomy.ventricle_mm
     inside = (wall < 0) & ~anatomy.infratentorial
-    out = np.zeros(wall.shape, dtype=np.float32)
-    if not inside.any():
-        return out
-    back, front = np.percentile(y[inside], [1, 99])
+    at_wall = (np.abs(wall) < 1.5) & ~anatomy.infratentorial & anatomy.brain
+    if not inside.any() or not at_wall.any():
+        return np.zeros(wall.shape, dtype=np.float32)
+    back, front = (float(q) for q in np.percentile(y[inside], [1, 99]))
     horn = np.maximum(
         np.exp(-(((y - front) / 7) ** 2)), 0.8 * np.exp(-((np.clip(y - back, 0, None) / 14) ** 2))
     )
     both, own = smooth_field(rng, wall.shape, 14, fields=2)
     field = 0.67 * (both + both[::-1]) + 0.33 * own + 1.5 * horn
-    at_wall = (np.abs(wall) < 1.5) & ~anatomy.infratentorial & anatomy.brain
-    if not at_wall.any():
-        return out
-    limit = np.quantile(field[at_wall], 1 - caps.share)
+    limit = float(np.quantile(field[at_wall], 1 - caps.share))
     amount = np.clip(0.5 + (field - limit) / 0.8, 0, 1)
     reach = caps.reach_mm * (0.45 + 0.55 * horn) * (0.6 + 0.4 * amount)
     depth = np.clip(wall, 0, None) / reach
     away_from_middle = np.clip((np.abs(x) - 2) / 3, 0, 1)  # the septum and the fornix stay as is
-    out[...] = amount * np.clip(1.3 * (1 - depth**2), 0, 1) * away_from_middle
+    out: Float = amount * np.clip(1.3 * (1 - depth**2), 0, 1) * away_from_middle
     out[anatomy.infratentorial] = 0
     return out

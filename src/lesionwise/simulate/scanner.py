@@ -261,8 +261,8 @@ def contrast_image(
     """The signal of every 1 mm voxel, before any scanner: (I, J, K) float32, white matter = 1.
 
     ``seed`` fixes what belongs to the patient (texture, diffuse change, choroid plexus), so
-    that two visits of one patient differ by what happened, not by chance. ``caps`` is added to
-    tissue, as a multiple of the lesions' excess over white matter.
+    that two visits of one patient differ by what happened, not by chance. ``caps`` (I, J, K) is by
+    how much tissue exceeds white matter at least, as a multiple of what lesions do.
 
     Example:
         >>> image = contrast_image(anatomy, lesions, contrast, seed=0)  # doctest: +SKIP
