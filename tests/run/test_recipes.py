@@ -34,7 +34,11 @@ def test_a_users_file_is_a_recipe_too(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "fault"),
-    [("RECIPE = 3", "does not set RECIPE"), ("import nosuchmodule", "ModuleNotFoundError")],
+    [
+        ("RECIPE = 3", "does not set RECIPE"),
+        ("import nosuchmodule", "ModuleNotFoundError"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+    ],
 )
 def test_a_users_file_with_a_fault_is_named(tmp_path, text, fault):
     path = tmp_path / "mine.py"

@@ -48,7 +48,8 @@ def module_of_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
         raise InputError(f"{path}: {type(error).__name__}: {error}") from error
     return module
 
