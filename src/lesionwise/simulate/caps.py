@@ -55,8 +55,8 @@ def caps_layer(anatomy: Anatomy, caps: Caps, rng: np.random.Generator) -> Float:
     """How bright each voxel is made, in [0, 1] of the caps' excess: (I, J, K) float32.
 
     Caps lie at the front and the back end of the lateral ventricles, bands where a random field
-    of both sides, three parts alike and one part each side's own, is highest; an end may have no cap
-    where that is low. Within a ventricle the layer means nothing, since only tissue is made
+    of both sides, three parts alike and one part each side's own, is highest; an end may have no
+    cap where that is low. Within a ventricle the layer means nothing, since only tissue is made
     brighter. 0 everywhere without ventricles.
 
     Example:
