@@ -269,6 +269,7 @@ class _Call:
         settings: what decides the results of a visit.
         model: as the results name it.
         pair_model: looks at two visits at once.
+        options: those asked for; lesions of another tool have no offsets.
     """
 
     named: list[FoundScan]
