@@ -1,6 +1,8 @@
 """Objects of users' recipe files in processes that are started afresh."""
 
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from operator import itemgetter
 
 import pytest
 from torch.utils.data import DataLoader
@@ -44,12 +46,8 @@ def test_two_files_of_one_name_are_two_modules(tmp_path):
         path.parent.mkdir()
         path.write_text(FILE.replace("2 * number", f"{number} * number"))
         made.append(module_of_file(path).Doubled(2))
-    with get_context("spawn").Pool(1) as pool:
-        assert pool.map(_second, made) == [3, 7]
-
-
-def _second(samples):
-    return samples[1]
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        assert list(pool.map(itemgetter(1), made)) == [3, 7]
 
 
 def test_a_changed_file_is_read_again(tmp_path):

@@ -74,4 +74,4 @@ def test_caps_brighten_tissue_and_leave_the_truth_as_it_is():
 def test_draws_differ_and_stay_in_range():
     drawn = [draw_caps(np.random.default_rng(seed)) for seed in range(20)]
     assert len({caps.reach_mm for caps in drawn}) == 20
-    assert all(2 <= caps.reach_mm <= 6.5 and 0 < caps.share <= 0.5 for caps in drawn)
+    assert all(1.8 <= caps.reach_mm <= 4 and 0 < caps.share <= 0.5 for caps in drawn)

@@ -36,17 +36,18 @@ class Caps:
 def draw_caps(rng: np.random.Generator) -> Caps:
     """Caps between faint and striking.
 
-    The ranges contain five clinical scans in which a reader outlined them: half of their voxels
-    exceeded white matter by 0.9 to 1.4 times as much as half of the lesions' did, they were up to
-    5 mm thick in the plane, and they covered 12 to 33 % of the wall.
+    In five clinical scans in which a reader outlined them, half of their voxels exceeded white
+    matter by 0.9 to 1.4 times as much as half of the lesions' did, they were up to 5 mm thick in
+    the plane, and they covered 12 to 33 % of the wall. The brightness here is that of the wall
+    before slices are averaged, so it is higher.
 
     Example:
         >>> draw_caps(np.random.default_rng(0)).share <= 0.5
         True
     """
     return Caps(
-        brightness=float(rng.uniform(0.6, 1.4)),
-        reach_mm=float(rng.uniform(2.0, 6.5)),
+        brightness=float(rng.uniform(1.0, 2.4)),
+        reach_mm=float(rng.uniform(1.8, 4.0)),
         share=float(rng.uniform(0.12, 0.5)),
     )
 
@@ -76,7 +77,7 @@ def caps_layer(anatomy: Anatomy, caps: Caps, rng: np.random.Generator) -> Float:
         np.exp(-(((y - front) / 7) ** 2)), 0.8 * np.exp(-((np.clip(y - back, 0, None) / 14) ** 2))
     )
     both, own = smooth_field(rng, wall.shape, 14, fields=2)
-    field = 0.67 * (both + both[::-1]) + 0.33 * own + 1.5 * horn
+    field = 0.67 * (both + both[::-1]) + 0.33 * own + 2.5 * horn
     limit = float(np.quantile(field[at_wall], 1 - caps.share))
     amount = np.clip(0.5 + (field - limit) / 0.8, 0, 1)
     reach = caps.reach_mm * (0.45 + 0.55 * horn) * (0.6 + 0.4 * amount)
