@@ -224,6 +224,23 @@ def test_costs_are_stated(compared):
     assert row(done, "trees")["predict_s"] > 0
 
 
+@pytest.mark.parametrize("isolate", [True, False])
+def test_slow_steps_are_computed_once_for_all_recipes_and_folds(dataset, tmp_path, isolate):
+    for name, limit in (("one", 4), ("two", 9999)):
+        text = PAIR.format(
+            describe='CandidateFeatures(("voxels",))',
+            decide=f'Rules((Rule("voxels", min_value={limit}),))',
+        )
+        text = text.replace("preprocess=()", "preprocess=(N4(iterations=3),)")
+        text = f"from lesionwise.preprocess.intensity import N4\n{text}"
+        (tmp_path / f"{name}.py").write_text(text)
+    recipes = [str(tmp_path / f"{name}.py") for name in ("one", "two")]
+    output = tmp_path / "out"
+    done = benchmark(dataset, recipes, output, folds=2, isolate=isolate)
+    assert not done.failures
+    assert len(list((output / "steps").glob("n4-*.npz"))) == 8  # the visits of four patients
+
+
 def test_recipes_that_find_the_same_are_compared_with_each_other(compared):
     output, _ = compared
     pairs = read_table(output / "comparisons.tsv")[["first", "second"]]

@@ -20,6 +20,7 @@ from lesionwise.preprocess.brain_network import (
 )
 from lesionwise.preprocess.each_scan import has_background
 from lesionwise.preprocess.geometry import resample_to, respaced
+from lesionwise.preprocess.kept import Arrays, kept
 from lesionwise.preprocess.registration import register, turned
 from lesionwise.preprocess.visits import cached_loader, each_visit
 from lesionwise.types import BoolArray, Grid, InputError, Matrix, Study, Visit, Volume
@@ -123,10 +124,15 @@ def brain_mask(scan: Volume, *, name: str = "scan") -> Volume:
         lesionwise.preprocess.brain.NoBrainFound: sub-01 flair: no brain found (every voxel has \
 the same value)
     """
-    found = find_brain(scan, name=name)
-    if found.reason:
-        logging.getLogger("lesionwise").warning("%s: %s", name, found.reason)
-    return found.mask
+
+    def compute() -> Arrays:
+        found = find_brain(scan, name=name)
+        if found.reason:
+            logging.getLogger("lesionwise").warning("%s: %s", name, found.reason)
+        return (found.mask.array,)
+
+    (mask,) = kept("brain", (scan,), compute)
+    return Volume(mask, scan.grid)
 
 
 def find_brain(scan: Volume, *, name: str = "scan", network: Network | None = None) -> FoundBrain:

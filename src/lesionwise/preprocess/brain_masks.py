@@ -27,6 +27,7 @@ from lesionwise.preprocess.brain import (
 )
 from lesionwise.preprocess.each_scan import check_finite
 from lesionwise.preprocess.geometry import resample_to, respaced
+from lesionwise.preprocess.kept import kept
 from lesionwise.preprocess.template import template_maps, template_matrix
 from lesionwise.preprocess.visits import each_visit
 from lesionwise.types import BoolArray, InputError, Matrix, Study, Visit, Volume
@@ -128,7 +129,11 @@ class BetBrain:
         def find(scan: Volume, name: str) -> Volume:
             check_finite(scan, name)
             small = resample_to(scan, respaced(scan.grid, self.working_mm), order=1)
-            brain = bet_mask(small, self.fraction, on=scan.grid)
+            (brain,) = kept(
+                "bet",
+                (small, self.fraction, scan.grid),
+                lambda: (bet_mask(small, self.fraction, on=scan.grid),),
+            )
             liters = brain.sum() * scan.grid.voxel_volume_mm3 * 1e-6
             if liters < 0.1:
                 raise NoBrainFound(f"{name}: no brain found ({liters:.2f} l by BET)")

@@ -18,6 +18,7 @@ from lesionwise.preprocess.geometry import (
     resample_to,
     respaced,
 )
+from lesionwise.preprocess.kept import kept
 from lesionwise.preprocess.registration import Model, register_visits, shared_scan, straightened
 from lesionwise.types import Grid, InputError, Matrix, Study, Visit, Volume
 
@@ -103,9 +104,10 @@ class DeformToLast:
         for role, volume in (("fixed", still), ("moving", placed)):
             if not np.ptp(volume.array) > 0:
                 raise InputError(f"{role} scan: every voxel has the same value")
-        if self.method == "syn":
-            return _syn(still, placed, self.iterations), grid
-        return _bspline(still, placed, self.iterations), grid
+        bend = _syn if self.method == "syn" else _bspline
+        inputs = (still, placed, self.iterations)
+        (field,) = kept(self.method, inputs, lambda: (bend(*inputs),))
+        return field, grid
 
 
 def warp(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import SimpleITK
@@ -13,6 +13,7 @@ from scipy import ndimage
 from lesionwise.instances.table import bounding_box
 from lesionwise.preprocess.each_scan import on_scans
 from lesionwise.preprocess.geometry import one_thread
+from lesionwise.preprocess.kept import Arrays, kept
 from lesionwise.types import BoolArray, FloatArray, Study, Volume
 
 
@@ -62,14 +63,19 @@ class Denoise:
             assert box is not None  # an empty mask has no noise
             out = array.copy()
             part = array[box]
-            out[box] = denoise_nl_means(
-                part,
-                patch_size=self.patch_vox,
-                patch_distance=self.reach_vox,
-                h=self.strength * noise,
-                sigma=noise,
-                fast_mode=True,
-            ).reshape(part.shape)  # it drops axes of one voxel
+
+            def compute() -> Arrays:
+                found = denoise_nl_means(
+                    part,
+                    patch_size=self.patch_vox,
+                    patch_distance=self.reach_vox,
+                    h=self.strength * noise,
+                    sigma=noise,
+                    fast_mode=True,
+                )
+                return (found.reshape(part.shape),)  # it drops axes of one voxel
+
+            (out[box],) = kept("denoised", (part, noise, astuple(self)), compute)
             return out
 
         return on_scans(study, "brain", denoise, otherwise=_everywhere)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Literal
 
 import numpy as np
@@ -20,7 +20,8 @@ from lesionwise.preprocess.each_scan import (
     values_of,
 )
 from lesionwise.preprocess.geometry import one_thread, resample_to, respaced
-from lesionwise.types import BoolArray, FloatArray, InputError, Study, Volume
+from lesionwise.preprocess.kept import kept
+from lesionwise.types import BoolArray, FloatArray, Grid, InputError, Study, Volume
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,17 @@ class N4:
         for axis in range(3):
             if grid.shape[axis] == 1:
                 small, small_mask = (np.repeat(a, 4, axis=axis) for a in (small, small_mask))
-        image = SimpleITK.GetImageFromArray(small)
-        mask_image = SimpleITK.GetImageFromArray(small_mask.astype(np.uint8))
+        inputs = (small, small_mask, grid, astuple(self))
+        (log_field,) = kept("n4", inputs, lambda: (self._log_field(small, small_mask, grid),))
+        full = resample_to(Volume(log_field, grid), volume.grid, order=3)
+        return Volume(np.exp(full.array), volume.grid)
+
+    def _log_field(
+        self, array: NDArray[np.float32], mask: BoolArray, grid: Grid
+    ) -> NDArray[np.float32]:
+        """The logarithm of the field on the grid; the arrays may be longer than that."""
+        image = SimpleITK.GetImageFromArray(array)
+        mask_image = SimpleITK.GetImageFromArray(mask.astype(np.uint8))
         for each in (image, mask_image):
             each.SetSpacing(grid.spacing_mm[::-1])
         filter_ = SimpleITK.N4BiasFieldCorrectionImageFilter()
@@ -95,9 +105,7 @@ class N4:
             filter_.Execute(image, mask_image)
             log_field = SimpleITK.GetArrayFromImage(filter_.GetLogBiasFieldAsImage(image))
         i, j, k = grid.shape
-        log_field = log_field[:i, :j, :k].astype(np.float32, copy=False)
-        full = resample_to(Volume(log_field, grid), volume.grid, order=3)
-        return Volume(np.exp(full.array), volume.grid)
+        return np.asarray(log_field[:i, :j, :k], dtype=np.float32)
 
 
 @dataclass(frozen=True)

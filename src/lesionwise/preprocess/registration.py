@@ -18,6 +18,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from lesionwise.preprocess.geometry import label_order, one_thread, resample_to, respaced
+from lesionwise.preprocess.kept import Arrays, kept
 from lesionwise.preprocess.similarity import similarity
 from lesionwise.preprocess.visits import map_parallel
 from lesionwise.types import BoolArray, Grid, InputError, Matrix, Study, Visit, Volume
@@ -105,6 +106,25 @@ def register(
         >>> matrix.shape, agreement < 0
         ((4, 4), True)
     """
+    inputs = (fixed, moving, fixed_mask, moving_mask, tuple(starts), levels_mm, model)
+
+    def compute() -> Arrays:
+        matrix, agreement = _registered(*inputs)
+        return matrix, np.array(agreement)
+
+    matrix, agreement = kept("registration", inputs, compute)
+    return matrix, float(agreement)
+
+
+def _registered(
+    fixed: Volume,
+    moving: Volume,
+    fixed_mask: Volume | None,
+    moving_mask: Volume | None,
+    starts: Sequence[Matrix],
+    levels_mm: tuple[float, ...],
+    model: Model,
+) -> tuple[Matrix, float]:
     with one_thread():
         masks = (fixed_mask, moving_mask)
         found = _register_alone(fixed, moving, *masks, starts, levels_mm, model, KEPT_STARTS)

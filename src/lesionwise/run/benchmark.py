@@ -18,6 +18,7 @@ from lesionwise.io.nifti import write_volume
 from lesionwise.io.record import check_same_settings, fingerprint_of, settings_id
 from lesionwise.metrics.case import Options
 from lesionwise.metrics.evaluation import Evaluation
+from lesionwise.preprocess.kept import results_kept
 from lesionwise.results.folder import check_own_folder
 from lesionwise.run.benchmark_job import Outcome, run_here, run_isolated
 from lesionwise.run.benchmark_recipes import (
@@ -43,6 +44,8 @@ from lesionwise.types import InputError, Progress, Volume, no_progress
 
 BENCHMARK = "benchmark.json"
 RESULT = "result.json"
+KEPT = "steps"
+"""Folder of the results of slow steps; it only saves time."""
 ERRORS = "errors.json"
 ERRORS_BEFORE = "faults.json"
 """The file of earlier versions."""
@@ -89,6 +92,9 @@ def benchmark(
     visits that follow each other for one of two. Recipes that find the same in the same cases
     are compared with each other. Scans and, where the data set has them, brain masks are all that
     a prediction sees.
+
+    Registrations, brain masks, bias fields and filtered scans are computed once for all recipes and
+    folds and kept in ``steps`` (``preprocess.kept``).
 
     A call continues where the last one stopped. ``output`` gets ``leaderboard.html``,
     ``leaderboard.tsv`` and the tables of ``report.leaderboard``, an evaluation per group of
@@ -146,30 +152,31 @@ def benchmark(
     _begin(output, made, entries)
     run = run_isolated if isolate else run_here
     done: dict[str, list[dict[str, Any]]] = {}
-    for number, entry in enumerate(entries):
-        if entry.name in failures:
-            continue
+    with results_kept(output / KEPT):
+        for number, entry in enumerate(entries):
+            if entry.name in failures:
+                continue
 
-        def on_progress(stage: str, part: int, total: int, number: int = number) -> None:
-            name = entries[number].name
-            progress(f"{name} ({number + 1} of {len(entries)}): {stage}", part, total)
+            def on_progress(stage: str, part: int, total: int, number: int = number) -> None:
+                name = entries[number].name
+                progress(f"{name} ({number + 1} of {len(entries)}): {stage}", part, total)
 
-        results, error = _cross_validated(
-            entry,
-            dataset,
-            output,
-            split,
-            made,
-            further,
-            (device, workers),
-            run,
-            retry_failed,
-            on_progress,
-        )
-        if error:
-            failures[entry.name] = error
-        else:
-            done[entry.name] = results
+            results, error = _cross_validated(
+                entry,
+                dataset,
+                output,
+                split,
+                made,
+                further,
+                (device, workers),
+                run,
+                retry_failed,
+                on_progress,
+            )
+            if error:
+                failures[entry.name] = error
+            else:
+                done[entry.name] = results
     progress("score", 0, 0)
     evaluations = _evaluated(entries, done, output, options, seed, workers, failures)
     noted = _first_file(output / "references", ERRORS, ERRORS_BEFORE)

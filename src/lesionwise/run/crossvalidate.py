@@ -16,6 +16,7 @@ from lesionwise.inference.weights import WEIGHTS
 from lesionwise.io.bids import read_dataset
 from lesionwise.io.checked import read_checked
 from lesionwise.io.nifti import write_volume
+from lesionwise.preprocess.kept import saved_s
 from lesionwise.run.find_lesions import FindOptions, find_lesions
 from lesionwise.run.load_model import load_model
 from lesionwise.run.prepare import (
@@ -111,8 +112,8 @@ def run_fold(job: FoldJob, progress: Progress) -> dict[str, Any]:
 
     Returns:
         ``train_s`` (of a training that was interrupted, what its networks took in all),
-        ``parameters``, ``cases`` with ``case`` and ``predict_s`` of each held-out
-        case, and ``errors`` by case.
+        ``parameters``, ``cases`` with ``case`` and ``predict_s`` of each held-out case (with the
+        seconds of results that were kept), and ``errors`` by case.
 
     Raises:
         InputError: If the recipe cannot be trained on these subjects.
@@ -146,13 +147,13 @@ def run_fold(job: FoldJob, progress: Progress) -> dict[str, Any]:
             case = case_name(part)
             target = job.predictions / f"{case}_dseg.nii.gz"
             target.unlink(missing_ok=True)
-            started = time.perf_counter()
+            started = time.perf_counter() + saved_s()
             try:
                 found = find_lesions(without_truth(part), model, FindOptions())
             except InputError as error:
                 errors[case] = str(error)
                 continue
-            seconds = time.perf_counter() - started
+            seconds = time.perf_counter() + saved_s() - started
             lesions = found.main[1]
             write_volume(target, Volume(lesions.labels, lesions.grid))
             cases.append({"case": case, "predict_s": round(seconds, 3)})
