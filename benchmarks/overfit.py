@@ -33,6 +33,7 @@ from lesionwise.instances.reference import instances_of, reference_of
 from lesionwise.io.bids import read_dataset
 from lesionwise.io.prepared import read_prepared, write_prepared
 from lesionwise.methods.composite import SegmentThenCompare
+from lesionwise.preprocess.kept import results_kept
 from lesionwise.recipe import Recipe
 from lesionwise.run.find_lesions import find_lesions
 from lesionwise.run.learned_steps import fit_steps, load_steps, shared_steps
@@ -248,7 +249,8 @@ def main() -> None:
     work = arguments.work / arguments.subject
     print(f"threads {torch.get_num_threads()}; cube of {arguments.field_mm:g} mm", flush=True)
     for name in arguments.recipes:
-        row = overfit(name, patient, work, arguments.minutes, arguments.field_mm)
+        with results_kept(work / "steps"):  # recipes that begin alike share them
+            row = overfit(name, patient, work, arguments.minutes, arguments.field_mm)
         print(
             f"{row['recipe']:<22} DSC {row['dsc']:.3f} of {row['ceiling']:.3f}  "
             f"prepared in {row['prepared']:.0f} s  {row['minutes']:.1f} min  "
