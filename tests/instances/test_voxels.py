@@ -14,6 +14,7 @@ from lesionwise.instances.voxels import (
     list_voxels,
     nearest_rows,
     neighbor_pairs,
+    renumbered,
 )
 
 masks = arrays(np.bool_, st.tuples(*[st.integers(1, 6)] * 3))
@@ -88,3 +89,22 @@ def test_more_ties_than_are_asked_for_at_first() -> None:
     far_first = np.concatenate([[[6, 0, 0]], shell])
     assert nearest_rows(np.zeros((1, 3)), far_first)[0].tolist() == [1]
     assert nearest_rows(np.zeros((1, 3)), far_first[::-1])[0].tolist() == [0]
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
+@pytest.mark.parametrize("background", [True, False])
+def test_labels_are_renumbered_without_gaps(order, dtype, background):
+    rng = np.random.default_rng(0)
+    values = np.array([0, 3, 7, 200] if background else [3, 7, 200], dtype=dtype)
+    labels = np.asarray(rng.choice(values, size=(5, 6, 7)), order=order)
+    found, numbers = renumbered(labels)
+    assert found.tolist() == [3, 7, 200]
+    assert numbers.dtype == np.uint32
+    np.testing.assert_array_equal(np.concatenate([[0], found])[numbers], labels)
+
+
+def test_an_empty_map_has_no_numbers():
+    found, numbers = renumbered(np.zeros((2, 3, 4), dtype=np.int32))
+    assert not len(found)
+    assert not numbers.any()

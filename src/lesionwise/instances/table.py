@@ -11,7 +11,7 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionwise.instances.voxels import Indices
+from lesionwise.instances.voxels import Indices, renumbered
 from lesionwise.types import Grid, LabelArray
 
 Rows: TypeAlias = NDArray[np.int64]
@@ -88,19 +88,17 @@ def lesion_table(labels: LabelArray, grid: Grid) -> LesionTable:
         none = np.empty(0, dtype=np.int64)
         corners = np.empty((0, 3), dtype=np.int64)
         return LesionTable(none, none, corners, corners, np.empty((0, 3)), grid)
-    label, dense = np.unique(labels[box], return_inverse=True)
-    first = int(label[0] == 0)
-    # cc3d takes labels below the number of voxels only, hence the ranks in place of the labels.
-    ranks = np.ascontiguousarray(dense.reshape(labels[box].shape), dtype=np.uint32)
-    found: Any = cc3d.statistics(ranks, no_slice_conversion=True)
-    corners = found["bounding_boxes"][first:].astype(np.int64)
+    # cc3d takes labels below the number of voxels only, hence numbers in place of the labels
+    label, numbers = renumbered(labels[box])
+    found: Any = cc3d.statistics(numbers, no_slice_conversion=True)
+    corners = found["bounding_boxes"][1:].astype(np.int64)
     start = np.array([part.start for part in box])
     return LesionTable(
-        label=label[first:].astype(np.int64),
-        voxels=found["voxel_counts"][first:].astype(np.int64),
+        label=label.astype(np.int64),
+        voxels=found["voxel_counts"][1:].astype(np.int64),
         low=corners[:, ::2] + start,
         high=corners[:, 1::2] + 1 + start,
-        center_vox=found["centroids"][first:] + start,
+        center_vox=found["centroids"][1:] + start,
         grid=grid,
     )
 

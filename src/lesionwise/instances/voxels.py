@@ -56,6 +56,29 @@ def forward_neighbors(connectivity: int) -> Indices:
     return np.array([s for s in steps if np.abs(s).sum() <= reach], dtype=np.int64)
 
 
+def renumbered(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.uint32]]:
+    """The labels of a map without gaps: those there are, ascending, and a map of 1, 2, … for them.
+
+    Only voxels that are not 0 are sorted, which in a map of lesions are few.
+
+    Args:
+        labels: integers, 0 background, of any shape.
+
+    Returns:
+        (n,) the distinct labels but 0, of the map's type; the numbers, uint32, of the map's shape.
+
+    Example:
+        >>> found, numbers = renumbered(np.array([[[0, 70, 5, 70]]]))
+        >>> found.tolist(), numbers.tolist()
+        ([5, 70], [[[0, 2, 1, 2]]])
+    """
+    filled = labels != 0
+    found, row = np.unique(labels[filled], return_inverse=True)
+    numbers = np.zeros(labels.shape, dtype=np.uint32)
+    numbers[filled] = row + 1
+    return found, numbers
+
+
 def in_order_of_first(values: NDArray[Any]) -> Indices:
     """Number the distinct values 0, 1, … by where each occurs first; (n,) as ``values``.
 

@@ -13,6 +13,7 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionwise.instances.voxels import renumbered
 from lesionwise.report.display import Display
 from lesionwise.report.render import asset_bytes
 
@@ -44,13 +45,11 @@ def embed_labels(display: Display, to_common: NDArray[np.float64]) -> Mapping[st
     """The lesions of a visit by method, numbered 1, 2, … so that a byte a voxel mostly suffices."""
     found = {}
     for method, labels in display.labels.items():
-        values, number = np.unique(labels, return_inverse=True)
-        if len(values) and values[0] != 0:  # a map without background
-            values, number = np.concatenate([[0], values]), number + 1
-        small = number.reshape(labels.shape).astype(np.uint8 if len(values) <= 256 else np.uint16)
+        values, numbers = renumbered(labels)
+        small = numbers.astype(np.uint8 if len(values) < 256 else np.uint16)
         found[method] = Embedded(
             _nifti(small, to_common @ display.grid.affine, intent="label"),
-            tuple(int(value) for value in values[1:]),
+            tuple(int(value) for value in values),
         )
     return found
 
