@@ -40,6 +40,8 @@ class Reduction:
         every: epochs between validations; by default one validation, at the end.
         window: of prediction.
         heatmap: weight of the heatmap's loss, of nnU-Net with three heads.
+        steps: settings of preprocessing steps by the name of their class, such as
+            ``{"Resample": {"spacing_mm": 1.0}}``; every step of that class takes them.
         one_of_each: keep one of equal members of an ensemble, which then learns from all studies
             instead of folds; early stopping and initial trainings are kept.
     """
@@ -53,6 +55,7 @@ class Reduction:
     every: int | None = UNTIL_THE_TIME_LIMIT
     window: SlidingWindow | None = None
     heatmap: float | None = None
+    steps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     one_of_each: bool = True
 
     def __str__(self) -> str:
@@ -69,11 +72,16 @@ class Reduction:
             value = getattr(self, name)
             if value is not None:
                 changed.append(f"{unit} {value}")
+        for step, values in self.steps.items():
+            changed += [f"{step}'s {name} {value}" for name, value in values.items()]
         return "; ".join(changed) or "nothing"
 
 
 def reduced(recipe: Recipe, reduction: Reduction) -> Recipe:
     """The recipe with every network reduced: those of its method, and of steps that learn.
+
+    Raises:
+        ValueError: If the recipe has no step that ``reduction.steps`` names.
 
     Example:
         >>> from lesionwise.recipes.unet_cc import RECIPE
@@ -89,11 +97,17 @@ def reduced(recipe: Recipe, reduction: Reduction) -> Recipe:
             return _reduced_nnunet(method, reduction)
         return _reduced_network(method, reduction) if isinstance(method, NetworkMethod) else method
 
-    steps = tuple(
+    missing = set(reduction.steps) - {type(step).__name__ for step in recipe.preprocess}
+    if missing:
+        raise ValueError(f"no step {', '.join(sorted(missing))} in this recipe")
+    steps = [
         replace_methods(step, change) if hasattr(step, "members") else step
         for step in recipe.preprocess
-    )
-    return replace(recipe, preprocess=steps, method=change_methods(recipe.method, change))
+    ]
+    for place, step in enumerate(steps):
+        if values := reduction.steps.get(type(step).__name__):
+            steps[place] = replace(step, **values)  # type: ignore[type-var]
+    return replace(recipe, preprocess=tuple(steps), method=change_methods(recipe.method, change))
 
 
 def _reduced_network(method: NetworkMethod, reduction: Reduction) -> NetworkMethod:

@@ -1,9 +1,13 @@
 """The page of reductions says what the code reduces."""
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from lesionwise.reduction import Reduction, reduced
+from lesionwise.run.recipes import find_recipe
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,3 +37,24 @@ def test_a_reduced_value_stands_after_the_published_one(reductions):
 def test_what_has_no_column_stands_in_the_last_one(reductions):
     assert reductions.row("nnunet-empenn")[-1] == "`plans.spacing_mm` 1-0.5-0.5→1-1-1"
     assert reductions.row("iqda")[-1] == ""
+
+
+def test_steps_are_reduced_by_the_name_of_their_class():
+    published, small = find_recipe("modified-unet"), find_recipe("modified-unet:reduced")
+    changed = [
+        (type(a).__name__, b)
+        for a, b in zip(published.preprocess, small.preprocess, strict=True)
+        if a != b
+    ]
+    assert [name for name, _ in changed] == ["Resample", "DeformToLast", "CropToCenter"]
+    assert changed[0][1].spacing_mm == 1.0
+    assert changed[1][1] == replace(published.preprocess[9], working_mm=2.0)
+
+
+def test_a_step_that_the_recipe_lacks_is_refused():
+    with pytest.raises(ValueError, match="no step Quantize in this recipe"):
+        reduced(find_recipe("iqda"), Reduction(steps={"Quantize": {"levels": 8}}))
+
+
+def test_reduced_steps_are_named_in_words():
+    assert str(Reduction(steps={"N4": {"levels": 2}})) == ("epochs 10000; N4's levels 2")

@@ -200,5 +200,10 @@ REDUCED = reduced(
         learning_rate=2e-3,
         batch_size=2,
         window=SMALL,
+        steps={
+            "Resample": {"spacing_mm": 1.0},
+            "DeformToLast": {"working_mm": 2.0},
+            "CropToCenter": {"shape": (156, 196, 244)},
+        },
     ),
 )
