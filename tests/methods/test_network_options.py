@@ -1,7 +1,9 @@
 """Options of the network engine, each on a training of seconds."""
 
 import json
-from dataclasses import replace
+import math
+from collections.abc import Container
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -10,8 +12,10 @@ import torch
 from engine import PAIRS as METHOD
 from engine import SIDE, dice, longer
 from engine import pair_of as pair
+from safetensors.numpy import load_file
 
 from lesionwise.inference.openvino import has_openvino
+from lesionwise.inference.weights import WEIGHTS
 from lesionwise.inference.window import SlidingWindow
 from lesionwise.io.prepared import prepared_studies, write_prepared
 from lesionwise.learning.losses import DeepSupervision
@@ -245,3 +249,54 @@ def test_a_folder_that_is_full_is_named_and_leaves_the_last_checkpoint(tmp_path,
         longer(METHOD, 5, 4).fit(DATA, run)
     assert last.read_bytes() == kept
     assert [p.name for p in last.parent.iterdir() if "partial" in p.name] == []
+
+
+@dataclass(frozen=True)
+class SometimesInfinite:
+    """The supervised loss; times infinity in some calls, counted from 0."""
+
+    supervised: Supervised
+    bad: Container
+    calls: list = field(default_factory=list)
+
+    @property
+    def targets(self):
+        return self.supervised.targets
+
+    def make(self, sample):
+        return self.supervised.make(sample)
+
+    def __call__(self, network, parts, batch):
+        self.calls.append(None)
+        factor = math.inf if len(self.calls) - 1 in self.bad else 1.0
+        return {
+            name: factor * loss for name, loss in self.supervised(network, parts, batch).items()
+        }
+
+
+def test_a_step_with_an_infinite_gradient_is_left_out(tmp_path):
+    method = replace(METHOD, objective=SometimesInfinite(METHOD.objective, {2}))
+    method.fit(TrainingData([pair(0)]), RunContext(tmp_path))
+    rows = log(tmp_path)
+    assert sum(row.get("steps_left_out", 0) for row in rows) == 1
+    assert all(math.isfinite(row["total"]) for row in rows)
+    weights = load_file(tmp_path / WEIGHTS)
+    assert all(np.isfinite(weight).all() for weight in weights.values())
+
+
+def test_a_left_out_step_changes_no_weight(tmp_path):
+    found = []
+    for name, bad in (("all", range(1, 10_000)), ("one", ())):
+        method = replace(METHOD, objective=SometimesInfinite(METHOD.objective, bad))
+        run = RunContext(tmp_path / name, max_steps=20 if bad else 1)
+        method.fit(TrainingData([pair(0)]), run)
+        found.append(load_file(run.folder / WEIGHTS))
+    for name, weight in found[0].items():
+        if "running_" not in name and "num_batches" not in name:  # those of the batch norm moved on
+            np.testing.assert_array_equal(weight, found[1][name])
+
+
+def test_a_training_that_diverges_ends_with_one_line(tmp_path):
+    method = replace(METHOD, objective=SometimesInfinite(METHOD.objective, range(3, 10_000)))
+    with pytest.raises(InputError, match="the training diverged"):
+        longer(method, 100, 32).fit(TrainingData([pair(0)]), RunContext(tmp_path))

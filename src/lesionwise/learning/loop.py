@@ -27,6 +27,7 @@ with warnings.catch_warnings():
 from lesionwise.inference.weights import save_weights
 from lesionwise.io.files import write_text
 from lesionwise.learning.checkpoints import LAST, AtomicCheckpoints, checkpoint_to_resume
+from lesionwise.learning.divergence import FiniteSteps
 from lesionwise.learning.objective import Objective
 from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.parts import Part
@@ -105,8 +106,8 @@ def fit(
     may end it before its epochs; the schedule of the learning rate is fitted to them.
 
     Raises:
-        InputError: If a checkpoint cannot be read or written, or if the time limit ends the
-            training within its first step.
+        InputError: If a checkpoint cannot be read or written, if the time limit ends the
+            training within its first step, or if the training diverges (``FiniteSteps``).
         KeyboardInterrupt: If the training was interrupted.
 
     Example:
@@ -173,12 +174,26 @@ class TrainingModule(L.LightningModule):
         self.rules = tuple(part for part, _ in setup.parts)
         self.objective = setup.objective
         self.optimization = setup.optimization
+        self.finite = FiniteSteps()
 
     def training_step(self, batch: dict[str, Any], index: int) -> torch.Tensor:
         losses = self.losses(batch)
         values = {name: loss.detach() for name, loss in losses.items()}
-        self.log_dict(values, on_epoch=True, logger=False, batch_size=1)
+        if torch.isfinite(values["total"]):  # one NaN would be the mean of the epoch
+            self.log_dict(values, on_epoch=True, logger=False, batch_size=1)
         return losses["total"]
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None
+    ) -> None:
+        """A step of the optimizer, unless the gradient is not finite.
+
+        Processes that train together have the same gradient, so they leave out the same steps.
+        """
+        loss = optimizer_closure()
+        norms = [p.grad.detach().norm() for p in self.parameters() if p.grad is not None]
+        if self.finite.may_take(float(torch.stack(norms).sum()) if norms else 0.0):
+            optimizer.step(closure=lambda: loss)
 
     def losses(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         """The objective of a batch."""
@@ -331,6 +346,8 @@ class TrainingCallback(L.Callback):
         for name, value in trainer.callback_metrics.items():
             if name.endswith("_epoch"):
                 row[name.removesuffix("_epoch")] = float(value)
+        if left_out := pl_module.finite.take_count():
+            row["steps_left_out"] = left_out
         row |= self._validated(pl_module, last or epoch % self.plan.validate_every == 0)
         scores = {
             name.removeprefix("validation_"): value
@@ -410,6 +427,8 @@ def epoch_text(row: Mapping[str, Any], minutes: float, fraction: float) -> str:
     parts = [f"training: epoch {row['epoch']}", f"step {row['steps']}"]
     if "total" in row:
         parts.append(f"loss {row['total']:.4g}")
+    if "steps_left_out" in row:
+        parts.append(f"{row['steps_left_out']} steps left out (gradient not finite)")
     if "validation_dsc" in row:
         parts.append(f"validation Dice {row['validation_dsc']:.3f}")
     if 0 < fraction < 1:

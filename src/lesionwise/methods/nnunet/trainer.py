@@ -15,6 +15,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from lesionwise.inference.devices import supports_bfloat16
 from lesionwise.io.files import atomic_path
+from lesionwise.learning.divergence import FiniteSteps
 from lesionwise.learning.schedules import TrainingProgress
 from lesionwise.methods.nnunet.arrays import NumpyDataset
 from lesionwise.methods.nnunet.batches import SeededBatches, batches, set_seed
@@ -69,6 +70,7 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
         self.my_init_kwargs["plans"] = plans
         self.minutes_before = 0.0
         self.started = self.saved = time.monotonic()
+        self.finite = FiniteSteps()
         self.logger.plot_progress_png = lambda folder: None
         self.use(Learning(), Augmentation(), None, ())
 
@@ -185,6 +187,7 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
             for _ in range(self.num_iterations_per_epoch):
                 losses.append(self.train_step(next(self.dataloader_train)))
                 self.steps += 1
+                self.finite.may_take(float(losses[-1]["loss"]))
                 if self._at_limit():
                     break
             self.on_train_epoch_end(losses)
@@ -241,8 +244,9 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
             output = self.network(batch["data"])
         loss = self.loss(_as_float(output), batch["target"])
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 12)
-        self.optimizer.step()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 12)
+        if torch.isfinite(norm):  # else every weight would be NaN
+            self.optimizer.step()
         return {"loss": loss.detach().cpu().numpy()}
 
     def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
