@@ -66,6 +66,13 @@ def test_a_killed_training_resumes_to_the_same_weights(trained, tmp_path, monkey
     assert (tmp_path / "log.csv").read_text() == (folder / "log.csv").read_text()
 
 
+def test_a_training_that_diverges_ends_with_one_line(tmp_path, monkeypatch):
+    long = replace(SHORT, epochs=1000)
+    monkeypatch.setattr(LesionTrainer, "train_step", lambda self, batch: {"loss": np.array(np.nan)})
+    with pytest.raises(InputError, match="the training diverged"):
+        method(learning=long).fit(DATA, RunContext(tmp_path, seed=3, device="cpu"))
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_worker_processes_draw_from_the_seed(trained, tmp_path, workers):
     made, folder = trained
