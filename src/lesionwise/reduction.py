@@ -38,7 +38,7 @@ class Reduction:
         batch_size, per_epoch: of the samples.
         learning_rate, epochs: of the training.
         every: epochs between validations; by default one validation, at the end.
-        window: of prediction.
+        window: of prediction and of validation.
         heatmap: weight of the heatmap's loss, of nnU-Net with three heads.
         steps: settings of preprocessing steps by the name of their class, such as
             ``{"Resample": {"spacing_mm": 1.0}}``; every step of that class takes them.
@@ -127,6 +127,7 @@ def _reduced_network(method: NetworkMethod, reduction: Reduction) -> NetworkMeth
         selection = replace(selection, every=reduction.every)
     if reduction.window is not None:
         inference = replace(inference, window=reduction.window)
+        selection = replace(selection, window=reduction.window)
     if reduction.size_vox is not None and inference.size_vox is not None:
         i, j, k = reduction.size_vox
         inference = replace(inference, size_vox=(i, j, k))
