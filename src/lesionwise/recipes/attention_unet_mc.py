@@ -191,7 +191,6 @@ REDUCED = reduced(
             RECIPE.method,
             samples=replace(SAMPLES, positions=RegularGrid((24, 24, 24))),
             inference=Inference(dropout=MonteCarlo(passes=5)),
-            selection=replace(RECIPE.method.selection, window=SMALL),
         ),
     ),
     Reduction(

@@ -167,7 +167,6 @@ REDUCED = reduced(
         method=replace(
             RECIPE.method,
             samples=replace(SAMPLES, positions=RegularGrid((24, 24, 24))),
-            selection=replace(RECIPE.method.selection, window=SMALL),
         ),
     ),
     Reduction(

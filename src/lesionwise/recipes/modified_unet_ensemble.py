@@ -196,7 +196,6 @@ def _closer(method: NetworkMethod) -> NetworkMethod:
     return replace(
         method,
         samples=replace(SAMPLES, positions=RegularGrid((24, 24, 24))),
-        selection=replace(method.selection, window=SMALL),
     )
 
 
