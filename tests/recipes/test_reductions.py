@@ -8,6 +8,7 @@ import pytest
 
 from lesionwise.reduction import Reduction, reduced
 from lesionwise.run.recipes import find_recipe
+from lesionwise.types import all_methods
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,3 +59,10 @@ def test_a_step_that_the_recipe_lacks_is_refused():
 
 def test_reduced_steps_are_named_in_words():
     assert str(Reduction(steps={"N4": {"levels": 2}})) == ("epochs 10000; N4's levels 2")
+
+
+@pytest.mark.parametrize("name", ["iqda", "deepscan", "modified-unet"])
+def test_a_reduced_network_validates_in_the_windows_in_which_it_predicts(name):
+    methods = [m for m in all_methods(find_recipe(f"{name}:reduced").method) if m.members() == ()]
+    assert methods
+    assert all(m.selection.window == m.inference.window for m in methods)
