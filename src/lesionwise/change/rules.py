@@ -57,7 +57,7 @@ class TrackingRules:
             at least this fraction of its contrast was not there before (is not there any more),
         min_z: its place became brighter (darker) by this many standard deviations of the noise
             between the scans, on average over its voxels, and
-        min_visible_fraction: the other visit's voxels would have shown at least this fraction of
+        min_visible_fraction: the other visit's voxels would have shown more than this fraction of
             its contrast, had it been there, compared to those of its own visit. 0 switches
             the last one off.
         min_border_z: where the scans are given, growth and shrinkage count where the voxels that

@@ -101,7 +101,8 @@ def judge_unmatched(
             verdicts[row] = _by_scans(name, evidence, bool(seen[row]), bool(unsure[row]), rules)
         if acquisitions is not None and verdicts[row].state == name:
             visible = relative_visibility(index, lesions.grid, *acquisitions)
-            if visible < rules.min_visible_fraction * (1 - 1e-6):
+            least = rules.min_visible_fraction
+            if least > 0 and visible <= least * (1 + 1e-6):  # a mask lies above its limit
                 verdicts[row] = Verdict("equivocal", evidence, 0.5, _too_thick(visible))
     return verdicts
 
