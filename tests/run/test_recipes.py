@@ -143,6 +143,9 @@ def test_a_reduced_recipe_is_the_same_system_with_smaller_networks():
         "method.selection.every",
         "method.inference.window.windows_per_batch",
         "method.inference.window.engine",
+        "method.selection.window.windows_per_batch",
+        "method.selection.window.overlap",
+        "method.selection.window.engine",
     }
 
 
