@@ -14,7 +14,7 @@ from lesionwise.preprocess.filters import Denoise
 from lesionwise.preprocess.intensity import N4
 from lesionwise.preprocess.kept import VARIABLE, kept, results_kept, saved_s
 from lesionwise.preprocess.registration import RegisterToFirst
-from lesionwise.types import Grid, Study, Visit, Volume
+from lesionwise.types import Grid, InputError, Study, Visit, Volume
 
 
 class Counter:
@@ -107,6 +107,30 @@ def test_a_damaged_file_is_made_anew(folder, content):
     path.write_bytes(path.read_bytes()[:300] if content is None else content)
     assert kept("a", (1,), Counter(7))[0] == 7
     assert kept("a", (1,), Counter(8))[0] == 7
+
+
+@pytest.mark.parametrize("at", [60, 300, 900])
+def test_a_file_with_changed_bytes_is_made_anew(folder, at):
+    kept("a", (1,), Counter(np.random.default_rng(0).integers(0, 9, 5000)))
+    (path,) = folder.glob("a-*.npz")
+    content = bytearray(path.read_bytes())
+    content[at] ^= 0xFF
+    path.write_bytes(content)
+    assert kept("a", (1,), Counter(7))[0].tolist() == 7
+
+
+def test_an_archive_without_arrays_is_made_anew(folder):
+    kept("a", (1,), Counter(0))
+    (path,) = folder.glob("a-*.npz")
+    with path.open("wb") as file:
+        np.savez(file)
+    assert kept("a", (1,), Counter(7))[0] == 7
+
+
+def test_a_folder_that_takes_no_file_is_one_clear_line(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with results_kept(tmp_path / "file"), pytest.raises(InputError, match="cannot be written"):
+        kept("a", (1,), Counter(1))
 
 
 def test_a_pickle_is_not_loaded(folder):

@@ -16,6 +16,7 @@ import os
 import threading
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,7 +95,6 @@ def kept(name: str, inputs: tuple[Any, ...], compute: Callable[[], Arrays]) -> A
         return tuple(arrays)
     computed = compute()
     seconds = np.array(time.perf_counter() - started)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as making, making.open("wb") as file:
         np.savez_compressed(file, *computed, seconds)
     return computed
@@ -116,9 +116,10 @@ def _read(path: Path) -> Arrays | None:
     """The arrays of a file, in order; None where there is none, or none that can be read."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            return tuple(file[f"arr_{number}"] for number in range(len(file.files)))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            arrays = tuple(file[f"arr_{number}"] for number in range(len(file.files)))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
+    return arrays or None
 
 
 def _feed(update: Callable[[Any], object], value: Any) -> None:

@@ -106,7 +106,7 @@ def register(
         >>> matrix.shape, agreement < 0
         ((4, 4), True)
     """
-    inputs = (fixed, moving, fixed_mask, moving_mask, tuple(starts), levels_mm, model)
+    inputs = (fixed, moving, (fixed_mask, moving_mask), tuple(starts), levels_mm, model)
 
     def compute() -> Arrays:
         matrix, agreement = _registered(*inputs)
@@ -119,14 +119,12 @@ def register(
 def _registered(
     fixed: Volume,
     moving: Volume,
-    fixed_mask: Volume | None,
-    moving_mask: Volume | None,
+    masks: tuple[Volume | None, Volume | None],
     starts: Sequence[Matrix],
     levels_mm: tuple[float, ...],
     model: Model,
 ) -> tuple[Matrix, float]:
     with one_thread():
-        masks = (fixed_mask, moving_mask)
         found = _register_alone(fixed, moving, *masks, starts, levels_mm, model, KEPT_STARTS)
         if starts:
             return found
