@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol, TypeAlias, overload
+from typing import Any, Protocol, TypeAlias, overload, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -398,6 +398,17 @@ class LearnedStep(Protocol):
         """Learn, leave what was learned in ``run.folder``, and return the step that applies it."""
 
     def load(self, run: RunContext) -> Step:
+        """The step for new studies, from what ``fit`` left.
+
+        Other data sets may name a subject as the training's did, so it looks at no name.
+        """
+
+
+@runtime_checkable
+class OutOfFoldStep(LearnedStep, Protocol):
+    """A learned step that treats the studies of its training otherwise than new ones."""
+
+    def resume(self, run: RunContext) -> Step:
         """The step that ``fit`` returned, from what it left."""
 
 

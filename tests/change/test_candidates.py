@@ -204,11 +204,29 @@ def test_the_border_of_the_brain_is_left_out_but_not_the_end_of_the_volume():
     assert found[2:].all()
 
 
-def test_a_ball_follows_the_spacing_and_reaches_a_voxel_at_least():
+def test_a_ball_follows_the_spacing_rounded_to_whole_voxels():
     assert ball(2.0, (1.0, 1.0, 2.0)).shape == (5, 5, 3)
+    assert ball(1.0, (0.6, 1.2, 2.0)).shape == (5, 3, 1)  # 1.7, 0.8 and half a voxel
     cross = ball(1.0, (1.0, 1.0, 5.0))
-    assert cross.shape == (3, 3, 3)
-    assert cross.sum() == 7
+    assert cross.shape == (3, 3, 1)
+    assert cross.sum() == 5
+    assert ball(1.0, (3.0, 3.0, 3.0)).shape == (1, 1, 1)
+
+
+def test_a_lesion_in_two_thick_slices_outlasts_the_opening_and_the_erosion():
+    thick = Grid((16, 16, 6), np.diag([1.0, 1.0, 3.0, 1.0]))
+    before = np.ones(thick.shape, dtype=np.float32)
+    after = before + bump(thick.shape, ((4, 12), (4, 12), (2, 4)))
+    after[1:3, 1, 5] = 2  # too small for an opening in the plane
+    brain = Volume(np.ones(thick.shape, dtype=bool), thick)
+    visits = (
+        Visit({"flair": Volume(scan.astype(np.float32), thick)}, brain=brain)
+        for scan in (before, after)
+    )
+    labels = RaisedRatio(opening_mm=1.0, brain_erosion_mm=1.0)(Study("a", tuple(visits)))
+    assert labels.max() == 1
+    # an opening by a cross rounds the four corners of each slice
+    assert (labels > 0).sum() == 2 * (64 - 4)
 
 
 def test_components_of_a_map_are_candidates():

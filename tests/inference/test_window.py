@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lesionwise.inference.views import MonteCarlo
+from lesionwise.inference.views import MonteCarlo, Planes
 from lesionwise.inference.window import (
+    UNSEEN_LOGIT,
     SlidingWindow,
     call_network,
     gaussian_weights,
@@ -155,6 +156,28 @@ def test_another_number_of_maps_is_refused():
 def test_a_volume_smaller_than_the_window_keeps_its_shape():
     seen = predict(nn.Identity(), [np.ones((5, 6, 7))])
     np.testing.assert_allclose(seen, np.ones((1, 5, 6, 7)), atol=1e-6)
+
+
+def test_a_logit_that_no_window_saw_is_far_below_0_and_any_other_map_is_0():
+    brain = np.zeros((16, 8, 8), dtype=bool)
+    brain[12, 4, 4] = True
+    ones = lambda patches: torch.ones(1, 2, *patches.shape[2:])  # noqa: E731
+    maps = predict(ones, [np.ones(brain.shape)], brain, maps=("logit", "heatmap"))
+    assert np.unique(maps[0, :8]).tolist() == [UNSEEN_LOGIT]
+    assert np.unique(maps[1, :8]).tolist() == [0]
+    assert np.unique(maps[:, 8:]).tolist() == [1]
+
+
+def test_the_mean_of_planes_shows_no_lesion_where_some_of_them_did_not_look():
+    brain = np.zeros((24, 24, 24), dtype=bool)
+    brain[8:16, 8:16, 8:16] = True
+    background = lambda patches: torch.full((1, 1, *patches.shape[2:]), -6.0)  # noqa: E731
+
+    def one(images, brain, spacing_mm):
+        return predict(background, images, brain, size=(24, 24, 1), maps=("logit",))
+
+    mean = Planes()(one, [np.ones(brain.shape)], brain, (1.0, 1.0, 1.0), ("logit",))
+    assert mean.max() == -6
 
 
 def test_windows_without_brain_are_not_computed():

@@ -24,7 +24,8 @@ from lesionwise.learning.candidate_crops import (
 )
 from lesionwise.learning.losses import CrossEntropy
 from lesionwise.learning.objective import MeanOverCrops, Supervised
-from lesionwise.learning.samples import Reading, SampleRequest
+from lesionwise.learning.samples import Augmentation, Reading, SampleRequest
+from lesionwise.learning.spatial_transforms import SpatialAugmentation
 from lesionwise.learning.targets import CandidateClass, LesionMask
 from lesionwise.types import InputError, TrainingData
 
@@ -126,19 +127,32 @@ def test_candidates_are_marked_by_the_mean_of_a_scan():
         MeanAbove("depth", 0.5)(study, labels)
 
 
-def test_what_the_targets_call_the_candidate_is_its_own_region_alone():
-    objective = Supervised(CandidateClass(), CrossEntropy())
-    near = candidates()
-    near[13, 9:13, 9:13] = 4  # touches the new lesion, and so does label 1 beside it
-    near[9:12] = np.where(near[9:12] == 1, 0, near[9:12])
-    near[7, 9:13, 9:13] = 1  # beside the lesion: false, though its crop shows the lesion
-    source = opened(objective=objective, propose=lambda study: near, boxes=PaddedBoxes(2))
-    assert source.true.tolist() == [False, False, False, True]
-    classes = {tuple(source[n]["image"].shape): float(source[n]["mask"]) for n in range(60)}
-    assert classes[(2, 5, 8, 8)] in (0.0, 1.0)
-    shown = {value for shape, value in classes.items() if shape == (2, 5, 8, 8)}
-    assert sorted(classes.values())[-1] == 1.0
-    assert shown
+def classes_of(labels, size_vox):
+    """Which candidates are true, and the class that each of 20 crops is to have."""
+    samples = opened(
+        objective=Supervised(CandidateClass(), CrossEntropy()),
+        propose=lambda study: labels,
+        boxes=CenteredBoxes(),
+        size_vox=size_vox,
+        augmentation=Augmentation(spatial=SpatialAugmentation(flip=0.5)),
+    )
+    return samples.true.tolist(), [float(samples[n]["mask"]) for n in range(20)]
+
+
+def test_a_crop_has_the_class_of_its_whole_candidate():
+    # the new lesion begins at i = 9; the candidate's crop, i = 4 to 7, shows none of it
+    long = np.zeros((16, 16, 16), dtype=np.int32)
+    long[2:10, 10, 10] = 1
+    assert classes_of(long, (4, 4, 4)) == ([True], [1.0] * 20)
+
+
+def test_a_crop_that_shows_a_lesion_beside_its_candidate_is_false():
+    beside = np.zeros((16, 16, 16), dtype=np.int32)
+    beside[7, 9:13, 9:13] = 1  # the lesion begins at i = 9, the crop ends at i = 10
+    beside[13, 9:13, 9:13] = 2  # in the lesion
+    true, classes = classes_of(beside, (8, 8, 8))
+    assert true == [False, True]
+    assert sorted(classes) == [0.0] * 10 + [1.0] * 10  # one crop of each is an epoch
 
 
 KIND = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)

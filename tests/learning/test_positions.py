@@ -9,6 +9,8 @@ from lesionwise.learning.positions import (
     EqualClasses,
     EveryPatch,
     EverySlice,
+    InMiddleSlice,
+    MiddleInside,
     NonzeroPatches,
     PatchPosition,
     PositiveFraction,
@@ -121,3 +123,23 @@ def test_a_patch_that_only_its_part_beyond_the_volume_could_fill_is_empty():
     assert not NonzeroPatches()([image], PatchPosition(axes_with_last(2), (-3, -3, -3)), (4, 4, 4))
     assert not NonzeroPatches()([image], PatchPosition(axes_with_last(2), (-9, 0, 0)), (4, 4, 4))
     assert NonzeroPatches()([image], PatchPosition(axes_with_last(2), (3, 3, 3)), (4, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("start", "kept"),
+    [((0, 0, 0), True), ((0, 0, 1), False), ((-9, 0, 0), False), ((9, 0, 0), False)],
+)
+def test_patches_whose_middle_voxel_is_in_the_brain_are_kept(start, kept):
+    image = np.zeros((8, 8, 8))
+    image[2, 2, 2] = -0.5
+    position = PatchPosition(axes_with_last(2), start)
+    assert MiddleInside()([np.zeros_like(image), image], position, (4, 4, 4)) is kept
+
+
+@pytest.mark.parametrize("slices", [3, 5])
+def test_a_stack_is_judged_by_its_middle_slice(slices):
+    stack = np.zeros((2, 2, slices), dtype=bool)
+    stack[0, 0, slices // 2 - 1] = True
+    assert not InMiddleSlice()(stack)
+    stack[1, 1, slices // 2] = True
+    assert InMiddleSlice()(stack)

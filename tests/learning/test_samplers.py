@@ -54,6 +54,20 @@ def test_a_lesion_patch_holds_a_lesion_center():
         assert all(s <= c < s + 16 for s, c in zip(start, center[0], strict=True))
 
 
+def test_a_center_lies_in_the_inner_three_quarters_alike_on_both_sides():
+    center, rng = np.array([[50.0, 50.0, 50.0]]), np.random.default_rng(0)
+    starts = [PatchSampling(1.0).position((101,) * 3, center, (16,) * 3, rng) for _ in range(1000)]
+    places, counts = np.unique(50 - np.array(starts), return_counts=True)
+    assert places.tolist() == list(range(2, 14))  # of 0 to 15: two are left at either end
+    assert counts.min() > 0.8 * counts.mean()
+
+
+def test_a_patch_of_one_voxel_around_a_lesion_is_the_slice_of_its_center():
+    center, rng = np.array([[10.0, 10.0, 10.0]]), np.random.default_rng(0)
+    for _ in range(50):
+        assert PatchSampling(1.0).position((21, 21, 21), center, (8, 8, 1), rng)[2] == 10
+
+
 def test_every_lesion_is_as_likely_whatever_the_share_of_random_patches():
     rng = np.random.default_rng(0)
     centers = np.array([[10.0, 10, 10], [90.0, 90, 90]])

@@ -13,7 +13,12 @@ from lesionwise.learning.intensity_transforms import Brightness, Compose, OnChan
 from lesionwise.learning.losses import CrossEntropy
 from lesionwise.learning.normalization import ClipToRange
 from lesionwise.learning.objective import BySource, Supervised
-from lesionwise.learning.positions import EverySlice, NonzeroPatches, PositivePatches
+from lesionwise.learning.positions import (
+    EverySlice,
+    InMiddleSlice,
+    NonzeroPatches,
+    PositivePatches,
+)
 from lesionwise.learning.samplers import PatchSampling, SlicesWithLesion, WeightedSampling
 from lesionwise.learning.samples import (
     Augmentation,
@@ -28,7 +33,7 @@ from lesionwise.learning.samples import (
 )
 from lesionwise.learning.spatial_transforms import SpatialAugmentation
 from lesionwise.learning.targets import CentersAndOffsets, LesionMask
-from lesionwise.types import Auxiliary, Grid, InputError, Study, TrainingData, Volume
+from lesionwise.types import Auxiliary, Grid, InputError, Study, TrainingData, Visit, Volume
 
 OBJECTIVE = Supervised(CentersAndOffsets(), CrossEntropy())
 MASKS = Supervised(LesionMask(), CrossEntropy())
@@ -174,6 +179,32 @@ def test_positive_slices_hold_a_lesion():
     assert all(source[n]["mask"].any() for n in range(9))
 
 
+def test_slices_with_lesions_come_once_as_they_are_and_once_flipped():
+    flip = SpatialAugmentation(flip=1.0, affine=None, elastic=None, flip_axes=(0,))
+    samples = ListedPatches(
+        EverySlice(),
+        (16, 16, 3),
+        balance=PositivePatches(empty_fraction=0.5, times=2),
+        augmentation=Augmentation(again=flip),
+        has_lesion=InMiddleSlice(),
+    )
+    study = visit_of()
+    scan = study.followup.scans["flair"].array
+    source = opened(samples, study=study, objective=MASKS)
+    assert source.per_epoch == 2 * 9 + 4  # slices 3 to 7 and 9 to 12, and half of seven others
+    with_lesion = {*range(3, 8), *range(9, 13)}
+    for epoch in (0, 1):
+        seen = []
+        for number in range(source.per_epoch):
+            image = source[epoch * source.per_epoch + number]["image"][0, :, :, 1].numpy()
+            for flipped, shown in ((False, scan), (True, scan[::-1])):
+                seen += [(k, flipped) for k in range(16) if np.array_equal(shown[:, :, k], image)]
+        assert len(seen) == source.per_epoch
+        lesions = sorted(each for each in seen if each[0] in with_lesion)
+        assert lesions == sorted((k, flip) for k in with_lesion for flip in (False, True))
+        assert not any(flipped for k, flipped in seen if k not in with_lesion)
+
+
 def test_validation_samples_are_not_augmented():
     strong = Augmentation(intensity=Compose((Brightness((5.0, 5.0)),)))
     samples = Patches((16, 16, 16), augmentation=strong)
@@ -263,3 +294,17 @@ def test_a_stack_drawn_from_any_plane_shows_a_lesion_in_its_middle():
     samples = Patches((16, 16, 3), planes=(0, 1, 2), sampling=SlicesWithLesion())
     source = opened(samples, TWO, pair_of(), objective=MASKS)
     assert all(source[n]["mask"][0, :, :, 1].any() for n in range(20))
+
+
+@pytest.mark.parametrize(("lesions", "dtype"), [(2, np.uint8), (300, np.uint16)])
+def test_labels_that_are_kept_take_as_few_bytes_as_their_number_needs(lesions, dtype):
+    labels = np.zeros(900, dtype=np.int32)
+    labels[:lesions] = np.arange(1, lesions + 1)
+    grid = Grid((9, 10, 10), np.eye(4))
+    visit = Visit(
+        {"flair": Volume(np.ones(grid.shape, np.float32), grid)},
+        {"instances": Volume(labels.reshape(grid.shape), grid)},
+    )
+    kept = TrainingVolume(Study("a", (visit,)), ("flair",)).instances
+    assert kept.dtype == dtype
+    np.testing.assert_array_equal(kept.ravel(), labels)

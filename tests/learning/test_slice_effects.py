@@ -8,6 +8,7 @@ from lesionwise.learning.intensity_transforms import Blur, Compose, Sharpen
 from lesionwise.learning.slice_effects import (
     DownsampleSlices,
     EachSlice,
+    Exposure,
     LinearGradient,
     LocalContrast,
     RadialGradient,
@@ -18,6 +19,7 @@ EVERY = (
     EachSlice(Sharpen((0.8, 1.2))),
     DownsampleSlices((2.0, 3.0)),
     LocalContrast(),
+    Exposure((1.2, 1.4)),
     LinearGradient((0.2, 0.4)),
     RadialGradient((0.2, 0.4)),
 )
@@ -101,6 +103,22 @@ def test_local_contrast_keeps_the_range_and_a_flat_stack():
     flat = torch.full((16, 16, 3), 2.0)
     inside = torch.ones_like(flat, dtype=torch.bool)
     torch.testing.assert_close(LocalContrast()(flat, inside, rng()), flat)
+
+
+def test_a_higher_limit_changes_local_contrast_more():
+    image = torch.from_numpy(rng().normal(5, 1, (64, 64, 1)).astype(np.float32))
+    image[:32] += 10
+    inside = torch.ones_like(image, dtype=torch.bool)
+    little, much = (
+        LocalContrast((limit, limit))(image, inside, rng()) for limit in (1 / 256, 16 / 256)
+    )
+    assert float((much - image).abs().mean()) > float((little - image).abs().mean())
+
+
+def test_an_exposure_multiplies_from_its_zero_on():
+    image = stack()
+    changed = Exposure((1.3, 1.3), zero=-4.0)(image, EVERYWHERE, rng())
+    torch.testing.assert_close(changed + 4, 1.3 * (image + 4))
 
 
 def test_downsampling_keeps_a_constant_and_the_mean():

@@ -1,5 +1,7 @@
 """Spatial transforms: targets stay right under every one, and planes stay planes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -281,6 +283,61 @@ def test_a_stack_of_slices_keeps_its_slices_apart():
     transform = augmentation.draw((12, 12, 3), (1.0, 1.0, 4.0), np.random.default_rng(0))
     (image,), _ = resample_patch([volume], {}, (26, 26, 1), (12, 12, 3), transform)
     np.testing.assert_allclose(image, np.broadcast_to([2.0, 3.0, 4.0], image.shape), atol=1e-4)
+
+
+@pytest.mark.parametrize("box", [None, ((-2, 3, 5), (9, 6, 8))])
+def test_all_slices_across_a_fixed_axis_are_displaced_alike(box):
+    elastic = RandomElastic(1.0, displacement_mm=3.0)
+    size, fixed = (14, 12, 20), np.array([False, False, True])
+    field = elastic.draw(size, (1.0, 1.0, 4.0), fixed, np.random.default_rng(0), box)
+    assert field.shape == (3, *(size if box is None else box[1]))
+    assert field[:2].std() > 0.1
+    assert not field[2].any()
+    np.testing.assert_array_equal(field, np.broadcast_to(field[..., :1], field.shape))
+    one = elastic.draw((14, 12, 1), (1.0, 1.0, 4.0), fixed, np.random.default_rng(0))
+    part = (slice(None), slice(0, 7), slice(3, 9))
+    seen = field[part] if box is None else field[:, 2:, :]
+    np.testing.assert_allclose(seen[..., 0], one[part][..., 0], atol=1e-5)
+
+
+def test_a_stack_is_bent_as_one():
+    bent = SpatialAugmentation(0.0, None, RandomElastic(1.0), fixed_axes=(2,))
+    plane = np.random.default_rng(0).random((40, 40, 1)).astype(np.float32)
+    volume = np.broadcast_to(plane, (40, 40, 5))
+    transform = bent.draw((24, 24, 3), MM, np.random.default_rng(0))
+    (image,), _ = resample_patch([volume], {}, (8, 8, 1), (24, 24, 3), transform)
+    np.testing.assert_array_equal(image, np.broadcast_to(image[..., :1], image.shape))
+
+
+@given(
+    start=st.tuples(*[st.integers(-9, 9)] * 3),
+    size=st.tuples(*[st.integers(1, 8)] * 3),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_crop_repeats_the_nearest_voxel_where_asked(start, size):
+    array = np.arange(1, 61).reshape(3, 4, 5)
+    padded = np.pad(array, 20, mode="edge")
+    box = tuple(slice(s + 20, s + 20 + n) for s, n in zip(start, size, strict=True))
+    np.testing.assert_array_equal(crop(array, start, size, outside="edge"), padded[box])
+
+
+@pytest.mark.parametrize("spatial", [ALWAYS, SpatialAugmentation(1.0, None, None)])
+@pytest.mark.parametrize("whole", [False, True])
+def test_images_go_on_beyond_the_volume_where_asked_and_labels_do_not(spatial, whole):
+    shape, start, size = (16, 16, 16), (-6, 2, 9), (12, 12, 12)
+    image, ones = np.full(shape, -0.9), np.ones(shape)
+    for outside in ("zero", "edge"):
+        drawn = replace(spatial, outside=outside)
+        augmentation = VolumeAugmentation(drawn) if whole else drawn
+        transform = augmentation.draw(size, MM, np.random.default_rng(0), (start, shape))
+        maps = {"labels": ones.astype(np.int32), "soft": ones}
+        (seen,), moved = resample_patch([image], maps, start, size, transform)
+        if outside == "edge":
+            np.testing.assert_allclose(seen, -0.9, rtol=1e-4)
+        else:
+            assert (seen == 0).any()
+        assert set(np.unique(moved["labels"])) == {0, 1}
+        assert float(moved["soft"].min()) == 0
 
 
 def _maps():

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from lesionwise.learning.targets import (
+    CANDIDATE,
     ActivatedMask,
+    CandidateClass,
     CentersAndOffsets,
     LesionMask,
     Reference,
@@ -131,3 +133,13 @@ def test_soft_masks_take_fractions_as_they_are_and_labels_as_0_or_1():
 def test_the_first_of_several_soft_masks_is_predicted():
     output = torch.rand(1, 5, 2, 2, 2)
     torch.testing.assert_close(SoftMasks(("a", "b")).activate(output), output[:, :1])
+
+
+@pytest.mark.parametrize("is_true", [False, True])
+def test_a_candidate_has_the_class_that_its_samples_say(is_true):
+    # whether a lesion lies in the crop does not count
+    instances = np.zeros((2, 2, 2), dtype=np.int32)
+    instances[0] = int(not is_true)
+    label = np.full(instances.shape, is_true)
+    made = CandidateClass().make(Reference(instances, (1.0, 1.0, 1.0), {CANDIDATE: label}))
+    assert made["mask"].tolist() == [[[[float(is_true)]]]]

@@ -44,11 +44,19 @@ def test_training_maps_are_made_by_a_method_that_has_not_seen_the_subject(tmp_pa
         assert seen["validation"] == ["v"]
     other = step(study("z", 0.0)).followup.scans["found"].array
     np.testing.assert_allclose(other, 0.5)  # the mean of methods 0 and 1
-    again = adds.load(RunContext(tmp_path))
+    again = adds.resume(RunContext(tmp_path))
     np.testing.assert_array_equal(
         again(study("a", 0.0)).followup.scans["found"].array,
         step(study("a", 0.0)).followup.scans["found"].array,
     )
+
+
+def test_a_new_patient_of_a_name_known_from_training_gets_the_mean_of_all(tmp_path):
+    data = TrainingData([study(name, 0.0) for name in "abcd"])
+    adds = AddMaps(Witness(flair), "found", folds=2)
+    adds.fit(data, RunContext(tmp_path))
+    new = adds.load(RunContext(tmp_path))(study("a", 0.0)).followup.scans["found"].array
+    np.testing.assert_allclose(new, 0.5)  # of methods 0 and 1
 
 
 def test_an_auxiliary_set_is_learned_from_where_there_is_one(tmp_path):

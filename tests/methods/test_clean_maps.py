@@ -9,6 +9,7 @@ from lesionwise.methods.clean_maps import (
     DropSmallPatches,
     DropThinPatches,
 )
+from lesionwise.preprocess.geometry import resample_to
 from lesionwise.types import Grid, LesionMaps, RunContext, Study, Visit, Volume
 
 
@@ -43,10 +44,35 @@ def test_an_empty_map_stays_empty(step):
 
 
 @pytest.mark.parametrize("step", [DropThinPatches(), DropSmallPatches(4.0, patch_above=0.1)])
-def test_below_a_patch_is_nothing(step):
+def test_outside_patches_the_probability_stays(step):
     probability = block(3, 3, 3)
     probability[10, 10, 30] = 0.05
-    assert step(maps(probability)).probability[10, 10, 30] == 0
+    np.testing.assert_array_equal(step(maps(probability)).probability, probability)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        DropThinPatches(min_axis_vox=0.0, min_vox=4, patch_above=0.5),
+        DropSmallPatches(3.0),
+    ],
+)
+@pytest.mark.parametrize("shift", [0.0, 0.25, 0.5])
+def test_a_lesion_keeps_its_volume_on_a_grid_between_the_voxels(step, shift):
+    apart = np.indices((12, 12, 12)) - np.array([5, 5, 5]).reshape(3, 1, 1, 1)
+    lesion = np.exp(-(apart**2).sum(axis=0) / 2).astype(np.float32)
+    speck = np.zeros_like(lesion)
+    speck[10, 10, 10] = 0.9
+    affine = np.eye(4)
+    affine[:3, 3] = shift
+    between = Grid(lesion.shape, affine)
+    tidied = step(maps(lesion + speck)).probability
+
+    def mask(probability):
+        return resample_to(Volume(probability, maps(lesion).grid), between, order=1).array > 0.5
+
+    assert mask(lesion).any()
+    np.testing.assert_array_equal(mask(tidied), mask(lesion))
 
 
 @pytest.mark.parametrize(
@@ -66,10 +92,10 @@ def test_patches_larger_than_the_volume_stay(spacing_mm, voxels, kept):
 
 
 def test_a_patch_is_what_exceeds_the_threshold():
-    low, high = block(1, 1, 9, height=0.2), block(1, 1, 9, height=0.21)
+    low, high = block(1, 1, 3, height=0.2), block(1, 1, 3, height=0.21)
     step = DropSmallPatches(4.0, patch_above=0.2)
-    assert not step(maps(low)).probability.any()
-    np.testing.assert_array_equal(step(maps(high)).probability, high)
+    np.testing.assert_array_equal(step(maps(low)).probability, low)
+    assert not step(maps(high)).probability.any()
 
 
 def test_corners_join_a_patch_of_26_neighbors():
@@ -129,9 +155,9 @@ def test_a_tidied_method_tidies_what_its_method_predicts(tmp_path):
     assert method.members() == (Scan(),)
     assert method.uses_validation
     found = method.load(RunContext(tmp_path))(study).probability
-    assert (found > 0).sum() == 8
+    assert (found > 0.5).sum() == 8
     found = replace(method, cleanup=(DropSmallPatches(8.0),)).load(RunContext(tmp_path))(study)
-    assert not found.probability.any()
+    assert not (found.probability > 0.5).any()
 
 
 @dataclass(frozen=True)

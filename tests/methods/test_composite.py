@@ -144,8 +144,27 @@ class Copies:
 @pytest.mark.parametrize(("spacing", "kept"), [(5.0, True), (4.9, False)])
 def test_new_lesions_below_10_mm3_are_dropped(tmp_path, spacing, kept):
     predictor = SegmentThenCompare(Copies()).load(RunContext(tmp_path))
-    maps = predictor(two_visits(line("#....."), line("##..##"), spacing))
+    maps = predictor(two_visits(line("###..."), line("##..##"), spacing))
     np.testing.assert_allclose(maps.probability, line("....##" if kept else "......") * 0.75)
+
+
+@pytest.mark.parametrize(("spacing", "new"), [(4.0, True), (10.0, False)])
+def test_a_speck_at_the_first_visit_makes_no_lesion_old_if_it_is_below_10_mm3(
+    tmp_path, spacing, new
+):
+    predictor = SegmentThenCompare(Copies()).load(RunContext(tmp_path))
+    maps = predictor(two_visits(line("#....."), line("###..."), spacing))
+    np.testing.assert_allclose(maps.probability, line("###..." if new else "......") * 0.75)
+
+
+def test_a_new_lesion_keeps_the_probability_around_it(tmp_path):
+    after = np.array([0.0, 0.4, 0.9, 0.4, 0.0, 0.45, 0.9, 0.45])[:, None, None]
+    before = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.9, 0.0])[:, None, None]
+    grid = Grid(after.shape, np.diag([10.0, 1.0, 1.0, 1.0]))
+    visits = tuple(Visit({"flair": Volume(a.astype(np.float32), grid)}) for a in (before, after))
+    maps = SegmentThenCompare(Copies()).load(RunContext(tmp_path))(Study("a", visits))
+    expected = [0.0, 0.4, 0.9, 0.4, 0.0, 0.45, 0.0, 0.45]  # the old lesion alone is taken out
+    np.testing.assert_allclose(maps.probability[:, 0, 0], np.float32(expected))
 
 
 def test_visits_on_two_grids_cannot_be_compared(tmp_path):
@@ -222,15 +241,17 @@ def test_new_components_are_confirmed_by_maps_of_both_visits(tmp_path):
     ):
         method = NewByVisitMaps(found, scan="all")
         maps = method.load(RunContext(tmp_path))(with_maps(first, last))
-        assert np.flatnonzero(maps.probability[:, 0, 0]).tolist() == kept
-        assert maps.probability.max(initial=0) in (0, np.float32(0.7))
+        dropped = sorted({0, 1, 3} - set(kept))
+        expected = np.full(GRID.shape[0], 0.3, dtype=np.float32)
+        expected[kept], expected[dropped] = 0.7, 0.0
+        np.testing.assert_array_equal(maps.probability[:, 0, 0], expected)
 
 
 def test_a_share_of_a_new_component_may_have_been_there(tmp_path):
     method = NewByVisitMaps(finding([0, 1]), scan="all", max_overlap=0.5)
     predict = method.load(RunContext(tmp_path))
     assert predict(with_maps([0], [0, 1])).probability[0, 0, 0] == np.float32(0.7)
-    assert not predict(with_maps([0, 1], [0, 1])).probability.any()
+    assert predict(with_maps([0, 1], [0, 1])).probability.max() == np.float32(0.3)
 
 
 def test_a_visit_without_its_map_is_refused(tmp_path):

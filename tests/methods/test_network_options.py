@@ -111,6 +111,25 @@ def test_where_no_window_looked_a_logit_is_far_below_0(tmp_path):
     assert maps.probability[12:, 12:, 12:].max() < 1e-6
 
 
+@pytest.mark.parametrize(
+    ("multiple", "seen"), [(None, (40, 24, 8)), (16, (16, 16, 8)), (5, (20, 20, 8))]
+)
+def test_a_window_is_no_longer_than_the_volume_needs(tmp_path, multiple, seen):
+    run = RunContext(tmp_path)
+    METHOD.fit(TrainingData([pair(0)]), run)
+    inference = replace(METHOD.inference, size_vox=(40, 24, 8), multiple_vox=multiple)
+    sizes = set()
+
+    def network(patches):
+        sizes.add(tuple(patches.shape[2:]))
+        return torch.zeros(len(patches), 2, *patches.shape[2:])
+
+    method = replace(METHOD, inference=inference)
+    maps = replace(method.load(run), infer=network)(pair(0))
+    assert sizes == {seen}
+    assert maps.probability.shape == (SIDE,) * 3
+
+
 @pytest.mark.parametrize("logit", [-1000.0, 1000.0])
 def test_a_network_that_is_very_sure_overflows_nowhere(tmp_path, logit):
     run = RunContext(tmp_path)

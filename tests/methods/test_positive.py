@@ -23,7 +23,16 @@ def test_studies_without_a_new_lesion_are_not_learned_from(tmp_path):
     method = Remember()
     data = TrainingData([study("a", 1), study("b", 0), study("c", 3)], [study("d", 0)])
     PositiveCases(method).fit(data, RunContext(tmp_path))
-    assert method.seen == (["a", "c"], ["d"])
+    assert method.seen == (["a", "c"], ["d"])  # all validate where none is positive
+
+
+def test_studies_without_a_new_lesion_do_not_validate_where_others_do(tmp_path):
+    method = Remember()
+    data = TrainingData([study("a", 1)], [study("b", 0), study("c", 2), study("d", 0)])
+    PositiveCases(method).fit(data, RunContext(tmp_path))
+    assert method.seen == (["a"], ["c"])
+    PositiveCases(method).fit(TrainingData([study("a", 1)]), RunContext(tmp_path))
+    assert method.seen == (["a"], [])
 
 
 def test_no_positive_case_is_one_clear_line(tmp_path):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from lesionwise.instances.components import ConnectedComponents
 from lesionwise.methods.selection import Selection
@@ -49,6 +50,23 @@ def test_a_perfect_prediction_scores_one():
     assert scores["dsc"] == scores["lesion_f1"] == scores["pq"] == 1
     assert scores["dic"] == 0
     assert "clu_recall" not in scores  # no confluent unit: not defined
+
+
+@pytest.mark.parametrize(
+    ("selection", "why"),
+    [
+        (Selection(), "highest validation Dice"),
+        (Selection(by=("accuracy",)), "highest validation accuracy"),
+        (Selection(by=("dsc", "lesion_f1")), "highest validation Dice + lesion_f1"),
+        (ALL, "best mean rank over all metrics among the 3 highest validation Dice"),
+        (
+            replace(ALL, by=("pq",)),
+            "best mean rank over all metrics among the 3 highest validation pq",
+        ),
+    ],
+)
+def test_the_reason_names_what_ranked_the_weights(selection, why):
+    assert selection.reason(3) == why
 
 
 def fractions():

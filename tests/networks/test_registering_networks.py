@@ -56,6 +56,20 @@ def test_the_published_networks_on_their_patches():
     assert sum(p.numel() for p in joint.registration.parameters()) == counted
 
 
+def test_the_second_network_has_the_parameters_of_cicek():
+    # Çiçek et al.: 19 069 955 with three channels in and out. Theirs doubles sides along three axes
+    # in upsampling, ours along two; their convolutions but those have a bias, ours normalization.
+    with torch.device("meta"):
+        network = SeparateInputsUNet(4, 2, own=16)
+    first, *others = (m for m in network.encoder.modules() if isinstance(m, torch.nn.Conv3d))
+    others += [m for m in network.decoder.modules() if isinstance(m, torch.nn.Conv3d)]
+    theirs = 27 * 3 * first.out_channels + 64 * 3 + 3
+    theirs += sum(m.weight.numel() for m in others)
+    theirs += sum(m.out_channels for m in (first, *others))
+    theirs += sum(2 * m.weight.numel() for m in network.decoder.rise)
+    assert theirs == 19_069_955
+
+
 def test_a_shift_is_learned_in_its_direction():
     torch.manual_seed(0)
     where = torch.stack(torch.meshgrid(*[torch.arange(16.0)] * 3, indexing="ij"))

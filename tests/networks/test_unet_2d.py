@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn import ConvTranspose2d
 
 from lesionwise.networks.unet_2d import UNet2d, plane_unet
 
@@ -15,6 +16,13 @@ def test_the_published_widths_have_so_many_parameters():
     # Ronneberger et al. (2015): 31 031 685 with one channel in and one output channel
     count = sum(p.numel() for p in plane_unet(1, 1).parameters())
     assert count == pytest.approx(31.03e6, abs=0.01e6)
+
+
+def test_deconvolutions_of_three_voxels_double_the_sides_too():
+    network = plane_unet(1, 2, features=(4, 8, 16), up_kernel=3)
+    assert network(torch.zeros(1, 1, 16, 24, 1)).shape == (1, 2, 16, 24, 1)
+    kernels = {tuple(n.kernel_size) for n in network.modules() if isinstance(n, ConvTranspose2d)}
+    assert kernels == {(3, 3)}
 
 
 def test_each_slice_is_seen_alone():

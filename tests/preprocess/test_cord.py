@@ -105,6 +105,21 @@ def test_cords_in_one_place_hardly_move():
     assert np.abs(shifts).max() < 0.3
 
 
+def test_slices_are_smoothed_along_the_cord_too():
+    """A wrong slice is seen as its neighbors are, since 3 mm of them are looked at together."""
+    study, _, _ = pair(spacing=(1.0, 1.0, 1.0))
+    found = FindCord()(study)
+    moving = found.baseline.scans["flair"]
+    k = NECK // 2
+    wrong = moving.array.copy()
+    wrong[..., k] = np.roll(wrong[..., k], 4, axis=0)
+    step = AlignCord(along_mm=0.1)  # no smoothing of the shifts hides it
+    fixed = found.followup.scans["flair"]
+    where = found.followup.labels["cord"].array
+    shift = step.shifts_vox(fixed, Volume(wrong, moving.grid), where)[0, ..., k]
+    assert np.abs(shift).max() < 3.0
+
+
 def test_brain_and_cord_are_grown_and_joined():
     study, _, _ = pair()
     found = FindCord()(study)

@@ -88,6 +88,30 @@ def test_a_known_bump_is_found(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_what_lies_outside_the_brain_pulls_at_nothing_if_only_the_brain_counts(method):
+    moving, inside = head()
+    true = bump(moving.grid)
+    fixed = warp(moving, moving.grid, np.eye(4), true, moving.grid, order=1)
+    astray = warp(moving, moving.grid, np.eye(4), -true, moving.grid, order=1)
+    distance = np.linalg.norm(
+        moving.grid.world_mm(np.indices(inside.shape).reshape(3, -1).T), axis=1
+    )
+    near = distance.reshape(inside.shape) < 30
+    fixed = Volume(np.where(near, fixed.array, astray.array), moving.grid)
+    brain = Volume(near, moving.grid)
+    rests = []
+    for within_brain in (True, False):
+        step = DeformToLast(
+            method, working_mm=SPACING, iterations=(30, 15), within_brain=within_brain
+        )
+        field, grid = step.field(fixed, moving, np.eye(4), brain)
+        middle = np.linalg.norm(grid.world_mm(np.indices(grid.shape).reshape(3, -1).T), axis=1) < 25
+        middle = middle.reshape(grid.shape)
+        rests.append(float(np.linalg.norm(field - bump(grid), axis=0)[middle].mean()))
+    assert rests[0] < rests[1]
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_same_input_same_field(method):
     moving, _ = head((30, 34, 30))
     fixed = warp(moving, moving.grid, np.eye(4), bump(moving.grid), moving.grid, order=1)

@@ -48,6 +48,7 @@ def test_the_planes_vote():
     planes = NETWORK.inference.planes
     assert (sorted(planes.axes), planes.combine) == ([0, 1, 2], "vote")
     assert RECIPE.threshold == 0.5
+    assert RECIPE.output.resample == "labels"  # the mask, not shares of votes, is resampled
 
 
 def test_the_network_has_residual_units_and_a_gate_per_skip_connection():

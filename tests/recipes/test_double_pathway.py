@@ -1,13 +1,16 @@
 """B11, a double pathway, against its document (002, from line 1097)."""
 
+import math
+
 import pytest
 import torch
 from published import one_step, parameters, shape_of_output
 
+from lesionwise.inference.window import window_starts
 from lesionwise.learning.samplers import CenterSampling
 from lesionwise.methods.composite import PositiveCases
 from lesionwise.preprocess.intensity import Rescale01
-from lesionwise.preprocess.template import RegisterToTemplate
+from lesionwise.preprocess.template import RegisterToTemplate, template_maps
 from lesionwise.run.recipes import find_recipe
 
 RECIPE = find_recipe("double-pathway")
@@ -39,10 +42,17 @@ def test_every_patch_that_is_learned_from_has_a_new_lesion_and_half_have_it_in_t
     assert METHOD.samples.sampling == CenterSampling((19, 19, 19), inner_fraction=0.5)
 
 
-def test_windows_lie_side_by_side():
+def test_2304_windows_cover_the_template():
+    # 002, table 2: number of patches in inference
     window = METHOD.inference.window
-    assert window.overlap == 0
+    counts = [
+        len(window_starts(length, 19, window.overlap, stride))
+        for length, stride in zip(template_maps().t1.grid.shape, window.stride_vox, strict=True)
+    ]
+    assert counts == [12, 16, 12]
+    assert math.prod(counts) == 2304
     assert window.weighting == "uniform"
+    assert METHOD.selection.window == window
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from functools import partial
 
 from engine import SIDE, pair_of
 
+from lesionwise.learning.intensity_transforms import Gamma
 from lesionwise.learning.lesion_weights import SizeWeightedMask, VoxelWeightedCrossEntropy
 from lesionwise.learning.optimizers import Sgd
 from lesionwise.learning.schedules import Polynomial
@@ -76,6 +77,15 @@ def test_the_rest_is_nnunets():
     assert optimization.epochs == 1000
     assert method.samples.per_epoch == 250 * method.samples.batch_size
     assert method.inference.window.mirror_axes == (0, 1, 2)
+
+
+def test_probabilities_are_averaged_and_gamma_is_never_inverted():
+    # departures: nnU-Net's second version averages logits, and has an inverted gamma beside this
+    method = RECIPE.method.methods[0]
+    assert method.targets.maps == ("probability",)
+    effects = method.samples.augmentation.intensity.effects
+    gammas = [effect for effect in effects if isinstance(effect, Gamma)]
+    assert gammas == [Gamma((0.7, 1.5), probability=0.3, keep_moments=True)]
 
 
 def test_experts_and_consensus_learn_and_predict_in_turn(tmp_path):

@@ -5,7 +5,7 @@ from lesionwise.learning.positions import EqualClasses, NonzeroPatches, RegularG
 from lesionwise.methods.composite import Ensemble
 from lesionwise.preprocess.brain import ExtractBrain
 from lesionwise.preprocess.brain_masks import MaskToBrain, SharedBrain
-from lesionwise.preprocess.intensity import N4, DropNegative, GaussianNorm
+from lesionwise.preprocess.intensity import N4, DropNegative, ZScore
 from lesionwise.preprocess.pair_maps import AttentionMaps
 from lesionwise.run.recipes import find_recipe
 
@@ -16,8 +16,10 @@ MEMBER = RECIPE.method.methods[0]
 def test_the_steps_come_in_the_order_of_the_document():
     # 002:472-483: stripped, bias corrected, Gaussian normalization, negative values removed; then
     # the positive difference times both visits
-    wanted = [ExtractBrain, SharedBrain, MaskToBrain, N4, GaussianNorm, DropNegative, AttentionMaps]
+    wanted = [ExtractBrain, SharedBrain, MaskToBrain, N4, ZScore, DropNegative, AttentionMaps]
     assert [type(step) for step in RECIPE.preprocess if type(step) in wanted] == wanted
+    # as the public code of Li et al. does what it calls Gaussian normalization
+    assert ZScore(within="brain") in RECIPE.preprocess
 
 
 def test_patches_are_sagittal_of_four_channels_and_overlap_by_one_half():

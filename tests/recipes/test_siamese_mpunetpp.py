@@ -8,7 +8,7 @@ from lesionwise.learning.losses import Dice, PerChannel
 from lesionwise.learning.optimizers import Adam
 from lesionwise.learning.schedules import TrainingProgress
 from lesionwise.preprocess.brain import ExtractBrain
-from lesionwise.preprocess.geometry import CropToBrain, Resample
+from lesionwise.preprocess.geometry import CropToBrain, CropToNonzero, Resample
 from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import N4, ZScore
 from lesionwise.preprocess.raters import RatersOfNew
@@ -21,11 +21,13 @@ METHOD = RECIPE.method
 
 def test_steps_come_in_the_order_of_the_document():
     # 002:411-418: middle point, brain and N4, 0.8 mm, standardized histograms, z-score
-    wanted = [ExtractBrain, RegisterToHalfway, N4, Resample, CropToBrain, Nyul, ZScore]
+    wanted = [ExtractBrain, RegisterToHalfway, N4, Resample, Nyul, ZScore]
     steps = [s for s in RECIPE.preprocess if type(s) in wanted]
     assert [type(s) for s in steps] == wanted
     assert steps[3].spacing_mm == 0.8
     assert isinstance(RECIPE.preprocess[0], RatersOfNew)
+    # 002:436: patches all over the volume
+    assert not any(isinstance(s, CropToBrain | CropToNonzero) for s in RECIPE.preprocess)
 
 
 def test_the_network_has_about_thirty_thousand_weights_and_five_outputs():
@@ -66,6 +68,7 @@ def test_windows_overlap_by_28_voxels_and_the_map_is_cut_in_native_space():
         [28] * 3
     )
     assert window.weighting == "uniform"
+    assert METHOD.selection.window == window
     assert RECIPE.output.resample == "probability"
     assert RECIPE.threshold == 0.5
 

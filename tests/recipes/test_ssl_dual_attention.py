@@ -1,7 +1,7 @@
 """B27 against its document (002, lines 3099 to 3228)."""
 
 from lesionwise.learning.losses import CrossEntropy
-from lesionwise.learning.positions import PositiveFraction, RegularGrid
+from lesionwise.learning.positions import MiddleInside, PositiveFraction, RegularGrid
 from lesionwise.learning.reconstruction import ConsistentReconstruction
 from lesionwise.learning.samples import UnlabelledPatches
 from lesionwise.methods.clean_maps import CleanMaps, DropBorderPatches, DropThinPatches
@@ -37,8 +37,8 @@ def test_the_encoder_alone_is_learned_without_labels():
 
 
 def test_five_networks_learn_from_balanced_patches():
-    # 002:3208-3219: 32 voxels every 16, half of them positive, every negative before any again,
-    # batches of 32, cross-entropy, five folds averaged
+    # 002:3208-3219: 32 voxels every 16 inside the brain, half of them positive, every negative
+    # before any again, batches of 32, cross-entropy, five folds averaged
     ensemble = PRETRAINED.then
     assert isinstance(ensemble, Ensemble)
     assert (len(ensemble.methods), ensemble.folds, ensemble.combine) == (5, 5, "mean")
@@ -47,6 +47,7 @@ def test_five_networks_learn_from_balanced_patches():
     assert member.network.keywords["features"] == (16, 32, 64, 128, 256, 512)
     assert member.samples.size_vox == (32, 32, 32)
     assert member.samples.positions == RegularGrid((16, 16, 16))
+    assert member.samples.keeps == MiddleInside()
     assert isinstance(member.samples.balance, PositiveFraction)
     assert member.samples.balance.fraction == 0.5
     assert member.samples.batch_size == 32

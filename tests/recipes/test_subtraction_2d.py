@@ -4,6 +4,7 @@ from lesionwise.learning.losses import CrossEntropy
 from lesionwise.learning.optimizers import Adam
 from lesionwise.learning.positions import EverySlice
 from lesionwise.preprocess.brain import ExtractBrain
+from lesionwise.preprocess.brain_masks import MaskToBrain
 from lesionwise.preprocess.filters import AnisotropicDiffusion
 from lesionwise.preprocess.geometry import Resample
 from lesionwise.preprocess.intensity import N4, ZScoreSlices
@@ -39,6 +40,14 @@ def test_the_network_sees_slices_of_the_difference_alone():
     assert method.samples.positions == EverySlice(normals=(2,))
     assert method.samples.size_vox == (256, 256, 1)
     assert method.network.keywords["in_channels"] == 1
+    # 002:3066: "deconvolution in the up-layer from expanding path, 3 x 3 kernels were used"
+    assert method.network.keywords["up_kernel"] == 3
+
+
+def test_slices_without_brain_are_empty_again_after_the_diffusion():
+    types = [type(step) for step in RECIPE.preprocess]
+    diffused = types.index(AnisotropicDiffusion)
+    assert types[diffused + 1 : diffused + 3] == [MaskToBrain, ZScoreSlices]
 
 
 def test_it_is_trained_as_the_document_says():

@@ -15,6 +15,7 @@ from lesionwise.learning.synthetic import (
 )
 from lesionwise.networks.group_unet import GroupUNet
 from lesionwise.networks.unet import UNet
+from lesionwise.preprocess.geometry import Resample
 from lesionwise.recipes.synthetic_new_lesions import REDUCED
 from lesionwise.run.recipes import auxiliary_sets, find_recipe
 
@@ -68,6 +69,17 @@ def test_the_networks_that_paint_are_trained_first_and_frozen():
         assert first.network.keywords["out_channels"] == 1
     assert INPAINTER.first.samples.sampling == AwayFromLesions()
     assert GENERATOR.first.samples.sampling.lesion_fraction == 1
+
+
+def test_validation_cannot_choose_the_weights_of_the_networks_that_paint():
+    # departures: their last weights are taken, since they find nothing that could be scored
+    assert [part.first.objective.targets for part in METHOD.parts] == [None, None]
+    assert METHOD.objective.targets is not None
+
+
+def test_nothing_is_resampled_to_a_fixed_voxel_size():
+    # departures; 002:976-986 name no voxel size
+    assert not any(isinstance(step, Resample) for step in RECIPE.preprocess)
 
 
 def test_all_networks_learn_with_adam_on_patches_of_64():

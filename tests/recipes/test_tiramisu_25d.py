@@ -1,6 +1,14 @@
 """B15 against its document (002, lines 1814 to 1943)."""
 
-from lesionwise.learning.intensity_transforms import AllOf, Blur, Noise, Sharpen
+from lesionwise.learning.intensity_transforms import (
+    AIR_Z_SCORE,
+    AllOf,
+    Blur,
+    Contrast,
+    Noise,
+    Sharpen,
+    Shift,
+)
 from lesionwise.learning.losses import SquaredError
 from lesionwise.learning.optimizers import Adam
 from lesionwise.learning.plane_affine import AspectRatio, Rotate, Transpose, Zoom
@@ -9,6 +17,7 @@ from lesionwise.learning.schedules import LinearDecay, TrainingProgress
 from lesionwise.learning.slice_effects import (
     DownsampleSlices,
     EachSlice,
+    Exposure,
     LinearGradient,
     LocalContrast,
     RadialGradient,
@@ -59,8 +68,9 @@ def test_image_quality_is_changed_as_often_as_stated():
         EachSlice,
         DownsampleSlices,
         EachSlice,
-        Noise,
+        AllOf,
     ]
+    assert [type(e) for e in noise.effects] == [Shift, Noise]
     assert [type(e.effect) for e in (blur, sharpen)] == [Blur, Sharpen]
     assert [e.probability for e in (blur, down, sharpen, noise)] == [0.2, 0.1, 0.2, 0.2]
 
@@ -70,6 +80,20 @@ def test_intensities_are_changed_as_often_as_stated():
     effects = FIRST.samples.augmentation.intensity.effects[4:]
     assert [type(e) for e in effects] == [LocalContrast, AllOf, RadialGradient, LinearGradient]
     assert [e.probability for e in effects] == [0.2] * 4
+
+
+def test_strengths_are_those_of_the_authors_code():
+    # MedICL-VU/LesionSegDG, data/ms_dataset.py; its unit is the scan's main peak
+    peak = -AIR_Z_SCORE
+    _, down, _, noise, clahe, both, radial, linear = FIRST.samples.augmentation.intensity.effects
+    assert down.factor == (1.0, 2.0)  # scale 0.5 to 1
+    shift, gaussian = noise.effects
+    assert (shift.shift, gaussian.std) == ((0.0, 0.1 * peak), (0.0, 0.2 * peak))
+    assert (shift.relative, gaussian.relative) == (False, False)
+    assert [256 * limit for limit in clahe.clip_limit] == [1, 4]
+    assert both.effects == (Exposure((0.65, 1.35), zero=AIR_Z_SCORE), Contrast((0.65, 1.35)))
+    assert radial.change == linear.change == (0.0, 0.3)
+    assert FIRST.samples.augmentation.spatial.affine.parts[2].factor == (1 / 1.5, 1.5)
 
 
 def test_geometry_is_changed_as_often_as_stated():

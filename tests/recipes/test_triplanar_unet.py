@@ -33,9 +33,12 @@ def test_volumes_are_augmented_in_five_ways():
     assert isinstance(augmentation.spatial, VolumeAugmentation)
     spatial = augmentation.spatial.spatial
     assert spatial.affine.rotation_deg > 0
-    assert spatial.elastic.probability > 0
+    assert spatial.outside == "edge"  # after the z-score of the whole volume air is not 0
+    assert (spatial.affine.probability, spatial.elastic.probability) == (0.3, 0.3)
     assert (spatial.flip > 0, spatial.flip_axes) == (True, (0, 1, 2))
-    assert [type(effect) for effect in augmentation.intensity.effects] == [Contrast, BiasField]
+    effects = augmentation.intensity.effects
+    assert [type(effect) for effect in effects] == [Contrast, BiasField]
+    assert [effect.probability for effect in effects] == [0.3, 0.3]
 
 
 def test_one_network_learns_from_batches_of_20_slices_of_all_planes():

@@ -1,12 +1,13 @@
 """Steps that learn, fitted on a fold."""
 
 import json
+import shutil
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
-from lesionwise.run.learned_steps import fit_steps, load_steps, shared_steps
+from lesionwise.run.learned_steps import STUDIES, fit_steps, load_steps, shared_steps
 from lesionwise.types import Grid, RunContext, Study, TrainingData, Visit, Volume
 
 
@@ -82,3 +83,25 @@ def test_a_resumed_fold_fits_nothing_twice(tmp_path):
 def test_without_learned_steps_the_data_pass_untouched(tmp_path):
     assert fit_steps((Times(2),), DATA, RunContext(tmp_path)) is DATA
     assert not list(tmp_path.iterdir())
+
+
+@dataclass(frozen=True)
+class KnowsItsTraining(DivideByMean):
+    """Tells a study of its training from a new one."""
+
+    def fit(self, data, run):
+        super().fit(data, run)
+        return self.resume(run)
+
+    def resume(self, run):
+        return Times(-1.0)
+
+
+def test_only_a_training_that_goes_on_gets_the_step_of_the_training(tmp_path):
+    steps = (KnowsItsTraining(),)
+    for _ in range(2):  # fitted, then resumed
+        fitted = fit_steps(steps, DATA, RunContext(tmp_path))
+        assert [value_of(s) for s in fitted.training] == [-2.0, -6.0]
+        shutil.rmtree(tmp_path / STUDIES)
+    (loaded,) = load_steps(steps, RunContext(tmp_path))
+    assert value_of(loaded(study(8))) == pytest.approx(2.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,8 +119,8 @@ class RaisedRatio:
 
     Attributes:
         above: least ratio, exclusive.
-        opening_mm: radius of a ball. Along an axis with larger voxels it reaches one voxel, so that
-            it takes effect on any grid; 0 opens nothing.
+        opening_mm: radius of a ball, along each axis rounded to whole voxels (``ball``): 1 mm
+            reaches one voxel of 1 mm and no slice of 3 mm. 0 opens nothing.
         min_volume_mm3: a cluster of exactly this volume, up to rounding, is kept.
         brain_erosion_mm: radius of a ball, as ``opening_mm``. The end of the volume is no border.
         scan: which scan.
@@ -180,17 +181,17 @@ class MapComponents:
 
 
 def ball(radius_mm: float, spacing_mm: tuple[float, float, float]) -> BoolArray:
-    """The voxels within a radius of the middle one; along each axis at least its neighbors.
+    """The voxels within a radius of the middle one, along each axis rounded to whole voxels.
 
-    An ellipsoid whose half axes are the radius, or the spacing where that is larger, so that a
-    radius below the spacing gives the six neighbors through faces.
+    An ellipsoid. A half is rounded down, so slices at least twice as thick as the radius are not
+    reached, and an opening does not take away what lies in two of them.
 
     Example:
         >>> ball(1.0, (1.0, 1.0, 3.0)).shape
-        (3, 3, 3)
+        (3, 3, 1)
     """
-    half = [max(radius_mm, step) for step in spacing_mm]
-    reach = [int(r / step * (1 + 1e-9)) for r, step in zip(half, spacing_mm, strict=True)]
+    reach = [math.ceil(radius_mm / step - 0.5 - SIZE_ROUNDING) for step in spacing_mm]
+    half = [max(radius_mm, n * step) for n, step in zip(reach, spacing_mm, strict=True)]
     axes = np.ogrid[tuple(slice(-n, n + 1) for n in reach)]
     squares = [(a * s / r) ** 2 for a, s, r in zip(axes, spacing_mm, half, strict=True)]
     return np.asarray(squares[0] + squares[1] + squares[2] <= 1 + 1e-6)

@@ -91,7 +91,8 @@ class Planes:
 
     The other two axes keep their order: (j, k, i) for axis 0, (i, k, j) for axis 1 and
     (i, j, k) for axis 2. Maps are carried back, offset components with their axes. Voxels
-    outside the brain may be predicted in some orientations only; the others count as 0.
+    outside the brain may be predicted in some orientations only; the others count as 0, for a
+    ``logit`` as ``window.UNSEEN_LOGIT``.
 
     Attributes:
         axes: that become the last one, in the order of computing and summing.

@@ -20,6 +20,8 @@ from lesionwise.types import BoolArray, FloatArray, InputError
 Shape: TypeAlias = tuple[int, int, int]
 Box: TypeAlias = tuple[slice, ...]
 NO_CONDITIONS: Mapping[str, torch.Tensor] = MappingProxyType({})
+UNSEEN_LOGIT = -16.0
+"""A probability of 1e-7, where no window looked."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,8 @@ def sliding_window_inference(
     The network may return less than it takes, the middle of it (convolutions without padding;
     three slices in, one out): its output decides how windows lie. They cover the volume up to its
     border, where the network sees zeros outside. Windows whose output holds no brain voxel are
-    not computed; what no window saw is 0. Sums are kept in float32.
+    not computed; what no window saw is 0, a ``logit`` there ``UNSEEN_LOGIT``. Sums are kept in
+    float32.
 
     Args:
         apply: the network with its activations, on ``device``: from (B, C, I, J, K) to
@@ -288,6 +291,8 @@ def sliding_window_inference(
         done += len(starts)
         on_progress(done, len(tiling.starts))
     total /= weight.clamp(min=1e-12)
+    if "logit" in maps:
+        total[maps.index("logit")].masked_fill_(weight == 0, UNSEEN_LOGIT)
     return total[(slice(None), *(slice(n) for n in shape))].numpy()
 
 

@@ -233,7 +233,8 @@ class Candidate:
 class CandidateCrops:
     """Crops around candidates, true and false.
 
-    The targets find the voxels of a crop's own candidate as the label ``candidate``.
+    The targets find whether a crop's own candidate is true as the label ``candidate``, 1 or 0 in
+    every voxel of the volume.
 
     Attributes:
         propose: gives the candidates of a study.
@@ -308,16 +309,16 @@ class CropSource(Dataset[Tensors]):
         if self._epoch is None or self._epoch[0] != turn:
             order = self.samples.balance.order(self.true, self.marked, turn, self.request.seed)
             self._epoch = (turn, order)
-        candidate = self.candidates[self._epoch[1][index]]
+        member = int(self._epoch[1][index])
+        candidate = self.candidates[member]
         volume = self.volumes[candidate.volume]
         rng = self.request.rng(number)
         box = self._limited(candidate, volume, rng)
-        own = np.zeros(volume.shape, dtype=np.bool_)
-        own[candidate.extent] = candidate.inside
+        is_true = np.broadcast_to(self.true[member], volume.shape)
         view = TransformedVolume(
             volume.images,
             volume.instances,
-            {CANDIDATE: own},
+            {CANDIDATE: is_true},
             np.empty((0, 3)),
             volume.brain,
             volume.spacing_mm,

@@ -23,8 +23,16 @@ from lesionwise.learning.samples import SampleRequest, Tensors, studies_of
 from lesionwise.learning.spatial_transforms import crop
 from lesionwise.types import Auxiliary, BoolArray, InputError, Shape, Study, TrainingData
 
-CANDIDATES = 12
-"""Worse masks that are made for one sample; the one nearest to the wanted score is taken."""
+FALSE_AT_MOST = 10
+"""False components of one worse mask: with one lesion found of one, 10 make an F1 of 1/6."""
+NEAR = 0.02
+"""Scores that differ by no more from the nearest one are as good for a pair."""
+TRIES = 20
+"""Shapes and places that are tried for one false component."""
+RADII_VOX = (1.0, 3.5)
+"""Smallest and largest semi-axis of an ellipsoid."""
+TOUCHING = np.ones((3, 3, 3), dtype=np.bool_)
+"""Voxels that make one component with the middle one."""
 
 
 def any_overlap_f1(reference: BoolArray, predicted: BoolArray) -> float:
@@ -60,11 +68,11 @@ def _touched(mask: BoolArray, other: BoolArray) -> tuple[int, int]:
 class MaskPairs:
     """Patches of reference masks with worse ones, balanced over their agreement.
 
-    The wanted score runs evenly through [0, 1] over the samples. For each sample several worse
-    masks are made: components are dropped, grown or shrunk by a voxel, and false ones are put
-    where the mirrored reference lies. The one whose score is nearest to the wanted is softened by a
-    Gaussian and a change of intensity, as a network's map is soft. Where no reference lies in the
-    patch, the only scores are 0 and 1.
+    The wanted score runs evenly through [0, 1] over the samples. Of the numbers of found lesions
+    and false components whose F1 is near to it one pair is drawn, and a mask with as many is made
+    (``worse_mask``). It is softened by a Gaussian and a change of intensity, as a network's map is
+    soft. The reference stays as it is, which limits the scores: of one lesion they are 1, 2/3, 1/2,
+    2/5 and so on, and 0; of a patch without a lesion 1 and 0, by the wanted score.
 
     A sample is ``image`` (2, I, J, K): the reference and the softened mask, and ``score`` (1,).
 
@@ -126,53 +134,121 @@ def nearest_in_score(
 ) -> tuple[BoolArray, float]:
     """A worse mask whose ``any_overlap_f1`` is near to ``wanted``, and that score.
 
-    Of several made with random severities the nearest is taken; the first of equals.
+    The score is measured on the mask: it differs from the planned one where grown components merge,
+    shrunk ones fall apart, or the patch has no room for all false ones.
 
     Example:
         >>> reference = np.zeros((20, 20, 20), dtype=np.bool_)
-        >>> reference[2:5, 2:5, 2:5] = reference[12:15, 4:7, 4:7] = True
-        >>> worse, score = nearest_in_score(reference, 0.0, np.random.default_rng(0))
-        >>> score == any_overlap_f1(reference, worse), score < 1
-        (True, True)
+        >>> reference[2:5, 2:5, 2:5] = True
+        >>> worse, score = nearest_in_score(reference, 0.5, np.random.default_rng(0))
+        >>> score == any_overlap_f1(reference, worse), score
+        (True, 0.5)
+        >>> nothing = np.zeros((20, 20, 20), dtype=np.bool_)
+        >>> [nearest_in_score(nothing, w, np.random.default_rng(0))[1] for w in (0.4, 0.6)]
+        [0.0, 1.0]
     """
-    best, best_score = reference, any_overlap_f1(reference, reference)
-    for severity in np.linspace(0, 1, CANDIDATES):
-        made = worse_mask(reference, float(severity), rng)
-        score = any_overlap_f1(reference, made)
-        if abs(score - wanted) < abs(best_score - wanted):
-            best, best_score = made, score
-    return best, best_score
+    _, existing = cc3d.connected_components(reference, connectivity=26, return_N=True)
+    found, false = _counts(int(existing), wanted, rng)
+    made = worse_mask(reference, found, false, rng)
+    return made, any_overlap_f1(reference, made)
 
 
-def worse_mask(reference: BoolArray, severity: float, rng: Generator) -> BoolArray:
-    """A mask with some components dropped, grown or shrunk, and some false ones added.
+def _counts(existing: int, wanted: float, rng: Generator) -> tuple[int, int]:
+    """Numbers of found and of false components with an F1 near to ``wanted``.
+
+    Few false ones are likelier than many, by 1 / (1 + number).
+    """
+    found, false = np.indices((existing + 1, FALSE_AT_MOST + 1))
+    if existing:
+        scores = 2 * found / (existing + found + false)
+        off = np.abs(scores - wanted)
+        near = off <= off.min() + NEAR
+    else:
+        near = (false > 0) == (wanted < 0.5)
+    likely = near / (1 + false)
+    drawn = int(rng.choice(likely.size, p=(likely / likely.sum()).ravel()))
+    return int(found.flat[drawn]), int(false.flat[drawn])
+
+
+def worse_mask(reference: BoolArray, found: int, false: int, rng: Generator) -> BoolArray:
+    """A mask that finds some components, perhaps grown or shrunk, and has some false ones.
+
+    Which are found is drawn, and whether they are as they were or have one voxel more or less all
+    around. One that shrinking would remove stays as it was.
 
     Args:
         reference: (I, J, K).
-        severity: 0 drops nothing and adds nothing, 1 drops all and adds as many.
+        found: components that are kept; more than there are keeps all.
+        false: components that are added, as ``with_false_components`` adds them.
         rng: drawn from.
 
     Example:
         >>> reference = np.zeros((20, 20, 20), dtype=np.bool_)
         >>> reference[5:10, 5:10, 5:10] = True
-        >>> made = worse_mask(reference, 0.0, np.random.default_rng(0))  # grown, shrunk or the same
-        >>> bool(made[6:9, 6:9, 6:9].all()), bool(made[12:].any())
-        (True, False)
+        >>> made = worse_mask(reference, 1, 2, np.random.default_rng(0))
+        >>> bool(made[6:9, 6:9, 6:9].all()), any_overlap_f1(reference, made)
+        (True, 0.5)
     """
     labels, count = cc3d.connected_components(reference, connectivity=26, return_N=True)
     kept = np.zeros(count + 1, dtype=bool)
-    kept[1:] = rng.random(count) >= severity * rng.random()
+    kept[1 + rng.permutation(count)[:found]] = True
     made = np.asarray(kept[labels])
     change = rng.integers(-1, 2)
     if change > 0:
         made = ndimage.binary_dilation(made)
     elif change < 0:
-        made = ndimage.binary_erosion(made)
-    axes = tuple(axis for axis in range(3) if rng.random() < 0.5) or (0,)
-    false = np.flip(labels, axes)
-    added = np.zeros(count + 1, dtype=bool)
-    added[1:] = rng.random(count) < severity * rng.random()
-    return np.asarray(made | (added[false] & ~ndimage.binary_dilation(reference)))
+        smaller = ndimage.binary_erosion(made)
+        kept[labels[smaller]] = False
+        made = smaller | kept[labels]
+    return with_false_components(made, reference, false, rng)
+
+
+def with_false_components(
+    mask: BoolArray, reference: BoolArray, number: int, rng: Generator
+) -> BoolArray:
+    """The mask and ``number`` components more, which touch neither it nor the reference.
+
+    Each is, equally likely, a component of the reference, flipped and moved, or an ellipsoid of one
+    to three voxels around its middle; where there is no reference, an ellipsoid. Where the patch
+    has no room, there are fewer.
+
+    Example:
+        >>> nothing = np.zeros((20, 20, 20), dtype=np.bool_)
+        >>> made = with_false_components(nothing, nothing, 3, np.random.default_rng(0))
+        >>> int(cc3d.connected_components(made, connectivity=26, return_N=True)[1])
+        3
+    """
+    labels = cc3d.connected_components(reference, connectivity=26)
+    boxes = [] if not number else ndimage.find_objects(labels)
+    shapes = [np.asarray(labels[box] == n) for n, box in enumerate(boxes, 1)]
+    made = mask.copy()
+    occupied = np.pad(mask | reference, 1)  # a border, for neighbors of components at the edge
+    for _ in range(number):
+        for _ in range(TRIES):
+            shape = _shape(shapes, mask.shape, rng)
+            start = rng.integers(0, np.array(mask.shape) - shape.shape + 1)
+            around = ndimage.binary_dilation(np.pad(shape, 1), TOUCHING)
+            within = _box(start, around.shape)
+            if not (occupied[within] & around).any():
+                occupied[within] |= np.pad(shape, 1)
+                made[_box(start, shape.shape)] |= shape
+                break
+    return made
+
+
+def _box(start: NDArray[np.int64], size: tuple[int, ...]) -> tuple[slice, ...]:
+    return tuple(slice(first, first + n) for first, n in zip(start, size, strict=True))
+
+
+def _shape(shapes: Sequence[BoolArray], size: tuple[int, ...], rng: Generator) -> BoolArray:
+    """One of the shapes, flipped, or an ellipsoid; no larger than ``size``."""
+    if shapes and rng.random() < 0.5:
+        axes = tuple(axis for axis in range(3) if rng.random() < 0.5)
+        return np.flip(shapes[int(rng.integers(len(shapes)))], axes)
+    radii = rng.uniform(*RADII_VOX, size=3)
+    half = np.minimum(radii.astype(int), (np.array(size) - 1) // 2)
+    grid = np.ogrid[tuple(slice(-n, n + 1) for n in half)]
+    return np.asarray(sum((x / r) ** 2 for x, r in zip(grid, radii, strict=True)) <= 1)
 
 
 def softened(

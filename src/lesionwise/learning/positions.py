@@ -136,6 +136,37 @@ class NonzeroPatches:
         return any(bool(image[inside].any()) for image in images)
 
 
+@dataclass(frozen=True)
+class MiddleInside:
+    """Patches in whose middle voxel some channel is not 0: that voxel lies in the brain.
+
+    For scans that are 0 outside the brain. Of an even side the middle is the first voxel of the
+    second half.
+    """
+
+    def __call__(
+        self, images: Sequence[NDArray[Any]], position: PatchPosition, size_vox: Shape
+    ) -> bool:
+        i, j, k = (first + n // 2 for first, n in zip(position.start, size_vox, strict=True))
+        inside = all(0 <= at < n for at, n in zip((i, j, k), images[0].shape, strict=True))
+        return inside and any(bool(image[i, j, k]) for image in images)
+
+
+class HasLesion(Protocol):
+    """Which patches count as those with a lesion."""
+
+    def __call__(self, lesions: BoolArray) -> bool:
+        """True for a patch (I, J, K) with a lesion."""
+
+
+@dataclass(frozen=True)
+class InMiddleSlice:
+    """A lesion in the middle one of a stack of slices."""
+
+    def __call__(self, lesions: BoolArray) -> bool:
+        return bool(lesions[:, :, (lesions.shape[2] - 1) // 2].any())
+
+
 class Balance(Protocol):
     """The order in which listed patches are learned."""
 
@@ -242,6 +273,18 @@ class PositiveFraction:
             [in_turn(g, epoch * n, n, seed) for g, n in zip(groups, counts, strict=True)]
         )
         return numbers[np.random.default_rng([seed, epoch]).permutation(numbers.size)]
+
+
+def comes_again(order: NDArray[np.int64]) -> BoolArray:
+    """(n,) True where the same number stands earlier in the order.
+
+    Example:
+        >>> comes_again(np.array([4, 2, 4])).tolist()
+        [False, False, True]
+    """
+    again = np.ones(order.size, dtype=np.bool_)
+    again[np.unique(order, return_index=True)[1]] = False
+    return again
 
 
 def in_turn(members: NDArray[np.int64], first: int, count: int, seed: int) -> NDArray[np.int64]:

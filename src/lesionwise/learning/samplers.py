@@ -112,7 +112,8 @@ class PatchSampling:
         start: NDArray[Any] = rng.integers(0, np.maximum(np.asarray(shape) - size, 0) + 1)
         if len(centers_vox) and rng.random() < self.lesion_fraction:
             center = centers_vox[rng.integers(len(centers_vox))]
-            start = np.round(center - size * rng.uniform(0.125, 0.875, 3)).astype(int)
+            # a voxel's middle lies half a voxel after its first edge
+            start = np.floor(center + 1 - size * rng.uniform(0.125, 0.875, 3)).astype(int)
         return start_within(shape, patch_size_vox, start)
 
 

@@ -26,10 +26,12 @@ from lesionwise.learning.normalization import Normalizer
 from lesionwise.learning.positions import (
     Balance,
     EveryPatch,
+    HasLesion,
     PatchFilter,
     PatchPosition,
     PatchPositions,
     axes_with_last,
+    comes_again,
 )
 from lesionwise.learning.samplers import PatchSampling, Sampling
 from lesionwise.learning.spatial_transforms import (
@@ -230,7 +232,11 @@ class TrainingVolume:
     def instances(self) -> LabelArray:
         if self._task is None:
             return np.broadcast_to(np.int32(0), self.shape)
-        return hard_labels(reference_of(self._study, self._task))
+        labels = hard_labels(reference_of(self._study, self._task))
+        if isinstance(labels, np.memmap):
+            return labels
+        # kept for the whole training: one byte a voxel, not four, for up to 255 lesions
+        return labels.astype(np.min_scalar_type(int(labels.max(initial=0))), copy=False)
 
     @cached_property
     def labels(self) -> dict[str, NDArray[Any]]:
@@ -340,12 +346,15 @@ class Augmentation:
         intensity: of the channels; None keeps them.
         lesion_contrast: how often and how far lesions are dimmed, before the intensity transforms.
         whole_volume: transform the volume before the patch is cut, not the patch.
+        again: instead of ``spatial``, where ``ListedPatches`` show a patch once more in an epoch;
+            None takes ``spatial`` then too.
     """
 
     spatial: SpatialAugmentation | VolumeAugmentation | None = None
     intensity: IntensityTransform | None = None
     lesion_contrast: LesionContrast = field(default_factory=LesionContrast)
     whole_volume: bool = False
+    again: SpatialAugmentation | VolumeAugmentation | None = None
 
 
 @dataclass(frozen=True)
@@ -444,6 +453,7 @@ class ListedPatches:
         size_vox, batch_size, augmentation, references, auxiliary: as of ``Patches``.
         balance: how patches with and without lesions take turns, and what an epoch is.
         keeps: which of them are learned from; None keeps all.
+        has_lesion: which count as patches with a lesion; None counts a lesion voxel anywhere.
     """
 
     positions: PatchPositions
@@ -454,6 +464,7 @@ class ListedPatches:
     references: tuple[str, ...] = ()
     auxiliary: Auxiliary | None = None
     keeps: PatchFilter | None = None
+    has_lesion: HasLesion | None = None
 
     def open(self, data: TrainingData, request: SampleRequest) -> ListSource:
         """The patches; refuses studies in which no lesion lies."""
@@ -481,14 +492,15 @@ class ListSource(Dataset[Tensors]):
                     if not samples.keeps(images, position, samples.size_vox):
                         continue
                 instances = volume.instances.transpose(position.axes)
-                inside = crop(instances, position.start, samples.size_vox)
+                lesions = crop(instances, position.start, samples.size_vox) > 0
                 self.positions.append((number, position))
-                positive.append(bool(inside.any()))
+                judge = samples.has_lesion
+                positive.append(bool(lesions.any()) if judge is None else judge(lesions))
         self.positive = np.array(positive, dtype=bool)
         balance = EveryPatch() if request.validation else samples.balance
         self.kept = balance.kept(self.positive)
         self.balance = balance
-        self._epoch: tuple[int, NDArray[np.int64]] | None = None
+        self._epoch: tuple[int, NDArray[np.int64], BoolArray] | None = None
 
     @property
     def per_epoch(self) -> int:
@@ -497,11 +509,15 @@ class ListSource(Dataset[Tensors]):
     def __getitem__(self, number: int) -> Tensors:
         epoch, index = divmod(number, self.per_epoch)
         if self._epoch is None or self._epoch[0] != epoch:
-            self._epoch = (epoch, self.balance.order(self.positive, epoch, self.request.seed))
-        volume_number, position = self.positions[self._epoch[1][index]]
+            order = self.balance.order(self.positive, epoch, self.request.seed)
+            self._epoch = (epoch, order, comes_again(order))
+        _, order, again = self._epoch
+        volume_number, position = self.positions[order[index]]
         request, samples = self.request, self.samples
         volume = transposed(self.volumes[volume_number], position.axes)
         augmentation = request.allowed(samples.augmentation)
+        if again[index] and augmentation.again is not None:
+            augmentation = replace(augmentation, spatial=augmentation.again)
         return request.patch(
             volume, lambda _: position.start, samples.size_vox, augmentation, request.rng(number)
         )

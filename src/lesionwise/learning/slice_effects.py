@@ -70,31 +70,47 @@ class LocalContrast:
     it is.
 
     Attributes:
-        clip_limit: of a histogram's bins, as a share of its pixels.
+        clip_limit: smallest and largest limit of a histogram's bins, as a share of its pixels;
+            that of OpenCV is 256 times as large.
 
     Source: Zuiderveld, Contrast limited adaptive histogram equalization (1994), as scikit-image
     computes it, with eight tiles along each side.
     """
 
-    clip_limit: float = 0.01
+    clip_limit: Range = (0.01, 0.01)
     probability: float = 1.0
 
     def __call__(self, image: Tensor, inside: Tensor, rng: Generator) -> Tensor:
         from skimage.exposure import equalize_adapthist
 
+        limit = rng.uniform(*self.clip_limit)
         values = image[inside]
         if values.numel() < 2 or not bool(values.max() > values.min()):
             return image
         low, high = float(values.min()), float(values.max())
         scaled = ((image - low) / (high - low)).clamp(0, 1).double().numpy()
         equalized = np.stack(
-            [
-                equalize_adapthist(scaled[:, :, k], clip_limit=self.clip_limit)
-                for k in range(scaled.shape[2])
-            ],
+            [equalize_adapthist(scaled[:, :, k], clip_limit=limit) for k in range(scaled.shape[2])],
             axis=2,
         )
         return torch.from_numpy(equalized.astype(np.float32)) * (high - low) + low
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """Slices multiplied by a random factor, as a photograph gets brighter with more light.
+
+    Attributes:
+        factor: smallest and largest.
+        zero: the value on which the factor has no effect: 0 for raw intensities.
+    """
+
+    factor: Range
+    probability: float = 1.0
+    zero: float = 0.0
+
+    def __call__(self, image: Tensor, inside: Tensor, rng: Generator) -> Tensor:
+        return (image - self.zero) * rng.uniform(*self.factor) + self.zero
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ come from one generator, so a seed gives one patch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -22,6 +22,8 @@ Spacing = tuple[float, float, float]
 Range = tuple[float, float]
 Box = tuple[Shape, Shape]
 """First voxel and size."""
+Outside = Literal["zero", "edge"]
+"""What images show beyond the volume: 0, or the volume's nearest voxel."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +38,13 @@ class SpatialTransform:
         displacement: (3, I, J, K) in voxels, or None.
         about_vox: the point that stays, counted from the patch's first voxel, a multiple of one
             half; it may lie outside of the patch. None is the patch's middle.
+        outside: what images show beyond the volume.
     """
 
     matrix: NDArray[np.float64]
     displacement: FloatArray | None = None
     about_vox: tuple[float, float, float] | None = None
+    outside: Outside = "zero"
 
     def middle(self, size: Shape) -> NDArray[np.float64]:
         """(3,): the point of a patch of that size that stays."""
@@ -140,9 +144,9 @@ class RandomElastic:
         rng: np.random.Generator,
         box: Box | None = None,
     ) -> NDArray[np.float32]:
-        """One random displacement (3, I, J, K) in voxels; 0 along ``fixed`` axes.
+        """One random displacement (3, I, J, K) in voxels, for ``box`` only that part of it.
 
-        With ``box``, first voxel and size, only that part of it.
+        Nothing moves along ``fixed`` axes, and all places along them move alike.
         """
         lattice = (3, *(self.control_points,) * 3)
         if self.distribution == "normal":
@@ -151,7 +155,13 @@ class RandomElastic:
             points = rng.uniform(-self.displacement_mm, self.displacement_mm, lattice)
         points = points / np.asarray(spacing_mm).reshape(3, 1, 1, 1)
         points[fixed] = 0
-        return spline_field(points, size, box)
+        starts, sizes = ((0, 0, 0), size) if box is None else box
+        # A fixed axis counts as one voxel, whatever its length, and what holds there is repeated.
+        i, j, k = np.where(fixed, 1, size)
+        a, b, c = np.where(fixed, 0, starts)
+        x, y, z = np.where(fixed, 1, sizes)
+        field = spline_field(points, (i, j, k), ((a, b, c), (x, y, z)))
+        return np.ascontiguousarray(np.broadcast_to(field, (3, *sizes)))
 
 
 @dataclass(frozen=True)
@@ -171,6 +181,8 @@ class SpatialAugmentation:
         flip_axes: of the patch.
         fixed_axes: of the patch, treated as if they had one voxel: (2,) transforms a stack of
             slices (I, J, 3) in plane. Flips go by ``flip_axes`` alone.
+        outside: what images show beyond the volume: "zero", or "edge", the volume's nearest voxel,
+            for scans whose air is not 0. Labels are 0 there.
 
     Example:
         ``SpatialAugmentation(flip=0.5, affine=RandomAffine(0.5, rotation_deg=15), elastic=None)``
@@ -185,6 +197,7 @@ class SpatialAugmentation:
     axes: Literal["keep", "permute"] = "keep"
     flip_axes: tuple[int, ...] = (0, 1, 2)
     fixed_axes: tuple[int, ...] = ()
+    outside: Outside = "zero"
 
     def __post_init__(self) -> None:
         total = sum(part.probability for part in (self.affine, self.elastic) if part is not None)
@@ -236,7 +249,7 @@ class SpatialAugmentation:
         flips = [-1.0 if axis in self.flip_axes and flipped[axis] else 1.0 for axis in range(3)]
         if not self.exclusive and elastic is not None and rng.random() < elastic.probability:
             displacement = elastic.draw(size, spacing_mm, fixed, rng, box)
-        return SpatialTransform(matrix @ np.diag(flips), displacement)
+        return SpatialTransform(matrix @ np.diag(flips), displacement, outside=self.outside)
 
     @staticmethod
     def _one_of(
@@ -286,7 +299,7 @@ class VolumeAugmentation:
         start, shape = ((0, 0, 0), size) if volume is None else volume
         drawn = self.spatial._drawn(shape, spacing_mm, rng, (start, size))
         i, j, k = ((n - 1) / 2 - first for n, first in zip(shape, start, strict=True))
-        return SpatialTransform(drawn.matrix, drawn.displacement, (i, j, k))
+        return replace(drawn, about_vox=(i, j, k))
 
 
 def resample_patch(
@@ -299,8 +312,8 @@ def resample_patch(
     """A patch of a volume after a spatial transform; everything is resampled once.
 
     Images and maps of floating point numbers (soft labels) are interpolated linearly; integer
-    and boolean maps (labels) take their nearest neighbor. Beyond the volume everything is 0.
-    Pure flips copy voxels and interpolate nothing.
+    and boolean maps (labels) take their nearest neighbor. Beyond the volume maps are 0, and images
+    what ``transform.outside`` says. Pure flips copy voxels and interpolate nothing.
 
     Args:
         images: C arrays (I, J, K), possibly mapped from files; integers count as intensities.
@@ -325,7 +338,7 @@ def resample_patch(
         flips = tuple(slice(None, None, -1 if flip else 1) for flip in mirrored)
         across = np.where(mirrored, 2 * transform.middle(size) - (np.asarray(size) - 1), 0)
         first = tuple(int(n) for n in np.asarray(start) + np.rint(across).astype(int))
-        patch = np.stack([crop(image, first, size)[flips] for image in images])
+        patch = np.stack([crop(image, first, size, transform.outside)[flips] for image in images])
         return np.ascontiguousarray(patch, dtype=np.float32), {
             name: np.ascontiguousarray(crop(array, first, size)[flips], dtype=_dtype_of(array))
             for name, array in maps.items()
@@ -339,8 +352,8 @@ def resample_patch(
     for axis in range(3):  # grid_sample wants k, j, i and the region between -1 and 1
         grid[0, ..., 2 - axis] = (positions[axis] - low[axis]) * (2.0 / (shape[axis] - 1)) - 1.0
 
-    def sampled(arrays: list[NDArray[Any]], mode: str) -> NDArray[np.float32]:
-        source = np.stack([crop(array, first, shape) for array in arrays]).astype(np.float32)
+    def sampled(parts: list[NDArray[Any]], mode: str) -> NDArray[np.float32]:
+        source = np.stack(parts).astype(np.float32)
         values = functional.grid_sample(
             torch.from_numpy(source)[None], torch.from_numpy(grid), mode=mode, align_corners=True
         )
@@ -348,10 +361,11 @@ def resample_patch(
 
     soft = [name for name, array in maps.items() if _dtype_of(array) == np.float32]
     hard = [name for name in maps if name not in soft]
-    linear = sampled([*images, *(maps[name] for name in soft)], "bilinear")
+    parts = [crop(image, first, shape, transform.outside) for image in images]
+    linear = sampled([*parts, *(crop(maps[name], first, shape) for name in soft)], "bilinear")
     transformed: dict[str, NDArray[Any]] = dict(zip(soft, linear[len(images) :], strict=True))
     if hard:
-        nearest = sampled([maps[name] for name in hard], "nearest")
+        nearest = sampled([crop(maps[name], first, shape) for name in hard], "nearest")
         for name, values in zip(hard, nearest, strict=True):
             transformed[name] = values.astype(_dtype_of(maps[name]))
     return linear[: len(images)], {name: transformed[name] for name in maps}
@@ -384,13 +398,19 @@ def _source_positions(
     return positions
 
 
-def crop(array: NDArray[Any], start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[Any]:
-    """The part of an (I, J, K) array that begins at ``start``; 0 beyond the array.
+def crop(
+    array: NDArray[Any], start: tuple[int, ...], size: tuple[int, ...], outside: Outside = "zero"
+) -> NDArray[Any]:
+    """The part of an (I, J, K) array that begins at ``start``; ``outside`` says what lies beyond.
 
     Example:
         >>> crop(np.array([[[1, 2, 3]]]), (0, 0, 1), (1, 1, 4)).tolist()
         [[[2, 3, 0, 0]]]
+        >>> crop(np.array([[[1, 2, 3]]]), (0, 0, 1), (1, 1, 4), outside="edge").tolist()
+        [[[2, 3, 3, 3]]]
     """
+    if outside == "edge":
+        return _crop_with_edges(array, start, size)
     inside: list[slice] = []
     target: list[slice] = []
     for first, n, limit in zip(start, size, array.shape, strict=True):
@@ -404,6 +424,21 @@ def crop(array: NDArray[Any], start: tuple[int, ...], size: tuple[int, ...]) -> 
     padded = np.zeros(size, dtype=array.dtype)
     padded[tuple(target)] = part
     return padded
+
+
+def _crop_with_edges(
+    array: NDArray[Any], start: tuple[int, ...], size: tuple[int, ...]
+) -> NDArray[Any]:
+    inside: list[slice] = []
+    beyond: list[tuple[int, int]] = []
+    for first, n, limit in zip(start, size, array.shape, strict=True):
+        # at least one voxel, the nearest one, where the part lies wholly beyond the array
+        low, high = min(max(0, first), limit - 1), max(1, min(limit, first + n))
+        before = min(max(0, low - first), n - (high - low))
+        inside.append(slice(low, high))
+        beyond.append((before, n - (high - low) - before))
+    part = array[tuple(inside)]
+    return np.pad(part, beyond, mode="edge") if np.any(beyond) else np.asarray(part)
 
 
 def rotation(angles_rad: NDArray[np.float64]) -> NDArray[np.float64]:

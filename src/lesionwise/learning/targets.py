@@ -85,14 +85,15 @@ class LesionMask:
 
 
 CANDIDATE = "candidate"
-"""The label of the candidate that a crop was cut for."""
+"""The label of a crop around a candidate: 1 in its voxels where the candidate is true, else 0."""
 
 
 @dataclass(frozen=True)
 class CandidateClass:
     """Whether the candidate of a crop is a lesion: two logits for the whole crop.
 
-    It is one where it shares a voxel with the reference.
+    The samples decide it, of the whole candidate: it may be larger than its crop, and touch a
+    lesion outside of that.
     """
 
     out_channels: int = 2
@@ -101,8 +102,8 @@ class CandidateClass:
 
     def make(self, reference: Reference) -> dict[str, FloatArray]:
         """{"mask": (1, 1, 1, 1)}, 1 or 0; asks for the label ``candidate``."""
-        shared = ((reference.instances > 0) & (reference.labels[CANDIDATE] > 0)).any()
-        return {"mask": np.full((1, 1, 1, 1), shared, dtype=np.float32)}
+        is_true = bool((reference.labels[CANDIDATE] > 0).any())
+        return {"mask": np.full((1, 1, 1, 1), is_true, dtype=np.float32)}
 
     def activate(self, output: torch.Tensor) -> torch.Tensor:
         """The softmax of the lesion channel, (B, 1, 1, 1, 1)."""

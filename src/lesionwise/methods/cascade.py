@@ -42,8 +42,9 @@ class AddMaps:
         auxiliary: the set of ``data.auxiliary`` to learn from, or its name, which asks for labeled
             visits. None, or a set that is absent or empty, learns from the training studies.
         folds: the subjects of the training studies are dealt into so many parts (fewer where there
-            are fewer subjects), and one method learns without each; a training study then gets
-            the maps of the method that has not seen its subject, any other study their mean.
+            are fewer subjects), and one method learns without each; in training a study then
+            gets the maps of the method that has not seen its subject. In validation and
+            prediction every study gets the mean of all, whatever its subject's name.
             A method that learned from an auxiliary set has seen no training study and needs no
             parts.
             Below 2, one method learns from all and makes all maps: what follows is then trained
@@ -86,7 +87,7 @@ class AddMaps:
             if self.per_visit:
                 seen = self._visits(seen)
             fit_once(self.method, seen, member_run(run, number, max(1, parts)))
-        return self.load(run)
+        return self.resume(run)
 
     def _visits(self, seen: TrainingData) -> TrainingData:
         try:
@@ -106,7 +107,7 @@ class AddMaps:
             self.auxiliary.name if isinstance(self.auxiliary, Auxiliary) else self.auxiliary or ""
         )
 
-    def load(self, run: RunContext) -> Step:
+    def resume(self, run: RunContext) -> FittedAddMaps:
         """The step that ``fit`` returned.
 
         Raises:
@@ -117,6 +118,16 @@ class AddMaps:
         parts = max(1, len(set(part_of.values())))
         predictors = tuple(self.method.load(member_run(run, n, parts)) for n in range(parts))
         return FittedAddMaps(self.name, predictors, part_of, self.per_visit)
+
+    def load(self, run: RunContext) -> FittedAddMaps:
+        """The step for other studies: each gets the mean of all methods.
+
+        Another data set may name a patient as the training's did, so names are not looked up.
+
+        Raises:
+            InputError: If the run's folder does not hold a step that was fitted.
+        """
+        return replace(self.resume(run), part_of={})
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,8 +32,9 @@ Cleanup: TypeAlias = Callable[[LesionMaps], LesionMaps]
 class DropThinPatches:
     """Set patches of the probability that are too thin or too small to 0.
 
-    A patch is a connected component of the voxels above ``patch_above``. Voxels outside patches are
-    set to 0 as well.
+    A patch is a connected component of the voxels above ``patch_above``. Voxels outside patches
+    keep their probability: around a patch that stays, it decides where the border lies between
+    voxels when the maps are resampled.
 
     Attributes:
         min_axis_vox: least length of the shortest axis, in voxels: of the ellipsoid with the
@@ -58,8 +59,8 @@ class DropThinPatches:
         axes = axis_lengths(index.astype(np.float64), row, count, ELLIPSOID)
         size = np.bincount(row, minlength=count)
         # Lengths that are equal but for rounding count as equal.
-        stays = (axes[:, 0] >= self.min_axis_vox * (1 - 1e-9)) & (size >= self.min_vox)
-        return _only(maps, labels, stays)
+        goes = (axes[:, 0] < self.min_axis_vox * (1 - 1e-9)) | (size < self.min_vox)
+        return _without(maps, labels, goes)
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class DropSmallPatches:
 
     A patch is a connected component of the voxels above ``patch_above``; with the recipe's
     threshold there, it is a component of the mask, and the mask loses it too. Voxels outside
-    patches are set to 0 as well.
+    patches keep their probability.
 
     Attributes:
         volume_mm3: a patch of this volume or less goes; within a relative 1e-5 it counts as
@@ -86,13 +87,13 @@ class DropSmallPatches:
     def __call__(self, maps: LesionMaps) -> LesionMaps:
         labels = connected_components(maps.probability > self.patch_above, self.connectivity)
         volumes_mm3 = lesion_table(labels, maps.grid).volume_mm3
-        return _only(maps, labels, volumes_mm3 > self.volume_mm3 * (1 + SIZE_ROUNDING))
+        return _without(maps, labels, volumes_mm3 <= self.volume_mm3 * (1 + SIZE_ROUNDING))
 
 
-def _only(maps: LesionMaps, labels: NDArray[np.int32], stays: NDArray[np.bool_]) -> LesionMaps:
-    """The maps with a probability of 0 outside the labels 1 … n that stay."""
-    inside = np.concatenate([[False], stays])[labels]
-    return replace(maps, probability=np.where(inside, maps.probability, np.float32(0)))
+def _without(maps: LesionMaps, labels: NDArray[np.int32], goes: NDArray[np.bool_]) -> LesionMaps:
+    """The maps with a probability of 0 in the labels 1 … n that go."""
+    gone = np.concatenate([[False], goes])[labels]
+    return replace(maps, probability=np.where(gone, np.float32(0), maps.probability))
 
 
 @dataclass(frozen=True)
@@ -123,10 +124,7 @@ class DropBorderPatches:
         inner = ndimage.binary_erosion(brain, iterations=self.depth_vox)
         at_border = np.zeros(int(labels.max(initial=0)) + 1, dtype=np.bool_)
         at_border[labels[~inner]] = True
-        at_border[0] = False
-        return replace(
-            maps, probability=np.where(at_border[labels], np.float32(0), maps.probability)
-        )
+        return _without(maps, labels, at_border[1:])
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lesionwise.inference.weights import INITIAL, WEIGHTS, copy_matching
 from lesionwise.instances.components import DEFAULT_CONNECTIVITY, connected_components
@@ -32,6 +33,7 @@ from lesionwise.methods.members import (
 )
 from lesionwise.types import (
     BoolArray,
+    FloatArray,
     InputError,
     LazyStudies,
     LesionMaps,
@@ -123,16 +125,18 @@ class SegmentThenCompare:
     The method learns from every visit that has a lesion mask, as a study of its own, and is
     asked about the first and the last visit. Both must lie on one grid. Each connected
     component of the last visit's mask is new if no more than ``max_overlap`` of its voxels
-    lie in the first visit's mask, and old otherwise. The result is the last visit's
-    probability on new components, 0 elsewhere.
+    lie in the first visit's mask, and old otherwise. Small components of either visit are
+    dropped before. The result is the last visit's probability with 0 on all components of its
+    mask that are not new; around the mask it stays as it is, so that a border is not moved when
+    the result is resampled.
 
     Attributes:
         method: finds all lesions of a single visit.
         threshold: a visit's mask is probability > threshold.
         max_overlap: share in [0, 1); 0 lets a new lesion share no voxel with an old one.
             Lesions side by side do not overlap.
-        min_volume_mm3: smaller components of the last visit are dropped; one of exactly this
-            volume stays.
+        min_volume_mm3: smaller components of each visit are dropped; one of exactly this volume
+            stays.
         connectivity: of components: 6, 18 or 26.
     """
 
@@ -168,15 +172,17 @@ class SegmentThenCompare:
             after = predictor(single_visit(study, study.followup))
             if not before.grid.matches(after.grid):
                 raise InputError(f"sub-{study.subject}: its visits are on different grids")
+            found = after.probability > self.threshold
+            min_vox = self.min_volume_mm3 / after.grid.voxel_volume_mm3
             new = new_components(
                 before.probability > self.threshold,
-                after.probability > self.threshold,
+                found,
                 max_overlap=self.max_overlap,
-                min_vox=self.min_volume_mm3 / after.grid.voxel_volume_mm3,
+                min_vox=min_vox,
+                min_vox_before=min_vox,
                 connectivity=self.connectivity,
             )
-            probability = np.where(new, after.probability, np.float32(0))
-            return LesionMaps(probability.astype(np.float32, copy=False), after.grid)
+            return LesionMaps(_without(after.probability, found & ~new), after.grid)
 
         return predict
 
@@ -187,7 +193,7 @@ class NewByVisitMaps:
 
     Each connected component of the method's mask stays if it shares a voxel with the lesions of
     the last visit, and no more than ``max_overlap`` of its voxels with those of the first. What
-    does not stay has a probability of 0, as have all voxels outside components.
+    does not stay gets a probability of 0; voxels outside components keep theirs.
 
     Attributes:
         method: finds new lesions.
@@ -240,8 +246,8 @@ class NewByVisitMaps:
                 min_vox=1,
                 connectivity=self.connectivity,
             )
-            kept = np.where(not_old & ~unseen, maps.probability, np.float32(0))
-            return replace(maps, probability=kept)
+            dropped = found & ~(not_old & ~unseen)
+            return replace(maps, probability=_without(maps.probability, dropped))
 
         return predict
 
@@ -308,7 +314,7 @@ class Pretrained:
 class PositiveCases:
     """A method that is shown no study in which there is nothing to find.
 
-    Validation studies are left as they are.
+    Validation studies are chosen alike; if none would remain, all of them validate.
 
     Attributes:
         method: what learns.
@@ -331,12 +337,16 @@ class PositiveCases:
         """Fit the method on the positive studies.
 
         Raises:
-            InputError: If there are none.
+            InputError: If there are none to learn from.
         """
         training = self._positive(data.training)
         if not len(training):
             raise InputError("no training study has a lesion to learn from")
-        self.method.fit(replace(data, training=training), run)
+        validation = self._positive(data.validation)
+        seen = replace(data, training=training)
+        if len(validation):
+            seen = replace(seen, validation=validation)
+        self.method.fit(seen, run)
 
     def load(self, run: RunContext) -> Predictor:
         """The method."""
@@ -353,6 +363,7 @@ def new_components(
     *,
     max_overlap: float,
     min_vox: float,
+    min_vox_before: float = 0,
     connectivity: int = DEFAULT_CONNECTIVITY,
 ) -> BoolArray:
     """Components of one mask that hardly overlap another, and are large enough.
@@ -361,11 +372,17 @@ def new_components(
         before, after: (I, J, K) bool.
         max_overlap: a component is kept if at most this share of its voxels lies in ``before``.
         min_vox: least size; one of exactly this size, up to rounding, is kept.
+        min_vox_before: the same for components of ``before``; smaller ones do not count.
         connectivity: 6, 18 or 26.
 
     Returns:
         (I, J, K) bool: the kept components whole, with any voxels they share with ``before``.
     """
+    if min_vox_before > 1:
+        earlier = connected_components(before, connectivity)
+        sizes = np.bincount(earlier.ravel())
+        sizes[0] = 0
+        before = (sizes >= min_vox_before * (1 - SIZE_ROUNDING))[earlier]
     labels = connected_components(after, connectivity)
     table = overlap_table(labels, before.astype(np.uint8))
     # The components are the table's reference side, the other mask its only predicted lesion.
@@ -373,6 +390,11 @@ def new_components(
     shared[table.reference_rows] = table.common
     kept = (shared <= max_overlap * size) & (size >= min_vox * (1 - SIZE_ROUNDING))
     return np.isin(labels, table.reference_ids[kept])
+
+
+def _without(probability: FloatArray, dropped: BoolArray) -> NDArray[np.float32]:
+    """The probability with 0 where something is dropped."""
+    return np.where(dropped, np.float32(0), probability).astype(np.float32, copy=False)
 
 
 @contextmanager

@@ -47,8 +47,6 @@ from lesionwise.types import (
 )
 
 Apply = Callable[..., Any]
-UNSEEN_LOGIT = np.float32(-16.0)
-"""A probability of 1e-7, where no window looked."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,9 @@ class Inference:
     Attributes:
         window: how a volume is covered.
         size_vox: of a window; None takes the patch of the training.
+        multiple_vox: sides that a network of several levels takes are multiples of this. A window
+            that is longer than the volume is then cut to the next one that holds the volume. None
+            leaves windows as they are.
         planes: predictions of the whole volume that are joined, such as ``Planes``, whose axes are
             moved last in turn for networks on planes; None predicts the volume as it is.
         dropout: predictions with dropout left on, averaged within each window; None leaves it off.
@@ -66,6 +67,7 @@ class Inference:
 
     window: SlidingWindow = field(default_factory=SlidingWindow)
     size_vox: Shape | None = None
+    multiple_vox: int | None = None
     planes: Views | None = None
     dropout: MonteCarlo | None = None
     normalize: Normalizer | None = None
@@ -337,10 +339,9 @@ class NetworkPredictor:
         maps = self._maps(images, None if visit.brain is None else visit.brain.array, study)
         named = dict(zip(self.targets.maps, maps, strict=True))
         extra = {name: named[name] for name in named if name not in KNOWN_MAPS}
-        if "logit" in named:  # exactly 0 is what no window saw
-            logit = np.where(named["logit"] == 0, UNSEEN_LOGIT, named["logit"])
-            named["probability"] = expit(logit)
-            extra = {**extra, "logits": logit}
+        if "logit" in named:
+            named["probability"] = expit(named["logit"])
+            extra = {**extra, "logits": named["logit"]}
         return LesionMaps(
             probability=named["probability"],
             grid=grid,
@@ -379,7 +380,7 @@ class NetworkPredictor:
                 apply,
                 images,
                 brain,
-                size,
+                _cut(size, images[0].shape, inference.multiple_vox),
                 names,
                 self.window,
                 self.device,
@@ -393,6 +394,14 @@ class NetworkPredictor:
             return inference.planes(predict, images, brain, spacing_mm, names)
         except InputError as error:
             raise InputError(f"sub-{study.subject}: {error}") from error
+
+
+def _cut(size: Shape, shape: tuple[int, ...], multiple: int | None) -> Shape:
+    """A window no longer than a volume needs, in multiples of a number of voxels."""
+    if multiple is None:
+        return size
+    i, j, k = (min(s, -(-n // multiple) * multiple) for s, n in zip(size, shape, strict=True))
+    return i, j, k
 
 
 KNOWN_MAPS = ("probability", "logit", "heatmap", "offset_i", "offset_j", "offset_k")

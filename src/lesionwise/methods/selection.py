@@ -32,10 +32,10 @@ METRICS: Mapping[str, int] = {
 
 @dataclass(frozen=True)
 class Selection:
-    """The weights with the best mean rank over all metrics, among the best by Dice.
+    """The weights with the best mean rank over all metrics, among the best by validation.
 
     Attributes:
-        top_k: how many weights by validation Dice are compared; 1 takes the best Dice.
+        top_k: how many weights, the best by ``by``, are compared; 1 takes the best one.
         threshold: the mask is probability > threshold.
         to_instances: tells lesions apart; None compares masks alone, which is ``top_k`` 1.
         refine: filters on lesions, applied to both sides, as in evaluation. Departure: ConfLUNet,
@@ -117,7 +117,7 @@ class Selection:
         return {name: float(np.mean(v)) for name, v in values.items() if v}
 
     def best(self, scores: Sequence[Mapping[str, float]]) -> int:
-        """Index of the best; ``scores`` come by falling Dice, and the first of equals wins."""
+        """Index of the best; ``scores`` come best first by ``by``, and the first of equals wins."""
         common = [name for name in METRICS if all(name in s for s in scores)]
         if not common:
             return 0
@@ -128,10 +128,16 @@ class Selection:
         return int(np.argmin(np.round(np.mean(ranks, axis=0), 9)))
 
     def reason(self, compared: int) -> str:
-        """What decided, in words."""
+        """What decided, in words.
+
+        Example:
+            >>> Selection(by=("accuracy",)).reason(1)
+            'highest validation accuracy'
+        """
+        by = " + ".join("Dice" if name == "dsc" else name for name in self.ranked_by)
         if self.to_instances is None or self.top_k == 1:
-            return "highest validation Dice"
-        return f"best mean rank over all metrics among the {compared} highest validation Dice"
+            return f"highest validation {by}"
+        return f"best mean rank over all metrics among the {compared} highest validation {by}"
 
 
 def _dice(reference: NDArray[Any], predicted: NDArray[Any]) -> float:

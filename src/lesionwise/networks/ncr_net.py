@@ -22,12 +22,19 @@ def _middle_slice(x: torch.Tensor) -> torch.Tensor:
 
 
 class StackEncoder(nn.Module):
-    """Double convolutions with max-pooling within slices; gives the features of every level."""
+    """Double convolutions with max-pooling within slices; gives the features of every level.
 
-    def __init__(self, in_channels: int, features: Sequence[int], norm: Norm) -> None:
+    Args:
+        in_channels, features, norm: of the image; per level; of the convolutions.
+        early_half: the first convolution of a level has half its channels.
+    """
+
+    def __init__(
+        self, in_channels: int, features: Sequence[int], norm: Norm, early_half: bool = False
+    ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            DoubleConv(before, after, norm)
+            DoubleConv(before, after, norm, middle=after // 2 if early_half else after)
             for before, after in zip((in_channels, *features), features, strict=False)
         )
 
@@ -41,16 +48,25 @@ class StackEncoder(nn.Module):
 
 
 class StackDecoder(nn.Module):
-    """Transposed convolutions within slices, joined to the features of each level."""
+    """Transposed convolutions within slices, joined to the features of each level.
 
-    def __init__(self, features: Sequence[int], norm: Norm) -> None:
+    Args:
+        features, norm: as of the ``StackEncoder``.
+        wide_rise: the transposed convolutions keep their channels; else they narrow to those of
+            the level that they reach.
+    """
+
+    def __init__(self, features: Sequence[int], norm: Norm, wide_rise: bool = False) -> None:
         super().__init__()
         above, below = tuple(features[-2::-1]), tuple(features[:0:-1])
+        risen = below if wide_rise else above
         self.rise = nn.ModuleList(
             nn.ConvTranspose3d(before, after, kernel_size=IN_PLANE, stride=IN_PLANE)
-            for before, after in zip(below, above, strict=True)
+            for before, after in zip(below, risen, strict=True)
         )
-        self.blocks = nn.ModuleList(DoubleConv(2 * width, width, norm) for width in above)
+        self.blocks = nn.ModuleList(
+            DoubleConv(skip + up, skip, norm) for skip, up in zip(above, risen, strict=True)
+        )
 
     def forward(self, levels: Sequence[torch.Tensor]) -> torch.Tensor:
         x = levels[-1]
@@ -110,7 +126,8 @@ class SeparateInputsUNet(nn.Module):
         features: channels per level.
         own: channels of each input's block.
 
-    Source: document 002, lines 3317 to 3323; widths of Çiçek and others, 2016.
+    Source: document 002, lines 3317 to 3323; widths of Çiçek and others, 2016: channels double
+    before pooling, by the second convolution of a level, and stay as they are in upsampling.
     """
 
     def __init__(
@@ -122,8 +139,8 @@ class SeparateInputsUNet(nn.Module):
     ) -> None:
         super().__init__()
         self.separate = nn.ModuleList(DoubleConv(1, own) for _ in range(in_channels))
-        self.encoder = StackEncoder(own * in_channels, features, "batch")
-        self.decoder = StackDecoder(features, "batch")
+        self.encoder = StackEncoder(own * in_channels, features, "batch", early_half=True)
+        self.decoder = StackDecoder(features, "batch", wide_rise=True)
         self.head = Head(features[0], out_channels)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

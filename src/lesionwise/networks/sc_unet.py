@@ -35,7 +35,9 @@ class ScUNet2d(nn.Module):
     """A U-Net of ``SkipBlock``, max-pooling and nearest-neighbor upsampling.
 
     Takes (B, in_channels, I, J), both sides multiples of ``2 ** (levels - 1)``, and returns the
-    features of the full resolution, (B, features[0], I, J).
+    features of the full resolution, (B, features[0], I, J). Nothing is normalized, so the scale at
+    which weights begin decides whether the signal reaches the end: it is that of Glorot and Bengio
+    (2010), as in the code of Li and others, whose biases begin at 0.
 
     Args:
         in_channels: of the image.
@@ -68,6 +70,7 @@ class ScUNet2d(nn.Module):
         self.up = nn.ModuleList(
             SkipBlock(before + width, width) for before, width in zip(below, above, strict=True)
         )
+        self.apply(_glorot_uniform)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         skips: list[torch.Tensor] = []
@@ -79,6 +82,13 @@ class ScUNet2d(nn.Module):
         for block in self.up:
             x = block(torch.cat([skips.pop(), functional.interpolate(x, scale_factor=2)], dim=1))
         return x
+
+
+def _glorot_uniform(layer: nn.Module) -> None:
+    if isinstance(layer, nn.Conv2d):
+        nn.init.xavier_uniform_(layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
 
 
 def plane_sc_unet(

@@ -124,16 +124,22 @@ class AlignCord:
     def shifts_vox(self, fixed: Volume, moving: Volume, cord: BoolArray) -> NDArray[np.float32]:
         """(2, I, J, K): each voxel of the fixed scan is read so far away in the moving one."""
         spacing = np.array(fixed.grid.spacing_mm)
-        sigma = (self.smooth_mm / spacing[0], self.smooth_mm / spacing[1], 0)
         slices = np.flatnonzero(cord.any(axis=(0, 1)))
+        first = max(0, int(slices[0] - np.ceil(4 * self.smooth_mm / spacing[2])))
+        last = int(slices[-1] + np.ceil(4 * self.smooth_mm / spacing[2])) + 1
+        still, placed = (
+            ndimage.gaussian_filter(
+                np.asarray(v.array[..., first:last], dtype=np.float32), self.smooth_mm / spacing
+            )
+            for v in (fixed, moving)
+        )
         around = dilated(cord, 4.0, fixed.grid)
         found = np.zeros((len(slices), 2))
         for row, k in enumerate(slices):
-            still, placed = (
-                ndimage.gaussian_filter(np.asarray(v.array[..., k], dtype=np.float64), sigma[:2])
-                for v in (fixed, moving)
+            at = np.s_[..., k - first]
+            found[row] = self._shift(
+                still[at].astype(np.float64), placed[at].astype(np.float64), around[..., k], spacing
             )
-            found[row] = self._shift(still, placed, around[..., k], spacing)
         step = spacing[2]
         smooth = ndimage.gaussian_filter1d(found, self.along_mm / step, axis=0, mode="nearest")
         out = np.zeros((2, *cord.shape), dtype=np.float32)

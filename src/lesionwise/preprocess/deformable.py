@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import edt
 import numpy as np
@@ -56,6 +56,8 @@ class DeformToLast:
         linear: the map before it.
         working_mm: voxel size of the copies on which the field is found.
         order: of the scans' interpolation through both maps: 1 linear, 3 cubic B-spline.
+        within_brain: only the last visit's brain counts for how well both scans agree, so that
+            scalp and neck do not pull at it. Where no brain is known everything counts.
         iterations: so many (syn: at most) at each level, coarse to fine, each level half as
             coarse as the one before and the last at ``working_mm``.
 
@@ -74,6 +76,7 @@ class DeformToLast:
     working_mm: float = 2.0
     iterations: tuple[int, ...] = (40, 20, 10)
     order: Literal[1, 3] = 1
+    within_brain: bool = False
 
     def __call__(self, study: Study) -> Study:
         if len(study.visits) < 2:
@@ -105,7 +108,10 @@ class DeformToLast:
             if not np.ptp(volume.array) > 0:
                 raise InputError(f"{role} scan: every voxel has the same value")
         bend = _syn if self.method == "syn" else _bspline
-        inputs = (still, placed, self.iterations)
+        inputs: _Inputs = (still, placed, self.iterations)
+        if self.within_brain and brain is not None:
+            inside = resample_to(brain, grid, order=0)
+            inputs = (*inputs, Volume(inside.array.astype(bool), grid))
         (field,) = kept(self.method, inputs, lambda: (bend(*inputs),))
         return field, grid
 
@@ -207,9 +213,19 @@ def _faded(field: NDArray[Any], grid: Grid) -> NDArray[np.float32]:
     return np.asarray(field * weight, dtype=np.float32)
 
 
-def _syn(fixed: Volume, moving: Volume, iterations: tuple[int, ...]) -> NDArray[np.float32]:
+_Inputs: TypeAlias = (
+    tuple[Volume, Volume, tuple[int, ...]] | tuple[Volume, Volume, tuple[int, ...], Volume]
+)
+
+
+def _syn(
+    fixed: Volume, moving: Volume, iterations: tuple[int, ...], inside: Volume | None = None
+) -> NDArray[np.float32]:
     with ants_alone('method "syn"') as ants:
         images = [to_ants(ants, volume) for volume in (fixed, moving)]
+        mask = None
+        if inside is not None:
+            mask = to_ants(ants, Volume(inside.array.astype(np.float32), inside.grid))
         found = ants.registration(
             *images,
             type_of_transform="SyNOnly",
@@ -217,13 +233,16 @@ def _syn(fixed: Volume, moving: Volume, iterations: tuple[int, ...]) -> NDArray[
             syn_metric="CC",
             syn_sampling=4,
             reg_iterations=iterations,
+            mask=mask,
         )
         path = next(p for p in found["fwdtransforms"] if p.endswith("Warp.nii.gz"))
         field = ants.image_read(path).numpy()
     return _faded(np.moveaxis(field, -1, 0), fixed.grid)
 
 
-def _bspline(fixed: Volume, moving: Volume, iterations: tuple[int, ...]) -> NDArray[np.float32]:
+def _bspline(
+    fixed: Volume, moving: Volume, iterations: tuple[int, ...], inside: Volume | None = None
+) -> NDArray[np.float32]:
     """Sum of cubic B-spline fields whose control points lie ever closer, all found together."""
     import torch
 
@@ -239,6 +258,9 @@ def _bspline(fixed: Volume, moving: Volume, iterations: tuple[int, ...]) -> NDAr
                 torch.from_numpy(_standardized(_smooth(resample_to(volume, grid, order=1).array)))
                 for volume in (fixed, moving)
             )
+            inner = None
+            if inside is not None:
+                inner = torch.from_numpy(resample_to(inside, grid, order=0).array > 0)
             spacings.append(CONTROL_SPACING_MM * coarser)
             counts = [w.shape[1] for w in _weights(grid, spacings[-1])]
             controls.append(torch.zeros((3, *counts), requires_grad=True))
@@ -247,7 +269,8 @@ def _bspline(fixed: Volume, moving: Volume, iterations: tuple[int, ...]) -> NDAr
             for turn in range(count):
                 optimizer.param_groups[0]["lr"] = STEP_MM * (1 - turn / count)
                 optimizer.zero_grad()
-                loss = _mismatch(still, placed, _displaced(controls, weights), grid.spacing_mm)
+                field = _displaced(controls, weights)
+                loss = _mismatch(still, placed, field, grid.spacing_mm, inner)
                 loss = loss + STIFFNESS * sum(_bend(each) for each in controls)
                 loss.backward()
                 optimizer.step()
@@ -303,8 +326,13 @@ def _displaced(controls: list[Any], weights: list[list[Any]]) -> Any:
     return torch.stack(fields).sum(dim=0)
 
 
-def _mismatch(fixed: Any, moving: Any, field: Any, spacing_mm: tuple[float, ...]) -> Any:
-    """Minus the mean squared correlation in windows of 7 voxels, weighted by the fixed contrast."""
+def _mismatch(
+    fixed: Any, moving: Any, field: Any, spacing_mm: tuple[float, ...], inside: Any = None
+) -> Any:
+    """Minus the mean squared correlation in windows of 7 voxels, weighted by the fixed contrast.
+
+    Only windows whose middle is ``inside`` count; None means all.
+    """
     import torch
 
     axes = []
@@ -325,6 +353,8 @@ def _mismatch(fixed: Any, moving: Any, field: Any, spacing_mm: tuple[float, ...]
     other = mean[3] - mean[1] ** 2
     both = mean[4] - mean[0] * mean[1]
     contrast = one.detach().clamp(min=0).sqrt()
+    if inside is not None:
+        contrast = contrast * inside
     # 1e-3 of the whole scan's variance: windows of noise alone count for little
     squared = both**2 / ((one + 1e-3) * (other + 1e-3))
     return -(contrast * squared).sum() / contrast.sum().clamp(min=1e-6)

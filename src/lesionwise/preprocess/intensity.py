@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import astuple, dataclass
 from typing import Literal
 
@@ -166,56 +165,10 @@ class ZScoreSlices:
 
 
 @dataclass(frozen=True)
-class GaussianNorm:
-    """Every scan with the main peak of its intensities at 0 and that peak's width as unit.
-
-    A Gaussian is fitted to the values named by ``within``: mean and standard deviation of those
-    within ``cut`` standard deviations of the mean, the deviation corrected for the tails cut off,
-    from median and median absolute deviation on until neither moves, 50 times at most. So
-    lesions and fluid, which pull at a plain mean, do not count. Voxels outside are transformed too.
-    Raises InputError where most values are alike.
-
-    Source: the MSSEG-2 chapter on SC U-Nets, which names Gaussian normalization and no more: how
-    the Gaussian is found is our reading. ``ZScore`` is the other one.
-    """
-
-    within: Within = "brain"
-    cut: float = 2.5
-
-    def __post_init__(self) -> None:
-        if not self.cut >= 1:
-            raise ValueError(f"cut must be at least 1 standard deviation, got {self.cut}")
-
-    def __call__(self, study: Study) -> Study:
-        # variance of a standard Gaussian between -cut and cut
-        inside = math.erf(self.cut / math.sqrt(2))
-        height = math.exp(-(self.cut**2) / 2) / math.sqrt(2 * math.pi)
-        left = math.sqrt(1 - 2 * self.cut * height / inside)
-
-        def normalize(volume: Volume, mask: BoolArray, name: str) -> FloatArray:
-            values = np.sort(values_of(volume.array, mask, self.within, name).astype(np.float64))
-            mean = float(np.median(values))
-            std = 1.4826 * float(np.median(np.abs(values - mean)))
-            for _ in range(50):
-                if not std > 1e-7 * max(1e-30, abs(mean)):
-                    raise InputError(f"{name}: most voxels have the same value")
-                before = mean, std
-                reach = self.cut * std
-                first, last = np.searchsorted(values, [mean - reach, mean + reach])
-                core = values[first:last]
-                mean, std = float(core.mean()), float(core.std()) / left
-                if np.allclose(before, (mean, std), rtol=1e-6, atol=1e-6 * std):
-                    break
-            return linear(volume.array, 1 / std, -mean / std)
-
-        return on_scans(study, self.within, normalize)
-
-
-@dataclass(frozen=True)
 class DropNegative:
     """Every scan with its negative values set to 0.
 
-    After ``GaussianNorm`` the background becomes empty.
+    After ``ZScore`` the background becomes empty.
     """
 
     def __call__(self, study: Study) -> Study:

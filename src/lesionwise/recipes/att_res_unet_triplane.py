@@ -22,7 +22,7 @@ from lesionwise.preprocess.brain import ExtractBrain
 from lesionwise.preprocess.brain_masks import MaskToBrain
 from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import ZScore
-from lesionwise.recipe import Recipe, msseg2_chapter
+from lesionwise.recipe import Output, Recipe, msseg2_chapter
 from lesionwise.reduction import Reduction, reduced
 
 WINDOW = SlidingWindow(windows_per_batch=8)
@@ -66,6 +66,7 @@ RECIPE = Recipe(
     to_instances=ConnectedComponents(),
     visits=2,
     task="new",
+    output=Output(grid="followup", resample="labels"),
     departures=(
         "The method of skull stripping is not stated. We use our own brain extraction.",
         (
@@ -75,8 +76,8 @@ RECIPE = Recipe(
         "Intensity normalization is not stated. We use the z-score in the brain, and 0 outside.",
         (
             "The paper splits the 29 patients with new lesions into 24 and 5. We also leave "
-            "studies without a new lesion out of training. The command decides which studies "
-            "validate (--validation, --fold)."
+            "studies without a new lesion out of training and, if others remain, out of "
+            "validation. The command decides which studies validate (--validation, --fold)."
         ),
         (
             "Slices larger than 512 by 512 are not mentioned. We crop them to their center in "
@@ -85,6 +86,11 @@ RECIPE = Recipe(
         (
             "Channels, depth and normalization are not stated. We use those of the deep residual "
             "U-Net (Zhang et al., 2018), with the attention gates of Oktay et al. (2018)."
+        ),
+        (
+            "The paper puts a gate between the encoder and the upsampled features of the level "
+            "below. Our gates take these features before they are upsampled, as those of Oktay et "
+            "al. do."
         ),
         (
             "The focal loss's gamma and the weights of the two losses are not stated. We use a "
@@ -105,6 +111,10 @@ RECIPE = Recipe(
         (
             "How each plane votes is not stated. A plane votes for a lesion where its probability "
             "is above 0.5."
+        ),
+        (
+            "How results are brought back to the follow-up's grid is not stated. The majority "
+            "decides first, and the mask is resampled by nearest neighbor."
         ),
         (
             "The initial bias is not stated. Training starts at a lesion probability of 0.02 "

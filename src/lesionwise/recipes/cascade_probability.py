@@ -115,6 +115,11 @@ RECIPE = Recipe(
             "four parts. Then stage two learns from maps of networks that have not seen the "
             "patient."
         ),
+        (
+            "The paper validates stage one on three images. Ours keeps its last weights, unless "
+            "the training has validation patients."
+        ),
+        "The axis of the 0.5 mm is not named. We take the first, left to right.",
         "Channels, strides and activation are not stated. We use nnU-Net's.",
         (
             "Learning rate, its schedule and batch size are not stated. We use a constant 1e-4 and "

@@ -112,6 +112,18 @@ RECIPE = Recipe(
         ),
         "The optimizer is not stated. We use Adam with a cosine schedule that ends at 0.",
         (
+            'The paper cites generalized Dice and writes "dice loss". We use the Dice loss of the '
+            "lesion class, with plain sums, and each sample has its own loss."
+        ),
+        (
+            "The center of a lesion that a patch cuts is not defined. We use the middle of the "
+            "part that the patch shows."
+        ),
+        (
+            "The paper removes small predicted lesions. When weights are chosen, we leave out "
+            "small reference lesions too."
+        ),
+        (
             "The initial bias is not stated. Training starts at a lesion probability of 0.02 "
             "everywhere."
         ),

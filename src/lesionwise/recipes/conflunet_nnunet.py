@@ -59,6 +59,10 @@ RECIPE = Recipe(
             "Weights of the regression losses are not stated. We use 2000 and 0.5, the best of the "
             "ConfLUNet paper."
         ),
+        (
+            "The center of a lesion that a patch cuts is not defined. We use the middle of the "
+            "part that the patch shows."
+        ),
         "The Gaussian's width is not stated. We use 2 mm, as in the ConfLUNet paper.",
         (
             "Deep supervision is not mentioned. We use it for the mask; heatmap and offsets are "

@@ -141,7 +141,10 @@ def cascade(lesions: Method, new_lesions: Method) -> Recipe:
                 "The initial bias is not stated. Training starts at a lesion probability of 0.02 "
                 "everywhere."
             ),
-            "Which weights are used is not stated. We use those with the highest validation Dice.",
+            (
+                "Which weights are used is not stated. We use those with the highest validation "
+                "Dice, or the last ones where the validation visits have no lesion masks."
+            ),
             "The threshold is not stated. We use 0.5.",
         ),
     )

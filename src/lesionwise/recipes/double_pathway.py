@@ -15,6 +15,7 @@ from lesionwise.learning.stratified import PatchesOfEachStudy
 from lesionwise.learning.targets import LesionMask
 from lesionwise.methods.composite import PositiveCases
 from lesionwise.methods.network import Inference, NetworkMethod
+from lesionwise.methods.selection import Selection
 from lesionwise.networks.double_pathway import DoublePathway
 from lesionwise.preprocess.intensity import Rescale01
 from lesionwise.preprocess.template import RegisterToTemplate
@@ -27,6 +28,8 @@ SAMPLES = PatchesOfEachStudy(
     per_study=576,  # 288 patches and 288 reinforced centers
     sampling=CenterSampling((19, 19, 19), inner_fraction=0.5),
 )
+WINDOW = SlidingWindow(stride_vox=(17, 15, 16), weighting="uniform", windows_per_batch=4)
+"""12 x 16 x 12 windows of 19 voxels on the template's grid of 197 x 233 x 189."""
 NETWORK = NetworkMethod(
     network=partial(
         DoublePathway,
@@ -48,7 +51,8 @@ NETWORK = NetworkMethod(
         schedule=Plateau("total", gamma=0.5, patience=3),
     ),
     task="new",
-    inference=Inference(SlidingWindow(overlap=0.0, weighting="uniform", windows_per_batch=4)),
+    inference=Inference(WINDOW),
+    selection=Selection(window=WINDOW),
 )
 
 RECIPE = Recipe(
@@ -74,21 +78,22 @@ RECIPE = Recipe(
         (
             "The condition that patches must meet is not stated. We keep patches of 97 voxels that "
             "hold the center of a new lesion. All other patches, and patients without new lesions, "
-            "are left out of training."
+            "are left out of training; such patients do not validate either, if others remain."
         ),
         (
             '"288 + reinforced centers" is not explained. We take 288 such patches of each patient '
             "in an epoch, and as many that have the center in their middle 19 voxels, which the "
-            "network predicts. With patches of the second kind alone, it would never see an old "
-            "lesion."
+            "network predicts. With patches of the second kind alone, old lesions would rarely lie "
+            "where it predicts, only near new ones."
         ),
         (
             "The paper crops images to fit the network. We do not: patches reach beyond the "
             "volume, where they are 0."
         ),
         (
-            "The paper uses 2304 patches in prediction. We use as many as cover the volume without "
-            "overlap, so their number depends on the volume."
+            "The paper uses 2304 patches in prediction and does not state where they lie. Ours are "
+            "17, 15 and 16 voxels apart, which makes as many on the template's grid. Where they "
+            "overlap, we average."
         ),
         (
             "How the low-resolution path is resampled is not stated. It takes every third voxel, "

@@ -1,5 +1,6 @@
 """A U-Net trained on hard patches, which a moving average of the network selects."""
 
+from dataclasses import replace
 from functools import partial
 
 from lesionwise.inference.window import SlidingWindow
@@ -13,12 +14,15 @@ from lesionwise.learning.schedules import Piecewise
 from lesionwise.learning.stratified import StratifiedPatches
 from lesionwise.learning.targets import SoftMasks
 from lesionwise.methods.network import Inference, NetworkMethod
+from lesionwise.methods.selection import Selection
 from lesionwise.networks.mined_unet import MinedUNet
 from lesionwise.preprocess.geometry import Resample
 from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import ZScore
 from lesionwise.recipe import Recipe, msseg2_chapter
 from lesionwise.reduction import Reduction, reduced
+
+WINDOW = SlidingWindow(stride_vox=(24, 24, 24), weighting="uniform", windows_per_batch=8)
 
 RECIPE = Recipe(
     citation=msseg2_chapter(
@@ -49,9 +53,8 @@ RECIPE = Recipe(
             schedule=Piecewise(((0.5, 0.1), (0.8, 0.01))),
         ),
         task="new",
-        inference=Inference(
-            SlidingWindow(stride_vox=(24, 24, 24), weighting="uniform", windows_per_batch=8)
-        ),
+        inference=Inference(WINDOW),
+        selection=Selection(window=WINDOW),
     ),
     to_instances=ConnectedComponents(),
     visits=2,
@@ -83,6 +86,10 @@ RECIPE = Recipe(
             "tried too, is near 1 for every patch without a lesion, so the network learned only "
             "from such patches."
         ),
+        (
+            "The form of the Dice loss is not stated. We use plain sums, and each sample has its "
+            "own loss."
+        ),
         "The momentum is not stated. We use 0.999.",
         (
             "What makes a patch positive is not stated. Ours hold the center of a lesion in their "
@@ -99,15 +106,16 @@ RECIPE = Recipe(
     ),
 )
 
+assert isinstance(RECIPE.method, NetworkMethod)
 REDUCED = reduced(
-    RECIPE,
+    # a copy that lags behind by a thousand steps judges nothing in a training of some hundred
+    replace(RECIPE, method=replace(RECIPE.method, parts=(MomentumCopy("judge", decay=0.98),))),
     Reduction(
         network={"features": (8, 16, 32)},
         batch_size=16,
         per_epoch=320,
         learning_rate=2e-3,
-        window=SlidingWindow(
-            stride_vox=(24, 24, 24), weighting="uniform", windows_per_batch=8, engine="openvino"
-        ),
+        window=replace(WINDOW, engine="openvino"),
+        steps={"Resample": {"spacing_mm": 1.0}},
     ),
 )

@@ -86,6 +86,10 @@ RECIPE = Recipe(
             "momentum of 0.9\" as Adam's first beta."
         ),
         (
+            "The form of the Dice loss is not stated. We use that of the lesion class, with plain "
+            "sums, and each sample has its own loss."
+        ),
+        (
             "The initial bias is not stated. Training starts at a lesion probability of 0.02 "
             "everywhere."
         ),

@@ -63,6 +63,10 @@ RECIPE = Recipe(
             "registration."
         ),
         (
+            "The paper trains on 37 of the challenge's patients and 53 of its own, with lesions "
+            "added where they were missed. We train on the given data as they are."
+        ),
+        (
             "The axes of patch and spacing are not named. We put sagittal slices of 1 mm first, "
             "then k and j."
         ),

@@ -58,6 +58,10 @@ RECIPE = Recipe(
         ),
         "We run N4 on a copy with 4 mm voxels, as N4 does when it shrinks a 1 mm scan by 4.",
         (
+            "Which voxels define the z-scores is not stated. We use those of the brain, as nnU-Net "
+            "does where a crop leaves less than three quarters of a scan."
+        ),
+        (
             "Loss and augmentation are not stated. We use Dice + cross-entropy and nnU-Net's own "
             "augmentation."
         ),

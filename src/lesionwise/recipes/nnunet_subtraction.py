@@ -105,8 +105,12 @@ RECIPE = Recipe(
         ),
         (
             '"Subtracting" is not defined. A component of the follow-up is new if it shares no '
-            "voxel with the baseline's mask. Components of the follow-up smaller than 10 mm³ are "
-            "dropped first."
+            "voxel with the baseline's mask. Components of either visit smaller than 10 mm³ are "
+            "dropped first, as stated."
+        ),
+        (
+            "The form of the Dice loss is not stated. We use that of the lesion class, with plain "
+            "sums, and each sample has its own loss."
         ),
         (
             "The initial bias is not stated. Training starts at a lesion probability of 0.02 "

@@ -139,6 +139,10 @@ RECIPE = Recipe(
         ),
         "The focal loss's gamma is not stated. We use 2.",
         (
+            "The form of the Dice loss is not stated. We use that of the lesion class, with plain "
+            "sums, and each sample has its own loss."
+        ),
+        (
             "The initial bias is not stated. Training starts at a lesion probability of 0.02 "
             "everywhere."
         ),

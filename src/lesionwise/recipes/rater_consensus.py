@@ -128,9 +128,15 @@ RECIPE = Recipe(
             "schedule and sliding window on our own engine, without resampling. Its planning is "
             "not used: patches of 128, batches of 2, strides of 2 along every axis."
         ),
+        "nnU-Net limits the norm of the gradient to 12. We do not limit it.",
+        (
+            "We average probabilities over windows, mirrored views and networks, as the first "
+            "version of nnU-Net does. Its second version averages logits."
+        ),
         (
             "Augmentation is nnU-Net's. We leave out its scaling and low resolution, as they "
-            "contradict the voxel size that the network receives."
+            "contradict the voxel size that the network receives, and its gamma of inverted "
+            "intensities, which it applies to a tenth of the patches."
         ),
         (
             "What the intensity transforms act on is not stated. We apply them only to the scans, "

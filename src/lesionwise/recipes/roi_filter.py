@@ -86,7 +86,7 @@ RECIPE = Recipe(
     departures=(
         (
             "The paper uses ANTs for registration and Anima for bias correction. We use our own "
-            "implementations."
+            "implementations, and run N4 on a copy with 4 mm voxels."
         ),
         (
             "The paper uses BET from FSL. We use our own implementation of BET. Its fraction is "
@@ -102,8 +102,9 @@ RECIPE = Recipe(
             "brain, where they are 0, it is 1."
         ),
         (
-            "The paper opens and erodes by 1 mm. Where voxels are larger, we open and erode by one "
-            "voxel."
+            "The paper opens and erodes by 1 mm; the shape is not stated. We use a ball, rounded "
+            "to whole voxels along each axis, so that it does not reach across slices of 2 mm or "
+            "more."
         ),
         (
             "The paper deletes regions below 7 mm³ in the text and keeps those above 7 mm³ in a "
@@ -139,7 +140,12 @@ RECIPE = Recipe(
         ),
         (
             "Strengths of noise and bias field are not stated. The noise has TorchIO's default "
-            "strength."
+            "strength, a standard deviation of up to 0.25 gray levels. The logarithm of the bias "
+            "field has one of up to 0.3 at the points of a spline, 4 along each axis."
+        ),
+        (
+            "With TorchIO, noise and bias field change both scans of a patch or neither. We decide "
+            "for each scan, with 30 % for each of the two."
         ),
         "Which weights are used is not stated. We use the last ones.",
         (

@@ -19,7 +19,7 @@ from lesionwise.methods.network import Inference, NetworkMethod
 from lesionwise.methods.selection import Selection
 from lesionwise.networks.sc_unet import plane_sc_unet
 from lesionwise.preprocess.challenge import MSSEG2_STEPS
-from lesionwise.preprocess.intensity import DropNegative, GaussianNorm
+from lesionwise.preprocess.intensity import DropNegative, ZScore
 from lesionwise.preprocess.pair_maps import AttentionMaps
 from lesionwise.recipe import Recipe, msseg2_chapter
 from lesionwise.reduction import Reduction, reduced
@@ -56,7 +56,7 @@ RECIPE = Recipe(
     scans=("flair",),
     preprocess=(
         *MSSEG2_STEPS,
-        GaussianNorm(within="brain"),
+        ZScore(within="brain"),
         DropNegative(),
         AttentionMaps("flair", name="attention"),
     ),
@@ -80,7 +80,11 @@ RECIPE = Recipe(
             "The challenge's pairs came registered to their half-way space. We register raw visits "
             "in the same way."
         ),
-        "How the Gaussian normalization of intensities works is not stated. We use our own.",
+        (
+            "How the Gaussian normalization of intensities works is not stated. We use that of the "
+            "public code of Li et al.: the brain's mean is subtracted, and the result is divided "
+            "by the brain's standard deviation."
+        ),
         (
             "The SC U-Net's paper was not available. We take its modified skip connections as "
             "short ones that add each block's input to its output. Levels, channels and kernels "

@@ -5,7 +5,7 @@ from functools import partial
 
 from lesionwise.inference.window import SlidingWindow
 from lesionwise.instances.components import ConnectedComponents
-from lesionwise.learning.intensity_transforms import Brightness, Compose, Contrast
+from lesionwise.learning.intensity_transforms import Compose, Contrast, Shift
 from lesionwise.learning.losses import Dice
 from lesionwise.learning.objective import Supervised
 from lesionwise.learning.optimization import Optimization
@@ -33,7 +33,7 @@ PATCHES = Patches(
     augmentation=Augmentation(
         spatial=SpatialAugmentation(flip=0.5, affine=None, elastic=None),
         intensity=Compose(
-            (Contrast((0.7, 1.3), probability=0.3), Brightness((0.9, 1.1), probability=0.3))
+            (Contrast((0.7, 1.3), probability=0.3), Shift((-0.1, 0.1), probability=0.3))
         ),
     ),
 )
@@ -87,11 +87,15 @@ RECIPE = Recipe(
         "Patch positions are not stated. Half of our patches lie around new lesions.",
         (
             "Ranges and probabilities of the augmentation are not stated. We use contrast ± 30 % "
-            "and brightness ± 10 %, each with probability 0.3."
+            "and brightness ± 0.1 standard deviations, each with probability 0.3."
         ),
         (
             "The paper penalizes the L2 norm of the kernels. We use AdamW's decoupled weight decay "
             "on the kernels."
+        ),
+        (
+            "The form of the Dice loss is not stated. We use that of the lesion class, with plain "
+            "sums, and each sample has its own loss."
         ),
         (
             "Precision and initial bias are not stated. The last convolution computes in float32, "

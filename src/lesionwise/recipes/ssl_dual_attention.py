@@ -8,7 +8,7 @@ from lesionwise.learning.losses import CrossEntropy
 from lesionwise.learning.objective import Supervised
 from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.optimizers import Adam
-from lesionwise.learning.positions import PositiveFraction, RegularGrid
+from lesionwise.learning.positions import MiddleInside, PositiveFraction, RegularGrid
 from lesionwise.learning.reconstruction import ConsistentReconstruction
 from lesionwise.learning.samplers import WeightedSampling
 from lesionwise.learning.samples import ListedPatches, UnlabelledPatches
@@ -54,6 +54,7 @@ ACTIVITY = NetworkMethod(
         size_vox=(32, 32, 32),
         batch_size=32,
         balance=PositiveFraction(0.5, per_epoch=3200),
+        keeps=MiddleInside(),
     ),
     objective=Supervised(LesionMask(), CrossEntropy()),
     optimization=Optimization(learning_rate=1e-3, epochs=50, optimizer=Adam(), schedule=Constant()),
@@ -94,8 +95,13 @@ RECIPE = Recipe(
         ),
         "The radius of erosion and dilation is not stated. We use 5 mm.",
         (
+            "The paper runs N4 of SimpleITK, which shrinks nothing by default. We run it on a copy "
+            "with 4 mm voxels."
+        ),
+        (
             "The paper pre-trains on 113 private pairs. We use the auxiliary set 'unlabelled' "
-            "where one is given, and otherwise the training pairs without their labels."
+            "where one is given, and otherwise the training pairs without their labels. Then each "
+            "network's encoder has seen the scans of its own validation pairs too."
         ),
         "Intensity normalization is not stated. We use the z-score in the brain.",
         '"Normalisation groups of size 4" can be read in two ways. We use groups of 4 channels.',
@@ -122,8 +128,8 @@ RECIPE = Recipe(
             "bias."
         ),
         (
-            'Patches "inside the brain region" are not defined. We use those of the box around the '
-            "brain."
+            'Patches "inside the brain region" are not defined. Of those in the box around the '
+            "brain we use the ones whose middle voxel is in the brain."
         ),
         (
             "Positions of the patches for pre-training are not stated. We take them anywhere in "
@@ -134,8 +140,8 @@ RECIPE = Recipe(
             "constant 1e-3, and 50 epochs of 100 batches for each of the two trainings."
         ),
         (
-            "Windows in prediction are not stated. We use the positions of the training patches "
-            "and average with equal weights."
+            "Windows in prediction are not stated. We use the same grid, all windows that hold "
+            "brain, and average with equal weights."
         ),
         (
             "When a lesion lies at the brain's border is not stated. Ours does if it holds a voxel "

@@ -37,12 +37,13 @@ RECIPE = Recipe(
         N4(),
         Resample(1.0, order=3),
         AnisotropicDiffusion(),
+        MaskToBrain(),  # what resampling and diffusion left outside
         ZScoreSlices(axis=2),
         ResizeSlices((256, 256)),
         Subtract("flair", name="subtraction"),
     ),
     method=NetworkMethod(
-        network=partial(plane_unet, in_channels=1, out_channels=2),
+        network=partial(plane_unet, in_channels=1, out_channels=2, up_kernel=3),
         scans=("subtraction@followup",),
         samples=ListedPatches(EverySlice(normals=(2,)), size_vox=(256, 256, 1), batch_size=32),
         objective=Supervised(LesionMask(), CrossEntropy()),
@@ -66,7 +67,11 @@ RECIPE = Recipe(
         ),
         (
             "Settings of the diffusion are not stated. We use SimpleITK's defaults with a "
-            "conductance of 1."
+            "conductance of 1, and the largest time step that is stable for the voxel size."
+        ),
+        (
+            "The paper extracts the brain of each visit. We use the union of both masks, and mask "
+            "once more after the diffusion, so that slices without brain stay empty."
         ),
         (
             "Whether a slice's mean and standard deviation use only the brain is not stated. We "

@@ -131,6 +131,10 @@ RECIPE = Recipe(
         ),
         "Intensity normalization is not stated. We use the z-score in the brain.",
         (
+            "Voxel size is not stated. We resample nothing to a fixed size: a pair has the voxels "
+            "of the grid that both visits share, a single scan its own."
+        ),
+        (
             "The paper uses public sets of single scans with outlined lesions. We use the "
             "auxiliary set 'lesions' where one is given, and otherwise the last visits of the "
             "training pairs."
@@ -200,7 +204,10 @@ RECIPE = Recipe(
             "The initial bias is not stated. Training starts at a lesion probability of 0.02 "
             "everywhere."
         ),
-        "Which weights are used is not stated. We use those with the highest validation Dice.",
+        (
+            "Which weights are used is not stated. For new lesions we use those with the highest "
+            "validation Dice; for the inpainting and generator networks the last ones."
+        ),
     ),
 )
 

@@ -89,6 +89,10 @@ RECIPE = Recipe(
         ),
         "The optimizer is not stated. We use Adam with a cosine schedule that ends at 0.",
         (
+            'The paper cites generalized Dice and writes "dice loss". We use the Dice loss of the '
+            "lesion class, with plain sums, and each sample has its own loss."
+        ),
+        (
             "The initial bias is not stated. Training starts at a lesion probability of 0.02 "
             "everywhere."
         ),

@@ -10,7 +10,15 @@ from typing import TypeGuard
 
 from lesionwise.io.files import write_json
 from lesionwise.io.prepared import is_prepared, prepared_studies, write_prepared
-from lesionwise.types import LazyStudies, LearnedStep, RunContext, Step, Study, TrainingData
+from lesionwise.types import (
+    LazyStudies,
+    LearnedStep,
+    OutOfFoldStep,
+    RunContext,
+    Step,
+    Study,
+    TrainingData,
+)
 
 STEPS = "steps"
 """Folder of a run in which each learned step has a folder of its own."""
@@ -69,7 +77,7 @@ def fit_steps(
             own = _own(run, number)
             marker = own.folder / "done.json"
             if marker.is_file():
-                done.append(step.load(own))
+                done.append(step.resume(own) if isinstance(step, OutOfFoldStep) else step.load(own))
                 continue
             own.folder.mkdir(parents=True, exist_ok=True)
             done.append(step.fit(_stepped(data, tuple(done)), own))
