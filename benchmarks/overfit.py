@@ -9,9 +9,10 @@ the largest new lesion and found again through the same call as ``lesionwise pre
 what lies in a cube around that lesion: new lesions, or all lesions for recipes of one visit.
 The Dice is that of the mask on the follow-up's grid. Its ceiling is that of the truth itself in
 place of what the networks find: carried to the prepared grid and back, cut at the recipe's
-threshold and, where each visit is segmented by itself, compared by the recipe's rule; with
-``--minutes 0`` that is all. What was reduced, so that two cores get somewhere, is printed beside
-it. Prepared arrays are kept in FOLDER.
+threshold and, where each visit is segmented by itself, compared by the recipe's rule, or, where a
+network only sees crops around candidates, confined to these; with ``--minutes 0`` that is all. What
+was reduced, so that two cores get somewhere, is printed beside it. Prepared arrays are kept in
+FOLDER.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ from lesionwise.instances.components import ConnectedComponents
 from lesionwise.instances.reference import instances_of, reference_of
 from lesionwise.io.bids import read_dataset
 from lesionwise.io.prepared import read_prepared, write_prepared
+from lesionwise.learning.candidate_crops import boxes_of
+from lesionwise.learning.spatial_transforms import crop
+from lesionwise.methods.candidate_network import CandidateNetwork
 from lesionwise.methods.composite import SegmentThenCompare
 from lesionwise.preprocess.kept import results_kept
 from lesionwise.recipe import Recipe
@@ -103,8 +107,31 @@ class Known:
         return predict
 
 
+@dataclass(frozen=True)
+class KnownInCrops(Known):
+    """The truth within the crops around candidates, which is all that their network can show."""
+
+    method: CandidateNetwork
+
+    def load(self, run: RunContext) -> Predictor:
+        """The candidates of a study with the truth in their crops, merged."""
+        truth_of_study, crops = super().load(run), self.method.crops
+
+        def predict(study: Study) -> LesionMaps:
+            maps, labels = truth_of_study(study), crops.propose(study)
+            judged = (
+                (number, box, crop(maps.probability, box.start, box.size))
+                for number, _, box in boxes_of(labels, crops.boxes, crops.size_vox)
+            )
+            return LesionMaps(self.method.merge(judged, labels, maps.grid), maps.grid)
+
+        return predict
+
+
 def knowing(recipe: Recipe, run: RunContext) -> Predictor:
     """The recipe's method with the truth in place of its networks."""
+    if isinstance(recipe.method, CandidateNetwork):
+        return KnownInCrops(recipe.task, recipe.scans[0], recipe.method).load(run)
     if isinstance(recipe.method, SegmentThenCompare):
         return replace(recipe.method, method=Known("lesions", recipe.scans[0])).load(run)
     return Known(recipe.task, recipe.scans[0]).load(run)

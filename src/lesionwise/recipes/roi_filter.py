@@ -160,7 +160,7 @@ REDUCED = reduced(
     Reduction(
         network={"features": (8, 16, 16, 16, 16, 8, 8)},
         learning_rate=5e-3,
-        per_epoch=25,
+        per_epoch=50,
         epochs=None,
         every=None,
     ),
