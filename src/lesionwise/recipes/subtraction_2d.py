@@ -86,8 +86,8 @@ RECIPE = Recipe(
         "The paper returns its masks on voxels of 1 mm. We return them on the follow-up's grid.",
         "Which weights are used is not stated. We use those with the highest validation Dice.",
         (
-            "The initial bias is not stated. Training starts at a lesion probability of 0.02 "
-            "everywhere."
+            "Initial weights are not stated. We use those of Ronneberger et al., and a bias with "
+            "which training starts at a lesion probability of 0.02 everywhere."
         ),
         "The threshold is not stated. We use 0.5.",
     ),

@@ -141,8 +141,8 @@ RECIPE = Recipe(
             "five masks are averaged and thresholded at 0.5, in the order of the section."
         ),
         (
-            "The initial bias is not stated. Training starts at a lesion probability of 0.02 "
-            "everywhere."
+            "Initial weights are not stated. We use those of Ronneberger et al., and a bias with "
+            "which training starts at a lesion probability of 0.02 everywhere."
         ),
         (
             "Which weights are used is not stated. We use those with the highest Dice on the fold "
