@@ -107,8 +107,8 @@ RECIPE = Recipe(
             "with Gaussian weights."
         ),
         (
-            "Initial weights are not stated. We use those of Glorot and Bengio, as in the code of Li "
-            "et al., and a bias with which training starts at a lesion probability of 0.02 "
+            "Initial weights are not stated. We use those of Glorot and Bengio, as in the code of "
+            "Li et al., and a bias with which training starts at a lesion probability of 0.02 "
             "everywhere."
         ),
         "Which weights are used is not stated. We use those with the highest validation Dice.",
