@@ -119,7 +119,7 @@ REDUCED = reduced(
     RECIPE,
     Reduction(
         network={"features": (8, 12, 16, 32, 64)},
-        learning_rate=1e-3,
+        learning_rate=3e-4,
         batch_size=8,
         window=SlidingWindow(overlap=0.5, windows_per_batch=64, engine="openvino"),
     ),
