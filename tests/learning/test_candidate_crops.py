@@ -224,3 +224,20 @@ def test_components_of_a_map_can_be_the_candidates():
     source = opened(propose=MapComponents("flair", above=1.0))
     assert source.true.any()
     assert not source.true.all()
+
+
+def test_a_network_that_takes_crops_together_gets_them_all_at_once():
+    class Together(nn.Module):
+        def forward_crops(self, images):
+            self.seen = [tuple(image.shape[2:]) for image in images]
+            return [torch.zeros(1, 2, *image.shape[2:]) for image in images]
+
+    network = Together()
+    sizes = ((4, 4, 4), (6, 5, 4))
+    batch = {
+        f"crop-{n}": {"image": torch.zeros(1, 1, *size), "mask": torch.zeros(1, 1, *size)}
+        for n, size in enumerate(sizes)
+    }
+    losses = MeanOverCrops(SUPERVISED)(network, {}, batch)
+    assert network.seen == list(sizes)
+    assert float(losses["total"]) == pytest.approx(np.log(2))

@@ -46,3 +46,30 @@ def test_nothing_is_strided_or_pooled_so_far_voxels_play_no_part():
 def test_other_numbers_of_channels_are_refused():
     with pytest.raises(ValueError, match="three maps"):
         RoiCnn(in_channels=2)
+
+
+def crops(*sides):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(1, 5, side, side, 4, generator=generator) for side in sides]
+
+
+def test_crops_together_are_in_evaluation_what_each_is_alone():
+    network = RoiCnn(features=(4,) * 7).eval()
+    images = crops(5, 7, 6)
+    for one, other in zip(network.forward_crops(images), map(network, images), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_batch_normalization_is_over_the_voxels_of_all_crops():
+    network = RoiCnn(features=(4,) * 7).train()
+    images = crops(5, 5)
+    # crops of one size make a plain batch
+    together = torch.cat(network.forward_crops(images))
+    torch.testing.assert_close(together, network(torch.cat(images)))
+
+
+def test_what_one_crop_shows_changes_the_statistics_of_another():
+    network = RoiCnn(features=(4,) * 7).train()
+    small, large = crops(4, 9)
+    alone = network.forward_crops([small])[0]
+    assert not torch.allclose(alone, network.forward_crops([small, 5 * large])[0])

@@ -48,19 +48,31 @@ class RoiCnn(nn.Module):
         self.head = Head(seven, out_channels)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        scans, maps = image[:, :SCANS], image[:, SCANS:]
+        return self.forward_crops([image])[0]
+
+    def forward_crops(self, images: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """The outputs for images of unequal size, over which batch normalization is joint.
+
+        Of one image it is ``forward``, and in evaluation it is that of each.
+        """
+        scans = [image[:, :SCANS] for image in images]
         second = self.conv2(self.conv1(scans))
-        fourth = self.conv4(torch.cat([self.conv3(second), maps], dim=1))
-        sixth = self.conv6(self.conv5(torch.cat([fourth, second], dim=1)))
-        last = self.conv7(torch.cat([sixth, scans[:, 1:2]], dim=1))
-        return self.head(last)  # type: ignore[no-any-return]
+        third = self.conv3(second)
+        fourth = self.conv4(_joined(third, [image[:, SCANS:] for image in images]))
+        sixth = self.conv6(self.conv5(_joined(fourth, second)))
+        last = self.conv7(_joined(sixth, [scan[:, 1:2] for scan in scans]))
+        return [self.head(each) for each in last]
 
 
 SCANS, MAPS = 2, 3
 
 
+def _joined(crops: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    return [torch.cat(pair, dim=1) for pair in zip(crops, others, strict=True)]
+
+
 class _Block(nn.Sequential):
-    """Convolution 3×3×3, batch normalization, ReLU."""
+    """Convolution 3×3×3 of each crop, batch normalization over the voxels of all, ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(
@@ -68,3 +80,18 @@ class _Block(nn.Sequential):
             nn.BatchNorm3d(out_channels),
             nn.ReLU(inplace=True),
         )
+
+    def forward(self, crops: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        convolution, norm, activation = self
+        seen = [convolution(crop) for crop in crops]
+        if len(seen) == 1:
+            return [activation(norm(seen[0]))]
+        # (1, channels, voxels of all crops, 1, 1)
+        channels = [each.transpose(0, 1).flatten(1) for each in seen]
+        together = torch.cat(channels, dim=1)[None, :, :, None, None]
+        normed = activation(norm(together))[0, :, :, 0, 0]
+        parts = normed.split([each.shape[1] for each in channels], dim=1)
+        return [
+            part.unflatten(1, (each.shape[0], *each.shape[2:])).transpose(0, 1)
+            for part, each in zip(parts, seen, strict=True)
+        ]

@@ -120,9 +120,9 @@ RECIPE = Recipe(
         ),
         "Which regions count as true is not stated. Ours share a voxel with a new lesion.",
         (
-            "How patches of different sizes form a batch of 32 is not stated. They pass the "
-            "network one after the other and their losses are averaged, so batch normalization "
-            "uses one patch at a time."
+            "How patches of different sizes form a batch of 32 is not stated. Convolutions see "
+            "them one after the other, batch normalization uses the voxels of all of them, and "
+            "their losses are averaged."
         ),
         (
             "A maximum patch size is not stated. In training we crop patches to 48 voxels along "
