@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lesionwise.io.files import atomic_path
-from lesionwise.io.record import sha256_of_bytes
 from lesionwise.preprocess.brain import largest_filled
 from lesionwise.preprocess.geometry import resample_to
+from lesionwise.preprocess.kept import kept, results_kept
 from lesionwise.types import (
+    BoolArray,
     Grid,
     InputError,
     LazyStudies,
@@ -104,14 +104,19 @@ class LearnedBrain:
 
     def _masked(self, study: Study, visit: Visit) -> Visit:
         _mask_of(study, visit)
-        path = None if self.kept_in is None else self.kept_in / f"{_hash_of(visit)}.npy"
-        brain = None if path is None else _read(path, _grid_of(visit))
-        if brain is None:
+        grid = _grid_of(visit)
+
+        def compute() -> tuple[BoolArray]:
             maps = self.predictor(_alone(study, visit, {}))
-            brain = Volume(largest_filled(maps.probability > self.above), maps.grid)
-            if path is not None:
-                with atomic_path(path) as making, making.open("wb") as file:
-                    np.save(file, np.packbits(brain.array))
+            return (largest_filled(maps.probability > self.above),)
+
+        if self.kept_in is None:
+            (array,) = compute()
+        else:
+            scans = tuple(part for item in sorted(visit.scans.items()) for part in item)
+            with results_kept(self.kept_in):
+                (array,) = kept("learned-brain", scans, compute)
+        brain = Volume(array.astype(np.bool_, copy=False), grid)
         found_ml = float(brain.array.sum() * brain.grid.voxel_volume_mm3 / 1000)
         if found_ml >= self.least_ml:
             return replace(visit, brain=brain)
@@ -164,25 +169,6 @@ def _mask_of(study: Study, visit: Visit) -> Volume:
     if visit.brain is None:
         raise InputError(f"{_name(study, visit)}: no brain mask")
     return visit.brain
-
-
-def _read(path: Path, grid: Grid) -> Volume | None:
-    """A kept mask; None where there is none, or none that can be read."""
-    try:
-        bits = np.load(path, allow_pickle=False)
-        flat = np.unpackbits(bits, count=int(np.prod(grid.shape)))
-    except (OSError, ValueError, TypeError, EOFError):
-        return None
-    return Volume(flat.reshape(grid.shape).astype(np.bool_), grid)
-
-
-def _hash_of(visit: Visit) -> str:
-    """Of the voxels of a visit's scans."""
-    parts = []
-    for name, scan in sorted(visit.scans.items()):
-        array = np.ascontiguousarray(scan.array)
-        parts += [f"{name} {array.dtype.str} {array.shape};".encode(), array.tobytes()]
-    return sha256_of_bytes(b"".join(parts))
 
 
 def _grid_of(visit: Visit) -> Grid:
