@@ -80,7 +80,7 @@ RECIPE = Recipe(
         (
             "The paper prints a sum of the field's squared gradient over voxels, with a weight of "
             "0.01. We take the mean over voxels, as VoxelMorph's code does and as of the squared "
-            "error. The sum over a patch is 32,768 times as large and would keep the field near 0."
+            "error. Beside that mean, the sum over a patch would weigh 32,768 times as much."
         ),
         (
             "The paper splits patches of the same patients, 70 % for training and 30 % for "
