@@ -1,11 +1,14 @@
 """Runs and models of earlier versions, read by today's names."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from lesionwise.run.load_model import load_model
+from lesionwise.run.load_model import _warn_of_other_steps, load_model
 from lesionwise.run.recipes import find_recipe, settings
-from lesionwise.run.run_format import FIELDS, TYPES, overrides_of, settings_of
+from lesionwise.run.run_format import FIELDS, FORMAT, TYPES, overrides_of, settings_of
 from lesionwise.types import Grid, Study, Visit, Volume
 
 
@@ -68,3 +71,23 @@ def test_models_of_before_give_the_maps_they_gave(name, sha256, mean, in_lesion)
     maps = model.predict(Study("a", (Visit({"flair": Volume(image, grid)}, brain=brain),)))
     assert maps.probability.mean() == pytest.approx(mean, rel=0.02)
     assert maps.probability[lesion].mean() == pytest.approx(in_lesion, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, []),
+        ({"preprocess.0.is": "Other"}, ["preprocess.0.is Other, now"]),
+        ({"preprocess.9.is": "Other"}, ["preprocess.9.is Other, now none"]),
+        ({"method.optimization.epochs": 3}, []),  # plays no part in prediction
+    ],
+)
+def test_a_run_whose_recipe_prepares_scans_otherwise_today_is_named(
+    caplog: pytest.LogCaptureFixture, changes: dict[str, object], said: list[str]
+) -> None:
+    recipe = find_recipe("iqda")
+    written = json.loads(json.dumps(settings(recipe)))
+    described = {"format": FORMAT, "settings": {**written, **changes}}
+    _warn_of_other_steps(Path("RUN"), described, recipe)
+    assert len(caplog.messages) == len(said)
+    assert all(text in line for text, line in zip(said, caplog.messages, strict=True))

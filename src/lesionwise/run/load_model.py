@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.resources
+import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,8 +20,8 @@ from lesionwise.methods.network import NetworkMethod
 from lesionwise.preprocess.brain_network import WEIGHTS as BRAIN_WEIGHTS
 from lesionwise.recipe import Citation, Recipe
 from lesionwise.run.learned_steps import load_steps, shared_steps
-from lesionwise.run.recipes import REDUCED, find_recipe
-from lesionwise.run.run_format import overrides_of
+from lesionwise.run.recipes import REDUCED, find_recipe, settings
+from lesionwise.run.run_format import overrides_of, settings_of
 from lesionwise.types import (
     InputError,
     LesionMaps,
@@ -107,6 +109,7 @@ def load_model(
         return _shipped_model(text, described, recipe, device)
     folder = Path(model)
     run = RunContext(folder, device=device)
+    _warn_of_other_steps(folder, described, recipe)
     recipe = replace(recipe, preprocess=load_steps(recipe.preprocess, run))
     predictor = recipe.method.load(run)
     sha256 = _checked_hash(folder / WEIGHTS, described)
@@ -134,6 +137,26 @@ def read_model(model: str | Path, *, trust_recipe: bool = False) -> tuple[dict[s
     if described.get("status") != "done":
         raise InputError(f"{folder}: its training has not ended")
     return described, _recipe_of(described, folder, trust_recipe)
+
+
+def _warn_of_other_steps(folder: Path, described: Mapping[str, Any], recipe: Recipe) -> None:
+    """Say where the recipe prepares scans otherwise today than when the run was trained."""
+    was, now = (
+        {name: value for name, value in found.items() if name.startswith("preprocess.")}
+        for found in (settings_of(described), json.loads(json.dumps(settings(recipe))))
+    )
+    steps = [{name for name in found if name.endswith(".is")} for found in (was, now)]
+    # a field that only one side has is one that the package did not have before
+    names = [*sorted(steps[0] ^ steps[1]), *(n for n in now if n in was and was[n] != now[n])]
+    if was and names:
+        first = names[0]
+        logging.getLogger("lesionwise").warning(
+            "%s: trained when its recipe prepared scans otherwise (%s %s, now %s); train it again",
+            folder,
+            first,
+            was.get(first, "none"),
+            now.get(first, "none"),
+        )
 
 
 def _is_shipped(model: str | Path) -> bool:
