@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from lesionwise.inference.window import SlidingWindow
 from lesionwise.learning.samples import CombinedSamples
+from lesionwise.learning.schedules import stretched
 from lesionwise.methods.composite import Ensemble
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.methods.nnunet import NnunetMethod
@@ -36,7 +37,8 @@ class Reduction:
         size_vox: of a patch, and of the windows of prediction where the recipe names their size;
             two numbers for nnU-Net's slices.
         batch_size, per_epoch: of the samples.
-        learning_rate, epochs: of the training.
+        learning_rate, epochs: of the training; a schedule of the learning rate that counts epochs
+            is stretched to them.
         every: epochs between validations; by default one validation, at the end.
         window: of prediction and of validation.
         heatmap: weight of the heatmap's loss, of nnU-Net with three heads.
@@ -118,10 +120,11 @@ def _reduced_network(method: NetworkMethod, reduction: Reduction) -> NetworkMeth
         network = partial(network.func, *network.args, **arguments)
     samples = _reduced_samples(method.samples, reduction)
     optimization = method.optimization
-    for name in ("learning_rate", "epochs"):
-        value = getattr(reduction, name)
-        if value is not None:
-            optimization = replace(optimization, **{name: value})
+    if reduction.learning_rate is not None:
+        optimization = replace(optimization, learning_rate=reduction.learning_rate)
+    if reduction.epochs is not None:
+        schedule = stretched(optimization.schedule, reduction.epochs / optimization.epochs)
+        optimization = replace(optimization, epochs=reduction.epochs, schedule=schedule)
     selection, inference = method.selection, method.inference
     if reduction.every is not None:
         selection = replace(selection, every=reduction.every)

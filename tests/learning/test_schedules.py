@@ -16,6 +16,7 @@ from lesionwise.learning.schedules import (
     Polynomial,
     StepDecay,
     TrainingProgress,
+    stretched,
 )
 
 
@@ -55,6 +56,23 @@ def rows(metric, values, steps_per_epoch=10):
 )
 def test_factors(schedule, epoch, factor):
     assert schedule.factor(at(epoch)) == pytest.approx(factor, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        StepDecay(0.9),
+        StepDecay(0.1, every=4),
+        CosineRestarts(period=7, end=0.01),
+        LinearDecay(constant_epochs=25),
+        CosineAnnealing(),
+    ],
+)
+@pytest.mark.parametrize("epoch", [0, 3.5, 40, 99.5])
+def test_a_stretched_schedule_has_the_same_course_over_other_epochs(schedule, epoch):
+    longer = stretched(schedule, 250)
+    now = TrainingProgress(fraction=epoch / 100, epochs=25_000)
+    assert longer.factor(now) == pytest.approx(schedule.factor(at(epoch)), abs=1e-6)
 
 
 def test_a_plateau_lowers_the_rate_after_its_patience_and_counts_again():

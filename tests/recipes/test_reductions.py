@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lesionwise.learning.schedules import TrainingProgress
 from lesionwise.reduction import Reduction, reduced
 from lesionwise.run.recipes import find_recipe
 from lesionwise.types import all_methods
@@ -66,3 +67,18 @@ def test_a_reduced_network_validates_in_the_windows_in_which_it_predicts(name):
     methods = [m for m in all_methods(find_recipe(f"{name}:reduced").method) if m.members() == ()]
     assert methods
     assert all(m.selection.window == m.inference.window for m in methods)
+
+
+@pytest.mark.parametrize("name", ["siamese-mpunetpp", "tiramisu-25d", "deepscan"])
+def test_the_learning_rate_of_a_reduced_recipe_runs_through_the_published_course(name):
+    published, small = (
+        list(all_methods(find_recipe(each).method))[-1].optimization
+        for each in (name, f"{name}:reduced")
+    )
+    assert published.epochs != small.epochs
+    for fraction in (0.01, 0.2, 0.49, 0.9):
+        factors = [
+            each.schedule.factor(TrainingProgress(fraction, each.epochs))
+            for each in (published, small)
+        ]
+        assert factors[0] == pytest.approx(factors[1])

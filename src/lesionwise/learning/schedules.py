@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 History = Sequence[Mapping[str, float]]
@@ -93,7 +93,7 @@ class StepDecay:
     """``gamma`` times the rate after every ``every`` epochs; 1 epoch is an exponential decay."""
 
     gamma: float
-    every: int = 1
+    every: float = 1
 
     def factor(self, at: TrainingProgress) -> float:
         return float(self.gamma ** math.floor((at.epoch + 1e-9) / self.every))
@@ -123,6 +123,26 @@ class LinearDecay:
     def factor(self, at: TrainingProgress) -> float:
         falling = at.epochs - self.constant_epochs
         return min(1.0, max(0.0, (at.epochs - at.epoch) / falling)) if falling > 0 else 1.0
+
+
+def stretched(schedule: Schedule, by: float) -> Schedule:
+    """The same course over ``by`` times as many epochs.
+
+    Of schedules that count epochs from the start of the training, the number of epochs changes.
+    Those that follow the fraction of the training, or wait for values of the log, stay as they
+    are.
+
+    Example:
+        >>> stretched(StepDecay(0.9, every=2), 250)
+        StepDecay(gamma=0.9, every=500)
+    """
+    if isinstance(schedule, StepDecay):
+        return replace(schedule, every=schedule.every * by)
+    if isinstance(schedule, CosineRestarts):
+        return replace(schedule, period=schedule.period * by)
+    if isinstance(schedule, LinearDecay):
+        return replace(schedule, constant_epochs=schedule.constant_epochs * by)
+    return schedule
 
 
 @dataclass(frozen=True)

@@ -153,20 +153,10 @@ def cascade(lesions: Method, new_lesions: Method) -> Recipe:
 RECIPE = cascade(LESIONS_OF_A_VISIT, NEW_LESIONS)
 
 
-def _slower_restarts(method: NetworkMethod) -> NetworkMethod:
-    """With the same number of restarts over the many short epochs of the reduced form."""
-    optimization = replace(method.optimization, schedule=CosineRestarts(period=500, end=0.01))
-    return replace(method, optimization=optimization)
-
-
 REDUCED = reduced(
     cascade(
-        Pretrained(
-            first=_slower_restarts(ALL_CONTRASTS),
-            then=_slower_restarts(SOME_CONTRASTS),
-            auxiliary=None,
-        ),
-        _slower_restarts(NEW_LESIONS),
+        Pretrained(first=ALL_CONTRASTS, then=SOME_CONTRASTS, auxiliary=None),
+        NEW_LESIONS,
     ),
     Reduction(
         network={"features": 12, "growth": 6},
