@@ -1,5 +1,7 @@
 """Sliding window: equal to the whole where the network looks at one voxel; margins; order."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -193,6 +195,55 @@ def test_windows_without_brain_are_not_computed():
     assert sum(calls) == 1
     assert seen[:24].max() == 0
     np.testing.assert_allclose(seen[24:], 1)
+
+
+def boxes():
+    sides = [st.tuples(st.integers(0, 19), st.integers(1, 20)) for _ in range(3)]
+    return st.tuples(*sides).map(lambda each: [(min(a, b - 1), max(b, a + 1)) for a, b in each])
+
+
+@given(box=boxes(), size=st.tuples(*[st.integers(1, 24)] * 3), stride=st.none() | st.integers(1, 4))
+@settings(deadline=None, max_examples=60)
+def test_windows_over_the_brain_see_all_of_it(box, size, stride):
+    steps = None if stride is None else tuple(min(stride, n) for n in size)
+    window = replace(EXACT, cover="brain", stride_vox=steps)
+    brain = np.zeros((20, 20, 20), dtype=bool)
+    brain[tuple(slice(a, b) for a, b in box)] = True
+    found = predict(torch.ones_like, [noise(20, 20, 20)], brain, size, window=window)
+    assert (found[0][brain] == 1).all()
+
+
+def test_windows_over_the_brain_are_fewer_and_lie_at_its_borders():
+    seen = []
+
+    def apply(patches):
+        seen.append(patches[:, 0, 0, 0, 0].tolist())
+        return patches
+
+    corners = np.arange(30.0, dtype=np.float32)[:, None, None] * np.ones((30, 8, 8), np.float32)
+    brain = np.zeros((30, 8, 8), dtype=bool)
+    brain[5:21] = True
+    found = predict(apply, [corners], brain, window=replace(EXACT, cover="brain"))
+    assert seen == [[5.0], [9.0], [13.0]]
+    assert found[0][brain] == pytest.approx(corners[brain])
+    seen.clear()
+    predict(apply, [corners], brain)
+    assert len(seen) == 6
+
+
+def test_a_window_longer_than_the_brain_lies_around_it_and_inside_the_volume():
+    starts = []
+
+    def apply(patches):
+        starts.append(int(patches[0, 0, 0, 0, 0]))
+        return patches
+
+    corners = np.arange(30.0, dtype=np.float32)[:, None, None] * np.ones((30, 8, 8), np.float32)
+    for first, last in ((10, 14), (0, 3), (28, 30)):
+        brain = np.zeros((30, 8, 8), dtype=bool)
+        brain[first:last] = True
+        predict(apply, [corners], brain, window=replace(EXACT, cover="brain"))
+    assert starts == [8, 0, 22]
 
 
 def test_without_any_brain_everything_is_zero():

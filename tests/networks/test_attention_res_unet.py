@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from lesionwise.networks.attention import AttentionGate
 from lesionwise.networks.attention_res_unet import (
@@ -26,7 +27,29 @@ def test_a_unit_whose_convolutions_are_silent_returns_its_projection():
         unit.body[-1].weight.zero_()
         unit.body[-1].bias.zero_()
     x = torch.randn(2, 2, 8, 8)
-    torch.testing.assert_close(unit(x), unit.projection(x))
+    torch.testing.assert_close(unit(x), unit.projection(x[..., ::2, ::2]))
+
+
+def test_a_projection_is_a_convolution_with_a_stride():
+    unit = ResidualUnit(3, 4, stride=2).eval()
+    x = torch.randn(2, 3, 8, 10)
+    conv, norm = unit.projection
+    strided = norm(functional.conv2d(x, conv.weight, conv.bias, stride=2))
+    torch.testing.assert_close(unit(x) - unit.body(x), strided)
+
+
+def test_the_gradient_of_narrow_channels_last_units_comes_back():
+    unit = ResidualUnit(8, 16, stride=2)
+    x = torch.randn(8, 8, 160, 160).to(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = unit(x)
+    y.float().square().sum().backward()
+    gradient = unit.projection[0].weight.grad
+    unit.zero_grad()
+    unit(x).square().sum().backward()
+    torch.testing.assert_close(
+        gradient, unit.projection[0].weight.grad, rtol=0.1, atol=0.1 * float(gradient.abs().max())
+    )
 
 
 def test_a_unit_leaves_its_input_as_it_is():

@@ -41,7 +41,9 @@ class SlidingWindow:
             its border, "nnunet" too, with the very Gaussian of nnU-Net, "uniform" all its voxels
             alike.
         stride_vox: a fixed step along i, j, k instead of ``overlap``; the last window of an axis
-            ends with the volume.
+            ends with what is covered.
+        cover: "volume", or "brain" for the box around the brain mask alone, which takes fewer
+            windows. Without a mask it is the volume.
     """
 
     overlap: float = 0.5
@@ -51,6 +53,7 @@ class SlidingWindow:
     engine: Literal["torch", "openvino"] = "torch"
     weighting: Literal["gaussian", "nnunet", "uniform"] = "gaussian"
     stride_vox: Shape | None = None
+    cover: Literal["volume", "brain"] = "volume"
 
 
 def call_network(
@@ -189,16 +192,39 @@ def _tiling(
             "the same on both sides"
         )
     i, j, k = (max(n, m) for n, m in zip(shape, output, strict=True))
+    ranges = [(0, n) for n in (i, j, k)]
+    if window.cover == "brain" and brain is not None and brain.any():
+        ranges = _ranges(brain)
     strides = window.stride_vox or (None, None, None)
     a, b, c = (
-        window_starts(n, m, window.overlap, stride)
-        for n, m, stride in zip((i, j, k), output, strides, strict=True)
+        _starts_within(each, n, m, window.overlap, stride)
+        for each, n, m, stride in zip(ranges, (i, j, k), output, strides, strict=True)
     )
     starts = list(product(a, b, c))
     if brain is not None:
         starts = [start for start in starts if brain[_box(start, output)].any()]
     x, y, z = output
     return _Tiling(size, (x, y, z), (i, j, k), starts)
+
+
+def _ranges(mask: BoolArray) -> list[tuple[int, int]]:
+    """First and last voxel + 1 of a mask that is not empty, along each axis."""
+    ranges = []
+    for axis in range(mask.ndim):
+        others = tuple(other for other in range(mask.ndim) if other != axis)
+        where = np.flatnonzero(mask.any(axis=others))
+        ranges.append((int(where[0]), int(where[-1]) + 1))
+    return ranges
+
+
+def _starts_within(
+    covered: tuple[int, int], length: int, size: int, overlap: float, stride: int | None
+) -> list[int]:
+    """Window starts that cover a range; a window longer than it lies around its middle."""
+    first, last = covered
+    if last - first < size:
+        return [min(max(0, first - (size - last + first) // 2), length - size)]
+    return [first + start for start in window_starts(last - first, size, overlap, stride)]
 
 
 @torch.inference_mode()
@@ -218,9 +244,9 @@ def sliding_window_inference(
 
     The network may return less than it takes, the middle of it (convolutions without padding;
     three slices in, one out): its output decides how windows lie. They cover the volume up to its
-    border, where the network sees zeros outside. Windows whose output holds no brain voxel are
-    not computed; what no window saw is 0, a ``logit`` there ``UNSEEN_LOGIT``. Sums are kept in
-    float32.
+    border, where the network sees zeros outside, or the box of the brain (``window.cover``).
+    Windows whose output holds no brain voxel are not computed; what no window saw is 0, a
+    ``logit`` there ``UNSEEN_LOGIT``. Sums are kept in float32.
 
     Args:
         apply: the network with its activations, on ``device``: from (B, C, I, J, K) to

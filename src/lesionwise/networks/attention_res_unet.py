@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from lesionwise.networks.attention import AttentionGate
-from lesionwise.networks.blocks import Head
+from lesionwise.networks.blocks import Head, every_nth_voxel
 from lesionwise.networks.planes import InPlane
 
 
@@ -39,12 +39,13 @@ class ResidualUnit(nn.Module):
             nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1),
         )
         self.projection = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride),
-            nn.BatchNorm2d(out_channels),
+            nn.Conv2d(in_channels, out_channels, kernel_size=1), nn.BatchNorm2d(out_channels)
         )
+        self.stride = stride
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.body(x) + self.projection(x)  # type: ignore[no-any-return]
+        seen = every_nth_voxel(x, self.stride)
+        return self.body(x) + self.projection(seen)  # type: ignore[no-any-return]
 
 
 class AttentionResUNet2d(nn.Module):

@@ -69,3 +69,18 @@ def init_head_bias(network: nn.Module, logits: Sequence[float]) -> None:
             assert module.bias is not None
             with torch.no_grad():
                 module.bias.copy_(torch.tensor(logits))
+
+
+def every_nth_voxel(x: torch.Tensor, stride: int) -> torch.Tensor:
+    """(B, C, ...) at every ``stride``-th voxel of each spatial axis, the first one included.
+
+    A 1×1 convolution of these is the same convolution with that stride. Of the latter, oneDNN
+    (3.x, on CPUs) writes out of bounds while it computes the gradient, if the input is in the
+    channels-last format and has fewer than 16 channels: processes end without a word.
+    https://github.com/uxlfoundation/oneDNN/issues/6035
+
+    Example:
+        >>> every_nth_voxel(torch.arange(5.0).reshape(1, 1, 1, 5), 2).tolist()
+        [[[[0.0, 2.0, 4.0]]]]
+    """
+    return x[(slice(None), slice(None), *[slice(None, None, stride)] * (x.ndim - 2))]

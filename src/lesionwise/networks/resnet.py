@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lesionwise.networks.blocks import Head
+from lesionwise.networks.blocks import Head, every_nth_voxel
 
 
 class ResNet(nn.Module):
@@ -79,9 +79,10 @@ class ResidualBlock(nn.Module):
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
             self.shortcut = nn.Sequential(
-                nn.Conv3d(in_channels, out_channels, 1, stride=stride, bias=False),
-                nn.BatchNorm3d(out_channels),
+                nn.Conv3d(in_channels, out_channels, 1, bias=False), nn.BatchNorm3d(out_channels)
             )
+        self.stride = stride
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return functional.relu(self.body(x) + self.shortcut(x))
+        given = self.shortcut(every_nth_voxel(x, self.stride))
+        return functional.relu(self.body(x) + given)
