@@ -28,6 +28,7 @@ from lesionwise.inference.weights import save_weights
 from lesionwise.io.files import write_text
 from lesionwise.learning.checkpoints import LAST, AtomicCheckpoints, checkpoint_to_resume
 from lesionwise.learning.divergence import FiniteSteps
+from lesionwise.learning.exact_gradients import with_exact_gradients
 from lesionwise.learning.objective import Objective
 from lesionwise.learning.optimization import Optimization
 from lesionwise.learning.parts import Part
@@ -175,6 +176,8 @@ class TrainingModule(L.LightningModule):
         self.objective = setup.objective
         self.optimization = setup.optimization
         self.finite = FiniteSteps()
+        if setup.precision == "bf16-mixed" and setup.accelerator == "cpu":
+            with_exact_gradients(self)
 
     def training_step(self, batch: dict[str, Any], index: int) -> torch.Tensor:
         losses = self.losses(batch)

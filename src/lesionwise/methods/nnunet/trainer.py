@@ -16,6 +16,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from lesionwise.inference.devices import supports_bfloat16
 from lesionwise.io.files import atomic_path
 from lesionwise.learning.divergence import FiniteSteps
+from lesionwise.learning.exact_gradients import with_exact_gradients
 from lesionwise.learning.schedules import TrainingProgress
 from lesionwise.methods.nnunet.arrays import NumpyDataset
 from lesionwise.methods.nnunet.batches import SeededBatches, batches, set_seed
@@ -113,6 +114,12 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
             fraction = max(fraction, self.minutes / self.max_minutes)
         return min(1.0, fraction)
 
+    @property
+    def _use_bf16(self) -> bool:
+        """In bfloat16 on a CPU that computes it natively; on a GPU nnU-Net decides."""
+        asked = self.learning.precision == "bfloat16" and self.device.type == "cpu"
+        return asked and supports_bfloat16(self.device)
+
     def print_to_log_file(
         self, *args: Any, also_print_to_console: bool = True, add_timestamp: bool = True
     ) -> None:
@@ -133,6 +140,8 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
             self.label_manager.num_segmentation_heads + (HEADS if self.heads else 0),
             deep_supervision=self.enable_deep_supervision,
         ).to(self.device)
+        if self._use_bf16:
+            with_exact_gradients(network)
         self.network: Any = torch.compile(network) if self._do_i_compile() else network
         self.optimizer, self.lr_scheduler = self.configure_optimizers()
         self.loss = self._build_loss()
@@ -236,8 +245,7 @@ class LesionTrainer(nnUNetTrainer):  # type: ignore[misc]
         super().on_epoch_start()
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        use_bf16 = self.learning.precision == "bfloat16" and self.device.type == "cpu"
-        if not (use_bf16 and supports_bfloat16(self.device)):
+        if not self._use_bf16:
             return super().train_step(batch)  # type: ignore[no-any-return]
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16):
