@@ -142,6 +142,8 @@ def _validated(method: Network) -> str:
     if isinstance(method, NnunetMethod):
         return f"1({method.learning.validation_batches})"
     every = method.selection.every
+    if not every:
+        return "never"
     return "end" if every >= method.optimization.epochs else str(every)
 
 

@@ -39,7 +39,7 @@ class Reduction:
         batch_size, per_epoch: of the samples.
         learning_rate, epochs: of the training; a schedule of the learning rate that counts epochs
             is stretched to them.
-        every: epochs between validations; by default one validation, at the end.
+        every: epochs between validations; by default one validation, at the end. 0: none.
         window: of prediction and of validation.
         heatmap: weight of the heatmap's loss, of nnU-Net with three heads.
         steps: settings of preprocessing steps by the name of their class, such as

@@ -14,6 +14,7 @@ from lesionwise.inference.weights import read_weights
 from lesionwise.learning.losses import InstanceLoss
 from lesionwise.learning.objective import Supervised
 from lesionwise.learning.targets import CentersAndOffsets, Reference
+from lesionwise.methods.selection import Selection
 from lesionwise.networks.unet import UNet
 from lesionwise.types import InputError, RunContext, TrainingData
 
@@ -25,9 +26,9 @@ METHOD = replace(
 DATA = TrainingData([visit_of(0)], [visit_of(1)])
 
 
-def _weights(folder):
+def _weights(folder, name="model"):
     network = METHOD.network()
-    read_weights(network, folder / "model.safetensors")
+    read_weights(network, folder / f"{name}.safetensors")
     return torch.cat([p.flatten() for p in network.parameters()])
 
 
@@ -118,6 +119,33 @@ def test_the_best_weights_by_validation_are_kept_and_chosen(tmp_path):
     best = max(rows, key=lambda row: (row["validation_dsc"], -row["epoch"]))
     assert len(list((tmp_path / "candidates").iterdir())) == 2
     assert chosen["candidates"][0]["epoch"] == best["epoch"]
+
+
+def test_without_validation_the_last_weights_are_used(tmp_path):
+    method = replace(METHOD, selection=replace(METHOD.selection, every=0))
+    method.fit(DATA, RunContext(tmp_path))
+    assert json.loads((tmp_path / "training.json").read_text())["chosen"] == {
+        "epoch": "last",
+        "why": "no validation",
+    }
+    assert not (tmp_path / "candidates").exists()
+    assert "validation" not in (tmp_path / "log.csv").read_text()
+
+
+def test_one_candidate_is_not_scored_again(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise AssertionError("scored again")
+
+    monkeypatch.setattr(Selection, "score", refuse)
+    method = replace(METHOD, selection=replace(METHOD.selection, top_k=1))
+    method.fit(DATA, RunContext(tmp_path))
+    chosen = json.loads((tmp_path / "training.json").read_text())["chosen"]
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    best = max(rows, key=lambda row: (row["validation_dsc"], -row["epoch"]))
+    assert chosen["candidates"] == [{"epoch": best["epoch"], "dsc": best["validation_dsc"]}]
+    assert torch.equal(
+        _weights(tmp_path), _weights(tmp_path / "candidates", f"epoch-{best['epoch']:04d}")
+    )
 
 
 def test_missing_weights_are_named(tmp_path):

@@ -21,12 +21,16 @@ def test_the_normalized_relu_is_between_0_and_1_and_each_sample_reaches_1():
     torch.testing.assert_close(out[:1], NormalizedReLU()(x[:1]))  # whatever else is in the batch
 
 
-def test_without_a_positive_value_all_is_0_and_gradients_are_finite():
-    x = (-torch.rand(1, 1, 2, 2, 2)).requires_grad_()
+def test_without_a_positive_value_all_is_0_and_gradients_pass():
+    x = torch.rand(2, 1, 2, 2, 2) * torch.tensor([-1.0, 1.0]).reshape(2, 1, 1, 1, 1)
+    x.requires_grad_()
     out = NormalizedReLU()(x)
-    assert not out.any()
-    out.sum().backward()
-    assert torch.isfinite(x.grad).all()
+    assert not out[0].any()
+    assert out[1].max() == 1
+    weights = torch.randn(2, 1, 2, 2, 2)
+    (out * weights).sum().backward()
+    torch.testing.assert_close(x.grad[0], weights[0])
+    assert not torch.equal(x.grad[1], weights[1])
 
 
 @given(st.floats(1e-3, 1e3))

@@ -51,7 +51,7 @@ class Setup:
         validate: gives scores by name of the network as it is; None where there is nothing to
             validate on.
         validation_loss: batches on which the losses are computed after each epoch; None: none.
-        validate_every: epochs between validations.
+        validate_every: epochs between validations, which count where there is ``validate``.
         keep: how many of the best weights are kept.
         ranked_by: names of the scores whose sum ranks weights.
         precision: "bf16-mixed" or "32-true", as Lightning calls it.
@@ -351,7 +351,7 @@ class TrainingCallback(L.Callback):
                 row[name.removesuffix("_epoch")] = float(value)
         if left_out := pl_module.finite.take_count():
             row["steps_left_out"] = left_out
-        row |= self._validated(pl_module, last or epoch % self.plan.validate_every == 0)
+        row |= self._validated(pl_module, last or epoch % max(1, self.plan.validate_every) == 0)
         scores = {
             name.removeprefix("validation_"): value
             for name, value in row.items()

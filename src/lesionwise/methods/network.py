@@ -233,7 +233,7 @@ class NetworkMethod:
         return network, built
 
     def _validation(self, data: TrainingData) -> Validation | None:
-        if not len(data.validation) or self.objective.targets is None:
+        if not (len(data.validation) and self.selection.every and self.objective.targets):
             return None
         return Validation(self, data.validation)
 
@@ -284,9 +284,21 @@ class NetworkMethod:
         device: torch.device,
         run: RunContext,
     ) -> dict[str, Any]:
-        """Put the chosen weights into ``network``; the last ones where there was no validation."""
+        """Put the chosen weights into ``network``; the last ones where there was no validation.
+
+        One candidate alone has been scored in training; several are scored again, by more.
+        """
         if not candidates:
-            return {"epoch": "last", "why": "no validation studies"}
+            no_studies = self.selection.every and not len(validation)
+            return {"epoch": "last", "why": "no validation" + (" studies" if no_studies else "")}
+        if len(candidates) == 1:
+            read_weights(network, run.folder / "candidates" / candidates[0]["file"], parts)
+            scores = {name: value for name, value in candidates[0].items() if name != "file"}
+            return {
+                "epoch": candidates[0]["epoch"],
+                "why": self.selection.reason(1),
+                "candidates": [scores],
+            }
         network.to(device).eval()
         scored: list[dict[str, float]] = []
         for done, candidate in enumerate(candidates):

@@ -46,7 +46,8 @@ class Selection:
             probabilities and, where it has them, the reference's fractions) or any key of
             ``metrics.case``, for which components of the mask are the lesions; None is ``dsc``
             alone.
-        every: epochs between validations; the last epoch is always validated.
+        every: epochs between validations; the last epoch is always validated. 0 never validates,
+            so the last weights are used.
         window: how validation covers a volume.
         loss_samples: samples of the validation studies, without augmentation, whose mean loss is
             ``validation_loss`` of every epoch's row of the log; 0 computes none.
@@ -135,7 +136,7 @@ class Selection:
             'highest validation accuracy'
         """
         by = " + ".join("Dice" if name == "dsc" else name for name in self.ranked_by)
-        if self.to_instances is None or self.top_k == 1:
+        if self.to_instances is None or compared == 1:
             return f"highest validation {by}"
         return f"best mean rank over all metrics among the {compared} highest validation {by}"
 

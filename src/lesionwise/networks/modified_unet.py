@@ -17,13 +17,17 @@ class NormalizedReLU(nn.Module):
 
     A sample without a positive value becomes 0 everywhere. Scaling the input changes nothing.
 
-    Source: Gros and others, SoftSeg (2021), doi:10.1016/j.media.2021.102038.
+    Source: Gros and others, SoftSeg (2021), doi:10.1016/j.media.2021.102038. Departure: the
+    gradient of a sample without a positive value is that of the identity, not 0. Otherwise a
+    network that has learned to say nothing in patches without lesions learns nothing any more.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         positive = functional.relu(x)
         largest = positive.amax(dim=tuple(range(1, x.ndim)), keepdim=True)
-        return positive / torch.where(largest > 0, largest, torch.ones_like(largest))
+        silent = largest <= 0
+        scaled = positive / torch.where(silent, torch.ones_like(largest), largest)
+        return torch.where(silent, x - x.detach(), scaled)
 
 
 class ConvNorm(nn.Sequential):

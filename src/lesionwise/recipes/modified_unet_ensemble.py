@@ -153,7 +153,8 @@ RECIPE = Recipe(
         (
             "The paper divides the normalized ReLU by its maximum value. We take the largest value "
             "of each window, in prediction as in training. So a window without a lesion still has "
-            "a largest value, unless all values are 0."
+            "a largest value, unless all values are 0. In training, such a window has the gradient "
+            "of the identity. Otherwise a network that is silent everywhere learns no more."
         ),
         (
             "The form of the Dice loss is not stated. We use sums of squares, whose minimum lies "

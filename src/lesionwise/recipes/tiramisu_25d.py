@@ -211,6 +211,7 @@ REDUCED = reduced(
         learning_rate=2e-3,
         batch_size=8,
         per_epoch=160,
+        every=0,
         window=SlidingWindow(overlap=0.25, windows_per_batch=16, engine="openvino"),
     ),
 )
