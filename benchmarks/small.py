@@ -36,7 +36,7 @@ OTHER_BY_HEART = {
 }
 """For overfitting to one pair; a dropout of 0.2 leaves too little of eight filters."""
 
-SETTLING = {"ssl-dual-attention"}
+SETTLING = {"att-res-unet-triplane", "ssl-dual-attention"}
 """Rows of a constant learning rate that lets the mask of one pair go up and down: it falls to 0."""
 
 PUBLISHED = "bsi-lightgbm"
