@@ -80,7 +80,10 @@ def test_a_click_on_a_voxel_marks_its_row(page: Any) -> None:
         document.querySelector("[data-view=axial]").click();
         nv.scene.crosshairPos = nv.mm2frac([0, 0, entry.place[2]]);
         nv.drawScene();
+        window.laidOut = false;  // the canvas takes its new size in the next frame
+        requestAnimationFrame(() => requestAnimationFrame(() => { window.laidOut = true; }));
     """)
+    page.wait("window.laidOut")
     at = page.run("""
         const { nv, canvas } = lesionwise.viewers[0];
         const entry = lesionwise.rows.find((row) => row.label === 7 && row.method === "offsets");
