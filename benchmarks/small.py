@@ -17,7 +17,6 @@ from lesionwise.learning.positions import EqualClasses
 from lesionwise.learning.samplers import BrainSampling, PatchSampling
 from lesionwise.learning.samples import Augmentation as PatchAugmentation
 from lesionwise.learning.samples import CombinedSamples, ListedPatches, Patches, Samples
-from lesionwise.learning.schedules import CosineAnnealing
 from lesionwise.learning.stratified import PatchesOfEachStudy, StratifiedPatches
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.methods.nnunet import Augmentation, AugmentedCopies, NnunetMethod
@@ -35,9 +34,6 @@ OTHER_BY_HEART = {
     "nnunet-empenn": {"lesion_fraction": 0.5, "base_features": 16},
 }
 """For overfitting to one pair; a dropout of 0.2 leaves too little of eight filters."""
-
-SETTLING = {"att-res-unet-triplane", "ssl-dual-attention"}
-"""Rows of a constant learning rate that lets the mask of one pair go up and down: it falls to 0."""
 
 PUBLISHED = "bsi-lightgbm"
 """A row that overfits with its published settings; a cube of 64 voxels is cut for it."""
@@ -108,25 +104,14 @@ def by_heart(name: str, *before_learned: Step) -> tuple[Recipe, tuple[int, ...],
             f"{plans.batch_size}; learning rate {learning.learning_rate:g}{BY_HEART}"
         )
         return _with_steps(recipe, before_learned), size, said
-    if name in SETTLING:
-        recipe = replace(recipe, method=change_methods(recipe.method, _settling))
     methods = [m for m in all_methods(recipe.method) if isinstance(m, NetworkMethod)]
     size = max(method.samples.size_vox for method in methods)
     first = methods[0]
-    falling = " falling to 0" if name in SETTLING else ""
     said = (
         f"{first.network.keywords}; patch {size}; batch {first.samples.batch_size}; learning rate "
-        f"{first.optimization.learning_rate:g}{falling}{BY_HEART}"
+        f"{first.optimization.learning_rate:g}{BY_HEART}"
     )
     return _with_steps(recipe, before_learned), size, said
-
-
-def _settling(method: Method) -> Method:
-    """A network whose learning rate falls to 0 by a cosine."""
-    if not isinstance(method, NetworkMethod):
-        return method
-    optimization = replace(method.optimization, schedule=CosineAnnealing())
-    return replace(method, optimization=optimization)
 
 
 def _nnunet(other: Mapping[str, Any], method: Method) -> Method:

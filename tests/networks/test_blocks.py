@@ -25,8 +25,10 @@ def test_a_convolution_of_every_nth_voxel_is_one_with_that_stride(shape, stride)
 def test_no_network_has_a_strided_convolution_of_single_voxels(name):
     """Their gradient ends processes on CPUs, which ``every_nth_voxel`` avoids."""
     recipe = find_recipe(f"{name}:reduced" if is_reducible(name) else name)
+    learned = [m for step in recipe.preprocess for m in getattr(step, "members", tuple)()]
+    methods = [each for m in (recipe.method, *learned) for each in all_methods(m)]
     with torch.device("meta"):
-        networks = [m.network() for m in all_methods(recipe.method) if isinstance(m, NetworkMethod)]
+        networks = [m.network() for m in methods if isinstance(m, NetworkMethod)]
     for module in (each for network in networks for each in network.modules()):
         if isinstance(module, nn.Conv2d | nn.Conv3d) and set(module.kernel_size) == {1}:
             assert set(module.stride) == {1}

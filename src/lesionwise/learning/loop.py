@@ -51,7 +51,7 @@ class Setup:
         validate: gives scores by name of the network as it is; None where there is nothing to
             validate on.
         validation_loss: batches on which the losses are computed after each epoch; None: none.
-        validate_every: epochs between validations, which count where there is ``validate``.
+        validate_every: epochs between validations; not used without ``validate``.
         keep: how many of the best weights are kept.
         ranked_by: names of the scores whose sum ranks weights.
         precision: "bf16-mixed" or "32-true", as Lightning calls it.
@@ -351,7 +351,7 @@ class TrainingCallback(L.Callback):
                 row[name.removesuffix("_epoch")] = float(value)
         if left_out := pl_module.finite.take_count():
             row["steps_left_out"] = left_out
-        row |= self._validated(pl_module, last or epoch % max(1, self.plan.validate_every) == 0)
+        row |= self._validated(pl_module, epoch, last)
         scores = {
             name.removeprefix("validation_"): value
             for name, value in row.items()
@@ -382,14 +382,15 @@ class TrainingCallback(L.Callback):
             epochs = max(row["epoch"], min(epochs, round(row["epoch"] / fraction)))
         self.on_progress(epoch_text(row, self.minutes, fraction), row["epoch"], epochs)
 
-    def _validated(self, module: TrainingModule, scores: bool) -> dict[str, float]:
+    def _validated(self, module: TrainingModule, epoch: int, last: bool) -> dict[str, float]:
         """``validation_loss`` of every epoch, and the scores of those that are validated."""
         row: dict[str, float] = {}
         module.eval()
         if self.plan.validation_loss is not None:
             row["validation_loss"] = _mean_loss(module, self.plan.validation_loss)
-        if scores and self.plan.validate is not None:
-            found = self.plan.validate(module.network)
+        validate = self.plan.validate
+        if validate is not None and (last or epoch % self.plan.validate_every == 0):
+            found = validate(module.network)
             row |= {f"validation_{name}": value for name, value in found.items()}
         module.train()
         return row

@@ -233,7 +233,7 @@ class NetworkMethod:
         return network, built
 
     def _validation(self, data: TrainingData) -> Validation | None:
-        if not (len(data.validation) and self.selection.every and self.objective.targets):
+        if not (len(data.validation) and self.selection.every) or self.objective.targets is None:
             return None
         return Validation(self, data.validation)
 
