@@ -9,8 +9,9 @@ the largest new lesion and found again through the same call as ``lesionwise pre
 what lies in a cube around that lesion: new lesions, or all lesions for recipes of one visit.
 The Dice is that of the mask on the follow-up's grid. Its ceiling is that of the truth itself in
 place of what the networks find: carried to the prepared grid and back, cut at the recipe's
-threshold and, where each visit is segmented by itself, compared by the recipe's rule, or, where a
-network only sees crops around candidates, confined to these; with ``--minutes 0`` that is all. What
+threshold and, where each visit is segmented by itself, compared by the recipe's rule; where a
+network only sees crops around candidates, confined to these; where the method drops lesions at the
+border of the brain or small ones, without these; with ``--minutes 0`` that is all. What
 was reduced, so that two cores get somewhere, is printed beside it. Prepared arrays are kept in
 FOLDER.
 """
@@ -36,6 +37,7 @@ from lesionwise.io.prepared import read_prepared, write_prepared
 from lesionwise.learning.candidate_crops import boxes_of
 from lesionwise.learning.spatial_transforms import crop
 from lesionwise.methods.candidate_network import CandidateNetwork
+from lesionwise.methods.clean_maps import CleanMaps
 from lesionwise.methods.composite import SegmentThenCompare
 from lesionwise.preprocess.kept import results_kept
 from lesionwise.recipe import Recipe
@@ -132,6 +134,8 @@ def knowing(recipe: Recipe, run: RunContext) -> Predictor:
     """The recipe's method with the truth in place of its networks."""
     if isinstance(recipe.method, CandidateNetwork):
         return KnownInCrops(recipe.task, recipe.scans[0], recipe.method).load(run)
+    if isinstance(recipe.method, CleanMaps):
+        return replace(recipe.method, method=Known(recipe.task, recipe.scans[0])).load(run)
     if isinstance(recipe.method, SegmentThenCompare):
         return replace(recipe.method, method=Known("lesions", recipe.scans[0])).load(run)
     return Known(recipe.task, recipe.scans[0]).load(run)

@@ -18,6 +18,7 @@ from lesionwise.inference.window import (
     sliding_window_inference,
     window_starts,
 )
+from lesionwise.learning.positions import RegularGrid
 from lesionwise.types import InputError
 
 CPU = torch.device("cpu")
@@ -158,6 +159,24 @@ def test_another_number_of_maps_is_refused():
 def test_a_volume_smaller_than_the_window_keeps_its_shape():
     seen = predict(nn.Identity(), [np.ones((5, 6, 7))])
     np.testing.assert_allclose(seen, np.ones((1, 5, 6, 7)), atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(5, 6, 7), (8, 1, 4), (3, 2, 8)])
+def test_a_volume_smaller_than_the_window_lies_in_it_as_a_patch_does_in_training(shape):
+    size = (8, 8, 8)
+    (patch,) = RegularGrid(stride_vox=size).of(shape, size)
+    place = torch.arange(512.0).reshape(1, 1, *size)
+    (seen,) = predict(lambda patches: place, [np.ones(shape)])
+    first = np.unravel_index(int(seen[0, 0, 0]), size)
+    assert tuple(-start for start in patch.start) == first
+
+
+def test_a_brain_in_a_volume_smaller_than_the_window_is_found_in_its_place():
+    brain = np.zeros((3, 16, 3), dtype=bool)
+    brain[2, 15, 2] = True
+    seen = predict(lambda patches: torch.ones_like(patches), [np.ones(brain.shape)], brain)
+    assert seen[0, :, 8:].min() == 1
+    assert seen[0, :, :8].max() == 0
 
 
 def test_a_logit_that_no_window_saw_is_far_below_0_and_any_other_map_is_0():

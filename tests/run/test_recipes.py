@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lesionwise.recipe import Recipe
-from lesionwise.run.recipes import find_recipe, override, recipe_names, settings
+from lesionwise.run.recipes import _members, find_recipe, override, recipe_names, settings
 from lesionwise.types import InputError
 
 
@@ -74,11 +74,40 @@ def test_a_whole_part_can_be_switched_off():
         ("method.optimization.learning_rate.x=1", "nothing to set below"),
         ("method.objective.loss=3", "not a InstanceLoss"),
         ("refine.7.min_volume_mm3=3", "no 7"),
+        ("method.inference.window.cover=brian", "cover is 'volume' or 'brain', not 'brian'"),
+        ("method.inference.window.weighting=3", "expected str"),
+        ("method.inference.window.stride_vox=5", "a list of 3 values"),
+        ("method.inference.window.stride_vox=[4, 4, 0]", "1 or more along each axis"),
+        ("method.inference.window.overlap=1", "less than 1"),
+        ("method.runtime.precision=half", "'float32' or 'bfloat16'"),
+        ("method.selection.every=-1", "0 .never. or more"),
+        ("method.selection.top_k=0", "1 or more"),
+        ("method.selection.by=[3]", "a list of str or None"),
+        ("method.samples.batch_size=0", "1 or more"),
+        ("method.optimization.epochs=0", "1 or more"),
+        ("method.optimization.learning_rate=None", "learning_rate is float, not None"),
+        ("output.grid=followp", "'followup'"),
     ],
 )
 def test_a_value_that_cannot_be_set_is_explained(text, fault):
     with pytest.raises(InputError, match=fault):
         override(find_recipe("conflunet"), text)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_setting_of_a_recipe_can_be_set_to_what_it_is(name):
+    recipe = find_recipe(name)
+    for path, value in settings(recipe).items():
+        if value is not None and not path.endswith(".is") and settable(recipe, path):
+            assert settings(override(recipe, f"{path}={value!r}"))[path] == value
+
+
+def settable(recipe, path):
+    """Names of functions and classes are told by ``settings`` and not taken by ``--set``."""
+    part = recipe
+    for name in path.split("."):
+        part = _members(part).get(name) if _members(part) else None
+    return isinstance(part, bool | int | float | str | tuple)
 
 
 def test_settings_go_through_json_and_name_every_part():

@@ -55,6 +55,14 @@ class SlidingWindow:
     stride_vox: Shape | None = None
     cover: Literal["volume", "brain"] = "volume"
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap < 1:
+            raise ValueError(f"overlap must be at least 0 and less than 1, not {self.overlap:g}")
+        if self.windows_per_batch < 1:
+            raise ValueError(f"windows_per_batch must be 1 or more, not {self.windows_per_batch}")
+        if self.stride_vox is not None and min(self.stride_vox) < 1:
+            raise ValueError(f"stride_vox must be 1 or more along each axis, not {self.stride_vox}")
+
 
 def call_network(
     network: Callable[..., Any],
@@ -162,20 +170,26 @@ class _Tiling:
     Attributes:
         size: of what the network takes.
         output: of what it returns, in the middle of what it takes.
-        shape: of the volume, at least one output along each axis.
-        starts: first voxels of outputs in the volume. The volume that the network sees begins
-            ``margin`` voxels earlier, so inputs start at the same numbers there.
+        shape: of what outputs cover: the volume, or one output where it is shorter than that.
+        before: voxels of it before the volume, which lies in the middle of a longer output.
+        starts: first voxels of outputs in it. What the network sees begins ``margin`` voxels
+            earlier, so inputs start at the same numbers there.
     """
 
     size: Shape
     output: Shape
     shape: Shape
+    before: Shape
     starts: list[Shape]
 
     @property
     def margin(self) -> Shape:
         i, j, k = ((n - m) // 2 for n, m in zip(self.size, self.output, strict=True))
         return i, j, k
+
+    def volume(self, shape: Sequence[int]) -> Box:
+        """Where a volume of this shape lies in what outputs cover."""
+        return _box(self.before, shape)
 
 
 def _tiling(
@@ -192,6 +206,13 @@ def _tiling(
             "the same on both sides"
         )
     i, j, k = (max(n, m) for n, m in zip(shape, output, strict=True))
+    before_i, before_j, before_k = (  # rounded as where a patch begins in training
+        max(0, -((n - m) // 2)) for n, m in zip(shape, output, strict=True)
+    )
+    before = (before_i, before_j, before_k)
+    if brain is not None and any(before):
+        after = (p - n - b for p, n, b in zip((i, j, k), shape, before, strict=True))
+        brain = np.pad(brain, tuple(zip(before, after, strict=True)))
     ranges = [(0, n) for n in (i, j, k)]
     if window.cover == "brain" and brain is not None and brain.any():
         ranges = _ranges(brain)
@@ -204,7 +225,7 @@ def _tiling(
     if brain is not None:
         starts = [start for start in starts if brain[_box(start, output)].any()]
     x, y, z = output
-    return _Tiling(size, (x, y, z), (i, j, k), starts)
+    return _Tiling(size, (x, y, z), (i, j, k), before, starts)
 
 
 def _ranges(mask: BoolArray) -> list[tuple[int, int]]:
@@ -244,7 +265,8 @@ def sliding_window_inference(
 
     The network may return less than it takes, the middle of it (convolutions without padding;
     three slices in, one out): its output decides how windows lie. They cover the volume up to its
-    border, where the network sees zeros outside, or the box of the brain (``window.cover``).
+    border, where the network sees zeros outside, or the box of the brain (``window.cover``). A
+    volume shorter than a window lies in its middle, as a patch does in training.
     Windows whose output holds no brain voxel are not computed; what no window saw is 0, a
     ``logit`` there ``UNSEEN_LOGIT``. Sums are kept in float32.
 
@@ -319,15 +341,16 @@ def sliding_window_inference(
     total /= weight.clamp(min=1e-12)
     if "logit" in maps:
         total[maps.index("logit")].masked_fill_(weight == 0, UNSEEN_LOGIT)
-    return total[(slice(None), *(slice(n) for n in shape))].numpy()
+    return total[(slice(None), *tiling.volume(shape))].numpy()
 
 
 def _padded(images: Sequence[FloatArray], tiling: _Tiling) -> torch.Tensor:
     """(C, I, J, K) float32 with zeros around the images, as far as windows look."""
     extent = [n + 2 * m for n, m in zip(tiling.shape, tiling.margin, strict=True)]
     volume = torch.zeros((len(images), *extent), dtype=torch.float32)
+    first = [m + b for m, b in zip(tiling.margin, tiling.before, strict=True)]
     for channel, image in enumerate(images):
-        volume[channel][_box(tiling.margin, image.shape)] = torch.from_numpy(
+        volume[channel][_box(first, image.shape)] = torch.from_numpy(
             np.ascontiguousarray(image, dtype=np.float32)
         )
     return volume

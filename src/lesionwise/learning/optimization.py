@@ -33,6 +33,14 @@ class Optimization:
     warmup: float = 0.0
     early_stopping: EarlyStopping | None = None
 
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate must be above 0, not {self.learning_rate:g}")
+        if self.epochs < 1:
+            raise ValueError(f"epochs must be 1 or more, not {self.epochs}")
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"warmup must be at least 0 and less than 1, not {self.warmup:g}")
+
     def build(self, module: nn.Module) -> torch.optim.Optimizer:
         """The optimizer of a module's weights."""
         return self.optimizer.build(module, self.learning_rate, self.weight_decay)

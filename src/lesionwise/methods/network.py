@@ -57,8 +57,8 @@ class Inference:
         window: how a volume is covered.
         size_vox: of a window; None takes the patch of the training.
         multiple_vox: sides that a network of several levels takes are multiples of this. A window
-            that is longer than the volume is then cut to the next one that holds the volume. None
-            leaves windows as they are.
+            that is longer than the volume is then cut by as many multiples on both sides as leave
+            the volume in it. None leaves windows as they are.
         planes: predictions of the whole volume that are joined, such as ``Planes``, whose axes are
             moved last in turn for networks on planes; None predicts the volume as it is.
         dropout: predictions with dropout left on, averaged within each window; None leaves it off.
@@ -117,6 +117,14 @@ class NetworkMethod:
 
     uses_validation = True
     """The weights with the best validation scores are taken."""
+
+    def __post_init__(self) -> None:
+        if self.samples.batch_size < 1:
+            raise ValueError(f"batch_size must be 1 or more, not {self.samples.batch_size}")
+        if min(self.samples.size_vox) < 1:
+            raise ValueError(
+                f"size_vox must be 1 or more along each axis, not {self.samples.size_vox}"
+            )
 
     def members(self) -> tuple[Method, ...]:
         """The methods that train parts first."""
@@ -409,10 +417,14 @@ class NetworkPredictor:
 
 
 def _cut(size: Shape, shape: tuple[int, ...], multiple: int | None) -> Shape:
-    """A window no longer than a volume needs, in multiples of a number of voxels."""
+    """A window no longer than a volume needs, shorter by the same multiple on both sides.
+
+    So the volume's voxels lie to the network's coarse grids as in training.
+    """
     if multiple is None:
         return size
-    i, j, k = (min(s, -(-n // multiple) * multiple) for s, n in zip(size, shape, strict=True))
+    step = 2 * multiple
+    i, j, k = (s - max(0, s - n) // step * step for s, n in zip(size, shape, strict=True))
     return i, j, k
 
 

@@ -65,6 +65,14 @@ class Selection:
     window: SlidingWindow = field(default_factory=lambda: SlidingWindow(overlap=0.25))
     loss_samples: int = 0
 
+    def __post_init__(self) -> None:
+        if self.every < 0:
+            raise ValueError(f"every must be 0 (never) or more, not {self.every}")
+        if self.top_k < 1:
+            raise ValueError(f"top_k must be 1 or more, not {self.top_k}")
+        if self.loss_samples < 0:
+            raise ValueError(f"loss_samples must be 0 or more, not {self.loss_samples}")
+
     @property
     def ranked_by(self) -> tuple[str, ...]:
         return self.by or ("dsc",)

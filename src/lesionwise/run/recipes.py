@@ -9,11 +9,13 @@ import functools
 import importlib
 import importlib.resources
 import pkgutil
+import types
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -175,6 +177,8 @@ def _replaced(part: Any, path: list[str], value: Any, text: str) -> Any:
     if members is None or name not in members:
         raise InputError(f"--set {text}: {_no_such(name, members)}")
     new = _replaced(members[name], rest, value, text)
+    if not rest:
+        _check_declared(part, name, new, text)
     if isinstance(part, functools.partial):
         return functools.partial(part.func, *part.args, **{**part.keywords, name: new})
     if isinstance(part, tuple):
@@ -184,6 +188,60 @@ def _replaced(part: Any, path: list[str], value: Any, text: str) -> Any:
         return dataclasses.replace(part, **{name: new})
     except (TypeError, ValueError) as error:
         raise InputError(f"--set {text}: {error}") from error
+
+
+def _check_declared(part: Any, name: str, value: Any, text: str) -> None:
+    """Refuse a value that the declared type of a field or an argument does not allow."""
+    owner: Any = part.func if isinstance(part, functools.partial) else type(part)
+    if isinstance(owner, type) and not dataclasses.is_dataclass(owner):
+        owner = vars(owner).get("__init__")  # a network is declared by what builds it
+    try:
+        declared = typing.get_type_hints(owner).get(name)
+    except (NameError, TypeError):  # a name that only type checkers import
+        return
+    if declared is not None and not _allows(declared, value):
+        expected = " or ".join(_words(declared))
+        raise InputError(f"--set {text}: {name} is {expected}, not {value!r}")
+
+
+def _allows(declared: Any, value: Any) -> bool:
+    """Whether a value is of a declared type; types of parts allow everything."""
+    origin, inner = typing.get_origin(declared), typing.get_args(declared)
+    if origin is Literal:
+        return any(type(value) is type(word) and value == word for word in inner)
+    if origin in (typing.Union, types.UnionType):
+        return any(_allows(each, value) for each in inner)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if inner[1:] == (Ellipsis,):
+            return all(_allows(inner[0], each) for each in value)
+        return len(value) == len(inner) and all(map(_allows, inner, value))
+    if declared in (bool, str, types.NoneType):
+        return isinstance(value, declared)
+    if declared is int:
+        return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if declared is float:
+        return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return True
+
+
+def _words(declared: Any) -> list[str]:
+    """What a declared type allows, as a person would write it."""
+    origin, inner = typing.get_origin(declared), typing.get_args(declared)
+    if origin is Literal:
+        return [repr(word) for word in inner]
+    if origin in (typing.Union, types.UnionType):
+        return [word for each in inner for word in _words(each)]
+    if origin is tuple and inner[1:] == (Ellipsis,):
+        return [f"a list of {' or '.join(_words(inner[0]))}"]
+    if origin is tuple:
+        return [f"a list of {len(inner)} values ({', '.join(map(_name, inner))})"]
+    return [_name(declared)]
+
+
+def _name(declared: Any) -> str:
+    return "None" if declared is types.NoneType else getattr(declared, "__name__", str(declared))
 
 
 def _members(part: Any) -> dict[str, Any] | None:
