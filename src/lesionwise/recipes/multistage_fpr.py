@@ -197,7 +197,7 @@ REDUCED = reduced(
         size_vox=(32, 32, 32),
         learning_rate=2e-3,
         batch_size=4,
-        per_epoch=40,
+        per_epoch=80,
         window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino"),
     ),
 )

@@ -156,7 +156,7 @@ REDUCED = reduced(
         size_vox=(96, 96, 3),
         learning_rate=2e-3,
         batch_size=4,
-        per_epoch=20,
+        per_epoch=80,
         window=SlidingWindow(overlap=0.5, weighting="uniform", windows_per_batch=8),
     ),
 )

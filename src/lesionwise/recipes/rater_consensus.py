@@ -177,7 +177,7 @@ REDUCED = reduced(
         network={"features": (8, 16, 32, 64)},
         size_vox=(48, 48, 48),
         batch_size=2,
-        per_epoch=20,
+        per_epoch=40,
         window=SlidingWindow(overlap=0.5, windows_per_batch=4, weighting="nnunet"),
     ),
 )

@@ -217,7 +217,7 @@ REDUCED = reduced(
         network={"features": (8, 16, 32, 64)},
         size_vox=(48, 48, 48),
         learning_rate=2e-3,
-        per_epoch=20,
+        per_epoch=80,
         window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino"),
     ),
 )
