@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
+from lesionwise.inference.views import MirroredPlanes
 from lesionwise.methods.network import NetworkMethod
 from lesionwise.methods.nnunet import NnunetMethod
 from lesionwise.recipe import Recipe
@@ -159,7 +161,8 @@ def _early_stopping(method: Network) -> str:
 def _flips(method: Network) -> str:
     if isinstance(method, NnunetMethod):
         return "yes" if method.mirroring else "no"
-    return "yes" if method.inference.window.mirror_axes else "no"
+    mirrored = isinstance(method.inference.planes, MirroredPlanes)
+    return "yes" if mirrored or method.inference.window.mirror_axes else "no"
 
 
 COLUMNS: dict[str, Callable[[Network], str]] = {
@@ -178,8 +181,8 @@ COLUMNS: dict[str, Callable[[Network], str]] = {
 def _others(published: Recipe, small: Recipe) -> str:
     """Settings without a column that differ."""
     changes: dict[str, str] = {}
-    before = [settings(method) for method in networks(published)]
-    for after in (settings(method) for method in networks(small)):
+    before = [_unmirrored(method) for method in networks(published)]
+    for after in (_unmirrored(method) for method in networks(small)):
         changes |= min((_differences(each, after) for each in before), key=len)
     old, new = (
         {k: v for k, v in settings(recipe).items() if k.startswith("preprocess.")}
@@ -192,9 +195,18 @@ def _others(published: Recipe, small: Recipe) -> str:
         f"preprocess.{i}." for i, s in enumerate(published.preprocess) if hasattr(s, "members")
     ]
     for key in sorted({*old, *new}):
-        if old.get(key) != new.get(key) and not key.startswith(tuple(learned)):
+        named = not key.startswith(tuple(learned)) or key in (f"{step}folds" for step in learned)
+        if old.get(key) != new.get(key) and named:
             changes[key] = _change(_text(old.get(key)), _text(new.get(key)))
     return "; ".join(f"`{name}` {change}" for name, change in changes.items())
+
+
+def _unmirrored(method: Network) -> dict[str, Any]:
+    """Settings of a network without its mirrored views, which have a column."""
+    if isinstance(method, NetworkMethod) and isinstance(method.inference.planes, MirroredPlanes):
+        inference = replace(method.inference, planes=method.inference.planes.planes)
+        method = replace(method, inference=inference)
+    return settings(method)
 
 
 def _folds(method: Any) -> Iterator[int]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
+from lesionwise.inference.views import Views
 from lesionwise.inference.window import SlidingWindow
 from lesionwise.learning.samples import CombinedSamples
 from lesionwise.learning.schedules import stretched
@@ -41,6 +42,7 @@ class Reduction:
             is stretched to them.
         every: epochs between validations; by default one validation, at the end. 0: none.
         window: of prediction and of validation.
+        planes: views of prediction, of a network that joins several.
         heatmap: weight of the heatmap's loss, of nnU-Net with three heads.
         steps: settings of preprocessing steps by the name of their class, such as
             ``{"Resample": {"spacing_mm": 1.0}}``; every step of that class takes them.
@@ -56,6 +58,7 @@ class Reduction:
     epochs: int | None = UNTIL_THE_TIME_LIMIT
     every: int | None = UNTIL_THE_TIME_LIMIT
     window: SlidingWindow | None = None
+    planes: Views | None = None
     heatmap: float | None = None
     steps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     one_of_each: bool = True
@@ -131,6 +134,8 @@ def _reduced_network(method: NetworkMethod, reduction: Reduction) -> NetworkMeth
     if reduction.window is not None:
         inference = replace(inference, window=reduction.window)
         selection = replace(selection, window=reduction.window)
+    if reduction.planes is not None and inference.planes is not None:
+        inference = replace(inference, planes=reduction.planes)
     if reduction.size_vox is not None and inference.size_vox is not None:
         i, j, k = reduction.size_vox
         inference = replace(inference, size_vox=(i, j, k))

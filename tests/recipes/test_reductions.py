@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lesionwise.inference.views import Planes
 from lesionwise.learning.schedules import TrainingProgress
 from lesionwise.reduction import Reduction, reduced
 from lesionwise.run.recipes import find_recipe
@@ -67,6 +68,14 @@ def test_a_reduced_network_validates_in_the_windows_in_which_it_predicts(name):
     methods = [m for m in all_methods(find_recipe(f"{name}:reduced").method) if m.members() == ()]
     assert methods
     assert all(m.selection.window == m.inference.window for m in methods)
+
+
+@pytest.mark.parametrize("name", ["deepscan", "iqda"])
+def test_other_views_replace_those_of_a_network_that_joins_several(name):
+    published = list(all_methods(find_recipe(name).method))[-1].inference.planes
+    small = reduced(find_recipe(name), Reduction(planes=Planes(axes=(1,))))
+    planes = list(all_methods(small.method))[-1].inference.planes
+    assert planes == (None if published is None else Planes(axes=(1,)))
 
 
 @pytest.mark.parametrize("name", ["siamese-mpunetpp", "tiramisu-25d", "deepscan"])

@@ -35,6 +35,7 @@ CONTRASTS = ("flair", "t1w", "t2w")
 LESIONS = Auxiliary("lesions", scans=CONTRASTS)
 BATCHES = 5000
 WINDOW = SlidingWindow(overlap=0.25, windows_per_batch=8)
+PLANES = Planes(axes=(2, 1, 0))
 MIRRORED = SpatialAugmentation(flip=0.5, affine=None, elastic=None)
 
 STACKS = Patches(
@@ -57,7 +58,7 @@ NEW_LESIONS = NetworkMethod(
         schedule=CosineRestarts(period=1, end=0.01),
     ),
     task="new",
-    inference=Inference(WINDOW, planes=MirroredPlanes(Planes(axes=(2, 1, 0)), axes=(0,))),
+    inference=Inference(WINDOW, planes=MirroredPlanes(PLANES, axes=(0,))),
     selection=Selection(window=WINDOW),
 )
 
@@ -164,7 +165,9 @@ REDUCED = reduced(
         learning_rate=2e-3,
         batch_size=4,
         per_epoch=40,
-        every=0,  # six views of each scan take longer than the training
+        every=0,  # views of each scan take longer than the training
+        planes=PLANES,
+        steps={"AddMaps": {"folds": 2}},
         window=SlidingWindow(overlap=0.25, windows_per_batch=16, engine="openvino"),
     ),
 )
