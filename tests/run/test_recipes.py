@@ -74,7 +74,7 @@ def test_a_whole_part_can_be_switched_off():
         ("method.optimization.learning_rate.x=1", "nothing to set below"),
         ("method.objective.loss=3", "not a InstanceLoss"),
         ("refine.7.min_volume_mm3=3", "no 7"),
-        ("method.inference.window.cover=brian", "cover is 'volume' or 'brain', not 'brian'"),
+        ("method.inference.window.cover=brian", "cover must be 'volume' or 'brain', not 'brian'"),
         ("method.inference.window.weighting=3", "expected str"),
         ("method.inference.window.stride_vox=5", "a list of 3 values"),
         ("method.inference.window.stride_vox=[4, 4, 0]", "1 or more along each axis"),
@@ -85,7 +85,7 @@ def test_a_whole_part_can_be_switched_off():
         ("method.selection.by=[3]", "a list of str or None"),
         ("method.samples.batch_size=0", "1 or more"),
         ("method.optimization.epochs=0", "1 or more"),
-        ("method.optimization.learning_rate=None", "learning_rate is float, not None"),
+        ("method.optimization.learning_rate=None", "learning_rate must be float, not None"),
         ("output.grid=followp", "'followup'"),
     ],
 )

@@ -201,7 +201,7 @@ def _check_declared(part: Any, name: str, value: Any, text: str) -> None:
         return
     if declared is not None and not _allows(declared, value):
         expected = " or ".join(_words(declared))
-        raise InputError(f"--set {text}: {name} is {expected}, not {value!r}")
+        raise InputError(f"--set {text}: {name} must be {expected}, not {value!r}")
 
 
 def _allows(declared: Any, value: Any) -> bool:
