@@ -95,7 +95,7 @@ def test_all_networks_learn_with_adam_on_patches_of_64():
 def test_reduced_every_source_and_every_network_is_smaller():
     sources = dict(REDUCED.method.samples.sources)
     assert {samples.size_vox for samples in sources.values()} == {(48, 48, 48)}
-    assert {samples.per_epoch for samples in sources.values()} == {20}
+    assert {samples.per_epoch for samples in sources.values()} == {80}
     for part in REDUCED.method.parts:
         assert part.first.network.keywords["features"] == (8, 16, 32, 64)
         assert part.first.samples.size_vox == (48, 48, 48)

@@ -85,6 +85,7 @@ def test_a_whole_part_can_be_switched_off():
         ("method.selection.by=[3]", "a list of str or None"),
         ("method.samples.batch_size=0", "1 or more"),
         ("method.optimization.epochs=0", "1 or more"),
+        ("method.optimization.learning_rate=-1", "0 or more"),
         ("method.optimization.learning_rate=None", "learning_rate must be float, not None"),
         ("output.grid=followp", "'followup'"),
     ],

@@ -34,8 +34,8 @@ class Optimization:
     early_stopping: EarlyStopping | None = None
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate must be above 0, not {self.learning_rate:g}")
+        if not self.learning_rate >= 0:
+            raise ValueError(f"learning_rate must be 0 or more, not {self.learning_rate:g}")
         if self.epochs < 1:
             raise ValueError(f"epochs must be 1 or more, not {self.epochs}")
         if not 0 <= self.warmup < 1:
