@@ -432,10 +432,11 @@ def show_recipes(facts: Sequence[RecipeFacts]) -> None:
             for each in facts
         ]
         return
+    width = 2 + max((len(each.name) for each in facts), default=0)
     for each in facts:
         weights = f"; shipped weights: {', '.join(each.models)}" if each.models else ""
         text = f"{each.description} ({each.recipe.citation.short}){weights}"
-        show_entry(f"{each.name:22}{text}", 22)
+        show_entry(f"{each.name:{width}}{text}", width)
     show_entry(
         "Recipes without shipped weights are trained first: lesionwise train RECIPE DATASET."
     )

@@ -1,6 +1,7 @@
 """OpenVINO computes what torch computes, and reports to nobody."""
 
 import os
+import pickle
 import subprocess
 import sys
 
@@ -218,6 +219,47 @@ def test_a_network_that_keeps_numbers_of_its_trace_is_traced_with_its_own_patch(
     torch.testing.assert_close(seen, Centered()(patches), rtol=1e-4, atol=1e-4)
 
 
+def counted(monkeypatch):
+    """The patches with which networks are traced from now on."""
+    traced = []
+    convert = OpenVinoNetwork._convert
+    monkeypatch.setattr(
+        OpenVinoNetwork,
+        "_convert",
+        lambda self, shape: (traced.append(shape), convert(self, shape))[1],
+    )
+    return traced
+
+
+def test_a_converted_network_holds_for_patches_of_other_lengths(monkeypatch, tmp_path):
+    traced = counted(monkeypatch)
+    network = UNet(1, 6, (4, 8)).eval()
+    shapes = [(1, 1, 36, 40, 34), (1, 1, 48, 34, 40), (1, 1, 64, 64, 64)]
+    compiled = OpenVinoNetwork(network, use_bf16=False, kept_in=tmp_path)
+    seen = [compiled(noise(*shape)) for shape in shapes[:2]]
+    again = OpenVinoNetwork(network, use_bf16=False, kept_in=tmp_path)
+    seen.append(again(noise(*shapes[2])))
+    assert traced == [(1, 1, 32, 32, 32)]
+    for output, shape in zip(seen, shapes, strict=True):
+        with torch.no_grad():
+            torch.testing.assert_close(output, network(noise(*shape)), atol=1e-4, rtol=1e-4)
+
+
+def test_only_lengths_in_which_it_was_compared_may_change(monkeypatch, tmp_path):
+    traced = counted(monkeypatch)
+    network = UNet(1, 2, (4, 8)).eval()
+    for shape in ((1, 1, 40, 40, 2), (1, 1, 48, 48, 4), (1, 1, 48, 48, 2)):
+        OpenVinoNetwork(network, use_bf16=False, kept_in=tmp_path)(noise(*shape))
+    assert traced == [(1, 1, 32, 32, 2), (1, 1, 32, 32, 4)]
+
+
+def test_a_network_that_keeps_numbers_of_its_trace_is_traced_for_each_length(tmp_path):
+    compiled = OpenVinoNetwork(Centered().eval(), use_bf16=False, kept_in=tmp_path)
+    for side in (40, 48, 40):
+        patches = noise(1, 2, side, side, side)
+        torch.testing.assert_close(compiled(patches), Centered()(patches), rtol=1e-4, atol=1e-4)
+
+
 def test_a_network_too_deep_for_a_small_patch_is_compiled(monkeypatch):
     monkeypatch.setattr(module, "SMALL_VOX", 1)
     network = NETWORKS["one"].eval()
@@ -226,6 +268,13 @@ def test_a_network_too_deep_for_a_small_patch_is_compiled(monkeypatch):
     with torch.no_grad():
         torch.testing.assert_close(compiled(patches), network(patches), atol=1e-4, rtol=1e-4)
     assert compiled._infer[tuple(patches.shape)] != compiled._by_torch
+
+
+def test_a_network_that_computed_reaches_another_process():
+    compiled = OpenVinoNetwork(UNet(1, 2, (4, 8)).eval(), use_bf16=False)
+    expected = compiled(noise(1, 1, 8, 8, 8))
+    copied = pickle.loads(pickle.dumps(compiled))
+    torch.testing.assert_close(copied(noise(1, 1, 8, 8, 8)), expected)
 
 
 @pytest.mark.parametrize("name", ["one", "no head at all"])

@@ -265,6 +265,53 @@ def test_a_window_longer_than_the_brain_lies_around_it_and_inside_the_volume():
     assert starts == [8, 0, 22]
 
 
+@given(box=boxes(), size=st.tuples(*[st.integers(1, 24)] * 3), fit=st.integers(1, 5))
+@settings(deadline=None, max_examples=60)
+def test_fitted_windows_see_all_of_the_brain_and_are_not_more(box, size, fit):
+    calls = {}
+
+    def apply(patches):
+        calls[fitted] = calls.get(fitted, 0) + len(patches)
+        return torch.ones_like(patches)
+
+    brain = np.zeros((20, 20, 20), dtype=bool)
+    brain[tuple(slice(a, b) for a, b in box)] = True
+    for fitted in (None, fit):
+        window = replace(EXACT, cover="brain", fit=fitted)
+        found = predict(apply, [noise(20, 20, 20)], brain, size, window=window)
+        assert (found[0][brain] == 1).all()
+    assert calls[fit] <= calls[None]
+
+
+@pytest.mark.parametrize(
+    ("length", "fitted"),
+    [
+        (178, 72),  # three windows: 72 + 2 * 54 covers 180, 64 + 2 * 48 does not
+        (140, 80),  # two
+        (96, 96),
+        (90, 96),  # one
+        (88, 88),
+        (20, 48),  # no shorter than half
+    ],
+)
+def test_fitted_windows_are_as_short_as_their_number_allows(length, fitted):
+    sizes = set()
+
+    def apply(patches):
+        sizes.add(tuple(patches.shape[2:]))
+        return patches
+
+    window = replace(EXACT, overlap=0.25, fit=8)
+    predict(apply, [noise(length, 3, 2)], None, (96, 5, 2), window=window)
+    assert sizes == {(fitted, 5, 2)}
+
+
+@pytest.mark.parametrize("wrong", [{"fit": 0}, {"fit": 8, "stride_vox": (4, 4, 4)}])
+def test_windows_that_cannot_be_fitted_are_refused(wrong):
+    with pytest.raises(ValueError, match="fit must be"):
+        SlidingWindow(**wrong)
+
+
 def test_without_any_brain_everything_is_zero():
     brain = np.zeros((8, 8, 8), dtype=bool)
     assert not predict(nn.Identity(), [np.ones(brain.shape)], brain).any()

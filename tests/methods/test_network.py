@@ -1,6 +1,7 @@
 """A network learns, survives a kill, and is loaded again."""
 
 import json
+import pickle
 from dataclasses import replace
 from functools import partial
 
@@ -73,6 +74,19 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
     assert summary["steps"] == 6
     rows = (killed.folder / "log.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["epoch", "1", "2", "3"]
+
+
+def test_a_predictor_reaches_the_workers_of_a_training_that_follows(tmp_path):
+    """With ``--workers``, in recipes that learn twice; workers that start afresh get it pickled."""
+    done = []
+    run = RunContext(tmp_path, progress=lambda *stage: done.append(stage))
+    longer(METHOD, 1, 4).fit(DATA, run)
+    predictor = METHOD.load(run)
+    study = visit_of(0)
+    expected = predictor(study).probability
+    np.testing.assert_array_equal(
+        pickle.loads(pickle.dumps(predictor))(study).probability, expected
+    )
 
 
 def test_another_seed_gives_other_weights(tmp_path):

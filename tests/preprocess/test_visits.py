@@ -12,7 +12,13 @@ from lesionwise.preprocess.filters import AnisotropicDiffusion, Denoise
 from lesionwise.preprocess.geometry import Resample, one_thread
 from lesionwise.preprocess.halfway import RegisterToHalfway
 from lesionwise.preprocess.intensity import N4
-from lesionwise.preprocess.visits import cached_loader, each_visit, map_parallel, own_threads
+from lesionwise.preprocess.visits import (
+    Beside,
+    cached_loader,
+    each_visit,
+    map_parallel,
+    own_threads,
+)
 from lesionwise.types import InputError, Study, Visit
 
 
@@ -52,6 +58,38 @@ def test_the_earliest_fault_is_raised():
 
     with pytest.raises(InputError, match="first"):
         map_parallel(work, (0, 1), threads=2)
+
+
+def test_work_beside_goes_on_while_the_caller_does(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    both = waiting_for(2)
+    beside = Beside(both, "thread")
+    assert both("caller") == "caller"
+    beside.wait()
+    assert beside.result() == "thread"
+
+
+def test_with_one_thread_work_beside_is_done_when_asked_for(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    calls = []
+    beside = Beside(calls.append, 1)
+    beside.wait()
+    assert calls == []
+    beside.result()
+    assert calls == [1]
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_fault_of_work_beside_is_raised_where_its_result_is_asked_for(monkeypatch, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+
+    def work():
+        raise InputError("no brain")
+
+    beside = Beside(work)
+    beside.wait()
+    with pytest.raises(InputError, match="no brain"):
+        beside.result()
 
 
 def test_threads_follow_what_the_process_was_given(monkeypatch):

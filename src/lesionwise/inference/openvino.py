@@ -55,7 +55,7 @@ def has_openvino() -> bool:
 
 
 class OpenVinoNetwork:
-    """A network in evaluation mode, compiled when the first patches of each shape come.
+    """A network in evaluation mode, converted when the first patches come, compiled for each shape.
 
     Called with (B, C, I, J, K) float32 on the CPU, it returns what the network returns: a tensor
     or a tuple. Every ``Head`` that makes an output is computed by torch in float32, whatever the
@@ -71,8 +71,8 @@ class OpenVinoNetwork:
         use_bf16: compute in bfloat16 where the CPU has it.
         threads: None takes torch's number.
         kept_in: folder where networks that were converted and agreed with torch are kept, and
-            found again by a hash of weights, source, shape, versions and processor; these are
-            neither converted nor compared again. None keeps nothing.
+            found again by a hash of weights, source, versions and processor, and of the shape where
+            it matters; these are neither converted nor compared again. None keeps nothing.
 
     Raises:
         InputError: If OpenVINO is not installed.
@@ -93,6 +93,11 @@ class OpenVinoNetwork:
         self.threads = threads
         self.kept_in = kept_in
         self._infer: dict[tuple[int, ...], Callable[[torch.Tensor], Output]] = {}
+        self._converted: dict[tuple[int | None, ...], Converted] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As another process gets it: it compiles for itself."""
+        return {**self.__dict__, "_infer": {}, "_converted": {}}
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -111,32 +116,31 @@ class OpenVinoNetwork:
         OpenVINO does, or torch where they differ on the first patch.
         """
         shape = tuple(patches.shape)
-        key = "" if self.kept_in is None else self._key(shape)
-        kept = None if self.kept_in is None else read_converted(self.kept_in, key)
-        if kept is not None:
-            # A file that is not what its record says is made again.
-            with contextlib.suppress(RuntimeError, ValueError, AttributeError):
-                infer = self._compiled(kept, shape)
-                output = infer(patches)
-                self._infer[shape] = infer
-                return output
+        # Tracing costs several times a patch, so a small one is tried first. A network may be too
+        # deep for it, need one size, or keep numbers of it.
         small = (1, shape[1], *(min(n, SMALL_VOX) for n in shape[2:]))
+        for traced in dict.fromkeys((small, shape)):
+            kept = self._kept(shape, traced)
+            # What is kept but is not what its record says is made again.
+            with contextlib.suppress(RuntimeError, ValueError, AttributeError):
+                if kept is not None:
+                    infer = self._compiled(kept, shape)
+                    output = infer(patches)
+                    self._infer[shape] = infer
+                    return output
         most = MAX_DIFFERENCE["bf16" if self.use_bf16 else "f32"]
         with torch.autocast("cpu", torch.bfloat16, enabled=self.use_bf16):
             expected = self._by_torch(patches[:1].float())
-        # Tracing costs several times a patch, so a small one is tried first. A network may be too
-        # deep for it, need one size, or keep numbers of it.
         for traced in dict.fromkeys((small, shape)):
             try:
-                converted = self._convert(shape, traced)
+                converted = self._convert(traced)
                 infer = self._compiled(converted, shape)
                 output = infer(patches)
                 if difference(tuple(each[:1] for each in _as_tuple(output)), expected) > most:
                     continue
             except (RuntimeError, ValueError):
                 continue
-            if self.kept_in is not None:
-                write_converted(converted, self.kept_in, key)
+            self._keep(converted, shape, traced)
             self._infer[shape] = infer
             return output
         logging.getLogger("lesionwise").warning(
@@ -145,11 +149,27 @@ class OpenVinoNetwork:
         self._infer[shape] = self._by_torch
         return self._by_torch(patches)
 
-    def _key(self, shape: tuple[int, ...]) -> str:
+    def _kept(self, shape: tuple[int, ...], traced: tuple[int, ...]) -> Converted | None:
+        """The network that was traced with patches of one shape and holds for those of another."""
+        known = _shapes(shape, traced)
+        if known not in self._converted and self.kept_in is not None:
+            found = read_converted(self.kept_in, self._key(known))
+            if found is not None:
+                self._converted[known] = found
+        return self._converted.get(known)
+
+    def _keep(self, converted: Converted, shape: tuple[int, ...], traced: tuple[int, ...]) -> None:
+        known = _shapes(shape, traced)
+        self._converted[known] = converted
+        if self.kept_in is not None:
+            write_converted(converted, self.kept_in, self._key(known))
+
+    def _key(self, shapes: tuple[int | None, ...]) -> str:
         """By which the converted network is found again."""
         settings = {
-            "shape": shape,
+            "shapes": shapes,
             "use_bf16": self.use_bf16,
+            "heads_take": "channels last",
             # another processor may compute in another way
             "processor": openvino_core().get_property("CPU", "FULL_DEVICE_NAME"),
             "lesionwise": lesionwise.__version__,
@@ -161,8 +181,8 @@ class OpenVinoNetwork:
         with torch.no_grad():
             return self.network(patches)  # type: ignore[no-any-return]
 
-    def _convert(self, shape: tuple[int, ...], traced: tuple[int, ...]) -> Converted:
-        """The network for patches of a shape, traced with one of another."""
+    def _convert(self, traced: tuple[int, ...]) -> Converted:
+        """The network, traced with one patch."""
         openvino = import_openvino()
         with (
             torch.inference_mode(False),
@@ -173,6 +193,8 @@ class OpenVinoNetwork:
             warnings.simplefilter("ignore")  # on tracing, which is what is wanted
             network = _contiguous(self.network)
             body, heads, several = _without_heads(network, traced)
+            if heads:
+                body = _ChannelsLast(body)
             # torch's check of its trace is left out: it takes longer than the trace, and what is
             # compiled is compared with the network anyway
             trace = torch.jit.trace(  # type: ignore[no-untyped-call]
@@ -181,7 +203,6 @@ class OpenVinoNetwork:
             # it prints its arguments where those of the command have a --verbose
             with contextlib.redirect_stdout(io.StringIO()):
                 model = openvino.convert_model(trace)
-        model.reshape(list(shape))
         return Converted(model, heads, several)
 
     def _compiled(
@@ -194,8 +215,9 @@ class OpenVinoNetwork:
             "INFERENCE_NUM_THREADS": str(self.threads or torch.get_num_threads()),
         }
         model = converted.model
-        if len(model.inputs) != 1 or tuple(model.inputs[0].shape) != shape:
-            raise ValueError(f"the converted network does not take patches of {shape}")
+        if len(model.inputs) != 1:
+            raise ValueError("the converted network takes something else")
+        model.reshape(list(shape))
         with torch.inference_mode(False):
             heads = [_contiguous(self.network.get_submodule(name)) for name in converted.heads]
         heads = heads or [_Copied() for _ in model.outputs]
@@ -208,13 +230,44 @@ class OpenVinoNetwork:
             results = request.infer(
                 [np.ascontiguousarray(patches.float().numpy())], share_outputs=True
             )
+            arrays = [torch.from_numpy(results[place]) for place in range(len(heads))]
+            if converted.heads:
+                arrays = [array.movedim(-1, 1) for array in arrays]
             with torch.autocast("cpu", enabled=False):
-                outputs = tuple(
-                    head(torch.from_numpy(results[place])) for place, head in enumerate(heads)
-                )
+                outputs = tuple(head(array) for head, array in zip(heads, arrays, strict=True))
             return outputs if converted.several else outputs[0]
 
         return infer
+
+
+def _shapes(shape: tuple[int, ...], traced: tuple[int, ...]) -> tuple[int | None, ...]:
+    """The shapes for which a traced network holds that agreed with torch for one of them.
+
+    Where the two differ, the number does not matter: None. Elsewhere it may.
+
+    Example:
+        >>> _shapes((4, 1, 96, 96, 1), (1, 1, 32, 32, 1))
+        (None, 1, None, None, 1)
+    """
+    return tuple(None if n != m else n for n, m in zip(shape, traced, strict=True))
+
+
+class _ChannelsLast(nn.Module):
+    """What the heads take, (B, I, J, K, C).
+
+    So OpenVINO holds it and torch computes a head fastest: in the usual order OpenVINO would move
+    every number, and a head of 96³ voxels would take seven times as long.
+    """
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, image: torch.Tensor) -> Output:
+        output = self.body(image)
+        if isinstance(output, tuple):
+            return tuple(each.movedim(1, -1) for each in output)
+        return output.movedim(1, -1)  # type: ignore[no-any-return]
 
 
 class _Copied(nn.Module):

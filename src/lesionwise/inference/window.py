@@ -44,6 +44,8 @@ class SlidingWindow:
             ends with what is covered.
         cover: "volume", or "brain" for the box around the brain mask alone, which takes fewer
             windows. Without a mask it is the volume.
+        fit: make windows as short as their number along each axis allows, in multiples of this
+            and not below half their length; None leaves them as they are.
     """
 
     overlap: float = 0.5
@@ -54,6 +56,7 @@ class SlidingWindow:
     weighting: Literal["gaussian", "nnunet", "uniform"] = "gaussian"
     stride_vox: Shape | None = None
     cover: Literal["volume", "brain"] = "volume"
+    fit: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < 1:
@@ -62,6 +65,8 @@ class SlidingWindow:
             raise ValueError(f"windows_per_batch must be 1 or more, not {self.windows_per_batch}")
         if self.stride_vox is not None and min(self.stride_vox) < 1:
             raise ValueError(f"stride_vox must be 1 or more along each axis, not {self.stride_vox}")
+        if self.fit is not None and (self.fit < 1 or self.stride_vox is not None):
+            raise ValueError("fit must be 1 or more, and does not go with a fixed stride_vox")
 
 
 def call_network(
@@ -213,9 +218,7 @@ def _tiling(
     if brain is not None and any(before):
         after = (p - n - b for p, n, b in zip((i, j, k), shape, before, strict=True))
         brain = np.pad(brain, tuple(zip(before, after, strict=True)))
-    ranges = [(0, n) for n in (i, j, k)]
-    if window.cover == "brain" and brain is not None and brain.any():
-        ranges = _ranges(brain)
+    ranges = _covered((i, j, k), window, brain)
     strides = window.stride_vox or (None, None, None)
     a, b, c = (
         _starts_within(each, n, m, window.overlap, stride)
@@ -226,6 +229,33 @@ def _tiling(
         starts = [start for start in starts if brain[_box(start, output)].any()]
     x, y, z = output
     return _Tiling(size, (x, y, z), (i, j, k), before, starts)
+
+
+def _covered(shape: Shape, window: SlidingWindow, brain: BoolArray | None) -> list[tuple[int, int]]:
+    """First and last voxel + 1 along each axis of what windows cover."""
+    if window.cover == "brain" and brain is not None and brain.any():
+        return _ranges(brain)
+    return [(0, n) for n in shape]
+
+
+def _fitted(size: Shape, ranges: Sequence[tuple[int, int]], window: SlidingWindow) -> Shape:
+    """Windows as short as their number along each axis allows (``SlidingWindow.fit``)."""
+    multiple = window.fit
+    if multiple is None:
+        return size
+
+    def shortest(length: int, longest: int) -> int:
+        count = len(window_starts(length, longest, window.overlap))
+        half = -(-longest // (2 * multiple)) * multiple
+        for shorter in range(half, longest, multiple):
+            if len(window_starts(length, shorter, window.overlap)) <= count:
+                return shorter
+        return longest
+
+    i, j, k = (
+        shortest(last - first, longest) for (first, last), longest in zip(ranges, size, strict=True)
+    )
+    return i, j, k
 
 
 def _ranges(mask: BoolArray) -> list[tuple[int, int]]:
@@ -275,7 +305,7 @@ def sliding_window_inference(
             (B, len(maps), I', J', K').
         images: C arrays (I, J, K) of any size.
         brain: (I, J, K); None counts everything as brain.
-        size: of what the network takes.
+        size: of what the network takes, before ``window.fit``.
         maps: names of the maps; ``offset_i`` and so on change sign when mirrored.
         window: overlap, mirroring, precision.
         device: to compute on.
@@ -314,6 +344,7 @@ def sliding_window_inference(
         return output.float().cpu()
 
     per_batch = window.windows_per_batch if seed is None else 1
+    size = _fitted(size, _covered(shape, window, brain), window)
     tiling = _tiling(shape, size, size, window, brain)
     volume = _padded(images, tiling)
     first: torch.Tensor | None = None

@@ -344,6 +344,10 @@ class NetworkPredictor:
     progress: Progress = no_progress
     infer: Apply | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """As another process gets it: it reports its progress to nobody."""
+        return {**self.__dict__, "progress": no_progress}
+
     def __call__(self, study: Study) -> LesionMaps:
         """Lesion maps on the grid of the study's last visit.
 

@@ -20,6 +20,7 @@ from scipy import ndimage
 
 from lesionwise.instances.table import bounding_box
 from lesionwise.preprocess.template import template_maps, template_matrix
+from lesionwise.preprocess.visits import own_threads
 from lesionwise.types import BoolArray, Grid, Instances, Matrix, Volume
 
 Location = Literal["periventricular", "juxtacortical", "infratentorial", "deep white matter"]
@@ -254,4 +255,5 @@ def _distance(mask: BoolArray, grid: Grid) -> Floats:
     """Distance of each voxel to the mask, 0 within it; infinite where the mask is empty."""
     if not mask.any():
         return np.full(mask.shape, np.inf, dtype=np.float32)
-    return np.asarray(edt.edt(~mask, anisotropy=grid.spacing_mm), dtype=np.float32)
+    distance = edt.edt(~mask, anisotropy=grid.spacing_mm, parallel=own_threads())
+    return np.asarray(distance, dtype=np.float32)

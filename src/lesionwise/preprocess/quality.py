@@ -91,7 +91,8 @@ def scan_quality(scan: Volume, brain: Volume | None, *, flair: bool = True) -> Q
 
     Args:
         scan: any scan, before its intensities were normalized.
-        brain: brain mask on any grid; None measures spacing and emptiness alone.
+        brain: brain mask on any grid; None measures spacing and emptiness alone, and so does a
+            mask that holds every voxel.
         flair: whether the scan should be a FLAIR: then fluid has to be darker than tissue, and
             gray matter no darker than white matter.
 
@@ -115,7 +116,7 @@ def scan_quality(scan: Volume, brain: Volume | None, *, flair: bool = True) -> Q
     if longest_mm > THICK_MM + 0.05:
         text = f"voxels are {longest_mm:.1f} mm long along one axis"
         found.problem(text, severe=longest_mm > TOO_THICK_MM)
-    if brain is not None:
+    if brain is not None and not brain.array.all():
         inside = resample_to(brain, scan.grid, order=0).array.astype(bool)
         if not inside.any():
             return Quality("poor", ("the brain mask is empty",), found.measures)

@@ -6,10 +6,10 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from functools import wraps
-from typing import TypeVar
+from functools import partial, wraps
+from typing import Generic, TypeVar
 
 from lesionwise.processes import own_cores
 from lesionwise.types import Study, Visit
@@ -55,6 +55,37 @@ def map_parallel(
         return tuple(work(*call) for call in calls)
     with ThreadPoolExecutor(at_once) as pool:
         return tuple(pool.map(lambda call: work(*call), calls))
+
+
+class Beside(Generic[T]):
+    """``work(*of)`` in a thread of its own, beside what follows.
+
+    ``work`` must change nothing that the rest uses. Where this process may use one thread alone
+    (``own_threads``), it is done when its result is asked for.
+
+    Example:
+        >>> power = Beside(pow, 2, 10)
+        >>> power.wait()
+        >>> power.result()
+        1024
+    """
+
+    def __init__(self, work: Callable[..., T], *of: object) -> None:
+        self._work = partial(work, *of)
+        self._future: Future[T] | None = None
+        if own_threads() > 1:
+            pool = ThreadPoolExecutor(1)
+            self._future = pool.submit(self._work)
+            pool.shutdown(wait=False)  # the thread ends with its work
+
+    def wait(self) -> None:
+        """Return when the thread is done, for what needs all cores; at once without a thread."""
+        if self._future is not None:
+            wait([self._future])
+
+    def result(self) -> T:
+        """What ``work`` gave; raises what it raised."""
+        return self._work() if self._future is None else self._future.result()
 
 
 def own_threads() -> int:

@@ -190,7 +190,7 @@ def compare(
         found = [_found(call, number, output, place, progress) for number in range(total)]
         to_common, alignments = _to_first(found, scans, progress)
         notes = [
-            scan_note(scan, visit.visit, visit.brain, channel)
+            scan_note(scan, visit.visit, visit.brain, channel, visit.measured_quality())
             for scan, visit in zip(scans, found, strict=True)
         ]
         changed_notes = alignment_notes(scans, alignments) + change_notes(
@@ -419,7 +419,7 @@ def _found(call: _Call, number: int, output: Path, place: Path, progress: Progre
         if before is not None:
             on_progress("found before")
             return before
-        found = find_lesions(study, call.finders[number], call.options, on_progress)
+        found = find_lesions(study, call.finders[number], call.options, on_progress, beside=True)
         if _image(found) is next(iter(study.followup.scans.values())):  # not on the prepared grid
             keep(place, files, settings, found)
         return found

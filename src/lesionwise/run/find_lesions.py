@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -18,8 +17,13 @@ from lesionwise.instances.mask import lesion_mask
 from lesionwise.instances.offsets import OffsetVoting
 from lesionwise.preprocess.brain import not_background
 from lesionwise.preprocess.geometry import instances_to_grid, resample_to
+from lesionwise.preprocess.location import Landmarks
+from lesionwise.preprocess.quality import Quality, scan_quality
+from lesionwise.preprocess.visits import Beside
 from lesionwise.report.stages import Stage, Stages
 from lesionwise.run.load_model import LoadedModel
+from lesionwise.run.locations import landmarks_beside
+from lesionwise.run.stopwatch import Stopwatch
 from lesionwise.types import (
     Grid,
     InputError,
@@ -75,6 +79,8 @@ class VisitResult:
         prepared_grid: the grid that the method saw.
         warnings: what the user should know before believing the result.
         stages: the scan after each preprocessing step, in two slices.
+        landmarks, fitness: those of scan and brain (``find_landmarks``, ``scan_quality``), where
+            they were asked for.
     """
 
     visit: Visit
@@ -87,6 +93,8 @@ class VisitResult:
     prepared_grid: Grid
     warnings: tuple[str, ...] = field(default=())
     stages: tuple[Stage, ...] = ()
+    landmarks: Beside[Landmarks] | None = None
+    fitness: Beside[Quality] | None = None
 
     @property
     def main(self) -> tuple[str, Instances]:
@@ -94,20 +102,9 @@ class VisitResult:
         name = next(iter(self.instances))
         return name, self.instances[name]
 
-
-class Stopwatch:
-    """Adds up the wall time of named stages."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+    def measured_quality(self) -> Quality | None:
+        """How fit the scan is, where that was measured already."""
+        return None if self.fitness is None else self.fitness.result()
 
 
 STAGES: Mapping[str, str] = {
@@ -129,8 +126,10 @@ def find_lesions(
     model: LoadedModel,
     options: FindOptions = FindOptions(),
     on_stage: OnStage = stage_ignored,
+    *,
+    beside: bool = False,
 ) -> VisitResult:
-    """Find and separate what the model task: a study's lesions, or its new ones.
+    """Find and separate what the model's task is: a study's lesions, or its new ones.
 
     The recipe's steps prepare the study, its method predicts maps on the prepared grid, and the
     probability returns to the grid that ``recipe.output`` names, a visit's own or the prepared
@@ -139,6 +138,10 @@ def find_lesions(
     labels that mask. ``offsets`` and ``acls`` work on the prepared grid, where the maps were made,
     and their labels are carried onto the mask: so every mask voxel belongs to one lesion before
     the size filters act. Where steps moved the visit, results find the way back.
+
+    Args:
+        beside: find the landmarks of the scan and its fitness beside the steps that follow its
+            brain; for models of one visit.
 
     Raises:
         InputError: If the study has another number of visits than the recipe needs, or cannot
@@ -160,6 +163,19 @@ def find_lesions(
     prepared = study
     brain_native: Volume | None = native.brain
     stages = Stages(native, recipe.scans[0])
+    beside = beside and recipe.visits == 1 and recipe.output.grid != "prepared"
+    measure = partial(scan_quality, flair=recipe.scans[0] == "flair")
+    landmarks: Beside[Landmarks] | None = None
+    fitness: Beside[Quality] | None = None
+
+    def begin_beside(brain: Volume) -> None:
+        nonlocal landmarks, fitness
+        if beside:
+            landmarks = landmarks_beside(reference, brain)
+            fitness = Beside(measure, reference, brain)
+
+    if brain_native is not None:
+        begin_beside(brain_native)
     for step in model.steps:
         name = type(step).__name__
         stage = STAGES.get(name, name)
@@ -173,6 +189,13 @@ def find_lesions(
         # later steps may crop or resample it.
         if visit.brain is not None and (brain_native is None or _redrawn(before, visit.brain)):
             brain_native = _on_scan_grid(_in_native_space(visit.brain, visit.to_native), reference)
+            begin_beside(brain_native)
+    if landmarks is not None and fitness is not None:
+        with watch.stage(
+            "location"
+        ):  # the network computes on all cores, and waits for the slowest
+            landmarks.wait()
+            fitness.wait()
     on_stage(FIND)
     with watch.stage("network"):
         maps = model.predict(prepared, lambda _, done, total: on_stage(FIND, done, total))
@@ -218,6 +241,8 @@ def find_lesions(
         seconds=watch.seconds,
         prepared_grid=prepared_grid,
         stages=stages.all(),
+        landmarks=landmarks,
+        fitness=fitness,
     )
 
 

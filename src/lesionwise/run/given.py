@@ -194,7 +194,7 @@ def split_on_scans(
             on_progress("read")
             study = read_scan(opened.path, scan.subject, scan.session)
             with named_as_typed(opened, "flair"):
-                result = find_lesions(study, model, options, on_progress)
+                result = find_lesions(study, model, options, on_progress, beside=True)
             record = write_found(
                 result,
                 output,

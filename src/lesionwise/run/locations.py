@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from lesionwise.preprocess.location import Landmarks, find_landmarks, locate_lesions
-from lesionwise.run.find_lesions import Stopwatch, VisitResult
-from lesionwise.types import InputError, Instances
+from lesionwise.preprocess.visits import Beside
+from lesionwise.run.stopwatch import Stopwatch
+from lesionwise.types import InputError, Instances, Volume
+
+if TYPE_CHECKING:
+    from lesionwise.run.find_lesions import VisitResult
 
 MIN_BRAIN_ML = 500.0
 """A part of a brain smaller than this cannot be registered to the template with confidence."""
@@ -44,7 +49,11 @@ def add_locations(
         name: table.assign(location=table["label"].map(dict(places.get(name, {}))))
         for name, table in tables.items()
     }
-    return replace(found, warnings=warnings, seconds={**found.seconds, **watch.seconds}), located
+    seconds = {
+        **found.seconds,
+        "location": found.seconds.get("location", 0) + watch.seconds["location"],
+    }
+    return replace(found, warnings=warnings, seconds=seconds), located
 
 
 def _landmarks(found: VisitResult) -> Landmarks:
@@ -52,4 +61,9 @@ def _landmarks(found: VisitResult) -> Landmarks:
     brain_ml = float(found.brain.array.sum() * found.brain.grid.voxel_volume_mm3 / 1000)
     if brain_ml < MIN_BRAIN_ML:
         raise InputError(f"{brain_ml:.0f} ml of brain are too little")
-    return find_landmarks(scan, found.brain)
+    return found.landmarks.result() if found.landmarks else find_landmarks(scan, found.brain)
+
+
+def landmarks_beside(scan: Volume, brain: Volume) -> Beside[Landmarks]:
+    """The landmarks of a scan, found while other work goes on."""
+    return Beside(find_landmarks, scan, brain)

@@ -56,17 +56,24 @@ def named_as_typed(scan: FoundScan, name: str) -> Iterator[None]:
         raise type(error)(f"{scan.path}{text[len(label) :]}") from error
 
 
-def scan_note(scan: FoundScan, visit: Visit, brain: Volume | None, name: str) -> QualityNote:
+def scan_note(
+    scan: FoundScan,
+    visit: Visit,
+    brain: Volume | None,
+    name: str,
+    measured: Quality | None = None,
+) -> QualityNote:
     """How fit one scan is, from its voxels, its name and what stands beside it.
 
     Args:
         visit: as read.
-        brain: its mask; one that holds every voxel says nothing and is not used.
+        brain: its mask, as ``scan_quality`` takes it.
         name: of the scan within the visit; a FLAIR is held against what a FLAIR looks like.
+        measured: what its voxels say, where it is known.
     """
-    if brain is not None and brain.array.all():
-        brain = None
-    found = scan_quality(visit.scans[name], brain, flair=name == "flair")
+    found = measured
+    if found is None:
+        found = scan_quality(visit.scans[name], brain, flair=name == "flair")
     problems = [(True, reason) for reason in _wrong_kind(scan.path, name)]
     problems += [(False, reason) for reason in header_notes(scan.path)]
     if problems:

@@ -313,7 +313,7 @@ def _one(
     if brain_mask is not None:
         study = _with_brain(study, brain_mask, channel)
     with named_as_typed(scan, channel):
-        found = find_lesions(study, model, options, on_progress)
+        found = find_lesions(study, model, options, on_progress, beside=True)
     return write_found(
         found,
         output,
@@ -364,7 +364,9 @@ def write_found(
     """
     if note is None:
         on_progress("quality")
-        note = scan_note(scan, found.visit, found.brain, model.recipe.scans[0])
+        note = scan_note(
+            scan, found.visit, found.brain, model.recipe.scans[0], found.measured_quality()
+        )
     files = ScanFiles(output, scan.entities)
     image = next(iter(found.visit.scans.values())).array
     measured = {
