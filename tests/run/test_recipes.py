@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lesionwise.recipe import Recipe
-from lesionwise.run.recipes import _members, find_recipe, override, recipe_names, settings
+from lesionwise.run.recipes import find_recipe, members_of, override, recipe_names, settings
 from lesionwise.types import InputError
 
 
@@ -107,7 +107,7 @@ def settable(recipe, path):
     """Names of functions and classes are told by ``settings`` and not taken by ``--set``."""
     part = recipe
     for name in path.split("."):
-        part = _members(part).get(name) if _members(part) else None
+        part = members_of(part).get(name) if members_of(part) else None
     return isinstance(part, bool | int | float | str | tuple)
 
 

@@ -173,7 +173,7 @@ def _replaced(part: Any, path: list[str], value: Any, text: str) -> Any:
     if not path:
         return _fitting(part, value, text)
     name, rest = path[0], path[1:]
-    members = _members(part)
+    members = members_of(part)
     if members is None or name not in members:
         raise InputError(f"--set {text}: {_no_such(name, members)}")
     new = _replaced(members[name], rest, value, text)
@@ -244,7 +244,15 @@ def _name(declared: Any) -> str:
     return "None" if declared is types.NoneType else getattr(declared, "__name__", str(declared))
 
 
-def _members(part: Any) -> dict[str, Any] | None:
+def members_of(part: Any) -> dict[str, Any] | None:
+    """What a part of a recipe is made of, by the names that ``override`` takes; None for a value.
+
+    Example:
+        >>> members_of((96, 64))
+        {'0': 96, '1': 64}
+        >>> members_of(96) is None
+        True
+    """
     if isinstance(part, functools.partial):
         return dict(part.keywords)
     if dataclasses.is_dataclass(part) and not isinstance(part, type):
@@ -290,7 +298,7 @@ def auxiliary_sets(recipe: Recipe) -> dict[str, Auxiliary]:
         elif field == "auxiliary" and isinstance(part, str) and part:
             found.setdefault(part, Auxiliary(part))
         else:
-            for name, member in (_members(part) or {}).items():
+            for name, member in (members_of(part) or {}).items():
                 look(member, name)
 
     look(recipe, "")
@@ -309,7 +317,7 @@ def settings(part: Any, prefix: str = "") -> dict[str, Any]:
     """
     if part is None or isinstance(part, bool | int | float | str):
         return {prefix: part}
-    members = _members(part)
+    members = members_of(part)
     if isinstance(part, tuple) and all(isinstance(m, bool | int | float | str) for m in part):
         return {prefix: list(part)}
     if isinstance(part, Mapping):
