@@ -84,10 +84,12 @@ def brainstem_border(brain: Volume, lower_end_mm: float = LOWER_END_MM) -> BoolA
 def _outermost(scan: Grid, common: Grid, world: Matrix) -> BoolArray:
     """Voxels of ``common`` in the outermost layer of the scan along any axis, or outside of it."""
     to_scan = np.linalg.inv(scan.affine) @ world @ common.affine
-    i, j, k = np.ogrid[tuple(slice(n) for n in common.shape)]
+    to_scan[np.abs(to_scan) < 1e-9] = 0  # what inverting leaves of 0; 1e-6 voxels at most
+    places = np.ogrid[tuple(slice(n) for n in common.shape)]
     found = np.zeros(common.shape, dtype=np.bool_)
-    for axis in range(3):
-        a, b, c, d = to_scan[axis]
-        at = np.rint(a * i + b * j + c * k + d)
-        found |= (at < 1) | (at > scan.shape[axis] - 2)
+    for n, (*steps, first) in zip(scan.shape, to_scan[:3], strict=True):
+        # Where the axes run alike only one of them counts, and this is no volume.
+        moved = [step * place for step, place in zip(steps, places, strict=True) if step]
+        at = np.rint(sum(moved, np.float64(first)))
+        found |= (at < 1) | (at > n - 2)
     return found
