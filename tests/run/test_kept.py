@@ -28,7 +28,7 @@ def finder(quick, monkeypatch):  # noqa: F811
         done: tuple[str, ...] = ()
         stops: tuple[str, ...] = ()
 
-        def __call__(self, study, *rest):
+        def __call__(self, study, *rest, beside=False):
             session = study.followup.session
             if session in self.stops:
                 raise KeyboardInterrupt

@@ -26,7 +26,7 @@ def image(names):
     return array
 
 
-def find_bright(study, model, options, on_progress, *, beside):
+def find_bright(study, model, options, on_progress, *, beside=False):
     volume = study.followup.scans["flair"]
     mask = volume.array > 200
     maps = LesionMaps(mask.astype(np.float32), volume.grid)
