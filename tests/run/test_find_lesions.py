@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from heads import bright_model, head
 
+from lesionwise.preprocess.quality import scan_quality
+from lesionwise.run import locations
 from lesionwise.run.find_lesions import FindOptions, find_lesions
 from lesionwise.types import Grid, InputError, LesionMaps, Study, Visit, Volume
 
@@ -46,6 +48,22 @@ def test_size_filters_act_on_lesions_and_never_on_the_mask():
     found = find_lesions(study(), bright_model(), options)
     assert not found.main[1].labels.any()
     assert found.mask.array.sum() == find_lesions(study(), bright_model()).mask.array.sum() > 0
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_landmarks_and_fitness_are_those_of_the_scan_and_the_brain_found(monkeypatch, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    monkeypatch.setattr(locations, "find_landmarks", lambda scan, brain: (scan, brain))
+    given = study()
+    found = find_lesions(given, bright_model(), beside=True)
+    plain = find_lesions(given, bright_model())
+    scan, brain = found.landmarks.result()
+    assert scan is given.followup.scans["flair"]
+    assert np.array_equal(brain.array, found.brain.array)
+    assert found.measured_quality() == scan_quality(scan, brain, flair=True)
+    assert np.array_equal(found.main[1].labels, plain.main[1].labels)
+    assert plain.landmarks is None
+    assert plain.measured_quality() is None
 
 
 def test_a_given_brain_mask_is_used_as_it_is():
