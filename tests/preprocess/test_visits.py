@@ -76,6 +76,7 @@ def test_with_one_thread_work_beside_is_done_when_asked_for(monkeypatch):
     beside.wait()
     assert calls == []
     beside.result()
+    beside.result()
     assert calls == [1]
 
 

@@ -111,3 +111,15 @@ def test_weights_are_not_needed_to_say_what_a_model_is(tmp_path) -> None:
     folder = run_of(tmp_path / "run", [])
     assert not (folder / WEIGHTS).exists()
     assert models(folder)[0].recipe == "unet-cc"
+
+
+@pytest.mark.parametrize("name", ["conflunet", "unet-cc"])
+def test_shipped_windows_are_shortened_to_sides_that_the_network_takes(name):
+    method = load_model(name).recipe.method
+    features = method.network.keywords["features"]
+    assert method.inference.window.fit % 2 ** (len(features) - 1) == 0
+
+
+@pytest.mark.parametrize("name", ["conflunet", "unet-cc", "unet-acls"])
+def test_recipes_fit_no_windows_since_their_networks_may_be_made_deeper(name):
+    assert find_recipe(name).method.inference.window.fit is None

@@ -256,7 +256,7 @@ class _ChannelsLast(nn.Module):
     """What the heads take, (B, I, J, K, C).
 
     So OpenVINO holds it and torch computes a head fastest: in the usual order OpenVINO would move
-    every number, and a head of 96³ voxels would take seven times as long.
+    every number, and a head would take several times as long.
     """
 
     def __init__(self, body: nn.Module) -> None:

@@ -45,7 +45,8 @@ class SlidingWindow:
         cover: "volume", or "brain" for the box around the brain mask alone, which takes fewer
             windows. Without a mask it is the volume.
         fit: make windows as short as their number along each axis allows, in multiples of this
-            and not below half their length; None leaves them as they are.
+            and not below half their length; the network has to take such sides. None leaves them
+            as they are.
     """
 
     overlap: float = 0.5

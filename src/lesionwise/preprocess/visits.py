@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from functools import partial, wraps
+from functools import cache, partial, wraps
 from typing import Generic, TypeVar
 
 from lesionwise.processes import own_cores
@@ -71,7 +71,7 @@ class Beside(Generic[T]):
     """
 
     def __init__(self, work: Callable[..., T], *of: object) -> None:
-        self._work = partial(work, *of)
+        self._work = cache(partial(work, *of))
         self._future: Future[T] | None = None
         if own_threads() > 1:
             pool = ThreadPoolExecutor(1)

@@ -66,7 +66,7 @@ RECIPE = Recipe(
                 WeightedSum(((1.0, Focal(gamma=2.0)), (0.5, Dice()))), heatmap=2000.0, offsets=0.5
             ),
         ),
-        inference=Inference(SlidingWindow(engine="openvino", cover="brain", fit=8)),
+        inference=Inference(SlidingWindow(engine="openvino", cover="brain")),
         optimization=Optimization(learning_rate=1e-4, epochs=300),
         selection=Selection(top_k=10, to_instances=TO_INSTANCES, refine=REFINE),
     ),
@@ -156,8 +156,6 @@ REDUCED = reduced(
         learning_rate=1e-3,
         batch_size=2,
         per_epoch=20,
-        window=SlidingWindow(
-            overlap=0.5, windows_per_batch=4, engine="openvino", cover="brain", fit=8
-        ),
+        window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino", cover="brain"),
     ),
 )

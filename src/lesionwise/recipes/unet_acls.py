@@ -64,7 +64,7 @@ RECIPE = Recipe(
             augmentation=Augmentation(SpatialAugmentation(), other_scanners()),
         ),
         objective=Supervised(LesionMask(), WeightedSum(((1.0, Focal(gamma=2.0)), (0.5, Dice())))),
-        inference=Inference(SlidingWindow(engine="openvino", cover="brain", fit=8)),
+        inference=Inference(SlidingWindow(engine="openvino", cover="brain")),
         optimization=Optimization(learning_rate=1e-4, epochs=300),
     ),
     to_instances=TO_INSTANCES,
@@ -130,8 +130,6 @@ REDUCED = reduced(
         learning_rate=1e-3,
         batch_size=2,
         per_epoch=20,
-        window=SlidingWindow(
-            overlap=0.5, windows_per_batch=4, engine="openvino", cover="brain", fit=8
-        ),
+        window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino", cover="brain"),
     ),
 )
