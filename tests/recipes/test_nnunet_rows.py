@@ -10,6 +10,7 @@ from lesionwise.learning.schedules import JointPlateau, Polynomial, TrainingProg
 from lesionwise.methods.nnunet import AugmentedCopies, DropPlainSlices, Learning
 from lesionwise.methods.nnunet.cases import case_of, images_of
 from lesionwise.preprocess.standardize import Nyul
+from lesionwise.preprocess.template import template_maps
 from lesionwise.run.recipes import describe, find_recipe
 from lesionwise.types import Grid, LesionMaps, RunContext, Study, TrainingData, Visit, Volume
 
@@ -203,12 +204,20 @@ def test_a5_reports_the_printed_scores_and_those_of_its_counts():
 
 
 def test_b0_registers_heads_before_it_strips_the_skull():
-    """Line 75: registration to MNI with 6 degrees of freedom, then skull removal, then N4, then the
-    crop; line 140: in this order, "because we wanted to take advantage of the skull"."""
-    assert step_names("nnunet-longitudinal") == [
-        "RegisterHeadToTemplate", "ExtractBrain", "N4", "CropToBrain",
-    ]  # fmt: skip
-    assert find_recipe("nnunet-longitudinal").method.plans.normalization == "z-score"
+    """Line 75: registration to MNI with 6 degrees of freedom, then skull removal, then N4; line
+    140: in this order, "because we wanted to take advantage of the skull"."""
+    assert step_names("nnunet-longitudinal") == ["RegisterHeadToTemplate", "ExtractBrain", "N4"]
+
+
+def test_b0_has_z_scores_of_the_brain():
+    """Line 75: cropped to the brain, mean 0 and standard deviation 1. nnU-Net crops, and takes the
+    voxels of the brain where that leaves less than three quarters of the grid."""
+    method = find_recipe("nnunet-longitudinal").method
+    assert method.plans.normalization == "z-score"
+    assert method.within_brain
+    brain = template_maps().brain.array > 0
+    box = [np.ptp(np.flatnonzero(brain.any(axis=other))) + 1 for other in ((1, 2), (0, 2), (0, 1))]
+    assert np.prod(box) / brain.size < 0.6  # a brain 7 % longer in each direction still fits
 
 
 def test_b0_learns_new_lesions_of_two_visits():

@@ -5,7 +5,7 @@ from functools import partial
 
 from engine import SIDE, pair_of
 
-from lesionwise.learning.intensity_transforms import Gamma
+from lesionwise.learning.intensity_transforms import Blur, Brightness, Contrast, Gamma, Noise
 from lesionwise.learning.lesion_weights import SizeWeightedMask, VoxelWeightedCrossEntropy
 from lesionwise.learning.optimizers import Sgd
 from lesionwise.learning.schedules import Polynomial
@@ -77,6 +77,18 @@ def test_the_rest_is_nnunets():
     assert optimization.epochs == 1000
     assert method.samples.per_epoch == 250 * method.samples.batch_size
     assert method.inference.window.mirror_axes == (0, 1, 2)
+
+
+def test_augmentation_has_nnunets_numbers():
+    # nnU-Net's "noise variance" of up to 0.1 is the standard deviation it draws with, and a fifth
+    # of its patches have each channel blurred with a probability of a half
+    effects = RECIPE.method.methods[0].samples.augmentation.intensity.effects
+    assert effects[:4] == (
+        Noise((0.0, 0.1), probability=0.1),
+        Blur((0.5, 1.0), probability=0.2 * 0.5),
+        Brightness((0.75, 1.25), probability=0.15),
+        Contrast((0.75, 1.25), probability=0.15),
+    )
 
 
 def test_probabilities_are_averaged_and_gamma_is_never_inverted():

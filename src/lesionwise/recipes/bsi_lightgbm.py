@@ -81,7 +81,7 @@ RECIPE = Recipe(
         (
             "How many voxels the trees learn from is not stated. We use at most 100,000 of each "
             "study: the positive voxels, the candidates, and a weighted random sample of the "
-            "others."
+            "others. Where there are very many candidates, they are sampled too."
         ),
         "Which voxels the trees see is not stated. We use those of both visits' brains.",
         (

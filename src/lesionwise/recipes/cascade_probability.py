@@ -116,6 +116,10 @@ RECIPE = Recipe(
             "patient."
         ),
         (
+            "The paper trains stage one on the first time point of each patient alone. We train it "
+            "on every visit of a patient that has a mask."
+        ),
+        (
             "The paper validates stage one on three images. Ours keeps its last weights, unless "
             "the training has validation patients."
         ),

@@ -80,7 +80,10 @@ RECIPE = Recipe(
             "independently, all equally likely."
         ),
         "Epochs, batch size and patches per epoch are not stated. We use 300, 4 and 500.",
-        "Patch positions are not stated. Half of our patches lie around new lesions.",
+        (
+            "Patch positions are not stated. Half of the patches of patients with new lesions lie "
+            "around one."
+        ),
         (
             'The learning rate schedule is not stated. We use a constant rate. We take "a '
             "momentum of 0.9\" as Adam's first beta."

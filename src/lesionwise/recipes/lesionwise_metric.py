@@ -126,8 +126,8 @@ RECIPE = Recipe(
             "for the network that estimates the metric."
         ),
         (
-            "Patch positions are not stated. Half of our patches lie around new lesions. For the "
-            "network that estimates the metric, nine in ten do."
+            "Patch positions are not stated. Half of the patches of patients with new lesions lie "
+            "around one. For the network that estimates the metric, nine in ten do."
         ),
         (
             'The learning rate schedule is not stated. We use a constant rate. We take "a '

@@ -112,7 +112,7 @@ RECIPE = Recipe(
         ),
         (
             "The paper uses BET from FSL and bias correction from Anima. We use our own "
-            "implementations."
+            "implementations, and run N4 on a copy with 4 mm voxels."
         ),
         "The amount by which both masks are dilated is not stated. We use 2 mm.",
         (

@@ -127,6 +127,7 @@ RECIPE = Recipe(
             "The paper adds the cord to these masks by region growing. We follow it slice by slice "
             "below the brain by brightness and shape."
         ),
+        "We run N4 on a copy with 4 mm voxels, as N4 does when it shrinks a 1 mm scan by 4.",
         (
             "Which patches the first U-Net learns from is not stated. Ours lie anywhere in the "
             "scans of both visits. It learns from all training patients and makes their masks too."

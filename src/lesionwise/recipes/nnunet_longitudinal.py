@@ -5,7 +5,6 @@ from lesionwise.learning.optimizers import Adam
 from lesionwise.learning.schedules import JointPlateau
 from lesionwise.methods.nnunet import Learning, NnunetMethod, Plans
 from lesionwise.preprocess.brain import ExtractBrain
-from lesionwise.preprocess.geometry import CropToBrain
 from lesionwise.preprocess.intensity import N4
 from lesionwise.preprocess.template_registration import RegisterHeadToTemplate
 from lesionwise.recipe import Citation, Recipe
@@ -21,7 +20,7 @@ RECIPE = Recipe(
     ),
     passage="004, section 2",
     scans=("flair",),
-    preprocess=(RegisterHeadToTemplate(), ExtractBrain(), N4(), CropToBrain()),
+    preprocess=(RegisterHeadToTemplate(), ExtractBrain(), N4()),
     method=NnunetMethod(
         scans=("flair",),
         task="new",
@@ -58,8 +57,8 @@ RECIPE = Recipe(
         ),
         "We run N4 on a copy with 4 mm voxels, as N4 does when it shrinks a 1 mm scan by 4.",
         (
-            "Which voxels define the z-scores is not stated. We use those of the brain, as nnU-Net "
-            "does where a crop leaves less than three quarters of a scan."
+            "Which voxels define the z-scores is not stated. We leave the crop to the brain to "
+            "nnU-Net, which then uses the voxels of the brain."
         ),
         (
             "Loss and augmentation are not stated. We use Dice + cross-entropy and nnU-Net's own "

@@ -107,15 +107,19 @@ RECIPE = Recipe(
         ),
         (
             "Channels, blocks per level and how levels are joined are not stated. We use 48, 96, "
-            "192 and 384 channels, two blocks in the encoder, one in the decoder, and "
-            "concatenation. With four levels and kernels of 3, that gives the stated 26.3 million "
-            "parameters."
+            "192 and 384 channels, two blocks in the encoder below the stem, one in the decoder, "
+            "and concatenation. With four levels and kernels of 3, that gives the stated 26.3 "
+            "million parameters."
         ),
         (
             '"4 levels, at each of which the input is downsampled" can be read in two ways. We '
             "use four resolutions, three of them reached by downsampling, so that the decoder's "
-            "three highest resolutions are all it has. Four downsamplings with 32 to 512 channels "
-            "would give 26.0 million parameters."
+            "three highest resolutions are all it has. Four downsamplings with 32 to 512 "
+            "channels, one block per level and added skips would give 26.0 million parameters."
+        ),
+        (
+            "Half of the paper's patches contain some lesion. Half of our patches of patients with "
+            "new lesions lie around one, and those of the others have none."
         ),
         (
             "Which voxels each channel's z-score uses is not stated. We use those that are not 0, "

@@ -55,8 +55,8 @@ CONSENSUS = NetworkMethod(
             intensity=OnChannels(
                 scans=("flair",),
                 effects=(
-                    Noise((0.0, 0.3), probability=0.1),
-                    Blur((0.5, 1.0), probability=0.2),
+                    Noise((0.0, 0.1), probability=0.1),
+                    Blur((0.5, 1.0), probability=0.1),
                     Brightness((0.75, 1.25), probability=0.15),
                     Contrast((0.75, 1.25), probability=0.15),
                     Gamma((0.7, 1.5), probability=0.3, keep_moments=True),
@@ -136,7 +136,8 @@ RECIPE = Recipe(
         (
             "Augmentation is nnU-Net's. We leave out its scaling and low resolution, as they "
             "contradict the voxel size that the network receives, and its gamma of inverted "
-            "intensities, which it applies to a tenth of the patches."
+            "intensities, which it applies to a tenth of the patches. We change each visit by "
+            "itself, and do not clip changed contrast to the range of intensities."
         ),
         (
             "What the intensity transforms act on is not stated. We apply them only to the scans, "
@@ -154,9 +155,11 @@ RECIPE = Recipe(
         ),
         "Brain extraction is not stated. We use our own, and set voxels outside the brain to 0.",
         (
-            "The target of the diffeomorphic registration is not stated. We bring the baseline "
-            "onto the follow-up's grid, after an affine registration."
+            "The target of the diffeomorphic registration and its place among the steps are not "
+            "stated. We bring the baseline onto the follow-up's grid before N4, after an affine "
+            "registration."
         ),
+        "We run N4 on a copy with 4 mm voxels, as N4 does when it shrinks a 1 mm scan by 4.",
         "A z-score is not stated. We apply it after Nyul's standardization, as nnU-Net does.",
         (
             "The initial bias is not stated. Training starts at a lesion probability of 0.02 "

@@ -84,7 +84,10 @@ RECIPE = Recipe(
             "batch normalization over the GPUs that --device names."
         ),
         "Steps per epoch are not stated. We use 250, as in nnU-Net.",
-        "Patch positions are not stated. Half of our patches lie around new lesions.",
+        (
+            "Patch positions are not stated. Half of the patches of patients with new lesions lie "
+            "around one."
+        ),
         (
             "Ranges and probabilities of the augmentation are not stated. We use contrast ± 30 % "
             "and brightness ± 0.1 standard deviations, each with probability 0.3."

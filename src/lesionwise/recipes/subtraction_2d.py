@@ -59,7 +59,7 @@ RECIPE = Recipe(
     departures=(
         (
             "The paper uses Anima for brain extraction and bias correction. We use our own "
-            "implementations."
+            "implementations, and run N4 on a copy with 4 mm voxels."
         ),
         (
             "The challenge's pairs came registered to their half-way space. We register raw visits "

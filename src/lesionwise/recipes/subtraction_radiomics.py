@@ -61,8 +61,8 @@ RECIPE = Recipe(
             "tissue they resemble."
         ),
         (
-            "The paper takes baseline lesions from SAMSEG. We take voxels brighter than the "
-            "baseline's mean by more than 2 SD."
+            "The paper takes baseline lesions from SAMSEG. We take voxels whose mean with their "
+            "26 neighbors exceeds the mean of the baseline's brain by more than 2 SD."
         ),
         (
             "Touching is not defined. A component touches a tissue if it shares a voxel or a face "

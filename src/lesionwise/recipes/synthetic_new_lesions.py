@@ -195,7 +195,10 @@ RECIPE = Recipe(
             "one of them, independently, all equally likely."
         ),
         "Epochs and batches per epoch are not stated. We use 300 and 125, for all three networks.",
-        "Patch positions are not stated. Half of the real patches lie around new lesions.",
+        (
+            "Patch positions are not stated. Half of the real patches of patients with new lesions "
+            "lie around one, and nine in ten of the patches of single scans around a lesion."
+        ),
         (
             'The learning rate schedule is not stated. We use a constant rate. We take "a '
             "momentum of 0.9\" as Adam's first beta."

@@ -8,7 +8,7 @@ pytest.importorskip("nnunetv2", reason="nnunetv2 is not installed (the extra nnu
 from boxes import SMALL, study
 
 from lesionwise.methods.nnunet import arrays, plan
-from lesionwise.methods.nnunet.cases import case_of
+from lesionwise.methods.nnunet.cases import Case, case_of
 from lesionwise.methods.nnunet.settings import Plans
 from lesionwise.methods.nnunet.workspace import Workspace
 from lesionwise.types import InputError, no_progress
@@ -120,3 +120,20 @@ def test_instances_are_carried_to_the_nearest_labelled_voxel():
 def test_small_settings_are_taken(tmp_path):
     _, made = planned(tmp_path, SMALL)
     assert made["configurations"]["3d_fullres"]["batch_size"] == 2
+
+
+@pytest.mark.parametrize(("margin_vox", "within"), [(0, False), (8, True)])
+def test_z_scores_are_the_brains_where_nnunet_crops_a_quarter_away(tmp_path, margin_vox, within):
+    brain = np.zeros((20, 22, 24), bool)
+    brain[np.ix_(*[range(1, n - 1) for n in brain.shape])] = True
+    brain = np.pad(brain, margin_vox)
+    image = np.where(brain, np.random.default_rng(0).normal(100, 5, brain.shape), 0)
+    labels = np.zeros(brain.shape, np.int32)
+    labels[12:15, 12:15, 12:15] = 1
+    one = Case(image[None].astype(np.float32), labels, (1.0, 1.0, 1.0))
+    space = Workspace(tmp_path)
+    with space.in_use():
+        plan.write_raw(space, [one], [], ["flair"], False)
+        plan.make_plans(space, Plans(base_features=4), "3d_fullres", no_progress)
+        made = arrays.preprocess(space, "3d_fullres", True, no_progress)
+    assert made["configurations"]["3d_fullres"]["use_mask_for_norm"] == [within]
