@@ -5,19 +5,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import hypothesis
 import pytest
 from hypothesis import settings
-
-# A busy machine is slow at times; how long one example takes says nothing about the code.
-hypothesis.settings.register_profile("no_deadline", deadline=None)
-hypothesis.settings.load_profile("no_deadline")
 
 os.environ["LESIONWISE_CACHE"] = ""  # tests leave nothing in the cache folder of the user
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))  # modules that several tests share
 
-settings.register_profile("any machine", deadline=None)  # however busy it is
+# A busy machine is slow at times; how long one example takes says nothing about the code.
+settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
 SHARED = Path(__file__).parents[1] / ".." / "shared"

@@ -984,9 +984,6 @@ def cohort(
 def export(
     dataset: Annotated[Path, typer.Argument(help="A BIDS data set.")],
     output: Annotated[Path, typer.Argument(help="A new folder, such as Dataset001_Lesions.")],
-    form: Annotated[
-        Literal["nnunet"], typer.Option("--format", help="nnunet: an nnU-Net raw data set.")
-    ] = "nnunet",
     scans: Annotated[
         str, typer.Option(help="Scans that become channels, such as flair,t1w.")
     ] = "flair",
@@ -997,14 +994,13 @@ def export(
         Literal["lesions", "new"], typer.Option(help="Lesions to label: all, or new ones.")
     ] = "lesions",
 ) -> None:
-    """Write a data set in the format of another tool."""
+    """Write a data set as an nnU-Net raw data set."""
     from lesionwise.run.export import export as run
 
     with progress_shown() as progress:
         done = run(
             dataset,
             output,
-            form=form,
             scans=_listed(scans),
             visits=visits,
             task=task,

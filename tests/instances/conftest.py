@@ -7,11 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import settings
-
-# How long an example takes depends on what else the machine does.
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
 
 Stored = tuple[dict[str, np.ndarray], dict[str, Any]]
 

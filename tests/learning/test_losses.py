@@ -148,6 +148,16 @@ def test_a_weighted_sum_adds_its_terms_up_and_names_them(logits_and_mask):
     torch.testing.assert_close(parts["total"], expected)
 
 
+def test_a_weighted_sum_names_each_of_several_losses_of_one_class(logits_and_mask):
+    terms = ((1.0, Dice()), (1.0, Dice(squared=True)), (0.5, CrossEntropy()))
+    parts = WeightedSum(terms)(*logits_and_mask)
+    assert sorted(parts) == ["crossentropy", "dice", "dice_2", "total"]
+    assert parts["dice"] != parts["dice_2"]
+    torch.testing.assert_close(
+        parts["total"], parts["dice"] + parts["dice_2"] + 0.5 * parts["crossentropy"]
+    )
+
+
 def test_deep_supervision_weighs_resolutions_against_smaller_targets():
     mask = torch.zeros((1, 1, 4, 4, 4))
     mask[..., :2] = 1

@@ -69,6 +69,20 @@ def test_the_reason_names_what_ranked_the_weights(selection, why):
     assert selection.reason(3) == why
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("hd95_mm", "hd95_mm cannot rank weights"),
+        ("volume_difference_mm3", "volume_difference_mm3 cannot rank weights"),
+        ("clu_count", "clu_count cannot rank weights"),
+        ("no_such", "no metric is called no_such"),
+    ],
+)
+def test_weights_are_ranked_only_by_metrics_of_which_more_is_better(name, why):
+    with pytest.raises(ValueError, match=why):
+        Selection(by=("dsc", name))
+
+
 def fractions():
     """A lesion of 0.8 and a spread of 0.3 around it."""
     soft = np.zeros(GRID.shape, dtype=np.float32)

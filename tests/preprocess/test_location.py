@@ -9,7 +9,7 @@ from lesionwise.preprocess.location import (
     locate_lesions,
 )
 from lesionwise.preprocess.template import template_maps
-from lesionwise.types import Grid, Instances, Volume
+from lesionwise.types import Grid, InputError, Instances, Volume
 
 KNOWN_MM = {
     1: ((-22, -30, 27), "periventricular"),
@@ -56,6 +56,32 @@ def test_lesions_of_known_places_are_located(
     scan, _, landmarks = template_scan
     found = locate_lesions(_balls(scan.grid), landmarks)
     assert found == {label: place for label, (_, place) in KNOWN_MM.items()}
+
+
+@pytest.mark.parametrize("outside", ["zero", "as air"])
+def test_a_z_scored_scan_has_the_same_fluid(
+    template_scan: tuple[Volume, Volume, Landmarks], outside: str
+) -> None:
+    scan, brain, known = template_scan
+    inside = brain.array != 0
+    z_scored = (scan.array - scan.array[inside].mean()) / scan.array[inside].std()
+    if outside == "zero":
+        z_scored[~inside] = 0
+    found = find_landmarks(Volume(z_scored, scan.grid), brain, to_scan=np.eye(4))
+    same = np.isclose(found.sulcus_mm, known.sulcus_mm) & np.isclose(
+        found.ventricle_mm, known.ventricle_mm
+    )
+    assert same[inside].mean() > 0.9
+    assert locate_lesions(_balls(scan.grid), found) == {
+        label: place for label, (_, place) in KNOWN_MM.items()
+    }
+
+
+def test_an_empty_brain_mask_is_refused(template_scan: tuple[Volume, Volume, Landmarks]) -> None:
+    scan, brain, _ = template_scan
+    empty = Volume(np.zeros_like(brain.array), brain.grid)
+    with pytest.raises(InputError, match="the brain mask is empty"):
+        find_landmarks(scan, empty, to_scan=np.eye(4))
 
 
 def test_a_scan_that_lies_elsewhere_gives_the_same_places() -> None:

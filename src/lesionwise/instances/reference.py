@@ -26,8 +26,8 @@ def reference_of(study: Study, task: str) -> LabelArray:
         study: with labels of its last visit, or changes of the pair.
         task: "lesions" are those of the last visit (``instances_of_visit``). Any other name is
             looked up in the study's changes first ("new", "new-rater-1"), then in the labels of its
-            last visit ("rater-1", "consensus"). A mask becomes components; a map with more than
-            one label, and one of fractions, is returned as it is.
+            last visit ("rater-1", "consensus"). A mask of 0 and 1 becomes components; a map
+            with labels above 1, and one of fractions, is returned as it is.
 
     Raises:
         InputError: If the study does not say.

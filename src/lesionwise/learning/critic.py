@@ -51,7 +51,7 @@ class WithScore:
         weight: of the estimated score.
         critic: name of the part.
 
-    Source: document 002, lines 799 to 829, equations 1 to 3.
+    Source: Proceedings of MSSEG-2, 2021, the chapter of `lesionwise-metric`, equations 1 to 3.
     """
 
     supervised: Supervised

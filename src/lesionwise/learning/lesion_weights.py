@@ -29,8 +29,8 @@ class SizeWeightedMask:
     Attributes:
         reference_mm3: the larger, the more all lesions weigh, and the more so the smaller they are.
 
-    Source: document 002, lines 2556 to 2570, which asks for these two properties and leaves the
-    function to another paper.
+    Source: Proceedings of MSSEG-2, 2021, the chapter of `rater-consensus`, which asks for these two
+    properties and leaves the function to another paper.
     """
 
     reference_mm3: float = 100.0

@@ -209,16 +209,21 @@ class SquaredError:
 
 @dataclass(frozen=True)
 class WeightedSum:
-    """Weight · loss, added up; each loss is a part by its class's name in small letters."""
+    """Weight · loss, added up.
+
+    Each loss is a part by its class's name in small letters; of several of one class the second is
+    ``dice_2`` and so on.
+    """
 
     terms: tuple[tuple[float, Loss], ...]
 
     def __call__(self, output: torch.Tensor, targets: TensorsByName) -> Parts:
         each = [loss(output, targets)["total"] for _, loss in self.terms]
-        parts = {
-            type(loss).__name__.lower(): value
-            for (_, loss), value in zip(self.terms, each, strict=True)
-        }
+        parts: dict[str, torch.Tensor] = {}
+        names = [type(loss).__name__.lower() for _, loss in self.terms]
+        for number, (name, value) in enumerate(zip(names, each, strict=True)):
+            before = names[:number].count(name)
+            parts[f"{name}_{before + 1}" if before else name] = value
         total = sum(
             (weight * value for (weight, _), value in zip(self.terms, each, strict=True)),
             start=torch.zeros((), device=output.device),

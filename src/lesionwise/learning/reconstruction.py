@@ -27,7 +27,8 @@ class ConsistentReconstruction:
     Attributes:
         consistency: weight of the features' part.
 
-    Source: document 002, lines 3158 to 3177; the weight is not stated there.
+    Source: Proceedings of MSSEG-2, 2021, the chapter of `ssl-dual-attention`; the weight is not
+    stated there.
     """
 
     consistency: float = 1.0

@@ -71,7 +71,8 @@ class NonCorrespondence:
     Attributes:
         alpha, beta, gamma: the weights.
 
-    Source: document 002, lines 3268 to 3308, equation 1; it states neither weights nor R.
+    Source: Proceedings of MSSEG-2, 2021, the chapter of `ncr-net`, equation 1; it states neither
+    weights nor R.
     """
 
     alpha: float = 0.05
@@ -134,7 +135,7 @@ class SegmentAndRegister:
         loss: of the logits.
         smooth: weight of the field's squared steps between neighbors.
 
-    Source: document 002, lines 3436 to 3472.
+    Source: Proceedings of MSSEG-2, 2021, the chapter of `joint-registration`.
     """
 
     loss: Loss

@@ -6,7 +6,7 @@ that are marked as lesions, so it turns tissue into a lesion. ``SyntheticPairs``
 patch of one scan, which lesions are taken out of which visit and where others are put in;
 ``OnSyntheticPairs`` lets the two networks paint, and hands the pair to a supervised objective.
 
-Source: document 002, lines 876 to 986.
+Source: Proceedings of MSSEG-2, 2021, the chapter of `synthetic-new-lesions`.
 """
 
 from __future__ import annotations

@@ -110,7 +110,8 @@ class DropBorderPatches:
         patch_above: exclusive.
         connectivity: 6, 18 or 26.
 
-    Source: document 002, line 3220, which does not say how near the border is.
+    Source: Proceedings of MSSEG-2, 2021, the chapter of `ssl-dual-attention`, which does not say
+    how near the border is.
     """
 
     depth_vox: int = 1

@@ -40,7 +40,7 @@ class AddRegistered:
         map_name, difference_name: of the scans that the last visit gets.
         threshold: of the final non-correspondence.
 
-    Source: document 002, lines 3310 to 3318.
+    Source: Proceedings of MSSEG-2, 2021, the chapter of `ncr-net`.
     """
 
     method: Method

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from lesionwise.inference.window import SlidingWindow
 from lesionwise.instances.components import ConnectedComponents
 from lesionwise.instances.reference import hard_labels, reference_of
-from lesionwise.metrics.case import Options, evaluate_case
+from lesionwise.metrics.case import KEYS, Options, evaluate_case
+from lesionwise.metrics.evaluation import LOWER_IS_BETTER, NOT_COMPARED
 from lesionwise.types import Instances, Predictor, Refine, Study, ToInstances
 
 METRICS: Mapping[str, int] = {
@@ -44,8 +45,8 @@ class Selection:
             specks would win.
         by: the scores whose sum ranks weights while training: ``dsc``, ``soft_dsc`` (of the
             probabilities and, where it has them, the reference's fractions) or any key of
-            ``metrics.case``, for which components of the mask are the lesions; None is ``dsc``
-            alone.
+            ``metrics.case`` of which more is better, for lesions as ``to_instances`` tells them
+            apart, by default components; None is ``dsc`` alone.
         every: epochs between validations; the last epoch is always validated. 0 never validates,
             so the last weights are used.
         window: how validation covers a volume.
@@ -66,6 +67,12 @@ class Selection:
     loss_samples: int = 0
 
     def __post_init__(self) -> None:
+        unknown = set(self.ranked_by) - {"soft_dsc", *KEYS}
+        if unknown:
+            raise ValueError(f"by: no metric is called {min(unknown)}")
+        fewer = set(self.ranked_by) & (LOWER_IS_BETTER | NOT_COMPARED)
+        if fewer:
+            raise ValueError(f"by: {min(fewer)} cannot rank weights, as more of it is not better")
         if self.every < 0:
             raise ValueError(f"every must be 0 (never) or more, not {self.every}")
         if self.top_k < 1:

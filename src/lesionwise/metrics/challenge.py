@@ -106,7 +106,7 @@ def evaluate_challenge(
         voxel_volume_mm3: the product of the header's spacing.
         rules: thresholds; None takes the command line's defaults.
 
-    Source: README 2.2 and 2.4 of the reference vectors, taken from Anima-Public d9fb323d.
+    Source: animaSegPerfAnalyzer of Anima-Public, commit d9fb323d.
     Equal overlaps go by the lower component label; the evaluator's order is unspecified.
 
     Example:

@@ -79,8 +79,8 @@ class Rate:
 class SliceScores:
     """Slice classification at one threshold.
 
-    The names mean what they usually do; Arian Darestani et al. print them swapped
-    (see the project's notes on evaluation).
+    The names mean what they usually do. Darestani et al., 2025, print them swapped: their own
+    counts of slices give a sensitivity where their table says NPV, and so on.
     """
 
     threshold: float

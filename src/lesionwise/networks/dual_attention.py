@@ -98,7 +98,7 @@ class DualAutoencoder(nn.Module):
         features: channels per level.
         group: channels of one normalization group.
 
-    Source: document 002, line 3144, section 3.
+    Source: Proceedings of MSSEG-2, 2021, the chapter of `ssl-dual-attention`, section 3.
     """
 
     def __init__(self, features: Sequence[int] = WIDTHS, group: int = 4) -> None:
@@ -143,7 +143,7 @@ class DifferenceGate(nn.Module):
         over: "space" normalizes each channel over its voxels (instance normalization), "features"
             each voxel over its channels, which is defined where a level has a single voxel.
 
-    Source: document 002, lines 3183 to 3204, equation 1.
+    Source: the chapter of `ssl-dual-attention` in the MSSEG-2 proceedings, equation 1.
     """
 
     def __init__(self, channels: int, over: str = "space") -> None:
@@ -171,7 +171,7 @@ class DualAttentionUNet(nn.Module):
         features: channels per level.
         group: channels of one normalization group.
 
-    Source: document 002, line 3178, section 4.
+    Source: the chapter of `ssl-dual-attention` in the MSSEG-2 proceedings, section 4.
     """
 
     def __init__(

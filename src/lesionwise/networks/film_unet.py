@@ -22,7 +22,8 @@ class FilmNorm(nn.Module):
         conditions: numbers of the condition.
         hidden: width between the two layers.
 
-    Source: document 002, lines 2579 to 2594; Perez and others, 2018, for the idea.
+    Source: Proceedings of MSSEG-2, 2021, the chapter of `rater-consensus`; Perez and others, 2018,
+    for the idea.
     """
 
     def __init__(self, channels: int, conditions: int = 3, hidden: int = 16) -> None:
@@ -77,8 +78,8 @@ class FilmUNet(nn.Module):
         features: channels per stage.
         hidden: width of the layers that read the spacing.
 
-    Source: document 002, line 2494, which builds on nnU-Net: its widths, strides, transposed
-    convolutions and deep supervision.
+    Source: the chapter of `rater-consensus`, which builds on nnU-Net: its widths, strides,
+    transposed convolutions and deep supervision.
     """
 
     conditions = ("spacing_mm",)

@@ -83,7 +83,8 @@ class JointRegistrationUNet(nn.Module):
         features: channels per level of each branch.
         down, up: of the ``FieldUNet``.
 
-    Source: document 002, lines 3408 to 3434; the branches' widths are not stated there.
+    Source: Proceedings of MSSEG-2, 2021, the chapter of `joint-registration`; the branches' widths
+    are not stated there.
     """
 
     def __init__(

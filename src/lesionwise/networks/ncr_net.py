@@ -88,7 +88,8 @@ class NcrNet(nn.Module):
         features: channels per level.
         rare: first bias of the map's logit.
 
-    Source: document 002, line 3266, section 2; widths are not stated there.
+    Source: Proceedings of MSSEG-2, 2021, the chapter of `ncr-net`, section 2; widths are not stated
+    there.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class SeparateInputsUNet(nn.Module):
         features: channels per level.
         own: channels of each input's block.
 
-    Source: document 002, lines 3317 to 3323; widths of Çiçek and others, 2016: channels double
+    Source: the chapter of `ncr-net`; widths of Çiçek and others, 2016: channels double
     before pooling, by the second convolution of a level, and stay as they are in upsampling.
     """
 

@@ -22,8 +22,8 @@ class ScoreCritic(nn.Module):
         features: channels per level.
         hidden: width of the first fully connected layer.
 
-    Source: document 002, line 832, which shows convolutional and fully connected layers and states
-    neither their number nor their widths.
+    Source: Proceedings of MSSEG-2, 2021, the chapter of `lesionwise-metric`, which shows
+    convolutional and fully connected layers and states neither their number nor their widths.
     """
 
     def __init__(self, features: Sequence[int] = (16, 32, 64, 128), hidden: int = 128) -> None:

@@ -19,5 +19,5 @@ MSSEG2_STEPS = (
 The challenge's pairs came registered half way. Its steps were Anima's, these are ours. Denoising,
 which one chapter names besides, is left to the recipes.
 
-Source: document 002, line 1062.
+Source: Proceedings of MSSEG-2, 2021.
 """

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionwise.instances.table import bounding_box
+from lesionwise.preprocess.each_scan import from_zero
 from lesionwise.preprocess.template import template_maps, template_matrix
 from lesionwise.preprocess.visits import own_threads
-from lesionwise.types import BoolArray, Grid, Instances, Matrix, Volume
+from lesionwise.types import BoolArray, Grid, InputError, Instances, Matrix, Volume
 
 Location = Literal["periventricular", "juxtacortical", "infratentorial", "deep white matter"]
 Floats = NDArray[np.float32]
@@ -81,7 +82,8 @@ def find_landmarks(
     """Register the scan to the template and find its fluid.
 
     Args:
-        scan: FLAIR, before its intensities were normalized.
+        scan: FLAIR; of one whose intensities were shifted, as a z-score does, ``from_zero`` finds
+            the zero again.
         brain: mask on the scan's grid.
         to_scan: world matrix, template mm to scan mm, where it is known; else ``template_matrix``.
         name: of the scan, for messages.
@@ -103,11 +105,14 @@ def find_landmarks(
     """
     if not brain.grid.matches(scan.grid):
         raise ValueError("the brain mask does not lie on the grid of the scan")
+    inside = brain.array != 0
+    if not inside.any():
+        raise InputError(f"{name}: the brain mask is empty")
     if to_scan is None:
         to_scan = template_matrix(scan, brain, name=name)
     to_template: Matrix = np.asarray(np.linalg.inv(to_scan), dtype=np.float64)
-    inside = brain.array != 0
-    fluid = inside & (scan.array < FLUID_FRACTION * float(np.median(scan.array[inside])))
+    values = from_zero(scan.array, inside)
+    fluid = inside & (values < FLUID_FRACTION * float(np.median(values[inside])))
     index = np.argwhere(fluid)
     apart = _read(_zones().ventricle_mm, scan.grid, to_template, index)
     ventricles, outside = np.zeros(fluid.shape, dtype=bool), ~inside

@@ -35,7 +35,9 @@ how many degrees these are apart."""
 POOR_FIT = 0.7
 """Of ``similarity``: below this the usual starts are not trusted, and all directions are tried."""
 SAMPLES = 60_000
-"""Voxels that mutual information is computed from; more changed the result by less than 0.03 mm."""
+"""Where a mask has more voxels, so many random voxels of the whole grid are drawn, and mutual
+information is computed from those in the mask, about a sixth of them in a head. More changed the
+result by less than 0.03 mm."""
 
 
 def rigid(

@@ -48,7 +48,6 @@ def export(
     dataset: Path,
     output: Path,
     *,
-    form: Literal["nnunet"] = "nnunet",
     scans: Sequence[str] = ("flair",),
     visits: int = 1,
     task: Task = "lesions",

@@ -220,7 +220,7 @@ def _assemble(
 def state(before_mm3: float, after_mm3: float) -> str:
     """The state of a lesion: one of `STATES`, "stable", or "" where it is in neither visit.
 
-    Growing and shrinking mean that its volume changed by more than a tenth.
+    Enlarging and shrinking mean that its volume changed by more than a tenth.
 
     Example:
         >>> state(0.0, 30.0), state(30.0, 60.0), state(30.0, 31.0), state(30.0, 0.0)
