@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lesionwise.change.partial_volume import Acquisition
@@ -281,11 +281,60 @@ def test_a_lesion_missed_once_gets_its_track_back_and_a_note() -> None:
     assert table["state"].tolist() == ["baseline", "disappeared", "new"]
 
 
+@pytest.mark.parametrize("small_first", [True, False])
+def test_of_several_at_its_place_the_largest_part_gets_the_track_back(small_first: bool) -> None:
+    small, large = (1, 2) if small_first else (2, 1)
+    parts = visit(box(small, 2, (4, 4, 3)), box(large, 6, (4, 4, 6)))
+    table = track_lesions([visit(box(1, 2, (4, 4, 10))), visit(), parts]).table
+    assert row_of(table, 2, large).track == 1
+    assert row_of(table, 2, small).track == 2
+    assert row_of(table, 2, small).note == ""
+
+
+def test_each_track_comes_back_once_and_to_one_lesion() -> None:
+    before = visit(box(1, 2, (4, 4, 4)), box(2, 7, (4, 4, 6)))
+    table = track_lesions([before, visit(), visit(box(1, 2, (4, 4, 11))), visit(box(4, 30))]).table
+    assert row_of(table, 2, 1).track == 2
+    assert row_of(table, 3, 4).track == 3
+
+
 @pytest.mark.parametrize("visits", [1, 2, 3])
 def test_visits_without_lesions(visits: int) -> None:
     tracks = track_lesions([visit()] * visits)
     assert len(tracks.table) == len(tracks.links) == 0
+    assert tracks.counts().shape == (visits, len(STATES))
+    assert tracks.counts_before().shape == (visits - 1, len(STATES))
     assert not change_map([visit()] * visits, tracks).array.any()
+
+
+def test_visits_without_lesions_count_to_the_last() -> None:
+    tracks = track_lesions([visit(box(1, 2)), visit(), visit()])
+    counts, before = tracks.counts(), tracks.counts_before()
+    assert counts.index.tolist() == [0, 1, 2]
+    assert counts["disappeared"].tolist() == [0, 1, 0]
+    assert before["disappeared"].to_dict() == {1: 1, 2: 0}
+    assert list(counts) == list(before) == list(STATES)
+
+
+def test_a_lesion_without_a_voxel_is_equivocal_and_has_its_rows() -> None:
+    visits = [visit(box(2, 2)), visit(box(2, 2)), visit(box(2, 2))]
+    volumes = [{2: 64.0, 5: 0.1}, {1: 0.2, 2: 64.0}, {2: 64.0}]
+    everywhere = [np.ones(SHAPE, np.bool_)] * 3
+    tracks = track_lesions(visits, volumes_mm3=volumes, edges=everywhere)
+    columns = ["visit", "label", "state", "becomes", "volume_mm3", "change_mm3", "parents"]
+    lost = tracks.table[(tracks.table["label"] != 2)].fillna(0)
+    assert lost[columns].to_numpy().tolist() == [
+        [0, 5, "baseline", "equivocal", 0.1, 0, ""],
+        [1, 1, "equivocal", "equivocal", 0.2, 0.2, ""],
+        [1, 0, "equivocal", "", 0, -0.1, "5"],
+        [2, 0, "equivocal", "", 0, -0.2, "1"],
+    ]
+    assert lost["track"].tolist() == [2, 3, 2, 3]
+    assert lost["note"].str.contains("too small for the voxels").tolist() == [False, *[True] * 3]
+    assert not lost["edge"].any()
+    assert tracks.counts().loc[1, ["stable", "equivocal"]].tolist() == [1, 1]
+    assert tracks.counts_before().loc[1, ["stable", "equivocal"]].tolist() == [1, 1]
+    assert np.count_nonzero(change_map(visits, tracks, 1).array) == 64
 
 
 def test_a_single_visit_is_the_baseline() -> None:
@@ -388,8 +437,7 @@ def test_the_states_of_either_side_sum_to_its_lesions(visits: list[Instances]) -
     for at in range(1, len(visits)):
         lesions = len(np.unique(visits[at].labels[visits[at].labels > 0]))
         earlier = len(np.unique(visits[at - 1].labels[visits[at - 1].labels > 0]))
-        now = after.reindex(range(len(visits)), fill_value=0).loc[at]
-        ended = before.reindex(range(len(visits)), fill_value=0).loc[at]
+        now, ended = after.loc[at], before.loc[at]
         assert now.drop("disappeared").sum() == lesions
         assert ended.sum() == earlier
         assert ended["disappeared"] == now["disappeared"]
@@ -426,6 +474,46 @@ def test_names_of_labels_decide_nothing(visits: list[Instances], names: list[int
     there = track_lesions(renamed).table
     seen = {(r.visit, int(table[r.label])): r.state for r in here.itertuples() if r.label}
     assert seen == {(r.visit, r.label): r.state for r in there.itertuples() if r.label}
+
+
+def tracked(table: pd.DataFrame, names: np.ndarray) -> set[frozenset[tuple[int, int]]]:
+    """The lesions of each track, as visits and names, whatever the track's own number."""
+    lesions = table[table["label"] > 0]
+    return {
+        frozenset(zip(rows["visit"].tolist(), names[rows["label"]].tolist(), strict=True))
+        for _, rows in lesions.groupby("track")
+    }
+
+
+@settings(max_examples=60, deadline=None)
+@given(studies(), st.permutations(list(range(1, 10))))
+@example(
+    [  # two parts come back, the smaller one first in C order and in its label
+        visit(box(1, 2, (4, 4, 10))),
+        visit(),
+        visit(box(1, 2, (4, 4, 3)), box(2, 6, (4, 4, 6))),
+    ],
+    [2, 1, 3, 4, 5, 6, 7, 8, 9],
+)
+@example(  # two equal halves
+    [visit(box(1, 2, (4, 4, 8))), visit(box(1, 2), box(2, 6))], [2, 1, 3, 4, 5, 6, 7, 8, 9]
+)
+def test_names_of_labels_decide_no_track(visits: list[Instances], names: list[int]) -> None:
+    table = np.array([0, *names], dtype=np.int32)
+    renamed = [Instances(table[v.labels], v.grid) for v in visits]
+    same = np.arange(10, dtype=np.int32)
+    assert tracked(track_lesions(visits).table, table) == tracked(
+        track_lesions(renamed).table, same
+    )
+
+
+def test_what_lies_outside_of_the_other_scan_is_not_shown_there() -> None:
+    whole = Acquisition(visit().grid, np.eye(4))
+    short = Acquisition(Grid((12, 12, 10), np.eye(4)), np.eye(4))
+    found = visit(box(1, 2), box(2, 20))
+    tracks = track_lesions([visit(), found], acquisitions=[short, whole])
+    assert states(tracks.table, 1) == {1: "new", 2: "equivocal"}
+    assert row_of(tracks.table, 1, 2).note == "the other visit does not show this place"
 
 
 def test_a_lesion_that_the_other_visit_shows_faintly_is_neither_new_nor_gone() -> None:

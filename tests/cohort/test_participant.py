@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("distributed")
 
 from lesionwise.cohort.cluster import Workers
-from lesionwise.cohort.participant import _result, check_apart, run_subjects
+from lesionwise.cohort.participant import _result, check_apart, run_subjects, with_further
 from lesionwise.cohort.stopping import Stopped, StopRequest
 from lesionwise.cohort.subjects import find_subjects
 from lesionwise.cohort.work import Order, _done, work_on
@@ -311,3 +311,23 @@ def test_results_never_go_among_the_scans(tmp_path):
         with pytest.raises(InputError, match="would be among the scans"):
             check_apart(tmp_path, place)
     check_apart(tmp_path, tmp_path / "derivatives" / "lesionwise")
+
+
+def test_a_changed_scan_of_another_contrast_makes_a_subject_again(
+    dataset, settings, fake_job, tmp_path, monkeypatch, client_in_this_process
+):
+    monkeypatch.setattr("lesionwise.cohort.participant.dask_client", client_in_this_process)
+    root = dataset(("01", ""), ("02", ""))
+    other = root / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
+    other.write_text("one")
+    job, begun = fake_job()
+
+    def go(*wanted):
+        subjects = [with_further(subject, wanted) for subject in find_subjects(root)]
+        return run_subjects(subjects, root, tmp_path / "out", settings, job).done
+
+    assert len(go("flair", "t1w")) == 2  # sub-02 has no T1w, which is its job's business
+    assert not go("flair", "t1w")
+    other.write_text("two")
+    assert go("flair", "t1w") == ("01",)
+    assert begun() == {"01": 2, "02": 1}

@@ -18,6 +18,7 @@ from garbage import only_input_errors
 
 from lesionwise.cohort.records import failures_of, read_record
 from lesionwise.io.checked import read_checked
+from lesionwise.io.dataset import is_ours
 from lesionwise.io.prepared import read_prepared, write_prepared
 from lesionwise.io.record import noted_failures
 from lesionwise.metrics.evaluation import Options
@@ -29,7 +30,7 @@ from lesionwise.report.leaderboard import (
     write_leaderboard_page,
 )
 from lesionwise.results.comparison import ComparisonRecord, read_tracks
-from lesionwise.results.folder import compared_scans, is_ours, read_folder
+from lesionwise.results.folder import compared_scans, read_folder
 from lesionwise.results.names import ScanFiles, finished_scans
 from lesionwise.results.scan import ScanRecord, damaged
 from lesionwise.run.evaluate import Request

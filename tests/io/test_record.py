@@ -15,7 +15,6 @@ from lesionwise.io.record import (
     check_settings,
     damage,
     file_records,
-    fingerprint_of,
     note_failures,
     noted_failures,
     settings_id,
@@ -39,19 +38,6 @@ def test_a_hash_is_that_of_the_content(tmp_path):
     path.write_bytes(b"abc")
     assert sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256_of_bytes(b"abc") == sha256(path)
-
-
-def test_a_fingerprint_changes_with_the_name_and_the_size_of_any_image(tmp_path):
-    path = tmp_path / "sub-01" / "a.nii.gz"
-    path.parent.mkdir()
-    path.write_bytes(b"abc")
-    before = fingerprint_of(tmp_path)
-    (tmp_path / "README").write_text("of no account", encoding="utf-8")
-    assert fingerprint_of(tmp_path) == before
-    path.write_bytes(b"abcd")
-    longer = fingerprint_of(tmp_path)
-    path.rename(path.with_name("b.nii.gz"))
-    assert len({before, longer, fingerprint_of(tmp_path)}) == 3
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -152,14 +138,63 @@ def test_failures_are_a_table_or_nothing(tmp_path):
     assert not (tmp_path / "failures.tsv").exists()
 
 
-def test_a_call_replaces_what_a_call_with_one_of_its_inputs_left(tmp_path):
-    note_failures(tmp_path, ["a", "b"], {"b": "bad"})
-    note_failures(tmp_path, ["c"], {"c": "worse"})
-    assert noted_failures(tmp_path) == {"b": "bad", "c": "worse"}
+def test_the_failure_of_an_input_stays_until_a_call_takes_it_again(tmp_path):
+    note_failures(tmp_path, ["a", "b", "c"], {"b": "bad", "c": "worse"})
+    note_failures(tmp_path, ["d"], {"d": "worst"})
     note_failures(tmp_path, ["a"], {})
-    assert noted_failures(tmp_path) == {"c": "worse"}
-    note_failures(tmp_path, ["c"], {"c": "still"})
+    assert noted_failures(tmp_path) == {"b": "bad", "c": "worse", "d": "worst"}
+    note_failures(tmp_path, ["b"], {})
+    assert noted_failures(tmp_path) == {"c": "worse", "d": "worst"}
+    note_failures(tmp_path, ["c", "d"], {"c": "still"})
     assert noted_failures(tmp_path) == {"c": "still"}
+
+
+def test_a_failure_may_be_named_by_a_relative_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = [str(tmp_path / name) for name in ("a.nii", "b.nii")]
+    note_failures(tmp_path, given, {"b.nii": "bad"})
+    note_failures(tmp_path, given[:1], {})
+    assert noted_failures(tmp_path) == {"b.nii": "bad"}
+    note_failures(tmp_path, given[1:], {})
+    assert noted_failures(tmp_path) == {}
+
+
+def test_a_failure_by_another_name_is_about_all_inputs(tmp_path):
+    note_failures(tmp_path, ["a", "b"], {"sub-1": "bad"})
+    note_failures(tmp_path, ["c"], {})
+    assert noted_failures(tmp_path) == {"sub-1": "bad"}
+    note_failures(tmp_path, ["a"], {})
+    assert noted_failures(tmp_path) == {}
+
+
+def test_a_failure_goes_with_its_file_and_that_of_a_missing_file_stays(tmp_path):
+    bad, missing = tmp_path / "bad.nii", tmp_path / "missing.nii"
+    bad.touch()
+    failures = {str(bad): "empty", str(missing): "no such file"}
+    note_failures(tmp_path / "out", [str(bad), str(missing)], failures)
+    note_failures(tmp_path / "out", ["other"], {})
+    assert noted_failures(tmp_path / "out") == failures
+    bad.unlink()
+    note_failures(tmp_path / "out", ["other"], {})
+    assert noted_failures(tmp_path / "out") == {str(missing): "no such file"}
+
+
+def test_a_folder_is_taken_again_where_something_in_it_is(tmp_path):
+    folder = tmp_path / "sub-1"
+    note_failures(tmp_path, [str(folder)], {str(folder): "left out: no FLAIR scan in it"})
+    note_failures(tmp_path, [f"{folder}0/FLAIR.nii"], {})
+    assert len(noted_failures(tmp_path)) == 1
+    note_failures(tmp_path, [str(folder / "anat" / "FLAIR.nii")], {})
+    assert noted_failures(tmp_path) == {}
+
+
+def test_a_note_of_an_earlier_version_is_about_all_inputs_of_its_call(tmp_path):
+    path = tmp_path / ".lesionwise" / "failed-1.json"
+    write_json(path, {"inputs": ["a", "b", "c"], "failures": {"b": "bad", "c": "worse"}})
+    note_failures(tmp_path, ["d"], {})
+    assert noted_failures(tmp_path) == {"b": "bad", "c": "worse"}
+    note_failures(tmp_path, ["c"], {})
+    assert noted_failures(tmp_path) == {}
 
 
 def test_a_damaged_note_says_nothing(tmp_path):

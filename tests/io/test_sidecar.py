@@ -1,11 +1,11 @@
 """What stands beside a scan."""
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 
-from lesionwise.io.sidecar import acquired, read_sidecar
+from lesionwise.io.sidecar import acquired, parse_time, read_sidecar, utc
 from lesionwise.types import InputError
 
 
@@ -62,7 +62,20 @@ def test_when_a_scan_was_acquired_by_each_place_in_turn(scan, tmp_path):
     scans.write_text("filename\tacq_time\nanat/" + scan.name + "\t2020-02-03T04:05:06\n")
     assert acquired(scan) == datetime(2020, 2, 3, 4, 5, 6)
     write(scan.with_name(scan.name[:-7] + ".json"), AcquisitionDateTime="2021-01-02T03:04:05Z")
-    assert acquired(scan) == datetime(2021, 1, 2, 3, 4, 5)
+    assert acquired(scan) == datetime(2021, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("stated", "in_utc"),
+    [
+        ("2020-03-04T01:00:00+09:00", datetime(2020, 3, 3, 16)),
+        ("2020-03-04T01:00:00Z", datetime(2020, 3, 4, 1)),
+        ("2020-03-04T01:00:00", datetime(2020, 3, 4, 1)),
+        ("0001-01-01T01:00:00+09:00", datetime(1, 1, 1, 1)),
+    ],
+)
+def test_a_time_with_a_zone_becomes_utc(stated, in_utc):
+    assert utc(parse_time(stated)) == in_utc
 
 
 def test_a_time_without_a_date_says_nothing(scan):

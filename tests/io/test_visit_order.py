@@ -1,7 +1,9 @@
-from datetime import datetime
+import json
+from datetime import datetime, timedelta
 
 import pytest
 
+from lesionwise.io.sidecar import acquired, parse_time
 from lesionwise.io.visit_order import check_visit_order, order_visits, visit_times
 from lesionwise.types import InputError
 
@@ -37,6 +39,28 @@ def test_times_with_a_zone_are_compared_in_one(tmp_path):
     table(path, head, ("ses-a", "2020-01-01T00:00:00Z"), ("ses-b", "2020-01-01"))
     with pytest.raises(InputError, match="some times have a time zone and some have none"):
         visit_times(tmp_path, "1", ["a", "b"])
+
+
+def test_visits_in_several_time_zones_are_ordered_by_the_same_clock(tmp_path):
+    scans = [tmp_path / f"sub-1_ses-{session}_FLAIR.nii.gz" for session in "ab"]
+    for scan, stated in zip(scans, ("2020-03-04T01:00+09:00", "2020-03-03T20:00Z"), strict=True):
+        sidecar = scan.with_name(scan.name.replace(".nii.gz", ".json"))
+        sidecar.write_text(json.dumps({"AcquisitionDateTime": stated}))
+    times = [acquired(scan) for scan in scans]
+    check_visit_order(scans, times)
+    with pytest.raises(InputError, match=r"ses-a_FLAIR.*acquired before.*ses-b"):
+        check_visit_order(scans[::-1], times[::-1])
+
+
+@pytest.mark.parametrize("hours", [-30, -10, 10, 30])
+def test_a_time_whose_zone_is_not_known_counts_only_where_it_is_sure(hours):
+    stated = parse_time("2020-03-04T12:00:00Z")
+    other = datetime(2020, 3, 4, 12) + timedelta(hours=hours)
+    if hours == -30:
+        with pytest.raises(InputError, match="acquired before"):
+            check_visit_order(["a", "b"], [stated, other])
+    else:
+        check_visit_order(["a", "b"], [stated, other])
 
 
 def test_a_time_that_is_none_is_named(tmp_path):

@@ -1,10 +1,22 @@
 """Columns: described, rounded, and read in their present names."""
 
 import pandas as pd
+import pytest
 
 from lesionwise.io.files import read_json, write_table
 from lesionwise.results import columns
-from lesionwise.results.columns import LESION_COLUMNS, read_typed, write_described
+from lesionwise.results.columns import (
+    LESION_COLUMNS,
+    LINK_COLUMNS,
+    NEW_LESION_COLUMNS,
+    PAIR_COLUMNS,
+    PARTICIPANT_COLUMNS,
+    SCAN_COLUMNS,
+    TRACK_COLUMNS,
+    VISIT_COLUMNS,
+    read_typed,
+    write_described,
+)
 
 
 def test_every_column_of_every_table_is_described_once():
@@ -55,3 +67,18 @@ def test_older_names_of_columns_states_and_visits_are_read_as_now(tmp_path):
     assert table["state"].tolist() == ["enlarging", "equivocal"]
     assert table["becomes"].tolist()[0] == "disappeared"
     assert table["note"].tolist()[0] == "1"
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        SCAN_COLUMNS, LESION_COLUMNS, VISIT_COLUMNS, TRACK_COLUMNS, LINK_COLUMNS, PAIR_COLUMNS,
+        NEW_LESION_COLUMNS, PARTICIPANT_COLUMNS,
+    ],
+)  # fmt: skip
+def test_text_reads_back_as_text_also_where_it_looks_like_a_number(tmp_path, columns):
+    own = ("subject", "session", "baseline", "followup", "session_before", "session_after")
+    texts = [c.name for c in columns if c.text and not c.levels and c.name not in own]
+    assert texts
+    write_described(tmp_path / "table.tsv", [dict.fromkeys(texts, "007")], columns)
+    assert read_typed(tmp_path / "table.tsv").to_dict("records") == [dict.fromkeys(texts, "007")]

@@ -128,12 +128,15 @@ def test_a_damaged_scan_is_listed_and_its_neighbors_keep_their_rows(tmp_path, sc
     assert "to be made again" in failures["error"][0]
 
 
-def test_failures_stay_until_a_call_takes_one_of_the_inputs_again(tmp_path, scan_result):
-    good, bad, other = (Path(f"/scans/{name}.nii.gz") for name in ("good", "bad", "other"))
-    write_folder(tmp_path, "lesionwise segment", [good, bad], {"bad.nii.gz": "no brain"})
-    write_folder(tmp_path, "lesionwise segment", [other])
-    assert table(tmp_path / "failures.tsv")["error"].tolist() == ["no brain"]
+def test_failures_stay_until_a_call_takes_their_inputs_again(tmp_path, scan_result):
+    good, bad, worse = (Path(f"/scans/{name}.nii.gz") for name in ("good", "bad", "worse"))
+    failures = {str(bad): "no brain", str(worse): "no image"}
+    write_folder(tmp_path, "lesionwise segment", [good, bad, worse], failures)
     write_folder(tmp_path, "lesionwise segment", [good])
+    assert table(tmp_path / "failures.tsv")["error"].tolist() == ["no brain", "no image"]
+    write_folder(tmp_path, "lesionwise segment", [worse])
+    assert table(tmp_path / "failures.tsv")["error"].tolist() == ["no brain"]
+    write_folder(tmp_path, "lesionwise segment", [bad])
     assert not (tmp_path / "failures.tsv").exists()
 
 

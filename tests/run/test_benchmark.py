@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from bids import begin, save_visit
 
-from lesionwise.io.files import read_json, read_table
+from lesionwise.io.files import read_json, read_table, write_json
+from lesionwise.io.fingerprint import fingerprint_of
 from lesionwise.metrics.case import KEYS
 from lesionwise.run.benchmark import benchmark
 from lesionwise.run.benchmark_recipes import find_benchmark_recipes
@@ -214,6 +215,23 @@ def test_a_recipe_that_fails_is_a_row_with_its_reason(compared):
     assert row(done, "broken")["result"] == reason
     assert pd.isna(row(done, "broken")["dsc"])
     assert "ArithmeticError" in (output / "recipes/broken/fold-0/error.txt").read_text()
+
+
+@pytest.mark.parametrize("by_sizes", [False, True])
+def test_a_benchmark_inside_its_data_set_goes_on(dataset, files, tmp_path, by_sizes):
+    data = shutil.copytree(dataset, tmp_path / "data")
+    output = data / "derivatives" / "bench"
+    if by_sizes:  # begun by an earlier version, elsewhere
+        output = tmp_path / "bench"
+    done = benchmark(data, [files["difference"]], output, folds=2, isolate=False)
+    if by_sizes:
+        about = read_json(output / "benchmark.json")
+        write_json(output / "benchmark.json", about | {"data": fingerprint_of(data, "0" * 64)})
+    path = output / "recipes" / "difference" / "fold-0" / "result.json"
+    written = path.stat().st_mtime_ns
+    again = benchmark(data, [files["difference"]], output, folds=2, isolate=False)
+    pd.testing.assert_frame_equal(again.table, done.table)
+    assert path.stat().st_mtime_ns == written
 
 
 def test_costs_are_stated(compared):

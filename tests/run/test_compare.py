@@ -1,17 +1,21 @@
 """Two visits: what is followed, written and refused."""
 
+import json
+
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 from heads import LESIONS, bright_model, head, pair_model, save
 
+from lesionwise import defaults
 from lesionwise.change.rules import STATES
 from lesionwise.io.bids import find_scans
 from lesionwise.preprocess.alignment import Alignment
 from lesionwise.preprocess.registration import RegisterToFirst
 from lesionwise.report.folder import rebuild_pages
 from lesionwise.run.compare import compare
+from lesionwise.run.find_lesions import FindOptions
 from lesionwise.run.quality_checks import alignment_notes
 from lesionwise.types import InputError, Instances
 
@@ -51,6 +55,39 @@ def test_the_new_lesion_is_marked_on_the_followups_own_grid(compared):
     expected[i : i + 4, j + 2 : j + 6, k : k + 4] = True
     assert np.array_equal(np.asarray(nib.load(path).dataobj) > 0, expected)
     assert next(out.rglob("*space-baseline_desc-change_dseg.nii.gz")).exists()
+
+
+def test_each_lesion_has_a_state_though_the_baseline_does_not_show_its_place(tmp_path, model):
+    low = np.diag([2.0, 2, 2, 1])
+    low[2, 3] = 2 * 34  # b ends with the slice below
+    before = save(tmp_path / "sub-1_ses-1_FLAIR.nii.gz", head("a")[..., 34:], low)
+    after = save(tmp_path / "sub-1_ses-2_FLAIR.nii.gz", head("abc"))
+    options = FindOptions(extract_brain=False, also=defaults.SEPARATIONS)
+    compare([before, after], tmp_path / "out", options=options)
+    tracks = pd.read_csv(tmp_path / "out" / "tracks.tsv", sep="\t", keep_default_na=False)
+    lesions = pd.read_csv(tmp_path / "out" / "lesions.tsv", sep="\t")
+    visits = pd.read_csv(tmp_path / "out" / "visits.tsv", sep="\t").set_index("session")
+    states = [state for state in STATES if state not in ("baseline", "disappeared")]
+    assert visits.loc["ses-2", states].sum() == visits.loc["ses-2", "lesions"] == 3
+    assert visits.loc["ses-2", ["stable", "new", "equivocal"]].tolist() == [1, 1, 1]
+    assert lesions["state"].notna().all()
+    (hidden,) = tracks[tracks["state"] == "equivocal"].itertuples()
+    assert hidden.note == "the other visit does not show this place"
+    change = nib.load(next((tmp_path / "out").rglob("*space-baseline_desc-change_dseg.nii.gz")))
+    codes, voxels = np.unique(np.asarray(change.dataobj), return_counts=True)
+    assert codes.tolist() == [
+        0,
+        *sorted(STATES.index(s) + 1 for s in ("stable", "new", "equivocal")),
+    ]
+    assert (voxels[1:] == 64).all()
+
+
+def test_the_dictionary_of_the_tracks_names_every_form(compared):
+    out, _ = compared
+    about = json.loads((out / "tracks.json").read_text())
+    assert set(about["form"]["Levels"]) == {"in parts", "merged", "rearranged"}
+    assert "no partner" in about["label"]["Description"]
+    assert "this visit" in about["distance_mm"]["Description"]
 
 
 def test_known_lesions_are_scored(tmp_path, model):

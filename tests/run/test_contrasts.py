@@ -1,13 +1,16 @@
 """Models of several scans per visit are applied, not only trained."""
 
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from heads import bright_model, head
+from heads import bright_model, head, pair_model
 
 from lesionwise.io.nifti import write_volume
 from lesionwise.run.contrasts import further_scans
+from lesionwise.run.predict_pairs import predict_pairs
 from lesionwise.run.segment import segment
 from lesionwise.types import Grid, InputError, Volume
 
@@ -70,3 +73,29 @@ def test_a_named_file_takes_the_place_of_the_one_beside(scans, tmp_path):
     )
     assert done.failures == {}
     assert seen == [["flair", "t1w"]]
+
+
+def test_a_pair_whose_second_contrast_changed_is_done_again(tmp_path):
+    model = pair_model()
+    for session in "12":
+        for suffix in ("FLAIR", "T1w"):
+            path = tmp_path / f"sub-a_ses-{session}_{suffix}.nii.gz"
+            write_volume(path, Volume(head("ab"[: int(session)]), GRID))
+    flairs = sorted(tmp_path.glob("*_FLAIR.nii.gz"))
+
+    def written(used):
+        predict_pairs(flairs, tmp_path / "out", model=used)
+        (path,) = (tmp_path / "out").rglob("*desc-new_mask.json")
+        return path.stat().st_mtime_ns, json.loads(path.read_text())["Settings"]
+
+    assert "further_scans" not in written(model)[1]  # one contrast, recorded as ever
+    shutil.rmtree(tmp_path / "out")
+    both = replace(model, recipe=replace(model.recipe, scans=("flair", "t1w")))
+    before = written(both)
+    assert written(both) == before
+    write_volume(tmp_path / "sub-a_ses-1_T1w.nii.gz", Volume(head("c"), GRID))
+    after = written(both)
+    assert after[0] > before[0]
+    assert after[1]["scans"] == before[1]["scans"]
+    assert after[1]["further_scans"][0] != before[1]["further_scans"][0]
+    assert after[1]["further_scans"][1] == before[1]["further_scans"][1]

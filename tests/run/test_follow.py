@@ -1,14 +1,17 @@
 """Lesions followed by what each visit's map and the scans of both say."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from lesionwise.change.rules import TrackingRules
 from lesionwise.change.tracking import track_lesions
 from lesionwise.instances.components import connected_components
-from lesionwise.run.follow import TrackingResult, VisitInput, follow
+from lesionwise.preprocess.geometry import resample_to, respaced
+from lesionwise.run.follow import TrackingResult, VisitInput, covering_grid, follow
 from lesionwise.types import Grid, Instances, Volume
 
 SHAPE = (40, 40, 40)
@@ -207,6 +210,167 @@ def test_a_lesion_in_the_last_slice_is_at_the_edge() -> None:
     edge = done.tracks.table.query("visit == 1").set_index("label")["edge"]
     assert not edge[1]
     assert edge[2]
+
+
+CUT = 22
+LOW: Box = ((24, 28), (24, 28), (8, 12))
+"""Below the end of a field of view that begins at ``CUT``."""
+
+
+def cropped(visit: VisitInput) -> VisitInput:
+    """The visit without the slices below ``CUT``."""
+    affine = np.eye(4)
+    affine[2, 3] = CUT
+    grid = Grid((*SHAPE[:2], SHAPE[2] - CUT), affine)
+    scan, brain, probability = (
+        Volume(np.ascontiguousarray(each.array[..., CUT:]), grid)
+        for each in (visit.scan, visit.brain, visit.probability)
+    )
+    return VisitInput(scan, brain, probability, Instances(visit.lesions.labels[..., CUT:], grid))
+
+
+def followed_on_the_first(*visits: VisitInput) -> TrackingResult:
+    """As ``compare`` follows them: on the first visit's grid, grown."""
+    worlds = [np.eye(4)] * len(visits)
+    first = visits[0].scan.grid
+    return follow(visits, worlds, covering_grid(visits, worlds, first), first=first)
+
+
+def test_what_the_first_visit_does_not_show_is_equivocal_and_has_a_row() -> None:
+    first = cropped(seen(1, [OTHER], {OTHER: 0.9}))
+    later = seen(2, [LOW, OTHER], {LOW: 0.9, OTHER: 0.9})
+    done = followed_on_the_first(first, later)
+    assert last_states(done) == {1: "equivocal", 2: "stable"}
+    row = done.tracks.table.query("visit == 1 and label == 1").iloc[0]
+    assert row["note"] == "the other visit does not show this place"
+    assert row["edge"]
+    assert row["volume_mm3"] == 64
+    back = followed_on_the_first(later, first).tracks.table.query("visit == 0")
+    assert back["becomes"].tolist() == ["equivocal", "stable"]
+
+
+def test_later_visits_are_compared_where_the_first_shows_nothing() -> None:
+    done = followed_on_the_first(
+        cropped(seen(1, [OTHER], {OTHER: 0.9})),
+        seen(2, [OTHER, OLD], {OTHER: 0.9, OLD: 0.9}),
+        seen(3, [OTHER, OLD, LOW], {OTHER: 0.9, OLD: 0.9, LOW: 0.9}),
+    )
+    rows = done.tracks.table.query("visit > 0 and label > 0")
+    assert rows["state"].tolist() == ["stable", "equivocal", "stable", "stable", "new"]
+
+
+def test_a_lesion_that_the_field_of_view_cuts_is_not_enlarging() -> None:
+    cut: Box = ((24, 28), (24, 28), (16, 28))  # half of it below the end of the baseline
+    whole = seen(2, [cut, OTHER], {cut: 0.9})
+    first = cropped(seen(1, [cut, OTHER], {cut: 0.9}))
+    for visits in ((first, whole), (whole, first)):
+        (row,) = followed_on_the_first(*visits).tracks.table.query("visit == 1").itertuples()
+        assert row.state == "stable"
+        assert row.note == "partly outside of the other visit's field of view"
+        assert abs(row.change_mm3) == 96
+    grown: Box = ((20, 32), (24, 28), (16, 28))
+    more = seen(3, [grown], {grown: 0.9})
+    (row,) = followed_on_the_first(first, more).tracks.table.query("visit == 1").itertuples()
+    assert row.state == "enlarging"
+
+
+def test_a_grown_grid_changes_nothing_where_the_first_visit_shows_the_brain() -> None:
+    first = cropped(seen(1, [OTHER], {OTHER: 0.9}))
+    later = seen(2, [OTHER], {OTHER: 0.9})
+    both = (first, later)
+    narrow = follow(both, [np.eye(4)] * 2, first.scan.grid)
+    wide = followed_on_the_first(*both)
+    assert wide.shared[1].labels.shape[2] > narrow.shared[1].labels.shape[2]
+    assert np.array_equal(wide.shared[1].labels[..., -SHAPE[2] + CUT :], narrow.shared[1].labels)
+    pd.testing.assert_frame_equal(wide.tracks.table, narrow.tracks.table)
+
+
+def test_a_grown_grid_keeps_the_voxels_whose_centers_lie_between_two_of_a_scan() -> None:
+    rng = np.random.default_rng(0)
+    affine = np.diag([0.5, 0.5, 0.5, 1])
+    affine[:3, :3] = Rotation.from_euler("xyz", [0.1, -0.15, 0.05]).as_matrix() @ affine[:3, :3]
+    affine[:3, 3] = -80.3, 31.7, -44.9
+    fine = Grid(SHAPE, affine)
+    visit = VisitInput(
+        *(Volume(rng.random(SHAPE).astype(np.float32), fine) for _ in range(3)),
+        Instances(rng.integers(0, 4, SHAPE).astype(np.int32), fine),
+    )
+    whole = respaced(fine, 1.0)
+    upper = affine.copy()
+    upper[:3, :3] *= 2
+    upper[:3, 3] = whole.world_mm(np.array([0, 0, 8]))
+    first = Grid((20, 20, 12), upper)
+    worlds = [np.eye(4)] * 2
+    common = covering_grid([visit, visit], worlds, first)
+    assert common.shape == (20, 20, 20)
+    narrow = follow([visit, visit], worlds, first).shared[1].labels
+    wide = follow([visit, visit], worlds, common, first=first).shared[1].labels
+    assert np.array_equal(wide[..., 8:], narrow)
+    assert wide[..., :8].any()
+
+
+def test_every_lesion_has_a_track_though_none_of_the_common_voxels_meets_it() -> None:
+    fine = Grid((80, 80, 80), np.diag([0.5, 0.5, 0.5, 1]))
+    labels = np.zeros(fine.shape, np.int32)
+    labels[21, 21, 21], labels[40:52, 40:52, 40:52] = 1, 2
+    visit = VisitInput(
+        *(Volume(np.zeros(fine.shape, np.float32), fine) for _ in range(3)),
+        Instances(labels, fine),
+    )
+    common = Grid(SHAPE, np.diag([1.0, 1, 1, 1]))
+    assert covering_grid([visit, visit], [np.eye(4)] * 2, common) is common
+    table = follow([visit, visit], [np.eye(4)] * 2, common).tracks.table
+    assert table[["visit", "label", "becomes"]].to_numpy().tolist()[:2] == [
+        [0, 1, "equivocal"],
+        [0, 2, "stable"],
+    ]
+    assert table[["label", "state"]].to_numpy().tolist()[2:] == [
+        [1, "equivocal"],
+        [2, "stable"],
+        [0, "equivocal"],
+    ]
+    assert table["note"].str.contains("too small for the voxels").sum() == 2
+
+
+def test_the_grid_grows_by_whole_voxels_and_only_where_a_brain_reaches_beyond() -> None:
+    visit = seen(1, [], {})  # its brain lies from 3 to 36
+    affine = np.diag([2.0, 2, 2, 1])
+    affine[:3, 3] = 5, 3, 3
+    grid = Grid((12, 20, 20), affine)  # along i from 4 to 28 mm
+    grown = covering_grid([visit], [np.eye(4)], grid)
+    assert grown.shape == (17, 20, 20)
+    assert np.array_equal(grown.affine[:3, :3], grid.affine[:3, :3])
+    assert grown.affine[:3, 3].tolist() == [3, 3, 3]
+    world = np.eye(4)
+    world[:3, 3] = 1.2, 0, -40  # mm of the grid to mm of the visit
+    far = covering_grid([visit, visit], [np.eye(4), world], grown)
+    assert far.shape == (17, 20, 37)
+    assert far.affine[:3, 3].tolist() == [3, 3, 3]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.tuples(*[st.floats(-0.5, 0.5)] * 3),
+    st.tuples(*[st.floats(-30, 30)] * 3),
+    st.sampled_from([0.7, 1.0, 2.5]),
+)
+def test_the_grid_covers_every_brain_on_the_same_voxels(
+    turns: tuple[float, ...], shift_mm: tuple[float, ...], spacing_mm: float
+) -> None:
+    visit = seen(1, [], {})
+    world = np.eye(4)
+    world[:3, :3] = Rotation.from_euler("xyz", turns).as_matrix()
+    world[:3, 3] = shift_mm
+    grid = Grid((20, 20, 20), np.diag([*[spacing_mm] * 3, 1.0]))
+    grown = covering_grid([visit], [world], grid)
+    layers = np.linalg.solve(grid.affine, grown.affine)[:3, 3]
+    assert np.allclose(layers, np.round(layers), atol=1e-9)
+    wider = Grid(
+        (*(n + 4 for n in grown.shape),),  # type: ignore[arg-type]
+        np.block([[grown.affine[:3, :3], grown.world_mm(np.full((1, 3), -2)).T], [0, 0, 0, 1]]),
+    )
+    brain = resample_to(visit.brain, wider, order=0, world=world).array
+    assert brain.sum() == brain[2:-2, 2:-2, 2:-2].sum() > 0
 
 
 def _within(box: Box) -> tuple[slice, ...]:

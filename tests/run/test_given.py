@@ -1,14 +1,18 @@
 """Masks of other tools followed, separated and shown."""
 
+import json
+
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 from heads import LESIONS, SHAPE, head, save
+from series import write_series
 
 from lesionwise.run.compare import compare
-from lesionwise.run.find_lesions import FindOptions
-from lesionwise.run.given import maps_on_scans, split_on_scans
+from lesionwise.run.find_lesions import FindOptions, find_lesions
+from lesionwise.run.given import given_models, maps_on_scans, split_on_scans
+from lesionwise.run.segment import read_scan
 from lesionwise.run.split import maps_of
 from lesionwise.types import InputError
 
@@ -142,3 +146,68 @@ def test_folders_without_a_pair_are_refused(tmp_path):
     save(tmp_path / "maps" / "sub-2_mask.nii.gz", cubes("a"))
     with pytest.raises(InputError, match="no map in it is named like a scan"):
         split_on_scans([tmp_path / "maps"], [tmp_path / "scans"], tmp_path / "out")
+
+
+def test_a_threshold_holds_for_the_brain_as_for_the_lesions(tmp_path):
+    scan = save(tmp_path / "sub-1_FLAIR.nii.gz", head("a"))
+    probability = np.zeros(SHAPE, np.float32)
+    probability[0:4, 0:4, 0:4] = 0.4  # outside of the brain
+    path = save(tmp_path / "m.nii.gz", probability)
+    (model,) = given_models([path], [scan], threshold=0.3)
+    found = find_lesions(read_scan(scan, "1"), model, FindOptions(instances="cc", threshold=0.3))
+    assert np.array_equal(found.mask.array, probability > 0.3)
+
+
+def test_a_map_that_fails_alone_is_listed(tmp_path):
+    scan = save(tmp_path / "sub-1_FLAIR.nii.gz", head("a"))
+    bad = tmp_path / "m.nii.gz"
+    bad.write_text("junk")
+    with pytest.raises(InputError):
+        split_on_scans([bad], [scan], tmp_path / "out", extract_brain=False)
+    assert str(bad) in (tmp_path / "out" / "failures.tsv").read_text()
+    save(bad, cubes("a"))
+    split_on_scans([bad], [scan], tmp_path / "out", extract_brain=False)
+    assert not (tmp_path / "out" / "failures.tsv").exists()
+
+
+def test_a_finished_scan_is_not_split_again_unless_its_map_has_changed(tmp_path):
+    scan = save(tmp_path / "sub-1_FLAIR.nii.gz", head("ab"))
+    mask = save(tmp_path / "m.nii.gz", cubes("a"))
+
+    def written():
+        done = split_on_scans([mask], [scan], tmp_path / "out", extract_brain=False)
+        (path,) = (tmp_path / "out").rglob("*label-L_mask.json")
+        return path.stat().st_mtime_ns, done.summary["lesions"].tolist(), len(done.quality)
+
+    first = written()
+    assert written() == first
+    save(mask, cubes("ab"))
+    time, lesions, _ = written()
+    assert time > first[0]
+    assert lesions == [2]
+
+
+def test_other_settings_are_refused_and_change_nothing(tmp_path):
+    scan = save(tmp_path / "sub-1_FLAIR.nii.gz", head("a"))
+    mask = save(tmp_path / "m.nii.gz", cubes("a"))
+    split_on_scans([mask], [scan], tmp_path / "out", extract_brain=False)
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match="begun with instances acls, now it is cc; choose another"):
+        split_on_scans([mask], [scan], tmp_path / "out", method="cc", extract_brain=False)
+    assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()} == before
+
+
+def test_a_series_never_takes_the_place_of_another_patients_scan(tmp_path):
+    affine = np.array([[2, 0, 0, -78], [0, 2, 0, -94], [0, 0, 2, -72], [0, 0, 0, 1.0]])
+    mask = save(tmp_path / "m.nii.gz", cubes("a"), affine)
+    scans = [tmp_path / center / "p1" for center in "ab"]
+    for folder, gain in zip(scans, (1.0, 0.5), strict=True):
+        write_series(folder, head("a") * gain, patient=folder.parent.name)
+    split_on_scans([mask], [scans[0]], tmp_path / "out", extract_brain=False)
+    (converted,) = (tmp_path / "out").rglob("*_FLAIR.nii.gz")
+    before = converted.read_bytes()
+    (sidecar,) = (tmp_path / "out").rglob("*label-L_mask.json")
+    assert json.loads(sidecar.read_text())["Settings"]["dicom_seg"] is True
+    with pytest.raises(InputError, match="holds the results of"):
+        split_on_scans([mask], [scans[1]], tmp_path / "out", extract_brain=False)
+    assert converted.read_bytes() == before

@@ -166,6 +166,40 @@ def test_one_bad_pair_does_not_stop_the_others(tmp_path, pair):
     assert (tmp_path / "out" / "failures.tsv").exists()
 
 
+def test_a_pair_that_is_repaired_leaves_the_failures_of_the_others(tmp_path, pair):
+    model, bad = pair_model(RegisterToFirst()), {}
+    for subject in "23":
+        names = [tmp_path / f"sub-{subject}_ses-{n}_FLAIR.nii.gz" for n in "12"]
+        bad[subject] = [save(path, head() * 0) for path in names]
+    predict_pairs([*bad["2"], *bad["3"], *pair], tmp_path / "out", model=model)
+
+    def listed():
+        table = pd.read_csv(tmp_path / "out" / "failures.tsv", sep="\t")
+        return [name.split()[0] for name in table["file"]]
+
+    predict_pairs(pair, tmp_path / "out", model=model)
+    assert listed() == ["sub-2", "sub-3"]
+    for path, good in zip(bad["2"], pair, strict=True):
+        path.write_bytes(good.read_bytes())
+    predict_pairs(bad["2"], tmp_path / "out", model=model)
+    assert listed() == ["sub-3"]
+
+
+def test_a_first_visit_that_was_alone_is_not_listed_once_it_has_a_second(tmp_path, pair):
+    data, model = tmp_path / "data", pair_model(RegisterToFirst())
+    first, second = (
+        [data / f"sub-{n}" / f"ses-{m}" / "anat" / f"sub-{n}_ses-{m}_FLAIR.nii.gz" for n in "12"]
+        for m in "12"
+    )
+    for path in (*first, second[0]):
+        save(path, head("a"))
+    predict_pairs([data], tmp_path / "out", model=model)
+    assert str(first[1]) in (tmp_path / "out" / "failures.tsv").read_text()
+    save(second[1], head("ab"))
+    predict_pairs([data], tmp_path / "out", model=model)
+    assert not (tmp_path / "out" / "failures.tsv").exists()
+
+
 def test_a_bad_pair_alone_is_listed_too(tmp_path):
     bad = [save(tmp_path / f"sub-2_ses-{n}_FLAIR.nii.gz", head() * 0) for n in "12"]
     with pytest.raises(InputError):

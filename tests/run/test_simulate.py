@@ -93,6 +93,16 @@ def test_finished_patients_are_not_made_again(tmp_path, made):
     assert made == [1, 2, 3]
 
 
+def test_the_table_of_participants_has_the_patients_of_all_calls(tmp_path, made):
+    simulate(tmp_path, patients=3, visits=1)
+    simulate(tmp_path, patients=1, visits=2, style="randomized")
+    table = read_table(tmp_path / "participants.tsv")
+    assert table["participant_id"].tolist() == ["sub-sim0001", "sub-sim0002", "sub-sim0003"]
+    assert table["style"].tolist() == ["randomized", "realistic", "realistic"]
+    assert table["visits"].tolist() == ["2", "1", "1"]
+    assert len(read_dataset(tmp_path).participants()) == len(list(tmp_path.glob("sub-*")))
+
+
 def test_other_settings_make_a_patient_again(tmp_path, made):
     simulate(tmp_path, patients=1, visits=1)
     simulate(tmp_path, patients=1, visits=1, style="randomized")
@@ -164,6 +174,17 @@ def test_patients_take_the_tissue_maps_in_turn_from_one_that_the_seed_decides(
     assert used(0) == "abc"
     assert used(1) == "bca"
     assert used(0, exclude_tissue_maps=("b",)) == "aca"
+
+
+def test_maps_of_an_earlier_call_stay_in_the_table_and_in_the_license(tmp_path, made, tissue_maps):
+    out = tmp_path / "out"
+    simulate(out, 2, 1, tissue_maps=tissue_maps)
+    description = (out / "dataset_description.json").read_text()
+    simulate(out, 1, 1)
+    assert read_table(out / "participants.tsv")["anatomy_from"].tolist() == [
+        "template", "sub-b_dseg.nii.gz",
+    ]  # fmt: skip
+    assert (out / "dataset_description.json").read_text() == description
 
 
 def test_without_tissue_maps_a_patient_is_recorded_as_ever(tmp_path, made):

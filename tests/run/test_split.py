@@ -94,12 +94,15 @@ def test_calls_one_by_one_share_the_table(tmp_path):
     assert set(json.loads((tmp_path / "out" / "lesions.json").read_text())) == set(table.columns)
 
 
-def test_failures_of_a_call_that_is_repeated_without_what_failed_are_gone(tmp_path):
+def test_the_failure_of_a_map_stays_as_long_as_the_map_is_there_and_not_repaired(tmp_path):
     good = save(tmp_path / "a.nii.gz", dumbbell().astype(np.uint8))
     bad = tmp_path / "bad.nii.gz"
     bad.write_text("junk")
     split([good, bad], tmp_path / "out")
     assert (tmp_path / "out" / "failures.tsv").exists()
+    split([good], tmp_path / "out")
+    assert (tmp_path / "out" / "failures.tsv").exists()
+    bad.unlink()
     split([good], tmp_path / "out")
     assert not (tmp_path / "out" / "failures.tsv").exists()
 

@@ -8,8 +8,10 @@ import pytest
 from bids import begin, save_visit
 from safetensors.numpy import load_file
 
+from lesionwise.io.fingerprint import fingerprint_of
 from lesionwise.run.load_model import load_model, model_names
 from lesionwise.run.prepare import Prepared, prepare
+from lesionwise.run.run_weights import hash_of_weights
 from lesionwise.run.train import split_subjects, train
 from lesionwise.types import InputError
 
@@ -148,6 +150,35 @@ def test_a_run_does_not_go_on_with_other_settings(trained, dataset, arrays):
         )
 
 
+def test_an_edited_mask_of_the_same_size_is_noticed(trained, dataset, tmp_path):
+    data = shutil.copytree(dataset, tmp_path / "data")
+    prepare("unet-cc", data, tmp_path / "prepared")
+    path = data / "sub-b" / "anat" / "sub-b_FLAIR.nii.gz"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(InputError, match=r"was begun with data SHA-256 [0-9a-f]{12}, now it is"):
+        prepare("unet-cc", data, tmp_path / "prepared")
+
+
+@pytest.mark.parametrize("earlier", [("run", "prepared"), ("run",), ("prepared",)])
+def test_a_run_and_arrays_of_an_earlier_version_go_on(
+    trained, dataset, arrays, tmp_path, monkeypatch, earlier
+):
+    run = shutil.copytree(trained, tmp_path / "run")
+    prepared = shutil.copytree(arrays, tmp_path / "prepared")
+    for path in (run / "run.json", prepared / "prepared.json"):
+        if path.stem in earlier:
+            about = json.loads(path.read_text())
+            path.write_text(json.dumps(about | {"data": fingerprint_of(dataset, "0" * 64)}))
+    monkeypatch.setattr("lesionwise.run.train.fit_steps", None)  # nothing is learned
+    settings = {"overrides": SMALL, "validation_subjects": ["c"]}
+    assert train("unet-cc", dataset, run, prepared=prepared, **settings) == run
+    about = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(about | {"data": "0" * 64}))
+    with pytest.raises(InputError, match="was begun with data"):
+        train("unet-cc", dataset, run, prepared=prepared, **settings)
+
+
 def test_a_limit_of_steps_is_part_of_the_run(trained, dataset, arrays, tmp_path):
     same = {"overrides": SMALL, "validation_subjects": ["c"], "prepared": arrays}
     run = train("unet-cc", dataset, tmp_path / "run", max_steps=1, **same)
@@ -172,6 +203,14 @@ def test_a_unet_cc_run_serves_unet_acls(trained, arrays, tmp_path):
     model = load_model(run)
     assert model.sha256 == load_model(trained).sha256
     assert type(model.recipe.to_instances).__name__ == "Acls"
+
+
+def test_exchanged_weights_are_not_reused(trained, arrays, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    weights = run / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(InputError, match="has no weights, or not those that its run names"):
+        train("unet-acls", arrays, tmp_path / "x", overrides=SMALL, reuse=run)
 
 
 def test_another_network_is_not_reused(trained, arrays, tmp_path):
@@ -210,6 +249,30 @@ def test_a_users_recipe_travels_with_its_run(arrays, tmp_path):
     assert maps.offsets_vox.shape == (3, *maps.probability.shape)
     with pytest.raises(InputError, match="name one of fold-0"):
         load_model(run.parent)
+
+
+def test_every_member_of_an_ensemble_belongs_to_its_run(arrays, tmp_path):
+    recipe = tmp_path / "mine.py"
+    recipe.write_text(
+        "from dataclasses import replace\n"
+        "from lesionwise.methods.composite import Ensemble\n"
+        "from lesionwise.run.recipes import find_recipe\n"
+        f"ONE = find_recipe('unet-cc', {(*SMALL, 'method.optimization.epochs=1')!r})\n"
+        "RECIPE = replace(ONE, method=Ensemble((ONE.method,) * 2))\n"
+    )
+    settings = {"validation_subjects": ["c"]}
+    run = train(recipe, arrays, tmp_path / "run", **settings)
+    known = json.loads((run / "run.json").read_text())["sha256"]
+    assert load_model(run, "cpu", trust_recipe=True).sha256 == known == hash_of_weights(run)
+    first, second = (run / f"member-{n}" / "model.safetensors" for n in (0, 1))
+    whole, untouched = second.read_bytes(), first.stat().st_mtime_ns
+    second.write_bytes(first.read_bytes())
+    with pytest.raises(InputError, match="SHA-256 differs"):
+        load_model(run, "cpu", trust_recipe=True)
+    train(recipe, arrays, run, **settings)
+    assert second.read_bytes() == whole
+    assert first.stat().st_mtime_ns == untouched
+    assert load_model(run, "cpu", trust_recipe=True).sha256 == known
 
 
 def test_an_unfinished_run_is_not_a_model(trained, tmp_path):

@@ -39,9 +39,10 @@ class Lesions:
         row: (n,) the lesion of each voxel, as a row of ``label``.
         label: (m,) int64, ascending.
         volume_mm3: (m,) float64, on the scan's own grid where that is known.
-        drawn_mm3: (m,) float64, of the voxels listed here.
-        across_mm: (m,) float64, greatest extent of the bounding box along a voxel axis.
-        first: (m,) int64, position of each lesion's first voxel in C order.
+        drawn_mm3: (m,) float64, of the voxels listed here; 0 for a lesion that has none.
+        across_mm: (m,) float64, greatest extent of the bounding box along a voxel axis; 0 without
+            voxels.
+        first: (m,) int64, position of each lesion's first voxel in C order; -1 without voxels.
         grid: where they lie.
     """
 
@@ -59,25 +60,44 @@ class Lesions:
         """List the lesions of a visit; there may be none.
 
         Args:
-            volumes_mm3: by label, where lesions were resampled and their scan knows better.
+            volumes_mm3: by label, where lesions were resampled and their scan knows better. A label
+                that has a volume there and no voxel here gets a row too.
+
+        Example:
+            >>> one = Instances(np.array([[[0, 2, 2]]]), Grid((1, 1, 3), np.eye(4)))
+            >>> lesions = Lesions.of(one, {2: 1.9, 5: 0.1})
+            >>> lesions.label.tolist(), lesions.drawn_mm3.tolist()
+            ([2, 5], [2.0, 0.0])
         """
         grid = instances.grid
         index = list_voxels(instances.labels)
         table = lesion_table(instances.labels, grid)
-        row = np.searchsorted(table.label, instances.labels[tuple(index.T)]).astype(np.int64)
-        _, first = np.unique(row, return_index=True)
-        return cls(
-            index,
-            row,
-            table.label,
-            table.volume_mm3
-            if volumes_mm3 is None
-            else np.array([volumes_mm3[label] for label in table.label.tolist()], np.float64),
-            table.volume_mm3,
-            table.extent_mm.max(axis=1, initial=0.0),
-            np.ravel_multi_index(tuple(index[first].T), grid.shape).astype(np.int64),
-            grid,
-        )
+        label = table.label
+        if volumes_mm3 is not None:
+            label = np.union1d(label, np.array(list(volumes_mm3), dtype=np.int64))
+        drawn = np.searchsorted(label, table.label)
+        row = np.searchsorted(label, instances.labels[tuple(index.T)]).astype(np.int64)
+        _, begin = np.unique(row, return_index=True)
+        drawn_mm3, across_mm = np.zeros(len(label)), np.zeros(len(label))
+        first = np.full(len(label), -1, dtype=np.int64)
+        drawn_mm3[drawn] = table.volume_mm3
+        across_mm[drawn] = table.extent_mm.max(axis=1, initial=0.0)
+        first[drawn] = np.ravel_multi_index(tuple(index[begin].T), grid.shape)
+        volume_mm3 = drawn_mm3
+        if volumes_mm3 is not None:
+            volume_mm3 = np.array([volumes_mm3[each] for each in label.tolist()], np.float64)
+        return cls(index, row, label, volume_mm3, drawn_mm3, across_mm, first, grid)
+
+    def voxels_of(self, row: int) -> Indices:
+        """(n, 3) voxels of one lesion, in C order; none where it reaches none.
+
+        Example:
+            >>> one = Instances(np.array([[[0, 2, 2]]]), Grid((1, 1, 3), np.eye(4)))
+            >>> Lesions.of(one).voxels_of(0).tolist()
+            [[0, 0, 1], [0, 0, 2]]
+        """
+        voxels: Indices = self.index[self.row == row]
+        return voxels
 
     def mean_of(self, image: FloatArray) -> NDArray[np.float64]:
         """(m,) the mean of an (I, J, K) image over each lesion."""
@@ -229,7 +249,7 @@ def _close_to(
             order, np.searchsorted(lesions.row[order], np.arange(1, len(lesions.label)))
         )
         for label, part in zip(lesions.label.tolist(), parts, strict=True):
-            if label in linked:
+            if label in linked or not len(part):
                 continue
             points = cKDTree(lesions.grid.world_mm(lesions.index[part]))
             reach = tolerance_mm * (1 + SIZE_ROUNDING)

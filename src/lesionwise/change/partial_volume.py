@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionwise.instances.voxels import Indices
-from lesionwise.types import Grid, Matrix
+from lesionwise.types import BoolArray, Grid, Matrix
 
 SUBVOXELS = 3
 """Points for each voxel of the lesion, along each axis, at which a scan's voxel is sampled."""
@@ -30,6 +30,24 @@ class Acquisition:
 
     scan: Grid
     world: Matrix
+
+    def to_scan(self, common: Grid) -> Matrix:
+        """(4, 4), voxels of the grid on which lesions are compared to those of the scan."""
+        return np.asarray(np.linalg.inv(self.scan.affine) @ self.world @ common.affine)
+
+    def shows(self, index: Indices, common: Grid) -> BoolArray:
+        """(n,) which of (n, 3) voxels of ``common`` have their center in the field of view.
+
+        Example:
+            >>> short = Acquisition(Grid((9, 9, 5), np.eye(4)), np.eye(4))
+            >>> tall = Grid((9, 9, 9), np.eye(4))
+            >>> short.shows(np.array([[0, 0, 4], [0, 0, 5]]), tall).tolist()
+            [True, False]
+        """
+        to_scan = self.to_scan(common)
+        at = index @ to_scan[:3, :3].T + to_scan[:3, 3]
+        inside = (at >= -0.5) & (at <= np.array(self.scan.shape) - 0.5)
+        return np.asarray(inside.all(axis=1), dtype=np.bool_)
 
 
 def visible_fraction(index: Indices, common: Grid, acquisition: Acquisition) -> float:
@@ -54,7 +72,7 @@ def visible_fraction(index: Indices, common: Grid, acquisition: Acquisition) -> 
         >>> round(visible_fraction(plate, fine, Acquisition(thick, np.eye(4))), 2)
         0.52
     """
-    to_scan = np.linalg.inv(acquisition.scan.affine) @ acquisition.world @ common.affine
+    to_scan = acquisition.to_scan(common)
     centers = index @ to_scan[:3, :3].T + to_scan[:3, 3]
     low = np.maximum(np.floor(centers.min(axis=0)), 0).astype(np.intp)
     high = np.minimum(np.ceil(centers.max(axis=0)) + 1, acquisition.scan.shape).astype(np.intp)

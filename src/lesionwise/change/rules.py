@@ -26,8 +26,9 @@ changed by no more than that of an unchanged lesion does; else they are enlargin
 ``baseline``: at the first visit, with nothing to compare it to.
 ``equivocal``: without a partner, but the scans do not show that it appeared or disappeared: its
 place did not become brighter (or darker) beyond rescan noise, the other visit's probability shows
-it below its threshold, or the other visit's slices are too thick to show it; so it may have been
-there, or be there still. Without the scans also what has a low probability at its own visit.
+it below its threshold, or the other visit's slices are too thick to show it or end before it; so
+it may have been there, or be there still. Without the scans also what has a low probability at
+its own visit.
 """
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,11 +72,13 @@ class Tracks:
             edge: whether at least half of it lies in ``edges`` of this visit or the one before.
         links: the graph: visit_before, visit_after and the columns of LINK_COLUMNS.
         rules: as given.
+        visits: how many there are, also where they hold no lesion.
     """
 
     table: pd.DataFrame
     links: pd.DataFrame
     rules: TrackingRules
+    visits: int
 
     def counts(self) -> pd.DataFrame:
         """Number of lesions by state at each visit: visits × STATES.
@@ -86,7 +88,7 @@ class Tracks:
         """
         present = self.table["label"] > 0
         rows = self.table[present | (self.table["state"] == "disappeared")]
-        return self._counted(rows, "state", range(self._visits()))
+        return self._counted(rows, "state", range(self.visits))
 
     def counts_before(self) -> pd.DataFrame:
         """What the lesions of the visit before each visit ended as: later visits × STATES.
@@ -95,10 +97,7 @@ class Tracks:
         """
         before = self.table[(self.table["label"] > 0) & (self.table["becomes"] != "")]
         rows = before.assign(visit=before["visit"] + 1)
-        return self._counted(rows, "becomes", range(1, self._visits()))
-
-    def _visits(self) -> int:
-        return int(self.table["visit"].max()) + 1 if len(self.table) else 0
+        return self._counted(rows, "becomes", range(1, self.visits))
 
     @staticmethod
     def _counted(rows: pd.DataFrame, column: str, visits: range) -> pd.DataFrame:
@@ -127,7 +126,8 @@ def track_lesions(
     ``changes`` it is new (or disappeared) only where the scans show that, else equivocal; and
     growth and shrinkage must show in the scans too (``change.evidence``). With ``acquisitions``
     it is equivocal where the other visit's voxels are too large to show it
-    (``change.partial_volume``).
+    (``change.partial_volume``) or lie elsewhere, and of a family only what lies in the field of
+    view of the other visit decides.
 
     Every lesion has one state against the visit before, and ends in one against the visit after.
 
@@ -135,7 +135,8 @@ def track_lesions(
     part carries it on, of a merger the parent with the largest common part. The others
     begin or end there; ``parents`` and ``children`` tell. A lesion that had disappeared and
     overlaps what appears later at the same place gets its track back, as new and ambiguous,
-    because it may have been missed in between.
+    because it may have been missed in between; of several the one with the largest common part.
+    Ties go to the lesions whose first voxels come first in C order.
 
     The result depends on no order of labels beyond the names in it, and reversing the visits
     exchanges new and disappeared, enlarging and shrinking, split and merged.
@@ -150,7 +151,8 @@ def track_lesions(
         acquisitions: of each visit, the voxels it was acquired with.
         edges: of each visit, (I, J, K) bool on the same grid: where findings are less certain.
         volumes_mm3: of each visit, the volume of each label on the grid where it was found, which
-            decides and is written. None: that of its voxels here.
+            decides and is written; a label without a voxel here is equivocal. None: that of its
+            voxels here.
 
     Raises:
         ValueError: If there is no visit, or the grids or numbers of maps or changes differ.
@@ -192,7 +194,7 @@ def track_lesions(
     table = table.assign(edge=_at_edge(table, listed, edges))[list(TRACK_COLUMNS)]
     columns = ["visit_before", "visit_after", *LINK_COLUMNS]
     graph = pd.concat(links, ignore_index=True) if links else pd.DataFrame(columns=columns)
-    return Tracks(table, graph[columns], rules)
+    return Tracks(table, graph[columns], rules, len(visits))
 
 
 def change_map(visits: Sequence[Instances], tracks: Tracks, visit: int = -1) -> Volume:
@@ -267,19 +269,19 @@ def _at_edge(
     for visit, label, parents in zip(table["visit"], table["label"], table["parents"], strict=True):
         either = edges[visit] | edges[visit - 1] if visit else edges[visit]
         lesions = listed[visit] if label else listed[visit - 1]
-        row = int(np.searchsorted(lesions.label, label or int(parents)))
-        index = lesions.index[lesions.row == row]
-        found.append(bool(2 * int(either[tuple(index.T)].sum()) >= len(index)))
+        index = lesions.voxels_of(int(np.searchsorted(lesions.label, label or int(parents))))
+        found.append(len(index) > 0 and bool(2 * int(either[tuple(index.T)].sum()) >= len(index)))
     return found
 
 
 def _painted(instances: Instances, labels: NDArray[Any], values: NDArray[Any]) -> NDArray[np.int32]:
     lesions = Lesions.of(instances)
     value = np.zeros(len(lesions.label), dtype=np.int32)
-    value[np.searchsorted(lesions.label, labels)] = values
-    drawn = np.zeros(instances.labels.shape, dtype=np.int32)
-    drawn[tuple(lesions.index.T)] = value[lesions.row]
-    return drawn
+    drawn = np.isin(labels, lesions.label)
+    value[np.searchsorted(lesions.label, labels[drawn])] = values[drawn]
+    painted = np.zeros(instances.labels.shape, dtype=np.int32)
+    painted[tuple(lesions.index.T)] = value[lesions.row]
+    return painted
 
 
 def _baseline_rows(lesions: Lesions) -> pd.DataFrame:
@@ -318,18 +320,19 @@ class _History:
 
     def named(self, step: Transition, track_before: pd.Series[int]) -> pd.DataFrame:
         """Rows of the later visit with their tracks, sorted by label, those without one last."""
-        carried = self._carried(step.links, track_before)
+        carried = self._carried(step, track_before)
+        returned = self._returned(step)
         rows = transition_rows(step)
         numbers, notes = [], rows["note"].tolist()
         columns = (rows[name].tolist() for name in ("label", "parents"))
         for at, (label, parents) in enumerate(zip(*columns, strict=True)):
-            returned = 0
             if label == 0:
                 track = int(track_before[int(parents)])
             elif label in carried:
                 track = carried[label]
-            elif not parents and (returned := self._returned(step.at, label)):
-                track, (seen, _) = returned, self.away.pop(returned)
+            elif label in returned:
+                track = returned[label]
+                seen, _ = self.away.pop(track)
                 place = f"at the place of track {track}, last seen {step.at - seen} visits before"
                 notes[at] = "; ".join(filter(None, [notes[at], place]))
             else:
@@ -346,33 +349,43 @@ class _History:
         )
 
     @staticmethod
-    def _carried(links: pd.DataFrame, track_before: pd.Series[int]) -> dict[int, int]:
+    def _carried(step: Transition, track_before: pd.Series[int]) -> dict[int, int]:
         """Tracks by later label: along greatest overlaps, each track and lesion once."""
-        order = links.sort_values(
-            ["overlap_mm3", "distance_mm", "label_before", "label_after"],
-            ascending=[False, True, True, True],
-        )
-        carried: dict[int, int] = {}
-        used: set[int] = set()
-        for before, after in order[["label_before", "label_after"]].to_numpy().tolist():
-            track = int(track_before[before])
-            if after not in carried and track not in used:
-                carried[after] = track
-                used.add(track)
-        return carried
+        links = step.links
+        first_before = step.before.first[np.searchsorted(step.before.label, links["label_before"])]
+        first_after = step.after.first[np.searchsorted(step.after.label, links["label_after"])]
+        order = np.lexsort((first_after, first_before, links["distance_mm"], -links["overlap_mm3"]))
+        pairs = links[["label_before", "label_after"]].to_numpy()[order].tolist()
+        return _each_once((int(track_before[before]), after) for before, after in pairs)
 
-    def _returned(self, at: int, label: int) -> int:
-        """The track that ended and whose last place this lesion overlaps most; 0 for none."""
-        here = self.listed[at]
-        row = int(np.searchsorted(here.label, label))
-        place = tuple(here.index[here.row == row].T)
-        best, found = 0.0, 0
-        for track, (visit, old) in sorted(self.away.items()):
+    def _returned(self, step: Transition) -> dict[int, int]:
+        """Tracks that had ended, by the later label that overlaps their last place most.
+
+        Only lesions without a parent get one, and each track and lesion is taken once.
+        """
+        here = step.after
+        common: list[tuple[float, int, int, int, int, int]] = []
+        for track, (visit, old) in self.away.items():
             then = self.listed[visit]
-            volume = then.drawn_mm3[np.searchsorted(then.label, old)]
-            common = int((self.visits[visit].labels[place] == old).sum())
-            common_mm3 = common * here.grid.voxel_volume_mm3
-            shared = common_mm3 / min(volume, here.drawn_mm3[row])
-            if common and shared >= self.rules.min_overlap_fraction and common_mm3 > best:
-                best, found = common_mm3, track
-        return found
+            old_row = int(np.searchsorted(then.label, old))
+            there = self.visits[step.at].labels[tuple(then.voxels_of(old_row).T)]
+            for label, voxels in zip(*np.unique(there[there > 0], return_counts=True), strict=True):
+                row = int(np.searchsorted(here.label, label))
+                common_mm3 = float(voxels) * here.grid.voxel_volume_mm3
+                smaller_mm3 = min(then.drawn_mm3[old_row], here.drawn_mm3[row])
+                enough = common_mm3 / smaller_mm3 >= self.rules.min_overlap_fraction
+                if enough and not len(step.parents[row]):
+                    first = int(then.first[old_row]), int(here.first[row])
+                    common.append((-common_mm3, *first, -visit, track, int(label)))
+        return _each_once((track, label) for *_, track, label in sorted(common))
+
+
+def _each_once(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
+    """Tracks by label: of pairs (track, label) those of which nothing was taken before."""
+    taken: dict[int, int] = {}
+    used: set[int] = set()
+    for track, label in pairs:
+        if label not in taken and track not in used:
+            taken[label] = track
+            used.add(track)
+    return taken

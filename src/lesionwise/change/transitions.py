@@ -43,6 +43,8 @@ class Families:
     Attributes:
         before, after: (m,), (n,) the family of each lesion.
         before_mm3, after_mm3: (f,) summed volume of each family at either visit.
+        compared_mm3: (2, f) the same without what lies outside of the other visit's field of view;
+            these volumes decide.
         border_z: (f,) how much brighter the tissue between the family's smaller and larger outline
             became; NaN where unknown or where there is nothing to compare.
     """
@@ -51,11 +53,13 @@ class Families:
     after: NDArray[np.int32]
     before_mm3: NDArray[np.float64]
     after_mm3: NDArray[np.float64]
+    compared_mm3: NDArray[np.float64]
     border_z: NDArray[np.float64]
 
     def grew(self, family: int) -> bool:
         """Whether its volume is larger at the later visit."""
-        return bool(self.after_mm3[family] > self.before_mm3[family])
+        before, after = self.compared_mm3
+        return bool(after[family] > before[family])
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +139,7 @@ def find_transition(
     b = np.searchsorted(after.label, links["label_after"])
     parents = tuple(a[b == row] for row in range(len(after.label)))
     children = tuple(b[a == row] for row in range(len(before.label)))
-    families = _find_families(before, after, a, b, change)
+    families = _find_families(before, after, a, b, change, acquisitions)
     earlier, later = probabilities
     swapped = None if acquisitions is None else acquisitions[::-1]
     disappeared = judge_unmatched(
@@ -208,7 +212,12 @@ def transition_rows(step: Transition) -> pd.DataFrame:
 
 
 def _find_families(
-    before: Lesions, after: Lesions, a: Rows, b: Rows, change: ScanChange | None
+    before: Lesions,
+    after: Lesions,
+    a: Rows,
+    b: Rows,
+    change: ScanChange | None,
+    acquisitions: tuple[Acquisition, Acquisition] | None,
 ) -> Families:
     """The connected lesions, by the links from rows ``a`` before to rows ``b`` after."""
     count = len(before.label)
@@ -219,15 +228,33 @@ def _find_families(
     of_before, of_after = family[:count], family[count:]
     before_mm3 = np.bincount(of_before, before.volume_mm3, families).astype(np.float64)
     after_mm3 = np.bincount(of_after, after.volume_mm3, families).astype(np.float64)
+    compared_mm3 = np.zeros((2, families))
+    others = (None, None) if acquisitions is None else acquisitions[::-1]
+    np.add.at(compared_mm3[0], of_before, _shown_mm3(before, others[0]))
+    np.add.at(compared_mm3[1], of_after, _shown_mm3(after, others[1]))
     border_z = np.full(families, np.nan)
-    resized = (before_mm3 > 0) & (after_mm3 > 0) & (before_mm3 != after_mm3)
+    resized = (compared_mm3 > 0).all(axis=0) & (compared_mm3[0] != compared_mm3[1])
     for each in np.flatnonzero(resized).tolist() if change is not None else []:
         assert change is not None
+        grew = compared_mm3[1, each] > compared_mm3[0, each]
         sides = (_voxels(before, of_before, each), _voxels(after, of_after, each))
-        smaller, larger = sides if after_mm3[each] > before_mm3[each] else sides[::-1]
+        smaller, larger = sides if grew else sides[::-1]
         added = np.unravel_index(np.setdiff1d(larger, smaller), after.grid.shape)
-        border_z[each] = change.mean_z(np.stack(added, axis=1))
-    return Families(of_before, of_after, before_mm3, after_mm3, border_z)
+        index = np.stack(added, axis=1)
+        if acquisitions is not None:
+            index = index[acquisitions[0 if grew else 1].shows(index, after.grid)]
+        border_z[each] = change.mean_z(index)
+    return Families(of_before, of_after, before_mm3, after_mm3, compared_mm3, border_z)
+
+
+def _shown_mm3(lesions: Lesions, other: Acquisition | None) -> NDArray[np.float64]:
+    """(m,) the volume of each lesion that lies in the field of view of the other visit."""
+    if other is None:
+        return lesions.volume_mm3
+    count = len(lesions.label)
+    shown = np.bincount(lesions.row, other.shows(lesions.index, lesions.grid), count)
+    share = shown / np.maximum(np.bincount(lesions.row, minlength=count), 1)
+    return np.asarray(lesions.volume_mm3 * share, dtype=np.float64)
 
 
 def _voxels(lesions: Lesions, families: NDArray[np.int32], family: int) -> NDArray[np.int64]:
@@ -282,9 +309,17 @@ def _is_resized(families: Families, family: int, rules: TrackingRules) -> bool:
 
 def _change_by_limit(families: Families, family: int, rules: TrackingRules) -> float:
     """The change of volume by what it must exceed, which is less where the scans tell."""
-    before, after = float(families.before_mm3[family]), float(families.after_mm3[family])
+    before, after = map(float, families.compared_mm3[:, family])
+    if not min(before, after):  # nothing of it lies where the other visit shows something
+        return 0.0
     shown = rules.shown_fraction if np.isfinite(families.border_z[family]) else 1.0
     return abs(after - before) / max(shown * rules.limit_mm3(before, after), 1e-9)
+
+
+def _is_cut(families: Families, family: int, rules: TrackingRules) -> bool:
+    """Whether its whole volume changed more than an unchanged lesion's does."""
+    before, after = float(families.before_mm3[family]), float(families.after_mm3[family])
+    return abs(after - before) > rules.limit_mm3(before, after) * (1 + 1e-9)
 
 
 def _is_redrawn(families: Families, family: int, rules: TrackingRules) -> bool:
@@ -340,6 +375,8 @@ def _notes(
         grew = families.grew(family)
         outline, tissue = ("larger", "brighter") if grew else ("smaller", "darker")
         notes.append(f"outlined {outline}, but the tissue in question became hardly {tissue}")
+    elif unchanged and _is_cut(families, family, rules):
+        notes.append("partly outside of the other visit's field of view")
     if (link["kind"] == "weak").any():
         notes.append("linked by little overlap")
     if (link["kind"] == "near").any():

@@ -18,6 +18,8 @@ from lesionwise.types import FloatArray, Instances
 UNMATCHED = ("new", "disappeared")
 NEAR_LIMIT = 0.7
 """Fraction of a limit that evidence must reach before its failing is called a near miss."""
+NOT_SHOWN = "the other visit does not show this place"
+NO_VOXEL = "too small for the voxels on which visits are compared, or outside of them"
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,12 @@ def judge_unmatched(
 ) -> dict[int, Verdict]:
     """What each of the lesions in ``rows`` is.
 
-    A lesion that is too small stays so. Where the scans are given, it is ``name`` if enough of its
-    contrast appeared (or disappeared) and its place became brighter (or darker) beyond the noise,
-    and equivocal if not. Where the other visit's probability shows it, or the other visit's voxels
-    are too large to show it, it is equivocal in any case. Without scans, and where too little
-    normal tissue lies around it to tell its contrast, a lesion that has a low probability at its
-    own visit is equivocal too.
+    A lesion without a voxel here is equivocal, and one that is too small stays so. Where the scans
+    are given, it is ``name`` if enough of its contrast appeared (or disappeared) and its place
+    became brighter (or darker) beyond the noise, and equivocal if not. Where the other visit's
+    probability shows it, or the other visit's voxels are too large to show it or lie elsewhere, it
+    is equivocal in any case. Without scans, and where too little normal tissue lies around it to
+    tell its contrast, a lesion that has a low probability at its own visit is equivocal too.
 
     Args:
         name: ``new`` or ``disappeared``.
@@ -89,7 +91,10 @@ def judge_unmatched(
     verdicts = {}
     for row in rows:
         evidence = UNKNOWN
-        index = lesions.index[lesions.row == row]
+        index = lesions.voxels_of(row)
+        if not len(index):
+            verdicts[row] = Verdict("equivocal", evidence, 0.5, NO_VOXEL)
+            continue
         if change is not None:
             evidence = change.of_lesion(index, disappeared=disappeared)
         if not large[row]:
@@ -103,7 +108,8 @@ def judge_unmatched(
             visible = relative_visibility(index, lesions.grid, *acquisitions)
             least = rules.min_visible_fraction
             if least > 0 and visible <= least * (1 + 1e-6):  # a mask lies above its limit
-                verdicts[row] = Verdict("equivocal", evidence, 0.5, _too_thick(visible))
+                note = _too_thick(visible) if visible > 0 else NOT_SHOWN
+                verdicts[row] = Verdict("equivocal", evidence, 0.5, note)
     return verdicts
 
 
@@ -184,7 +190,7 @@ def _by_scans(
     z = -evidence.z if disappeared else evidence.z
     gain = evidence.contrast_gain
     if not np.isfinite(z):
-        return Verdict("equivocal", evidence, 0.5, "the other visit does not show this place")
+        return Verdict("equivocal", evidence, 0.5, NOT_SHOWN)
     reached = [_of_limit(z, rules.min_z)]
     if np.isfinite(gain):
         reached.append(_of_limit(gain, rules.min_contrast_gain))

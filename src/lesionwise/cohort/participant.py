@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,6 +119,7 @@ def participant(
     subjects = find_subjects(dataset, participants, sessions)
     check_apart(dataset, output)
     loaded = load_model(model, device="cpu")
+    subjects = [with_further(subject, loaded.recipe.scans) for subject in subjects]
     settings = {
         "model": str(Path(model).absolute()) if Path(model).is_dir() else str(model),
         "weights": loaded.sha256,
@@ -132,6 +133,23 @@ def participant(
     }
     job = partial(segment_or_compare, device=device)
     return run_subjects(subjects, dataset, output, settings, job, workers, progress)
+
+
+def with_further(subject: CohortSubject, wanted: tuple[str, ...]) -> CohortSubject:
+    """The subject with the files that a model takes beside each of its scans.
+
+    Where one is missing, the scan fails by itself later.
+
+    Args:
+        wanted: all scans of the model, by name.
+    """
+    from lesionwise.run.contrasts import further_scans
+
+    found: list[Path] = []
+    for scan in subject.scans:
+        with suppress(InputError):
+            found += further_scans(scan.path, wanted).values()
+    return replace(subject, further=tuple(found))
 
 
 def check_apart(dataset: Path, output: Path) -> None:

@@ -101,10 +101,10 @@ def inputs_of(subject: CohortSubject, dataset: Path) -> tuple[Input, ...]:
         InputError: If one cannot be read.
     """
     found = []
-    for scan in subject.scans:
-        size, time = _seen(scan.path)
-        name = scan.path.relative_to(dataset).as_posix()
-        found.append(Input(name, size, time, sha256(scan.path)))
+    for path in subject.files:
+        size, time = _seen(path)
+        name = path.relative_to(dataset).as_posix()
+        found.append(Input(name, size, time, sha256(path)))
     return tuple(found)
 
 
@@ -138,11 +138,11 @@ def same_inputs(record: Record, subject: CohortSubject, dataset: Path) -> bool:
     A file whose size and time of change are those of the record is not read again; one whose
     time differs is, and counts as the same if its content is.
     """
-    paths = [scan.path.relative_to(dataset).as_posix() for scan in subject.scans]
+    paths = [path.relative_to(dataset).as_posix() for path in subject.files]
     if [known.path for known in record.inputs] != paths:
         return False
     try:
-        seen = [_seen(scan.path) for scan in subject.scans]
+        seen = [_seen(path) for path in subject.files]
         before = [(known.bytes, known.mtime_ns) for known in record.inputs]
         if seen == before:
             return True

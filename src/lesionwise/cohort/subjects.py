@@ -22,16 +22,23 @@ class CohortSubject:
         label: without ``sub-``.
         scans: its FLAIR scans, sessions in time order as far as that is known.
         error: why there is nothing to work on; empty where there is.
+        further: files of other contrasts that the model takes beside its scans.
     """
 
     label: str
     scans: tuple[FoundScan, ...]
     error: str = ""
+    further: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:
         """With ``sub-``, as its folder is called."""
         return f"sub-{self.label}"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that its results are made from."""
+        return (*(scan.path for scan in self.scans), *self.further)
 
     @property
     def comparable(self) -> tuple[FoundScan, ...]:

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import pandas as pd
 
-from lesionwise.io.checked import reading
+from lesionwise.io.checked import read_checked, reading
 from lesionwise.io.files import read_table
 from lesionwise.io.names import natural, parse_name
 from lesionwise.io.nifti import read_grid, read_labels, read_mask, read_volume
-from lesionwise.io.nnunet import NnunetStudies, read_nnunet
+from lesionwise.io.nnunet import NnunetStudies, nnunet_images, read_nnunet
 from lesionwise.io.space import on_grid, same_space
 from lesionwise.io.tree import BidsFile, Misfit, survey
 from lesionwise.io.visit_order import order_visits, visit_times
 from lesionwise.types import EMPTY, Grid, InputError, Study, Visit, Volume
 
 SUFFIXES = {"flair": "FLAIR", "t1w": "T1w", "t2w": "T2w", "pd": "PDw", "t1ce": "T1w"}
+_SCAN_SUFFIXES = {*SUFFIXES.values(), "PD"}
 CHANGES = (
     "new", "disappeared", "enlarging", "gone", "growing", "shrinking", "stable", "merged", "split",
     "change", "changesign", "plausiblenew",
@@ -255,6 +256,74 @@ def open_dataset(
     if found.visits != visits:
         raise InputError(f"{root}: its cases hold {found.visits} visits, but {visits} are needed")
     return found
+
+
+def images_of(root: Path) -> list[Path]:
+    """The images that studies of a data set may be read from, with what decides how.
+
+    In a BIDS data set the scans of every kind that ``read_dataset`` knows, by subject and then in
+    the order of visits, and the maps beside them and in ``derivatives``. Results that this package
+    wrote there (``is_ours``) count only where nothing else says what the lesions are. In an nnU-Net
+    raw data set the training cases, and ``dataset.json``.
+
+    Raises:
+        InputError: If the folder cannot be read.
+
+    Example:
+        >>> Path("sub-01").mkdir()
+        >>> for name in ("sub-01_FLAIR.nii.gz", "sub-01_bold.nii.gz"):
+        ...     Path("sub-01", name).touch()
+        ...
+        >>> [path.name for path in images_of(Path("."))]
+        ['sub-01_FLAIR.nii.gz']
+    """
+    if (root / "dataset.json").is_file():
+        return [root / "dataset.json", *nnunet_images(root)]
+    found = []
+    for subject, files in _own_files(root)[0].items():
+        used = [file for file in files if _is_map(file) or file.entities.suffix in _SCAN_SUFFIXES]
+        sessions = {file.entities.ses for file in used if not _is_map(file)}
+        try:
+            order = order_visits(sessions, visit_times(root, subject, sessions))
+        except InputError:  # then the subject is left out, whatever its order
+            order = order_visits(sessions, {})
+        place = {session: number for number, session in enumerate(order)}
+        found += sorted(used, key=lambda file: place.get(file.entities.ses, -1))
+    ours: list[BidsFile] = []
+    for folder in _derivative_folders(root, None):
+        maps = [file for file in survey(folder)[0] if _is_map(file)]
+        (ours if is_ours(folder) else found).extend(maps)
+    if not any(_is_reference(file) for file in found):
+        found += ours
+    return [file.path for file in found]
+
+
+def _is_reference(file: BidsFile) -> bool:
+    """Whether a map says where lesions are, or which have changed."""
+    return _is_map(file) and _kind(file, visits=2) not in (None, "brain", "tissue")
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a command of this package wrote its results into the folder before.
+
+    Example:
+        >>> from lesionwise.io.bids import write_dataset_description
+        >>> is_ours(Path("."))
+        False
+        >>> write_dataset_description(Path("."), "lesionwise segment")
+        >>> is_ours(Path("."))
+        True
+    """
+    try:
+        about = read_checked(folder / "dataset_description.json", dict[str, Any])
+    except InputError:
+        return False
+    makers = about.get("GeneratedBy")
+    by_us = isinstance(makers, list) and any(
+        isinstance(maker, dict) and maker.get("Name") == "lesionwise" for maker in makers
+    )
+    named = str(about.get("Name", "")).startswith("lesionwise ")
+    return by_us and named and about.get("DatasetType") == "derivative"
 
 
 def _own_files(root: Path) -> tuple[dict[str, list[BidsFile]], dict[str, str], list[str]]:

@@ -15,6 +15,7 @@ from lesionwise.io.labels import label_text, letters
 from lesionwise.io.names import natural
 from lesionwise.io.nifti import read_labels, read_volume, write_volume
 from lesionwise.io.space import on_grid
+from lesionwise.io.tree import files_below
 from lesionwise.types import EMPTY, InputError, Study, Task, Visit, Volume
 
 CHANNEL_NAMES = {"flair": "FLAIR", "t1w": "T1w", "t2w": "T2w", "pd": "PD", "t1ce": "T1ce"}
@@ -209,6 +210,23 @@ def read_nnunet(
     lesion_names = [name for name in description["labels"] if name != "background"]
     is_new = visits == 2 and any("new" in name.lower() for name in lesion_names)
     return NnunetStudies(root, names, cases, lesions, visits, "new" if is_new else "lesions")
+
+
+def nnunet_images(root: Path) -> list[Path]:
+    """The images of the training cases of an nnU-Net raw data set, in the order of names.
+
+    Raises:
+        InputError: If a folder cannot be read.
+
+    Example:
+        >>> Path("imagesTr").mkdir()
+        >>> Path("imagesTr/a_0000.nii.gz").touch()
+        >>> [path.name for path in nnunet_images(Path("."))]
+        ['a_0000.nii.gz']
+    """
+    folders = [root / f"{part}Tr" for part in ("images", "labels", "instances")]
+    files = [path for folder in folders if folder.is_dir() for path in files_below(folder)]
+    return [path for path in files if path.name.lower().endswith((".nii", ".nii.gz"))]
 
 
 def write_nnunet(

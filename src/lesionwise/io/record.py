@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
-from lesionwise.io.checked import inside, printable, read_checked
+from lesionwise.io.checked import encodable, inside, printable, read_checked
 from lesionwise.io.files import as_json, write_json, write_table
 from lesionwise.types import InputError
 
@@ -50,11 +51,18 @@ class FileRecord:
 
 
 @dataclass(frozen=True)
-class _Call:
-    """A call of a command of whose inputs some gave nothing."""
+class _Note:
+    """What gave nothing in a call.
+
+    Attributes:
+        inputs: those that the failures are about.
+        failures: the error by what it concerns.
+        were_there: whether all of the inputs were files or folders when this was written.
+    """
 
     inputs: tuple[str, ...]
     failures: dict[str, str]
+    were_there: bool = False
 
 
 def sha256(path: str | Path) -> str:
@@ -92,23 +100,6 @@ def sha256_of_bytes(content: bytes) -> str:
         'ba7816bf'
     """
     return hashlib.sha256(content).hexdigest()
-
-
-def fingerprint_of(folder: Path, pattern: str = "*.nii*") -> str:
-    """SHA-256 over the names and sizes of the files of a folder; their content is not read.
-
-    Args:
-        pattern: of the names, at any depth.
-
-    Example:
-        >>> fingerprint_of(Path("."))[:8]
-        'e3b0c442'
-    """
-    lines = [
-        f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n"
-        for path in sorted(folder.rglob(pattern))
-    ]
-    return sha256_of_bytes("".join(lines).encode("utf-8", "surrogateescape"))
 
 
 def settings_id(settings: Mapping[str, Any]) -> str:
@@ -289,32 +280,49 @@ def write_failures(
 
 
 def note_failures(folder: Path, inputs: Iterable[str], failures: Mapping[str, str]) -> None:
-    """Remember which inputs of a call gave nothing, until a later call takes one of its inputs.
+    """Remember which inputs of a call gave nothing, each until a call takes it again.
 
-    So a call that repeats an earlier one, with or without what failed, replaces what that left,
-    and calls on other inputs (a shell loop, an array of jobs) add to it.
+    So a call that takes one of them again replaces what was remembered of that one, and calls on
+    other inputs (a shell loop, an array of jobs) add to it. A folder is taken again where
+    something in it is. What was a file or a folder and is no longer there is forgotten too.
 
     Args:
         inputs: all that the call was given, each as one text that does not change from call to
             call, such as an absolute path.
-        failures: the error by what it concerns.
+        failures: the error by the input that it concerns, which may be named by a relative path.
+            One by any other name concerns all inputs of the call, and goes as soon as one of them
+            is taken again.
 
     Example:
-        >>> note_failures(Path("results"), ["a.nii", "b.nii"], {"b.nii": "the file is empty"})
-        >>> noted_failures(Path("results"))
-        {'b.nii': 'the file is empty'}
+        >>> failures = {"b.nii": "the file is empty", "c.nii": "not a NIfTI file"}
+        >>> note_failures(Path("results"), ["a.nii", "b.nii", "c.nii"], failures)
         >>> note_failures(Path("results"), ["b.nii"], {})  # a later call, which could read it
         >>> noted_failures(Path("results"))
-        {}
+        {'c.nii': 'not a NIfTI file'}
     """
-    names = set(inputs)
-    for path, call in _calls(folder):
-        if names & set(call.inputs):
+    taken = set(inputs)
+    by_inputs: dict[tuple[str, ...], dict[str, str]] = {}
+    for name, error in failures.items():
+        own = {name, encodable(Path(os.path.abspath(name)).as_posix())} & taken
+        by_inputs.setdefault(tuple(sorted(own or taken)), {})[name] = error
+    # A file for each input, so that calls at the same time can forget one each.
+    new = {
+        names: _Note(names, errors, were_there=bool(names) and all(map(_is_there, names)))
+        for names, errors in by_inputs.items()
+    }
+    reached = taken | {str(folder) for name in taken for folder in PurePath(name).parents}
+    for path, note in _notes(folder):
+        is_gone = note.were_there and not any(map(_is_there, note.inputs))
+        if new.get(note.inputs) == note:
+            del new[note.inputs]
+        elif is_gone or not reached.isdisjoint(note.inputs):
             path.unlink(missing_ok=True)
-    if failures:
-        name = f"failed-{secrets.token_hex(6)}.json"
-        call_record = {"inputs": sorted(names), "failures": dict(failures)}
-        write_json(folder / STATE / name, call_record)
+    for note in new.values():
+        write_json(folder / STATE / f"failed-{secrets.token_hex(6)}.json", vars(note))
+
+
+def _is_there(name: str) -> bool:
+    return os.path.isabs(name) and os.path.lexists(name)
 
 
 def noted_failures(folder: Path) -> dict[str, str]:
@@ -327,16 +335,16 @@ def noted_failures(folder: Path) -> dict[str, str]:
         {'a.nii': 'not a NIfTI file', 'b.nii': 'the file is empty'}
     """
     found: dict[str, str] = {}
-    for _, call in _calls(folder):
-        found |= call.failures
+    for _, note in _notes(folder):
+        found |= note.failures
     return dict(sorted(found.items()))
 
 
-def _calls(folder: Path) -> list[tuple[Path, _Call]]:
+def _notes(folder: Path) -> list[tuple[Path, _Note]]:
     found = []
     for path in sorted((folder / STATE).glob("failed-*.json")):
         try:
-            found.append((path, read_checked(path, _Call)))
+            found.append((path, read_checked(path, _Note)))
         except InputError:
             if path.exists():  # damaged, so it says nothing any more
                 path.unlink(missing_ok=True)
@@ -354,4 +362,4 @@ def _shown(value: Any) -> str:
     return printable(text[:60]) or "empty"
 
 
-_HASH = re.compile("[0-9a-f]{64}")
+_HASH = re.compile("[0-9a-f]{64}(:[a-z]+)?")

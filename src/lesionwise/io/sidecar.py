@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,11 @@ def read_sidecar(path: str | Path) -> dict[str, Any]:
 
 
 def acquired(path: str | Path) -> datetime | None:
-    """When a scan was acquired, without time zone; None where nothing says it.
+    """When a scan was acquired, in the time zone that is stated; None where nothing says it.
 
     By its sidecars (``AcquisitionDateTime``, or ``AcquisitionDate`` with ``AcquisitionTime``),
-    else by ``acq_time`` in the session's ``*_scans.tsv`` or in ``*_sessions.tsv``.
+    else by ``acq_time`` in the session's ``*_scans.tsv`` or in ``*_sessions.tsv``. ``utc`` makes
+    two such times comparable.
 
     Raises:
         InputError: If a sidecar or a table is malformed.
@@ -57,8 +58,7 @@ def acquired(path: str | Path) -> datetime | None:
     stated = str(about.get("AcquisitionDateTime") or "") or (
         f"{date} {about.get('AcquisitionTime') or ''}".strip() if date else ""
     )
-    time = parse_time(stated) or parse_time(_listed(path))
-    return None if time is None else time.replace(tzinfo=None)
+    return parse_time(stated) or parse_time(_listed(path))
 
 
 def _sidecars(path: Path) -> Iterator[Path]:
@@ -135,6 +135,21 @@ def parse_time(text: str) -> datetime | None:
         return datetime.fromisoformat(text)
     except ValueError:
         return None
+
+
+def utc(time: datetime) -> datetime:
+    """A time with a zone in UTC, without the zone; one without a zone as it stands.
+
+    Example:
+        >>> print(utc(datetime.fromisoformat("2020-03-04T01:00:00+09:00")))
+        2020-03-03 16:00:00
+    """
+    if time.tzinfo is None:
+        return time
+    try:
+        return time.astimezone(UTC).replace(tzinfo=None)
+    except OverflowError:  # in the first or the last hours that a date can have
+        return time.replace(tzinfo=None)
 
 
 _DICOM_TIME = re.compile(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -12,8 +12,11 @@ from typing import Protocol, TypeVar
 from lesionwise.io.checked import printable
 from lesionwise.io.files import read_table
 from lesionwise.io.names import natural
-from lesionwise.io.sidecar import parse_time
+from lesionwise.io.sidecar import parse_time, utc
 from lesionwise.types import InputError
+
+ONE_DAY = timedelta(days=1)
+"""A time whose zone is not known lies nearer than this to the same time in UTC."""
 
 _NUMBERS = re.compile(r"([0-9]+)")
 
@@ -135,10 +138,7 @@ def visit_times(dataset: Path, subject: str, sessions: Iterable[str]) -> dict[st
                 _one_kind(table, scans)
                 found[session] = min(scans)
     _one_kind(table, list(found.values()))
-    return {
-        session: time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
-        for session, time in found.items()
-    }
+    return {session: utc(time) for session, time in found.items()}
 
 
 def check_visit_order(
@@ -148,9 +148,9 @@ def check_visit_order(
 ) -> None:
     """Pass unless two visits that follow each other run backwards, by their dates or their names.
 
-    Dates count where both visits have one and they differ. Names count where they differ in one
-    number alone, as ``P14_T2_FLAIR`` and ``P14_T1_FLAIR`` or ``M12`` and ``M00`` do, and no dates
-    say otherwise.
+    Dates count where both visits have one and they differ; where only one of them states its time
+    zone, they have to differ by more than a day. Names count where they differ in one number alone,
+    as ``P14_T2_FLAIR`` and ``P14_T1_FLAIR`` or ``M12`` and ``M00`` do, and no dates say otherwise.
 
     Args:
         paths: what the user named, in that order.
@@ -167,8 +167,8 @@ def check_visit_order(
     called = list(names) or [str(path) for path in paths]
     for one, two in pairwise(range(len(paths))):
         before, after = known[one], known[two]
-        if before is not None and after is not None and before != after:
-            wrong = "acquired" if after < before else ""
+        if before is not None and after is not None and _differ(before, after):
+            wrong = "acquired" if utc(after) < utc(before) else ""
         else:
             wrong = "by its name" if _counts_down(called[one], called[two]) else ""
         if wrong:
@@ -176,6 +176,13 @@ def check_visit_order(
                 f"{printable(paths[two])}: {wrong} before {printable(paths[one])}; "
                 "give visits in time order, baseline first"
             )
+
+
+def _differ(before: datetime, after: datetime) -> bool:
+    """Whether one of two times is surely the earlier."""
+    apart = abs(utc(after) - utc(before))
+    is_sure = (before.tzinfo is None) == (after.tzinfo is None)
+    return apart > (timedelta(0) if is_sure else ONE_DAY)
 
 
 def _folder_of_subject(path: Path) -> Path | None:

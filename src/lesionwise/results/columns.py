@@ -49,6 +49,11 @@ STATE_LEVELS = {
     "equivocal": "outlined at one visit only, but the scans do not show that it came or went",
     "too small": "without a partner, too small to be called new or disappeared",
 }
+FORM_LEVELS = {
+    "in parts": "one lesion of the visit before became several",
+    "merged": "several lesions of the visit before became one",
+    "rearranged": "several lesions of the visit before became several others",
+}
 GRADE_LEVELS = {
     "good": "no finding",
     "fair": "read with care",
@@ -169,9 +174,18 @@ TRACK_COLUMNS = (
     SESSION,
     SCAN,
     TRACK,
-    Column("label", "value of the lesion in the main instance map; 0 where it disappeared"),
+    Column(
+        "label",
+        "value of the lesion in the main instance map; 0 for a lesion of the visit before that "
+        "has no partner at this one",
+    ),
     STATE,
-    Column("form", "parts: one lesion became several, or several became one", text=True),
+    Column(
+        "form",
+        "what became of the number of lesions of the family; empty for one lesion at either visit",
+        levels=FORM_LEVELS,
+        text=True,
+    ),
     Column("volume_mm3", "volume of the lesion, as in lesions.tsv", "mm^3", 1),
     Column(
         "change_mm3",
@@ -183,7 +197,12 @@ TRACK_COLUMNS = (
     Column("children", "labels at the visit after, with commas between them", text=True),
     Column("becomes", "state at the visit after", levels=STATE_LEVELS, text=True),
     Column("overlap_fraction", "common part with the main parent, of the smaller one", "", 3),
-    Column("distance_mm", "to the nearest lesion of the visit before", "mm", 1),
+    Column(
+        "distance_mm",
+        "to the nearest lesion of the visit before; where the label is 0, of this visit",
+        "mm",
+        1,
+    ),
     Column(
         "change_z",
         "how much brighter the place became, in standard deviations of the noise between the scans",
@@ -253,11 +272,16 @@ PARTICIPANT_COLUMNS = (
 """``participants.tsv`` of a cohort: counts are of the last visit, changes summed over visits."""
 
 
-_TEXT = {
-    "subject", "session", "visit", "scan", "method", "location", "state", "becomes", "note",
-    "parents", "children", "lesions by", "name", "abbreviation", "color", "source", "page",
-    "quality", "quality_reasons", "baseline", "followup", "session_before", "session_after",
-    "participant_id", "file", "error", "map", "kind", "form",
+_OTHER_TEXT = {"visit", "lesions by", "file", "error", "map"}
+"""Columns of other tables, and as they were called before."""
+_TEXT = _OTHER_TEXT | {
+    column.name
+    for columns in (
+        SCAN_COLUMNS, LESION_COLUMNS, LABEL_COLUMNS, VISIT_COLUMNS, TRACK_COLUMNS, LINK_COLUMNS,
+        PAIR_COLUMNS, NEW_LESION_COLUMNS, PARTICIPANT_COLUMNS,
+    )
+    for column in columns
+    if column.text
 }  # fmt: skip
 _TRUTH = {"true": True, "false": False}
 _RENAMED = {

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from lesionwise.io.bids import write_dataset_description
-from lesionwise.io.checked import encodable, read_checked
+from lesionwise.io.checked import encodable
+from lesionwise.io.dataset import is_ours
 from lesionwise.io.files import check_writable
 from lesionwise.io.names import Entities
 from lesionwise.io.record import (
@@ -176,28 +177,6 @@ command; choose another output folder
                 "choose another output folder"
             )
     return output
-
-
-def is_ours(folder: Path) -> bool:
-    """Whether a command of this package wrote its results into the folder before.
-
-    Example:
-        >>> is_ours(Path("."))
-        False
-        >>> write_dataset_description(Path("."), "lesionwise segment")
-        >>> is_ours(Path("."))
-        True
-    """
-    try:
-        about = read_checked(folder / DESCRIPTION, dict[str, Any])
-    except InputError:
-        return False
-    makers = about.get("GeneratedBy")
-    by_us = isinstance(makers, list) and any(
-        isinstance(maker, dict) and maker.get("Name") == "lesionwise" for maker in makers
-    )
-    named = str(about.get("Name", "")).startswith("lesionwise ")
-    return by_us and named and about.get("DatasetType") == "derivative"
 
 
 def claim(output: Path, command: str) -> None:
@@ -441,8 +420,13 @@ def write_pairs(
     command: str,
     inputs: Sequence[Path] = (),
     failures: Mapping[str, str] | None = None,
+    *,
+    titles: Sequence[str] = (),
 ) -> tuple[pd.DataFrame, Mapping[str, str]]:
     """The same for pairs of visits: ``pairs.tsv``, ``new_lesions.tsv``, ``failures.tsv``.
+
+    Args:
+        titles: of the pairs that this call was given; their failures stand under these names.
 
     Returns:
         The rows of ``pairs.tsv``, and the error of what gave nothing.
@@ -457,7 +441,7 @@ def write_pairs(
         (0, {'sub-01': 'only one visit'})
     """
     write_dataset_description(root, command)
-    note_failures(root, [source_of(path) for path in inputs], failures or {})
+    note_failures(root, [*map(source_of, inputs), *titles], failures or {})
     return until_settled(root, lambda: _write_pair_tables(root))
 
 

@@ -14,8 +14,9 @@ from lesionwise import defaults
 from lesionwise.instances.reference import reference_of
 from lesionwise.io.bids import BidsStudies, read_dataset
 from lesionwise.io.files import read_json, write_json, write_text
+from lesionwise.io.fingerprint import fingerprint_of
 from lesionwise.io.nifti import write_volume
-from lesionwise.io.record import check_same_settings, fingerprint_of, settings_id
+from lesionwise.io.record import check_same_settings, settings_id
 from lesionwise.metrics.case import Options
 from lesionwise.metrics.evaluation import Evaluation
 from lesionwise.preprocess.kept import results_kept
@@ -138,8 +139,9 @@ def benchmark(
     counts = _references(studies, usable, output, dataset, progress)
     # One split for all recipes: else their scores could not be compared case by case.
     split = folds_of(_balance(counts), folds, seed, dataset)
+    before = _made_before(output)
     made = {
-        "data": fingerprint_of(dataset),
+        "data": fingerprint_of(dataset, _text(before.get("data"))),
         "folds": folds,
         "seed": seed,
         "max_minutes": max_minutes,
@@ -148,7 +150,11 @@ def benchmark(
         made["max_steps"] = max_steps
     further = _auxiliary(auxiliary, entries, dataset)
     if further:
-        made["auxiliary"] = {name: fingerprint_of(data) for name, data in further.items()}
+        known = before.get("auxiliary")
+        known = known if isinstance(known, dict) else {}
+        made["auxiliary"] = {
+            name: fingerprint_of(data, _text(known.get(name))) for name, data in further.items()
+        }
     _begin(output, made, entries)
     run = run_isolated if isolate else run_here
     done: dict[str, list[dict[str, Any]]] = {}
@@ -186,6 +192,16 @@ def benchmark(
         entries, done, evaluations, failures, made, dataset, output
     )
     return BenchmarkResult(table, failures, page)
+
+
+def _made_before(output: Path) -> dict[str, Any]:
+    """What the folder was begun with; empty for a new one, or one that ``_begin`` will refuse."""
+    before = read_json(output / BENCHMARK) if (output / BENCHMARK).is_file() else {}
+    return before if isinstance(before, dict) else {}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _without_scans(entries: Sequence[BenchmarkRecipe], dataset: Path) -> dict[str, str]:

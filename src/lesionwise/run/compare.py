@@ -43,7 +43,7 @@ from lesionwise.results.names import COMPARISON, ScanFiles, beside
 from lesionwise.results.quality import QualityNote
 from lesionwise.results.scan import ScanRecord, scan_row
 from lesionwise.run.find_lesions import FindOptions, VisitResult, find_lesions
-from lesionwise.run.follow import TrackingResult, VisitInput, follow
+from lesionwise.run.follow import TrackingResult, VisitInput, covering_grid, follow
 from lesionwise.run.given import given_models
 from lesionwise.run.kept import keep, kept_until_done, read_kept
 from lesionwise.run.load_model import LoadedModel, load_model
@@ -137,7 +137,8 @@ def compare(
 
     Lesions are found on each scan by itself, as ``segment`` does. Later visits are registered
     rigidly to the first, and each visit's lesions are read at the voxels of the first visit's
-    prepared grid (1 mm for the shipped model), where they are followed (``run.follow``). The scans
+    prepared grid (1 mm for the shipped model), where they are followed (``run.follow``). That grid
+    is continued to where the brain of a later visit reaches beyond it. The scans
     themselves are asked whether what seems new, disappeared, larger or smaller has changed. A
     lesion that the map of a later visit shows below its threshold and that appeared since joins
     that visit's lesions and mask. Each later visit is held against the first after registration
@@ -202,12 +203,10 @@ def compare(
             channel,
         )
         progress("follow lesions", total, total)
-        followed = follow(
-            [VisitInput(_image(v), v.brain, v.probability, v.main[1]) for v in found],
-            to_common,
-            found[0].prepared_grid,
-            rules,
-        )
+        inputs = [VisitInput(_image(v), v.brain, v.probability, v.main[1]) for v in found]
+        first = found[0].prepared_grid
+        common = covering_grid(inputs, to_common, first)
+        followed = follow(inputs, to_common, common, rules, first)
         # Following may have found lesions below the threshold, which belong to the results too.
         found = [
             _with_lesions(visit, lesions)
@@ -247,8 +246,8 @@ def compare(
         entities = tuple(scan.entities for scan in scans)
         ComparisonResult(entities, record, summary, named_rows, links, scores).write(output, maps)
         left_out = left_out_rows(select_scans(visits).left_out)
-        inputs = [*(scan.path for scan in call.named), *map(Path, left_out)]
-        write_folder(output, "lesionwise compare", inputs, left_out)
+        read = [*(scan.path for scan in call.named), *map(Path, left_out)]
+        write_folder(output, "lesionwise compare", read, left_out)
         progress("page", total, total)
         page = write_comparison_page(output)
         quality = (*notes, *changed_notes, *also_judged)
@@ -305,7 +304,8 @@ def _checked_call(
     if not same_patient:
         check_one_patient(named, of_scans)
     check_order(named, of_scans)
-    given = given_models(lesions, [scan.path for scan in named]) if lesions else []
+    paths = [scan.path for scan in named]
+    given = given_models(lesions, paths, options.threshold) if lesions else []
     loaded = given[0] if given else load_model(model, device=device)
     if given:
         options = replace(options, also=tuple(way for way in options.also if way != "offsets"))
@@ -574,9 +574,9 @@ def _visit_row(
     states = [state for state in STATES if state != "baseline"]
     return {
         **{name: row[name] for name in kept},
-        **{state: int(counts[state].get(visit, 0)) for state in states},
+        **{state: int(counts[state][visit]) for state in states},
         **{
-            f"previous_{state}": int(before[state].get(visit, 0))
+            f"previous_{state}": int(before[state][visit]) if visit else 0
             for state in states
             if state != "new"
         },

@@ -11,26 +11,24 @@ from lesionwise.instances.components import DEFAULT_CONNECTIVITY, ConnectedCompo
 from lesionwise.instances.filters import DropSmall
 from lesionwise.io.bids import FoundScan, find_scans
 from lesionwise.io.nifti import read_map
-from lesionwise.io.record import sha256
+from lesionwise.io.record import OTHER_FOLDER
 from lesionwise.methods.given import GivenLesions, JoinToBrain
 from lesionwise.preprocess.brain import ExtractBrain
 from lesionwise.recipe import Citation, Recipe
-from lesionwise.results.folder import check_folder_settings, check_input, check_output, source_of
+from lesionwise.results.folder import check_folder_settings, check_output
 from lesionwise.results.names import ScanFiles, scan_title
 from lesionwise.results.quality import QualityNote
-from lesionwise.run.find_lesions import FindOptions, find_lesions
+from lesionwise.run.find_lesions import FindOptions
 from lesionwise.run.images import match_images
 from lesionwise.run.load_model import LoadedModel
 from lesionwise.run.pairing import label_cases, named_differently
-from lesionwise.run.quality_checks import named_as_typed
 from lesionwise.run.segment import (
     SegmentResult,
+    find_and_write,
     model_settings,
     open_scan,
     read_scan,
     segment_result,
-    settings_of,
-    write_found,
     write_tables,
 )
 from lesionwise.run.split import maps_of
@@ -63,6 +61,16 @@ def given_model(
         InputError: If the file is missing or no map.
     """
     read_map(path)  # an error shows before anything is computed
+    return _model_of(path, threshold, connectivity, min_volume_mm3, min_extent_mm)
+
+
+def _model_of(
+    path: Path,
+    threshold: float,
+    connectivity: int | None,
+    min_volume_mm3: float,
+    min_extent_mm: float,
+) -> LoadedModel:
     given = GivenLesions(path)
     neighbors = connectivity or DEFAULT_CONNECTIVITY
     name = GIVEN if neighbors == DEFAULT_CONNECTIVITY else f"{GIVEN}, {neighbors} neighbors"
@@ -79,8 +87,13 @@ def given_model(
     return LoadedModel(recipe, given.load(RunContext(path.parent)), name, "", described)
 
 
-def given_models(paths: Sequence[Path], scans: Sequence[Path]) -> list[LoadedModel]:
+def given_models(
+    paths: Sequence[Path], scans: Sequence[Path], threshold: float | None = None
+) -> list[LoadedModel]:
     """A model for each scan, from one map each.
+
+    Args:
+        threshold: as for ``given_model``; None takes the project's default.
 
     Raises:
         InputError: If there is not one map for each scan, one cannot be read, or names state
@@ -90,7 +103,8 @@ def given_models(paths: Sequence[Path], scans: Sequence[Path]) -> list[LoadedMod
         raise InputError(f"--lesions: {len(paths)} given for {len(scans)} scans; give one for each")
     for path, scan in zip(paths, scans, strict=True):
         check_names(path, scan)
-    return [given_model(path) for path in paths]
+    cut = defaults.THRESHOLD if threshold is None else threshold
+    return [given_model(path, threshold=cut) for path in paths]
 
 
 def check_names(path: Path, scan: Path) -> None:
@@ -168,49 +182,37 @@ def split_on_scans(
             not lie on the voxels of its scan.
     """
     pairs, failures = maps_on_scans(maps, scans)
+    # A failure is that of a map; the scans are named for folders that were begun before.
+    inputs = [*(place for path, scan in pairs for place in (path, scan.path)), *map(Path, failures)]
     also: Literal["acls", "cc"] = "cc" if method == "acls" else "acls"
     options = FindOptions(
         instances=method, also=(also,), threshold=threshold, extract_brain=extract_brain
     )
     check_output(output, [*scans, *maps])
+    limits = (threshold, connectivity, min_volume_mm3, min_extent_mm)
+    like_all = _model_of(pairs[0][0], *limits)
+    check_folder_settings(output, model_settings(like_all, options), remedy=OTHER_FOLDER)
     done: list[str] = []
     notes: list[QualityNote] = []
     for number, (path, scan) in enumerate(pairs):
         on_progress = stages_of(scan_title(scan.entities), number, len(pairs), progress)
         try:
-            model = given_model(
-                path,
-                threshold=threshold,
-                connectivity=connectivity,
-                min_volume_mm3=min_volume_mm3,
-                min_extent_mm=min_extent_mm,
-            )
-            check_folder_settings(output, model_settings(model, options), ())
-            opened, series = open_scan(scan, output)
-            settings = settings_of(opened.path, model, options, None)
-            settings["lesions"] = sha256(path)
-            source = source_of(scan.path)
-            check_input(ScanFiles(output, scan.entities), source, settings["scan"])
-            on_progress("read")
-            study = read_scan(opened.path, scan.subject, scan.session)
-            with named_as_typed(opened, "flair"):
-                result = find_lesions(study, model, options, on_progress, beside=True)
-            record = write_found(
-                result,
-                output,
-                opened,
-                model,
-                settings,
-                source=source,
-                series=series,
-                on_progress=on_progress,
-            )
+            read_map(path)  # an error shows before the scan is opened
+            model = _model_of(path, *limits)
+            opened = open_scan(scan, output, model, options, lesions=path)
+            record = opened.done
+            if record is None:
+                on_progress("read")
+                study = read_scan(opened.scan.path, scan.subject, scan.session)
+                record = find_and_write(study, scan, opened, output, model, options, on_progress)
         except InputError as error:
             failures[str(path)] = str(error)
-            if len(pairs) == 1:
-                raise
-            continue
+            if len(pairs) > 1:
+                continue
+            # Nothing was made, but the folder lists the failure of this call too.
+            write_tables(output, inputs, failures)
+            raise
         done.append(ScanFiles(output, scan.entities).name)
         notes += record.notes
-    tables = write_tables(output, [scan.path for _, scan in pairs], failures)
+    tables = write_tables(output, inputs, failures)
     return segment_result(output, tables, done, failures, notes, single=len(pairs) == 1)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lesionwise.inference.weights import WEIGHTS
 from lesionwise.instances.components import ConnectedComponents
 from lesionwise.io.checked import inside, read_checked
 from lesionwise.io.record import sha256 as sha256_of
@@ -22,6 +21,7 @@ from lesionwise.recipe import Citation, Recipe
 from lesionwise.run.learned_steps import load_steps, shared_steps
 from lesionwise.run.recipes import REDUCED, find_recipe, settings
 from lesionwise.run.run_format import overrides_of, settings_of
+from lesionwise.run.run_weights import known_hash
 from lesionwise.types import (
     InputError,
     LesionMaps,
@@ -48,7 +48,8 @@ class LoadedModel:
         recipe: with the values it was trained with.
         predictor: from a prepared study to lesion maps.
         name: of the shipped model, or the run folder.
-        sha256: of the weights; empty for a method without a weights file.
+        sha256: of the weights, one over all files of a run that has several
+            (``run.run_weights``); empty for a method without a weights file.
         run: what was written down when it was trained.
     """
 
@@ -112,7 +113,9 @@ def load_model(
     _warn_of_other_steps(folder, described, recipe)
     recipe = replace(recipe, preprocess=load_steps(recipe.preprocess, run))
     predictor = recipe.method.load(run)
-    sha256 = _checked_hash(folder / WEIGHTS, described)
+    sha256 = known_hash(folder, described.get("sha256"))
+    if sha256 is None:
+        raise InputError(f"{folder}: not the weights that its run names (SHA-256 differs)")
     return LoadedModel(recipe, predictor, text, sha256, described)
 
 
@@ -207,7 +210,9 @@ def _shipped_model(
     weights = shipped_models() / f"{name}.safetensors"
     if not isinstance(recipe.method, NetworkMethod):
         raise InputError(f"{weights}: {described['recipe']} is not a single network")
-    sha256 = _checked_hash(weights, described)
+    sha256 = sha256_of(weights)
+    if described.get("sha256", sha256) != sha256:
+        raise InputError(f"{weights}: not the weights that its run names (SHA-256 differs)")
     predictor = recipe.method.with_weights(weights, device)
     return LoadedModel(recipe, predictor, name, sha256, described)
 
@@ -266,12 +271,3 @@ def _recipe_of(described: Mapping[str, Any], folder: Path, trust: bool = False) 
         return find_recipe(reference, overrides)
     path = trusted_recipe(folder, name, trust)
     return find_recipe(f"{path}{reference.removeprefix(name)}", overrides)
-
-
-def _checked_hash(weights: Path, described: Mapping[str, Any]) -> str:
-    if not weights.is_file():
-        return ""
-    sha256 = sha256_of(weights)
-    if described.get("sha256", sha256) != sha256:
-        raise InputError(f"{weights}: not the weights that its run names (SHA-256 differs)")
-    return sha256

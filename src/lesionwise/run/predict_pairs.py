@@ -41,7 +41,7 @@ from lesionwise.types import (
     stages_of,
 )
 
-PER_PAIR = ("scans",)
+PER_PAIR = ("scans", "further_scans")
 """Settings that differ from pair to pair of one folder."""
 
 
@@ -211,8 +211,14 @@ def _write_tables(
 ) -> pd.DataFrame:
     """The tables of the folder; files left out are among the failures."""
     left_out = left_out_rows(selection.left_out)
-    inputs = [*(pair.followup.path for pair in selection.pairs), *map(Path, left_out)]
-    return write_pairs(output, "lesionwise predict", inputs, {**left_out, **failures})[0]
+    scans = [scan.path for pair in selection.pairs for scan in (pair.baseline, pair.followup)]
+    return write_pairs(
+        output,
+        "lesionwise predict",
+        [*scans, *map(Path, left_out)],
+        {**left_out, **failures},
+        titles=[pair.title for pair in selection.pairs],
+    )[0]
 
 
 def _check_folder_settings(
@@ -260,8 +266,8 @@ def predict_pair(
     pair = ScanPair(
         *(as_nifti(*each) for each in zip(visits, (output, output), series, strict=True))
     )
-    paths = (pair.baseline.path, pair.followup.path)
-    settings = _settings(paths, model, options)
+    scans = pair_files(pair, model)
+    settings = _settings(scans, model, options)
     if before is not None:
         _check_inputs(files, before, inputs, settings["scans"])
         if not overwrite and before.settings == settings and not damaged(output, before):
@@ -271,7 +277,8 @@ def predict_pair(
     on_progress("read")
     channel = model.recipe.scans[0]
     with named_as_typed(given.baseline, channel), named_as_typed(given.followup, channel):
-        found = find_lesions(read_pair(pair, model), model, options, on_progress)
+        study = _study(pair, scans)
+        found = find_lesions(study, model, options, on_progress)
     on_progress("write")
     record = _write(found, pair, files, output, model, settings, inputs)
     write_pair_page(output, files.scan)
@@ -299,22 +306,30 @@ def _check_inputs(
         )
 
 
-def read_pair(pair: ScanPair, model: LoadedModel) -> Study:
-    """The study of a pair, with the scans per visit that the model takes: the first one's file is
-    named, the others lie beside it with their contrast in their names."""
+def pair_files(pair: ScanPair, model: LoadedModel) -> tuple[dict[str, Path], ...]:
+    """The files of each visit that the model takes, by the name of the scan and in its order.
+
+    The first one's file is named, the others lie beside it with their contrast in their names.
+
+    Raises:
+        InputError: If one is missing.
+    """
     wanted = model.recipe.scans
-    visits = tuple(
-        Visit(
-            {
-                wanted[0]: read_volume(scan.path),
-                **{
-                    name: read_volume(path)
-                    for name, path in further_scans(scan.path, wanted).items()
-                },
-            },
-            session=scan.session,
-        )
+    return tuple(
+        {wanted[0]: scan.path, **further_scans(scan.path, wanted)}
         for scan in (pair.baseline, pair.followup)
+    )
+
+
+def read_pair(pair: ScanPair, model: LoadedModel) -> Study:
+    """The study of a pair, with the scans of each visit that the model takes (``pair_files``)."""
+    return _study(pair, pair_files(pair, model))
+
+
+def _study(pair: ScanPair, files: Sequence[Mapping[str, Path]]) -> Study:
+    visits = tuple(
+        Visit({name: read_volume(path) for name, path in own.items()}, session=scan.session)
+        for scan, own in zip((pair.baseline, pair.followup), files, strict=True)
     )
     return Study(pair.followup.subject, visits)
 
@@ -374,12 +389,22 @@ def _header_warnings(pair: ScanPair) -> tuple[str, ...]:
     )
 
 
-def _settings(paths: Sequence[Path], model: LoadedModel, options: FindOptions) -> dict[str, Any]:
-    """All that decides the results of one pair, as it reads back from JSON."""
+def _settings(
+    files: Sequence[Mapping[str, Path]], model: LoadedModel, options: FindOptions
+) -> dict[str, Any]:
+    """All that decides the results of one pair, as it reads back from JSON.
+
+    Args:
+        files: of each visit, from ``pair_files``.
+    """
     settings = asdict(options)
     settings["also"] = list(options.also)
     settings["recipe"] = model.name
     settings["model"] = model.sha256
-    settings["scans"] = [sha256(path) for path in paths]
+    hashes = [{name: sha256(path) for name, path in own.items()} for own in files]
+    first = model.recipe.scans[0]
+    settings["scans"] = [own.pop(first) for own in hashes]
+    if any(hashes):
+        settings["further_scans"] = hashes
     settings["version"] = lesionwise.__version__
     return settings

@@ -13,13 +13,9 @@ import numpy as np
 from lesionwise.instances.reference import classes_joined, hard_labels, reference_of
 from lesionwise.io.checked import inside, printable, read_checked
 from lesionwise.io.files import atomic_folder, write_json
+from lesionwise.io.fingerprint import fingerprint_of, same_form
 from lesionwise.io.prepared import is_prepared, prepared_studies, write_prepared
-from lesionwise.io.record import (
-    check_same_settings,
-    fingerprint_of,
-    sha256_of_bytes,
-    write_failures,
-)
+from lesionwise.io.record import check_same_settings, sha256_of_bytes, write_failures
 from lesionwise.processes import map_processes
 from lesionwise.recipe import Recipe
 from lesionwise.run.learned_steps import shared_steps
@@ -155,7 +151,7 @@ def prepare(
     from lesionwise.io.bids import open_dataset
 
     studies = open_dataset(dataset, found.scans, found.visits)
-    fingerprint = fingerprint_of(dataset)
+    fingerprint = fingerprint_of(dataset, _data_before(folder))
     _begin(folder, how, fingerprint, studies.skipped)
     # Recorded like the others, so that they are listed with what was left out.
     for subject, error in studies.errors.items():
@@ -375,6 +371,26 @@ def visits_of(study: Study, count: int) -> Iterator[tuple[str, Study]]:
             if name.endswith(marked) or (last and "@" not in name)
         }
         yield "_".join(sessions), Study(study.subject, part, changes)
+
+
+def _data_before(folder: Path) -> str:
+    """The fingerprint of the data that a folder was prepared from; empty where none was."""
+    path = folder / SETTINGS_FILE
+    return (read_checked(path, _Settings).data or "") if path.is_file() else ""
+
+
+def data_of(prepared: Prepared, dataset: Path, known: object) -> str:
+    """The fingerprint of the data behind prepared studies, to be compared with that of a record.
+
+    Args:
+        dataset: what they were prepared from, or their own folder.
+        known: what the record holds; where its form is not that of the prepared folder, which
+            another version may have begun, the data set is read again.
+    """
+    text = known if isinstance(known, str) else ""
+    if same_form(text, prepared.fingerprint) or (dataset / SETTINGS_FILE).is_file():
+        return prepared.fingerprint
+    return fingerprint_of(dataset, text)
 
 
 def _begin(folder: Path, how: Mapping[str, Any], fingerprint: str, skipped: Sequence[str]) -> None:

@@ -143,7 +143,7 @@ def change_notes(
         if shared < WELL_SHARED:
             reasons.append(
                 f"{names} share {100 * shared:.0f} % of the brain: "
-                "what only one of them shows counts as new or disappeared"
+                "lesions outside of the shared part are equivocal"
             )
         # What makes a comparison wrong, not merely less sure.
         severe = []

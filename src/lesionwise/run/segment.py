@@ -260,16 +260,69 @@ def as_nifti(scan: FoundScan, output: Path, series: Series | None) -> FoundScan:
     return replace(scan, path=path, kind="nifti")
 
 
+@dataclass(frozen=True, eq=False)
+class OpenedScan:
+    """A scan that may be worked on, and all that decides its results.
+
+    Attributes:
+        scan: as a NIfTI file.
+        source: what the user named, as ``results.folder.source_of`` writes it.
+        series: the DICOM series that gets segmentations of its own; None if none does.
+        further: files of the other scans that the model takes, by name.
+        settings: all that decides the results, as JSON holds it.
+        done: the record of results that are there, whole and made with the same settings.
+    """
+
+    scan: FoundScan
+    source: str
+    series: Series | None
+    further: Mapping[str, Path]
+    settings: Mapping[str, Any]
+    done: ScanRecord | None
+
+
 def open_scan(
-    scan: FoundScan, output: Path, description: str | None = None
-) -> tuple[FoundScan, Series | None]:
-    """The scan as a NIfTI file, and the DICOM series it came from, if any.
+    scan: FoundScan,
+    output: Path,
+    model: LoadedModel,
+    options: FindOptions,
+    *,
+    description: str | None = None,
+    dicom_seg: bool | None = None,
+    brain_mask: Path | None = None,
+    further: Mapping[str, Path] = NONE,
+    lesions: Path | None = None,
+) -> OpenedScan:
+    """Open a scan, convert it where it is a DICOM series, and look for finished results of it.
+
+    A page that is missing beside finished results is written again.
+
+    Args:
+        description, dicom_seg, brain_mask, further: as ``segment`` takes them.
+        lesions: the map of another tool that stands for a model.
 
     Raises:
-        InputError: As for ``series_of`` and ``as_nifti``.
+        InputError: As for ``series_of`` and ``as_nifti``; if results of another input have this
+            name, which is refused before anything is converted; if a further scan is missing.
     """
-    series = series_of(scan, description)
-    return as_nifti(scan, output, series), series
+    files, source = ScanFiles(output, scan.entities), source_of(scan.path)
+    if scan.kind == "dicom":  # its conversion would already overwrite another's
+        check_input(files, source)
+    origin = series_of(scan, description)
+    opened = as_nifti(scan, output, origin)
+    series = None if dicom_seg is False else origin
+    settings = settings_of(opened.path, model, options, brain_mask)
+    settings["dicom_seg"] = series is not None
+    if lesions is not None:
+        settings["lesions"] = sha256(lesions)
+    others = further_scans(opened.path, model.recipe.scans, further)
+    if others:
+        settings["further_scans"] = {name: sha256(path) for name, path in others.items()}
+    check_input(files, source, settings["scan"])
+    done = _whole(files, settings)
+    if done is not None and not (output / files.page).exists():
+        write_scan_page(output, scan.entities)
+    return OpenedScan(opened, source, series, others, settings, done)
 
 
 def read_scan(path: Path, subject: str, session: str = "", scan: str = "flair") -> Study:
@@ -290,38 +343,56 @@ def _one(
     on_progress: OnStage,
 ) -> ScanRecord:
     """The record of one scan, whose results are written unless they are there already."""
-    files, source = ScanFiles(output, scan.entities), source_of(scan.path)
-    if scan.kind == "dicom":  # its conversion would already overwrite another's
-        check_input(files, source)
-    opened, origin = open_scan(scan, output, description)
-    series = None if dicom_seg is False else origin
-    settings = settings_of(opened.path, model, options, brain_mask)
-    settings["dicom_seg"] = series is not None
-    others = further_scans(opened.path, model.recipe.scans, further)
-    if others:
-        settings["further_scans"] = {name: sha256(path) for name, path in others.items()}
-    check_input(files, source, settings["scan"])
-    before = None if overwrite else _whole(files, settings)
-    if before is not None:
-        if not (output / files.page).exists():
-            write_scan_page(output, scan.entities)
-        return before
+    opened = open_scan(
+        scan,
+        output,
+        model,
+        options,
+        description=description,
+        dicom_seg=dicom_seg,
+        brain_mask=brain_mask,
+        further=further,
+    )
+    if opened.done is not None and not overwrite:
+        return opened.done
     on_progress("read")
     channel = model.recipe.scans[0]
-    study = read_scan(opened.path, scan.subject, scan.session, channel)
-    study = with_scans(study, others)
+    study = read_scan(opened.scan.path, scan.subject, scan.session, channel)
+    study = with_scans(study, opened.further)
     if brain_mask is not None:
         study = _with_brain(study, brain_mask, channel)
-    with named_as_typed(scan, channel):
+    return find_and_write(study, scan, opened, output, model, options, on_progress)
+
+
+def find_and_write(
+    study: Study,
+    named: FoundScan,
+    opened: OpenedScan,
+    output: Path,
+    model: LoadedModel,
+    options: FindOptions,
+    on_progress: OnStage = stage_ignored,
+) -> ScanRecord:
+    """Find the lesions of an opened scan and write its results; their record.
+
+    Args:
+        study: of the scan and what the model takes beside it.
+        named: the scan as the user typed it, which errors name.
+        opened: from ``open_scan``.
+
+    Raises:
+        InputError: If the scan cannot be used, or the disk takes no results.
+    """
+    with named_as_typed(named, model.recipe.scans[0]):
         found = find_lesions(study, model, options, on_progress, beside=True)
     return write_found(
         found,
         output,
-        opened,
+        opened.scan,
         model,
-        settings,
-        source=source,
-        series=series,
+        opened.settings,
+        source=opened.source,
+        series=opened.series,
         on_progress=on_progress,
     )
 

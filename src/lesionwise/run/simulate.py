@@ -11,6 +11,7 @@ import numpy as np
 
 from lesionwise import __version__
 from lesionwise.io.bids import write_dataset_description
+from lesionwise.io.checked import read_checked
 from lesionwise.io.files import check_writable, read_json, write_json, write_table
 from lesionwise.io.nifti import write_volume
 from lesionwise.processes import map_processes
@@ -165,16 +166,43 @@ def _is_done(output: Path, order: _Order) -> bool:
     return path.exists() and read_json(path) == _record(order)
 
 
+@dataclass(frozen=True)
+class _Patient:
+    """What the record of a patient says of where it comes from."""
+
+    seed: int
+    style: str
+    visits: int
+    lesion_mask: str = ""
+    tissue_map: str = ""
+
+
+def _patients(output: Path, orders: list[_Order]) -> dict[str, _Patient]:
+    """All patients of the folder, by subject: those of this call and those of earlier ones."""
+    found = {}
+    for folder in output.glob("sub-*"):
+        subject = folder.name.removeprefix("sub-")
+        try:
+            found[subject] = read_checked(record_of(output, subject), _Patient)
+        except InputError:
+            continue  # not finished, or damaged
+    for order in orders:
+        mask, tissue_map = Path(order.lesion_mask).name, Path(order.tissue_map).name
+        found[order.subject] = _Patient(order.seed, order.style, order.visits, mask, tissue_map)
+    return dict(sorted(found.items()))
+
+
 def _write_frame(output: Path, orders: list[_Order]) -> None:
     """The files every BIDS data set has."""
     description = output / DESCRIPTION
     stated = read_json(description) if description.exists() else None
     check_simulated_output(output, stated.get("Name", "") if isinstance(stated, dict) else stated)
+    patients = _patients(output, orders)
     real = [
         what
         for what, used in (
-            ("lesion masks", any(order.lesion_mask for order in orders)),
-            ("tissue maps", any(order.tissue_map for order in orders)),
+            ("lesion masks", any(patient.lesion_mask for patient in patients.values())),
+            ("tissue maps", any(patient.tissue_map for patient in patients.values())),
         )
         if used
     ]
@@ -191,18 +219,19 @@ def _write_frame(output: Path, orders: list[_Order]) -> None:
         Acknowledgements="Anatomy after the ICBM 2009a symmetric template, as nilearn ships it",
     )
     write_dataset_description(truth_of(output), TRUTH_NAME)
+    anatomy = any(patient.tissue_map for patient in patients.values())
     write_table(
         output / PARTICIPANTS,
         [
             {
-                "participant_id": f"sub-{order.subject}",
-                "seed": order.seed,
-                "style": order.style,
-                "visits": order.visits,
-                "lesions_from": Path(order.lesion_mask).name or "drawn",
-                **({"anatomy_from": Path(order.tissue_map).name} if order.tissue_map else {}),
+                "participant_id": f"sub-{subject}",
+                "seed": patient.seed,
+                "style": patient.style,
+                "visits": patient.visits,
+                "lesions_from": patient.lesion_mask or "drawn",
+                **({"anatomy_from": patient.tissue_map or "template"} if anatomy else {}),
             }
-            for order in orders
+            for subject, patient in patients.items()
         ],
     )
 

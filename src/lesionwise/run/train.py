@@ -25,6 +25,7 @@ from lesionwise.run.prepare import (
     AUXILIARY,
     Prepared,
     check_auxiliary,
+    data_of,
     left_out_of,
     prepare,
     prepare_auxiliary,
@@ -32,6 +33,7 @@ from lesionwise.run.prepare import (
 )
 from lesionwise.run.recipes import REDUCED, find_recipe, settings
 from lesionwise.run.run_format import FORMAT, format_of, settings_of
+from lesionwise.run.run_weights import hash_of_weights, known_hash, weights_of
 from lesionwise.types import InputError, Progress, RunContext, TrainingData, no_progress
 
 
@@ -161,6 +163,7 @@ def train(
         validation_subjects = []
     training, validation = split_subjects(arrays, fold or 0, folds, seed, validation_subjects)
     folder = output if fold is None else output / f"fold-{fold}"
+    before = read_run(folder) if (folder / RUN_FILE).is_file() else {}
     # Only a part of it decides the run and must agree when a call continues (``_compared``).
     begun = {
         "format": FORMAT,
@@ -170,7 +173,7 @@ def train(
         "seed": seed,
         "max_minutes": max_minutes,
         "max_steps": max_steps,
-        "data": arrays.fingerprint,
+        "data": data_of(arrays, dataset, before.get("data")),
         "training": training,
         "validation": validation,
         "left_out": left_out_of(arrays, sets),
@@ -180,7 +183,12 @@ def train(
         "versions": {"lesionwise": lesionwise.__version__, **versions(TRAINING_PACKAGES)},
     }
     if sets:
-        begun["auxiliary"] = {name: found_set.fingerprint for name, found_set in sets.items()}
+        known = before.get("auxiliary")
+        known = known if isinstance(known, dict) else {}
+        begun["auxiliary"] = {
+            name: data_of(found_set, further[name], known.get(name))
+            for name, found_set in sets.items()
+        }
     if initial is not None:
         start = Path(initial) / WEIGHTS if Path(initial).is_dir() else Path(initial)
         if not start.is_file():
@@ -217,12 +225,11 @@ def train(
             if resume == "new" and not any(folder.rglob("*.ckpt")):
                 (folder / RUN_FILE).unlink()  # nothing has begun that could be resumed
             raise
-    weights = folder / WEIGHTS
     summary = folder / "training.json"
     ended = {
         **begun,
         "status": "done",
-        "sha256": sha256_of(weights) if weights.is_file() else "",
+        "sha256": hash_of_weights(folder),
         "summary": read_checked(summary, dict[str, Any]) if summary.is_file() else {},
     }
     write_json(folder / RUN_FILE, ended)
@@ -314,8 +321,8 @@ def _begin(folder: Path, begun: Mapping[str, Any]) -> str:
 
 def _has_its_weights(folder: Path, described: Mapping[str, Any]) -> bool:
     """Whether the weights of a run that ended are those it wrote down."""
-    weights, known = folder / WEIGHTS, described.get("sha256")
-    return not known or (weights.is_file() and sha256_of(weights) == known)
+    known = described.get("sha256")
+    return not known or bool(known_hash(folder, known))
 
 
 def _compared(described: Mapping[str, Any]) -> dict[str, Any]:
@@ -340,7 +347,10 @@ def _reused(run: Path, recipe: Recipe, folder: Path) -> dict[str, Any]:
     was = {k: v for k, v in settings_of(described).items() if _shapes_the_network(k)}
     now = {k: v for k, v in settings(recipe).items() if _shapes_the_network(k)}
     check_same_settings(was, now, run, "train the recipe itself, without --from")
-    _copy(run / WEIGHTS, folder / WEIGHTS)
+    if not known_hash(run, described.get("sha256")):
+        raise InputError(f"{run}: has no weights, or not those that its run names")
+    for path in weights_of(run):
+        _copy(path, folder / path.relative_to(run))
     if (run / "training.json").is_file():
         _copy(run / "training.json", folder / "training.json")
     if (run / STEPS).is_dir():
