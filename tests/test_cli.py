@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import get_type_hints
 
 import nibabel as nib
 import numpy as np
@@ -171,3 +172,16 @@ def test_voxel_sizes_are_given_with_commas_or_blanks(call, tmp_path, monkeypatch
     status, _, said = call("simulate", *spacing.split(), "-o", str(tmp_path / "out"))
     assert status == 0, said
     assert taken[0]["spacing_mm"] == (1, 1, 3)
+
+
+def test_no_file_is_refused_by_the_command_line_itself():
+    # a file that may not be read is one of many: it is listed, and the others continue
+    stated = [
+        about
+        for command in app.registered_commands
+        for declared in get_type_hints(command.callback, include_extras=True).values()
+        if "Path" in str(declared)
+        for about in getattr(declared, "__metadata__", ())
+    ]
+    assert len(stated) > 20
+    assert not any(about.readable or about.exists for about in stated)

@@ -104,7 +104,9 @@ def _options(
     pass
 
 
-Output = Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")]
+Output = Annotated[
+    Path, typer.Option("-o", "--output", help="Folder for the results.", readable=False)
+]
 Model = Annotated[
     str,
     typer.Option(
@@ -120,7 +122,7 @@ TrustRecipe = Annotated[
         help="Allow the recipe file in the run folder to execute. It is a Python program.",
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
+Seed = Annotated[int, typer.Option(help="Seed of all random numbers.", min=0)]
 SeriesName = Annotated[
     str | None, typer.Option(help="The DICOM series to read, by a part of its description.")
 ]
@@ -133,7 +135,10 @@ LoaderWorkers = Annotated[
 ]
 Scans = Annotated[
     list[Path],
-    typer.Argument(help="NIfTI files, DICOM series folders, folders of scans, or BIDS data sets."),
+    typer.Argument(
+        help="NIfTI files, DICOM series folders, folders of scans, or BIDS data sets.",
+        readable=False,
+    ),
 ]
 Instances = Annotated[
     Separation | None,
@@ -219,7 +224,8 @@ def segment(
         ),
     ] = None,
     brain_mask: Annotated[
-        Path | None, typer.Option(help="A brain mask on the scan's grid (one scan only).")
+        Path | None,
+        typer.Option(help="A brain mask on the scan's grid (one scan only).", readable=False),
     ] = None,
     brain_extraction: BrainExtraction = True,
     threshold: Annotated[
@@ -305,7 +311,8 @@ def segment(
 @app.command()
 def compare(
     visits: Annotated[
-        list[Path], typer.Argument(help="FLAIR scan of the baseline, then of each follow-up.")
+        list[Path],
+        typer.Argument(help="FLAIR scan of the baseline, then of each follow-up.", readable=False),
     ],
     output: Output,
     model: Model = defaults.MODEL,
@@ -323,7 +330,8 @@ def compare(
         list[Path] | None,
         typer.Option(
             help="A mask or probability map of another tool, instead of a model; once per visit, "
-            "in the order of the visits: --lesions M1.nii.gz --lesions M2.nii.gz."
+            "in the order of the visits: --lesions M1.nii.gz --lesions M2.nii.gz.",
+            readable=False,
         ),
     ] = None,
     device: Device = "auto",
@@ -374,7 +382,9 @@ def compare(
 
 @app.command()
 def split(
-    maps: Annotated[list[Path], typer.Argument(help="Masks or probability maps of any tool.")],
+    maps: Annotated[
+        list[Path], typer.Argument(help="Masks or probability maps of any tool.", readable=False)
+    ],
     output: Output,
     method: Annotated[
         Separation, typer.Option(help="Instance separation method: acls or cc.")
@@ -397,7 +407,9 @@ def split(
         list[Path] | None,
         typer.Option(
             help="The FLAIR scan of each map, in the order of the maps, or the folder of scans of "
-            "a folder of maps, paired by name. Adds a page, locations and intensities (repeatable)."
+            "a folder of maps, paired by name. Adds a page, locations and intensities "
+            "(repeatable).",
+            readable=False,
         ),
     ] = None,
     brain_extraction: BrainExtraction = True,
@@ -469,14 +481,16 @@ def simulate(
     lesion_masks: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of real lesion masks on the MNI152 grid, used instead of random lesions."
+            help="Folder of real lesion masks on the MNI152 grid, used instead of random lesions.",
+            readable=False,
         ),
     ] = None,
     tissue_maps: Annotated[
         Path | None,
         typer.Option(
             help="Folder of real tissue maps (*_dseg.nii.gz and dseg.tsv), used for the heads "
-            "instead of the template."
+            "instead of the template.",
+            readable=False,
         ),
     ] = None,
     caps: Annotated[
@@ -521,17 +535,20 @@ def evaluate(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            help="REFERENCE PREDICTION [PREDICTION …]: files or folders, with masks or instances."
+            help="REFERENCE PREDICTION [PREDICTION …]: files or folders, with masks or instances.",
+            readable=False,
         ),
     ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for tables and page.")
+        Path | None,
+        typer.Option("-o", "--output", help="Folder for tables and page.", readable=False),
     ] = None,
     rater: Annotated[
         list[Path] | None,
         typer.Option(
             help="The reference of a further rater; predictions are scored against the consensus "
-            "(repeatable)."
+            "(repeatable).",
+            readable=False,
         ),
     ] = None,
     name: Annotated[
@@ -585,12 +602,15 @@ def evaluate(
     slices: Annotated[bool, typer.Option(help="Also score each slice.")] = False,
     images: Annotated[
         Path | None,
-        typer.Option(help="The scans, for pictures of the best, median and worst case."),
+        typer.Option(
+            help="The scans, for pictures of the best, median and worst case.", readable=False
+        ),
     ] = None,
     patients: Annotated[
         Path | None,
         typer.Option(
-            help="Table with the columns case and patient, for file names that are not BIDS."
+            help="Table with the columns case and patient, for file names that are not BIDS.",
+            readable=False,
         ),
     ] = None,
     figures: Annotated[bool, typer.Option(help="Also write every chart as SVG and PDF.")] = False,
@@ -655,7 +675,10 @@ def train(
         typer.Argument(help="Name of a recipe (NAME:reduced: its reduced form), or a .py file."),
     ],
     dataset: Annotated[
-        Path, typer.Argument(help="A BIDS or nnU-Net raw data set with lesion masks or instances.")
+        Path,
+        typer.Argument(
+            help="A BIDS or nnU-Net raw data set with lesion masks or instances.", readable=False
+        ),
     ],
     output: Output,
     setting: Annotated[
@@ -678,13 +701,18 @@ def train(
     max_minutes: MaxMinutes = None,
     max_steps: MaxSteps = None,
     prepared: Annotated[
-        Path | None, typer.Option(help="Folder of prepared arrays that several runs share.")
+        Path | None,
+        typer.Option(help="Folder of prepared arrays that several runs share.", readable=False),
     ] = None,
     reuse: Annotated[
-        Path | None, typer.Option("--from", help="Use the weights of this run, without training.")
+        Path | None,
+        typer.Option(
+            "--from", help="Use the weights of this run, without training.", readable=False
+        ),
     ] = None,
     initial: Annotated[
-        Path | None, typer.Option(help="A run or a weights file to start from (fine-tuning).")
+        Path | None,
+        typer.Option(help="A run or a weights file to start from (fine-tuning).", readable=False),
     ] = None,
     auxiliary: Auxiliary = None,
 ) -> None:
@@ -725,7 +753,9 @@ def train(
 
 @app.command()
 def benchmark(
-    dataset: Annotated[Path, typer.Argument(help="A BIDS data set with lesion masks.")],
+    dataset: Annotated[
+        Path, typer.Argument(help="A BIDS data set with lesion masks.", readable=False)
+    ],
     output: Output,
     recipes: Annotated[
         str,
@@ -792,7 +822,9 @@ def search(
         str,
         typer.Argument(help="Name of a recipe (NAME:reduced: its reduced form), or a .py file."),
     ],
-    dataset: Annotated[Path, typer.Argument(help="A BIDS data set with lesion masks.")],
+    dataset: Annotated[
+        Path, typer.Argument(help="A BIDS data set with lesion masks.", readable=False)
+    ],
     output: Output,
     grid: Annotated[
         list[str],
@@ -874,8 +906,8 @@ def predict(
 
 @app.command()
 def cohort(
-    bids_dir: Annotated[Path, typer.Argument(help="A BIDS data set.")],
-    output_dir: Annotated[Path, typer.Argument(help="Folder for the results.")],
+    bids_dir: Annotated[Path, typer.Argument(help="A BIDS data set.", readable=False)],
+    output_dir: Annotated[Path, typer.Argument(help="Folder for the results.", readable=False)],
     level: Annotated[
         Literal["participant", "group"],
         typer.Argument(
@@ -921,7 +953,8 @@ def cohort(
         typer.Option(help="Address of a running Dask scheduler, such as tcp://node1:8786."),
     ] = None,
     scheduler_file: Annotated[
-        Path | None, typer.Option(help="The file that a running Dask scheduler wrote.")
+        Path | None,
+        typer.Option(help="The file that a running Dask scheduler wrote.", readable=False),
     ] = None,
     dashboard: Annotated[
         bool, typer.Option(help="Show Dask's dashboard, only on this machine (loopback address).")
@@ -982,8 +1015,10 @@ def cohort(
 
 @app.command()
 def export(
-    dataset: Annotated[Path, typer.Argument(help="A BIDS data set.")],
-    output: Annotated[Path, typer.Argument(help="A new folder, such as Dataset001_Lesions.")],
+    dataset: Annotated[Path, typer.Argument(help="A BIDS data set.", readable=False)],
+    output: Annotated[
+        Path, typer.Argument(help="A new folder, such as Dataset001_Lesions.", readable=False)
+    ],
     scans: Annotated[
         str, typer.Option(help="Scans that become channels, such as flair,t1w.")
     ] = "flair",
@@ -1017,7 +1052,10 @@ def export(
 def report(
     output: Annotated[
         Path,
-        typer.Argument(help="A folder that segment, compare, predict, evaluate or cohort wrote."),
+        typer.Argument(
+            help="A folder that segment, compare, predict, evaluate or cohort wrote.",
+            readable=False,
+        ),
     ],
     hide_face: Annotated[
         bool,

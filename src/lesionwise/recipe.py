@@ -127,3 +127,9 @@ class Recipe:
     reported: Mapping[str, float] = field(default_factory=lambda: EMPTY)
     departures: tuple[str, ...] = ()
     passage: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("threshold", "min_peak"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must be between 0 and 1, not {value:g}")

@@ -142,6 +142,13 @@ def test_one_visit_is_not_enough(tmp_path, model):
         compare([tmp_path / "a.nii.gz"] * 2, tmp_path / "out")
 
 
+def test_the_same_lesions_for_two_visits_are_refused(tmp_path):
+    scans = [save(tmp_path / f"sub-1_ses-{n}_FLAIR.nii.gz", head()) for n in "12"]
+    found = save(tmp_path / "sub-1_mask.nii.gz", head())
+    with pytest.raises(InputError, match=r"sub-1_mask\.nii\.gz: given twice"):
+        compare(scans, tmp_path / "out", lesions=[found, found])
+
+
 def test_a_model_of_two_visits_may_say_what_is_new(tmp_path):
     scans = [
         save(tmp_path / "sub-1_ses-1_FLAIR.nii.gz", head("ab")),

@@ -94,19 +94,42 @@ def test_finished_patients_are_not_made_again(tmp_path, made):
 
 
 def test_the_table_of_participants_has_the_patients_of_all_calls(tmp_path, made):
-    simulate(tmp_path, patients=3, visits=1)
+    simulate(tmp_path, patients=3, visits=2, style="randomized")
     simulate(tmp_path, patients=1, visits=2, style="randomized")
     table = read_table(tmp_path / "participants.tsv")
     assert table["participant_id"].tolist() == ["sub-sim0001", "sub-sim0002", "sub-sim0003"]
-    assert table["style"].tolist() == ["randomized", "realistic", "realistic"]
-    assert table["visits"].tolist() == ["2", "1", "1"]
+    assert table["style"].tolist() == ["randomized"] * 3
+    assert table["visits"].tolist() == ["2"] * 3
     assert len(read_dataset(tmp_path).participants()) == len(list(tmp_path.glob("sub-*")))
 
 
-def test_other_settings_make_a_patient_again(tmp_path, made):
-    simulate(tmp_path, patients=1, visits=1)
-    simulate(tmp_path, patients=1, visits=1, style="randomized")
-    assert made == [1, 1]
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [({"visits": 1}, "visits 2, now it is 1"), ({"seed": 7}, "seed"), ({"caps": True}, "caps")],
+)
+def test_a_patient_is_not_mixed_with_one_of_other_settings(tmp_path, made, other, named):
+    simulate(tmp_path, patients=2, visits=2)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match=f"sub-sim0001: was begun with {named}"):
+        simulate(tmp_path, **{"patients": 1, "visits": 2, **other})
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"seed": -1},
+        {"lesion_load": float("inf")},
+        {"lesion_change": float("nan")},
+        {"spacing_mm": (0.0, 5.0, 5.0)},
+        {"spacing_mm": (1.0, 1.0, float("nan"))},
+        {"spacing_mm": (200.0, 200.0, 200.0)},
+    ],
+)
+def test_numbers_out_of_range_are_refused_before_anything_is_written(tmp_path, made, wrong):
+    with pytest.raises(InputError, match="must be"):
+        simulate(tmp_path / "out", patients=1, visits=1, **wrong)
+    assert not list(tmp_path.rglob("*.json"))
 
 
 def test_seeds_of_two_data_sets_do_not_meet(tmp_path, made):
@@ -180,9 +203,9 @@ def test_maps_of_an_earlier_call_stay_in_the_table_and_in_the_license(tmp_path, 
     out = tmp_path / "out"
     simulate(out, 2, 1, tissue_maps=tissue_maps)
     description = (out / "dataset_description.json").read_text()
-    simulate(out, 1, 1)
+    simulate(out, 1, 1, tissue_maps=tissue_maps)
     assert read_table(out / "participants.tsv")["anatomy_from"].tolist() == [
-        "template", "sub-b_dseg.nii.gz",
+        "sub-a_dseg.nii.gz", "sub-b_dseg.nii.gz",
     ]  # fmt: skip
     assert (out / "dataset_description.json").read_text() == description
 

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 from lesionwise.io.fingerprint import fingerprint_of
 from lesionwise.run.load_model import load_model, model_names
 from lesionwise.run.prepare import Prepared, prepare
+from lesionwise.run.recipes import find_recipe
 from lesionwise.run.run_weights import hash_of_weights
 from lesionwise.run.train import split_subjects, train
 from lesionwise.types import InputError
@@ -383,6 +384,35 @@ def test_a_run_can_begin_with_the_weights_of_another(dataset, arrays, trained, t
 def test_missing_weights_to_begin_with_are_refused(dataset, arrays, tmp_path):
     with pytest.raises(InputError, match="no such weights file"):
         train("unet-cc", dataset, tmp_path / "run", prepared=arrays, initial=tmp_path)
+
+
+def test_weights_to_begin_with_that_are_none_are_named_as_given(dataset, arrays, tmp_path):
+    garbage = tmp_path / "garbage.safetensors"
+    garbage.write_bytes(b"no weights")
+    with pytest.raises(InputError, match=f"{garbage}: not a safetensors file"):
+        train("unet-cc", dataset, tmp_path / "run", prepared=arrays, initial=garbage)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("minutes", [0.0, -3.0, float("nan"), float("inf")])
+def test_a_time_limit_that_is_none_is_refused_before_anything_is_written(
+    dataset, tmp_path, minutes
+):
+    with pytest.raises(InputError, match="a time limit above 0 minutes"):
+        train("unet-cc", dataset, tmp_path / "run", overrides=SMALL, max_minutes=minutes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_patches_that_the_network_cannot_take_are_refused(dataset, arrays, tmp_path):
+    odd = (*SMALL, "method.samples.size_vox=[15,15,15]")
+    with pytest.raises(InputError, match="cannot take patches of 15 x 15 x 15 voxels"):
+        train("unet-cc", dataset, tmp_path / "run", overrides=odd, prepared=arrays)
+
+
+@pytest.mark.parametrize("name", ["threshold", "min_peak"])
+def test_probabilities_above_one_are_no_settings(name):
+    with pytest.raises(InputError, match=f"{name} must be between 0 and 1, not 7"):
+        find_recipe("unet-cc", [f"{name}=7"])
 
 
 def test_a_recipe_file_inside_a_run_executes_only_when_it_is_trusted(arrays, tmp_path):

@@ -120,6 +120,25 @@ def read_matching(network: nn.Module, path: str | Path, prefix: str) -> None:
     _load(wanted, path, lambda name: name.startswith(prefix))
 
 
+def check_weights(path: str | Path) -> None:
+    """Refuse a file that is missing or is not safetensors, before anything is built.
+
+    Raises:
+        InputError: As ``read_weights``, but for names and shapes.
+
+    Example:
+        >>> save_weights(nn.Linear(2, 1), "model.safetensors")
+        >>> check_weights("model.safetensors")
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such weights file")
+    try:
+        with safe_open(str(path), framework="pt", device="cpu"):
+            pass
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path}: not a safetensors file ({_first_line(error)})") from error
+
+
 def copy_matching(source: str | Path, target: str | Path, prefix: str = "") -> None:
     """Copy the weights of a file whose names start with ``prefix`` into a new one.
 

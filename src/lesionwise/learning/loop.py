@@ -25,6 +25,7 @@ with warnings.catch_warnings():
     from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lesionwise.inference.weights import save_weights
+from lesionwise.inference.window import call_network
 from lesionwise.io.files import write_text
 from lesionwise.learning.checkpoints import LAST, AtomicCheckpoints, checkpoint_to_resume
 from lesionwise.learning.divergence import FiniteSteps
@@ -199,9 +200,30 @@ class TrainingModule(L.LightningModule):
             optimizer.step(closure=lambda: loss)
 
     def losses(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
-        """The objective of a batch."""
+        """The objective of a batch.
+
+        Raises:
+            InputError: If the network cannot take patches of this size.
+        """
         parts = cast(Mapping[str, nn.Module], self.parts)
-        return self.objective(self.network, parts, channels_last(batch))
+        batch = channels_last(batch)
+        try:
+            return self.objective(self.network, parts, batch)
+        except (RuntimeError, ValueError):
+            if isinstance(batch.get("image"), torch.Tensor):
+                self._check_takes(batch)
+            raise
+
+    def _check_takes(self, batch: Mapping[str, Any]) -> None:
+        """Refuse patches that the network by itself fails on, whatever is made of its output."""
+        image = batch["image"]
+        try:
+            with torch.no_grad():
+                call_network(self.network, image, batch)
+        except (RuntimeError, ValueError) as error:
+            size = " x ".join(map(str, image.shape[2:]))
+            why = " ".join(str(error).split())[:200]
+            raise InputError(f"the network cannot take patches of {size} voxels ({why})") from error
 
     def train(self, mode: bool = True) -> TrainingModule:
         """Parts that do not learn stay in evaluation mode."""

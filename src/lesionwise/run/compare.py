@@ -305,6 +305,9 @@ def _checked_call(
         check_one_patient(named, of_scans)
     check_order(named, of_scans)
     paths = [scan.path for scan in named]
+    twice = [path for n, path in enumerate(lesions) if path in lesions[:n]]
+    if twice:
+        raise InputError(f"{twice[0]}: given twice, but each visit needs lesions of its own")
     given = given_models(lesions, paths, options.threshold) if lesions else []
     loaded = given[0] if given else load_model(model, device=device)
     if given:

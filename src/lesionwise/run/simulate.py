@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from lesionwise.io.bids import write_dataset_description
 from lesionwise.io.checked import read_checked
 from lesionwise.io.files import check_writable, read_json, write_json, write_table
 from lesionwise.io.nifti import write_volume
+from lesionwise.io.record import check_same_settings
 from lesionwise.processes import map_processes
 from lesionwise.results.names import DESCRIPTION, PARTICIPANTS, beside
 from lesionwise.results.simulated import (
@@ -32,6 +34,8 @@ from lesionwise.simulate.tissue_heads import read_aligned_map
 from lesionwise.simulate.tissue_maps import find_tissue_maps, read_tissue_map
 from lesionwise.types import Grid, InputError, Progress, Volume, no_progress
 
+SPACINGS_MM = (0.2, 50.0)
+"""Edges of voxels that can be simulated, from and to."""
 TISSUES = ("fluid", "gray matter", "white matter", "lesion")
 
 
@@ -106,11 +110,13 @@ def simulate(
         The folder.
 
     Raises:
-        InputError: If nothing can be written there, if the folder holds another data set, or
-            if there are no masks or tissue maps, or one of them cannot be used.
+        InputError: If nothing can be written there, if the folder holds another data set or one of
+            the patients made with other settings, if a number is out of range, or if there are no
+            masks or tissue maps, or one of them cannot be used.
     """
     if patients < 1 or visits < 1:
         raise InputError(f"{output}: at least one patient and one visit are needed")
+    _check_numbers(seed, lesion_load, lesion_change, spacing_mm)
     output = check_writable(output)
     masks = find_masks(lesion_masks, exclude_masks) if lesion_masks else []
     maps = find_tissue_maps(tissue_maps, exclude_tissue_maps) if tissue_maps else []
@@ -137,6 +143,8 @@ def simulate(
     ]
     for path in sorted({order.tissue_map for order in orders if order.tissue_map}):
         read_tissue_map(Path(path))  # a map that cannot be used is told before anything is written
+    for order in orders:
+        _check_same(output, order)
     _write_frame(output, orders)
     waiting = [order for order in orders if not _is_done(output, order)]
     done = patients - len(waiting)
@@ -161,9 +169,41 @@ def _record(order: _Order) -> dict[str, Any]:
     return record
 
 
+def _check_numbers(
+    seed: int,
+    lesion_load: float,
+    lesion_change: float,
+    spacing_mm: tuple[float, float, float] | None,
+) -> None:
+    if seed < 0:
+        raise InputError(f"the seed must be 0 or more, not {seed}")
+    for name, factor in (("lesion load", lesion_load), ("lesion change", lesion_change)):
+        if not 0 <= factor < math.inf:
+            raise InputError(f"the {name} must be 0 or more, not {factor:g}")
+    low, high = SPACINGS_MM
+    for edge in spacing_mm or ():
+        if not low <= edge <= high:
+            raise InputError(f"voxels must be between {low:g} and {high:g} mm, not {edge:g}")
+
+
+def _check_same(output: Path, order: _Order) -> None:
+    """Refuse to make a patient again with other settings: visits of two heads would be mixed."""
+    before = _recorded(output, order)
+    if before is not None:
+        check_same_settings(before, _record(order), output / f"sub-{order.subject}")
+
+
 def _is_done(output: Path, order: _Order) -> bool:
+    return _recorded(output, order) == _record(order)
+
+
+def _recorded(output: Path, order: _Order) -> dict[str, Any] | None:
+    """What a patient that is there was made with; None where none is, or its record is damaged."""
     path = record_of(output, order.subject)
-    return path.exists() and read_json(path) == _record(order)
+    try:
+        return read_checked(path, dict[str, Any]) if path.exists() else None
+    except InputError:
+        return None
 
 
 @dataclass(frozen=True)

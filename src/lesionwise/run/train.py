@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 import lesionwise
 from lesionwise import defaults
-from lesionwise.inference.weights import INITIAL, WEIGHTS
+from lesionwise.inference.weights import INITIAL, WEIGHTS, check_weights
 from lesionwise.io.checked import read_checked
 from lesionwise.io.files import atomic_path, file_system_errors, write_json
 from lesionwise.io.record import TRAINING_PACKAGES, check_same_settings, versions
@@ -135,8 +136,8 @@ def train(
         if other.resolve() == dataset.resolve():
             raise InputError(f"--auxiliary {name}: {other} is the data set itself")
     check_auxiliary(recipe, further, overrides)
-    if max_steps is not None and max_steps < 1:
-        raise InputError(f"a network needs at least one optimizer step, got max_steps {max_steps}")
+    check_limits(max_minutes, max_steps)
+    start = None if initial is None else _weights_to_start_from(Path(initial))
     check_own_folder(
         output, (dataset, *further.values()), mark=RUN_FILE, files=(WEIGHTS, "log.csv")
     )
@@ -189,16 +190,13 @@ def train(
             name: data_of(found_set, further[name], known.get(name))
             for name, found_set in sets.items()
         }
-    if initial is not None:
-        start = Path(initial) / WEIGHTS if Path(initial).is_dir() else Path(initial)
-        if not start.is_file():
-            raise InputError(f"{start}: no such weights file")
+    if start is not None:
         begun["initial"] = sha256_of(start)
     resume = _begin(folder, begun)
     if resume == "done":
         return folder
     # Kept in the run: the file given may be gone when a killed call continues.
-    if initial is not None:
+    if start is not None:
         _copy(start, folder / INITIAL)
     if reuse is not None:
         begun |= _reused(Path(reuse), found, folder)
@@ -360,6 +358,27 @@ def _reused(run: Path, recipe: Recipe, folder: Path) -> dict[str, Any]:
 
 def _shapes_the_network(name: str) -> bool:
     return name.startswith(("method.", "preprocess.")) and not name.startswith("method.selection.")
+
+
+def check_limits(max_minutes: float | None, max_steps: int | None) -> None:
+    """Refuse limits of a training that leave it nothing, or none.
+
+    Raises:
+        InputError: If minutes are not a positive number, or steps fewer than one.
+
+    Example:
+        >>> check_limits(max_minutes=10.0, max_steps=None)
+    """
+    if max_minutes is not None and not 0 < max_minutes < math.inf:
+        raise InputError(f"a training needs a time limit above 0 minutes, got {max_minutes:g}")
+    if max_steps is not None and max_steps < 1:
+        raise InputError(f"a network needs at least one optimizer step, got max_steps {max_steps}")
+
+
+def _weights_to_start_from(path: Path) -> Path:
+    start = path / WEIGHTS if path.is_dir() else path
+    check_weights(start)
+    return start
 
 
 def _copy(source: Path, target: Path) -> None:
