@@ -277,3 +277,22 @@ def test_a_column_without_any_text_is_left_out_and_one_of_zeros_is_not(monkeypat
 def test_a_list_of_records_says_nothing_of_empty_cells(monkeypatch):
     table = pd.DataFrame({"metric": ["x" * 60, "y"], "value": [1, 2], "why": ["", "z" * 40]})
     assert _shown(monkeypatch, table, 50).count("why") == 1
+
+
+SIGNS = "[red]a[/x]:x:.nii.gz"
+
+
+def test_signs_in_names_are_printed_as_they_are(capsys, monkeypatch):
+    for terminal in (False, True):
+        monkeypatch.setattr(printing.results, "_force_terminal", terminal)
+        for width in (40, 60, 200):  # a list, a column per record, a line per record
+            monkeypatch.setattr(printing.results, "_width", width)
+            show(pd.DataFrame({SIGNS: [SIGNS], "b": ["x" * 20], "c": ["y" * 20]}), SIGNS)
+            out = capsys.readouterr().out
+            assert out.count(SIGNS) == (2 if width == 40 else 3), (width, out)
+        printing.show_entry(SIGNS)
+        printing.show_line(SIGNS)
+        assert capsys.readouterr().out.split() == [SIGNS, SIGNS]
+    printing.show_note(SIGNS)
+    printing.show_failures({SIGNS: "is empty"})
+    assert capsys.readouterr().err.splitlines() == [SIGNS, f"lesionwise: {SIGNS}: is empty"]

@@ -1010,7 +1010,7 @@ def cohort(
             show_line(f"… {len(done.participants)} patients in participants.tsv")
     if done.page is not None:
         show_page(done.page)
-    _exit_on_failures({line: line for line in done.failures})
+    _exit_on_failures(done.failures)
 
 
 @app.command()

@@ -40,8 +40,21 @@ if TYPE_CHECKING:
     from lesionwise.run.models import ModelFacts
     from lesionwise.run.recipes import RecipeFacts
 
-console = Console(stderr=True, highlight=False)
-results = Console(highlight=False)
+
+def plain_console(**how: Any) -> Console:
+    """A console that prints every text as it is, whatever signs the names of files hold.
+
+    Rich would read ``[red]`` as a color and ``:x:`` as a picture, also in tables.
+
+    Example:
+        >>> plain_console(file=sys.stdout).print("[red]a:x:.nii.gz")
+        [red]a:x:.nii.gz
+    """
+    return Console(**how, highlight=False, markup=False, emoji=False)
+
+
+console = plain_console(stderr=True)
+results = plain_console()
 
 
 @dataclass
@@ -125,12 +138,12 @@ def show_line(text: object) -> None:
     if options.as_json:
         options.said.setdefault("lines", []).append(str(text).strip())
         return
-    results.print(printable(text), markup=False, soft_wrap=True)
+    results.print(printable(text), soft_wrap=True)
 
 
 def show_note(text: object) -> None:
     """Print one line on standard error, as it is."""
-    console.print(printable(text), markup=False, soft_wrap=True)
+    console.print(printable(text), soft_wrap=True)
 
 
 def show_entry(text: str, indent: int = 4) -> None:
@@ -146,7 +159,7 @@ def show_entry(text: str, indent: int = 4) -> None:
             break_on_hyphens=False,
         )
         text = "\n".join(lines)
-        results.print(text, markup=False, soft_wrap=True)
+        results.print(text, soft_wrap=True)
     else:
         show_line(text)
 

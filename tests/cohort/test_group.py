@@ -167,7 +167,7 @@ def test_two_scans_of_a_session_stay_apart_and_the_fitting_ones_are_compared(
     done = run_subjects(find_subjects(bids), bids, out, settings, segment_or_compare)
     work._loaded.cache_clear()
     assert done.done == ("1",)
-    assert done.failed == ()
+    assert done.failed == {}
     gathered = group(out)
     rows = gathered.scans.set_index("scan")
     assert rows["lesions"].to_dict() == {

@@ -82,7 +82,7 @@ def test_a_subject_that_kills_every_worker_is_listed_with_one_that_fails(
         "sub-05": "sub-05: no brain found",
         "sub-06": "sub-06: KeyError: 'bug'",
     }
-    assert done.failed == tuple(table)
+    assert done.failed == table.to_dict()
     details = json.loads((tmp_path / "out/.cohort/failed/sub-06.json").read_text())["details"]
     assert "raise KeyError" in details
 

@@ -62,3 +62,11 @@ def test_groups_are_of_the_last_scan_of_each_patient():
     assert found["patients"].tolist() == [2, 1]
     assert found["lesions"].tolist() == ["6 (5.5 to 6.5)", "2 (2 to 2)"]
     assert by_group(scans.assign(group="a"), ("lesions",)) is None
+
+
+def test_a_subject_with_two_rows_is_told_and_the_first_is_taken(tmp_path):
+    text = "participant_id\tage\nsub-1\t33\n1\t44\nsub-2\t50\n"
+    (note,) = keep_people(_data_set(tmp_path / "bids", text), tmp_path / "out")
+    assert note.endswith("1 subjects have several rows (such as 1); the first row of each is taken")
+    table = pd.DataFrame({"subject": ["sub-1", "sub-2"]})
+    assert with_people(tmp_path / "out", table, "subject")["age"].tolist() == [33, 50]

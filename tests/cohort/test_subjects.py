@@ -1,7 +1,10 @@
 """Which subjects and scans are taken."""
 
+from pathlib import Path
+
 import pytest
 
+from lesionwise.cohort.cohort import cohort
 from lesionwise.cohort.subjects import find_subjects
 from lesionwise.types import InputError
 
@@ -106,3 +109,11 @@ def test_a_folder_without_subjects_is_one_line(tmp_path):
         find_subjects(tmp_path)
     with pytest.raises(InputError, match="no such folder"):
         find_subjects(tmp_path / "missing")
+
+
+def test_the_command_names_folders_as_they_were_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"^nothere: no such folder$"):
+        cohort(Path("nothere"), Path("out"), "participant")
+    with pytest.raises(InputError, match=r"^out: no subject is finished"):
+        cohort(Path("bids"), Path("out"), "group")

@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lesionwise.io.bids import write_dataset_description
 from lesionwise.io.dataset import open_dataset, read_dataset
 from lesionwise.io.nifti import write_volume
 from lesionwise.io.nnunet import describe_nnunet, write_nnunet
@@ -316,3 +317,27 @@ def test_either_kind_of_data_set_is_opened(root, tmp_path):
         open_dataset(export, ("t1w",))
     with pytest.raises(InputError, match="no case 77"):
         found.select(["77"])
+
+
+def test_results_of_this_package_are_no_references_unless_their_folder_is_named(root):
+    made = root / "derivatives" / "lesionwise"
+    write_dataset_description(made, "lesionwise segment")
+    put(made, "sub-02_space-orig_label-L_mask", lesion(0, 0, 0))
+    studies = read_dataset(root)
+    assert not studies[1].baseline.labels
+    assert studies.skipped == (f"{made}: results of lesionwise are not taken as references",)
+    named = read_dataset(root, derivatives=["lesionwise"])
+    assert set(named[1].baseline.labels) == {"lesions"}
+    assert named.skipped == ()
+    truth = root / "derivatives" / "truth"
+    write_dataset_description(truth, "Truth of simulated patients")
+    put(truth, "sub-02_space-orig_label-L_mask", lesion(1, 1, 1))
+    assert voxels(read_dataset(root)[1].baseline.labels["lesions"]) == [(1, 1, 1)]
+
+
+def test_a_folder_of_results_is_no_data_set_with_references(root):
+    write_dataset_description(root, "lesionwise segment")  # as of scans converted from DICOM
+    put(root, "sub-02_space-orig_label-L_mask", lesion(0, 0, 0))
+    studies = read_dataset(root)
+    assert not studies[1].baseline.labels
+    assert len(studies.skipped) == 1

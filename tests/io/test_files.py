@@ -312,3 +312,13 @@ def test_what_the_disk_does_not_take_is_one_line(number, fault):
 def test_other_errors_of_the_system_pass_unchanged():
     with pytest.raises(BrokenPipeError), file_system_errors("run"):
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+def test_check_writable_names_a_file_as_it_was_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a").write_text("")
+    for place in ("a/b", "a/b/c", "../" + tmp_path.name + "/a/b"):
+        with pytest.raises(InputError) as error:
+            check_writable(place)
+        assert str(error.value).startswith(f"{place.partition('/b')[0]}: is a file")
+    assert check_writable("new/folder") == Path("new/folder")

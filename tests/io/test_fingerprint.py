@@ -66,7 +66,7 @@ def test_what_no_study_is_read_from_does_not_count(data):
     assert fingerprint_of(data) == before
 
 
-def test_results_of_this_package_count_only_where_nothing_else_is_the_reference(data):
+def test_results_of_this_package_never_count(data):
     before = fingerprint_of(data)
     write_dataset_description(data / "derivatives" / "lesionwise", "lesionwise segment")
     own = "derivatives/lesionwise/sub-1/ses-1/anat/sub-1_ses-1_label-L_mask.nii.gz"
@@ -74,9 +74,11 @@ def test_results_of_this_package_count_only_where_nothing_else_is_the_reference(
     assert fingerprint_of(data) == before
     for path in (data / "derivatives" / "manual").rglob("*.nii"):
         path.unlink()
-    corrected = fingerprint_of(data)
+    alone = fingerprint_of(data)
     put(data, own, "abd")
-    assert fingerprint_of(data) != corrected
+    assert fingerprint_of(data) == alone
+    put(data, own.replace("lesionwise", "corrected"))
+    assert fingerprint_of(data) != alone
 
 
 def test_a_link_to_nowhere_is_no_error_and_counts_by_its_name(data):

@@ -3,6 +3,7 @@ import os
 import numpy as np
 import pytest
 
+from lesionwise.io.bids import write_dataset_description
 from lesionwise.io.nifti import read_grid, write_volume
 from lesionwise.io.scans import find_scans, select_scans, subject_scans
 from lesionwise.types import Grid, InputError, Volume
@@ -245,3 +246,16 @@ def test_the_results_of_a_call_are_not_taken_for_scans(tmp_path):
     found = select_scans([tmp_path])
     assert subjects(found.scans) == [("p1", "")]
     assert found.left_out == {str(tmp_path / "out"): "a data set of results"}
+
+
+def test_results_in_a_folder_of_dicom_files_do_not_hide_the_scan(tmp_path):
+    results = tmp_path / "results"
+    write_dataset_description(results, "lesionwise segment")
+    (results / "brain.nii.gz").touch()
+    (results / "mask.dcm").write_bytes(bytes(128) + b"DICM")
+    with pytest.raises(InputError, match="a data set of results"):
+        select_scans([tmp_path])
+    (tmp_path / "1.dcm").write_bytes(bytes(128) + b"DICM")
+    found = select_scans([tmp_path])
+    assert [(scan.path, scan.kind) for scan in found.scans] == [(tmp_path, "dicom")]
+    assert dict(found.left_out) == {str(results): "a data set of results"}

@@ -502,3 +502,110 @@ def test_results_of_other_commands_and_what_is_read_are_not_overwritten(folders,
         evaluate(reference, prediction, taken, workers=1)
     assert [path.name for path in taken.iterdir()] == ["lesions.tsv"]
     assert (taken / "lesions.tsv").read_text() == "mine"
+
+
+def test_rows_of_patients_that_fit_no_case_and_cases_without_a_row_are_noted(tmp_path):
+    for case in "abc":
+        save(tmp_path / "ref" / f"{case}.nii.gz", lesions())
+        if case != "c":
+            save(tmp_path / "pred" / f"{case}.nii.gz", lesions())
+    table = tmp_path / "patients.tsv"
+    table.write_text("case\tpatient\na\tone\na_mask\tone\nc\tone\na\tone\n")
+    done = evaluate(tmp_path / "ref", tmp_path / "pred", patients=table, workers=1)
+    notes = [note for note in done.notes if "patients.tsv" in note]
+    assert notes == [
+        "patients.tsv: rows that fit no case: a_mask",
+        "patients.tsv: cases without a row, whose patients follow from their names: b",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "fault"),
+    [
+        ("a\tone\na\ttwo\n", "names two patients for the case a: one and two"),
+        ("a_mask\tone\n", "no row fits a case; the table names a_mask, the cases are a"),
+    ],
+)
+def test_a_table_of_patients_that_contradicts_itself_or_fits_nothing_is_refused(
+    tmp_path, rows, fault
+):
+    for side in ("ref", "pred"):
+        save(tmp_path / side / "a.nii.gz", lesions())
+    table = tmp_path / "patients.tsv"
+    table.write_text(f"case\tpatient\n{rows}")
+    with pytest.raises(InputError, match=fault):
+        evaluate(tmp_path / "ref", tmp_path / "pred", tmp_path / "out", patients=table, workers=1)
+    assert not (tmp_path / "out").exists()
+
+
+def make_raters(root, name):
+    for side, shift in (("a", 0), ("b", 1), ("c", 2)):
+        for seed in (1, 2):
+            found = np.roll(lesions(seed) > 0, shift, axis=0)
+            save(root / side / f"{name}{seed}.nii.gz", found)
+    return [root / "a", root / "c"], root / "b"
+
+
+@pytest.mark.parametrize("name", ["sub-", "case"])
+@pytest.mark.parametrize("side", ["a", "b"])
+def test_an_evaluation_below_its_input_never_reads_its_own_consensus(tmp_path, name, side):
+    raters, prediction = make_raters(tmp_path, name)
+    out = tmp_path / side / "scores"
+    first = evaluate(raters, prediction, out, workers=1)
+    again = evaluate(raters, prediction, out, workers=1)
+    reported = evaluate_again(out)
+    dsc = first.values("b", "dsc")
+    assert max(dsc) < 1
+    assert again.values("b", "dsc") == reported.values("b", "dsc") == dsc
+    assert not first.failures | again.failures | reported.failures
+
+
+def test_the_consensus_of_an_interrupted_evaluation_is_not_read_either(tmp_path):
+    raters, prediction = make_raters(tmp_path, "sub-")
+    out = prediction / "scores"
+    first = evaluate(raters, prediction, out, workers=1)
+    for path in out.iterdir():
+        if path.is_file():
+            path.unlink()
+    again = evaluate(raters, prediction, out, workers=1)
+    assert again.values("b", "dsc") == first.values("b", "dsc")
+
+
+def test_a_consensus_can_be_named_but_is_not_overwritten_by_what_is_made_of_it(tmp_path):
+    raters, prediction = make_raters(tmp_path, "sub-")
+    out = tmp_path / "out"
+    evaluate(raters, prediction, out, workers=1)
+    consensus = out / "consensus"
+    with pytest.raises(InputError, match="would be among these input files"):
+        evaluate([consensus, raters[1]], prediction, out, workers=1)
+    evaluate(consensus, prediction, out, workers=1)
+    assert len(list(consensus.iterdir())) == 2
+
+
+def test_consensus_masks_and_figures_of_an_earlier_run_do_not_stay(tmp_path):
+    raters, prediction = make_raters(tmp_path, "case")
+    out = tmp_path / "out"
+    evaluate(raters, prediction, out, consensus="staple", figures=True, workers=1)
+    (out / "figures" / "mine.svg").touch()
+    evaluate(raters, prediction, out, workers=1)
+    assert {path.name for path in (out / "consensus").iterdir()} == {
+        f"case{n}_desc-majority_label-L_mask.nii.gz" for n in (1, 2)
+    }
+    assert [path.name for path in (out / "figures").iterdir()] == ["mine.svg"]
+    evaluate(raters[0], prediction, out, workers=1)
+    assert not (out / "consensus").exists()
+
+
+def test_a_case_whose_consensus_has_too_long_a_name_is_listed(tmp_path):
+    raters, prediction = make_raters(tmp_path, "x")
+    long = "y" * 240
+    for side in "abc":
+        save(tmp_path / side / f"{long}.nii.gz", lesions())
+    done = evaluate(raters, prediction, tmp_path / "out", workers=1)
+    assert [case.case for case in done.cases] == ["x1", "x2"]
+    assert "File name too long" in done.failures[long]
+
+
+def test_a_name_with_a_sidecar_too_long_is_read(tmp_path):
+    path = save(tmp_path / f"{'y' * 246}_dseg.nii", lesions())
+    assert evaluate(path, path).cases[0].value("dsc") == 1

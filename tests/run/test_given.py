@@ -211,3 +211,16 @@ def test_a_series_never_takes_the_place_of_another_patients_scan(tmp_path):
     with pytest.raises(InputError, match="holds the results of"):
         split_on_scans([mask], [scans[1]], tmp_path / "out", extract_brain=False)
     assert converted.read_bytes() == before
+
+
+def test_results_in_the_folder_of_maps_are_not_split_again(tmp_path):
+    visits(tmp_path, "sub-1_FLAIR")
+    maps = tmp_path / "maps"
+    save(maps / "sub-1_mask.nii.gz", cubes("a"))
+    for _ in range(2):
+        out = maps / "out"
+        done = split_on_scans([maps], [tmp_path / "scans"], out, extract_brain=False)
+        assert not done.failures
+    pairs, errors = maps_on_scans([maps], [tmp_path / "scans"])
+    assert [path.name for path, _ in pairs] == ["sub-1_mask.nii.gz"]
+    assert not errors

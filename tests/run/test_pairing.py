@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from lesionwise.run.pairing import bare_name, case_of, method_names, pair_files
+from lesionwise.run.pairing import (
+    bare_name,
+    case_of,
+    listed_files,
+    method_names,
+    pair_files,
+)
 from lesionwise.types import InputError
 
 
@@ -346,3 +352,16 @@ def test_a_link_to_a_folder_above_leads_nowhere(folders):
     (reference / "up").symlink_to(reference.parent)
     pairs = pair_files(reference, prediction)
     assert pairs.files == {"sub-1": (reference / "sub-1_mask.nii", prediction / "sub-1_mask.nii")}
+
+
+def test_consensus_masks_of_evaluations_are_no_input_unless_named(folders):
+    own = ["scores/consensus/a.nii", "consensus/b.nii"]
+    reference, prediction = folders(["a.nii"], ["a.nii", *own])
+    (prediction / "scores" / "evaluate.json").touch()
+    assert listed_files(prediction) == [prediction / "a.nii", prediction / "consensus/b.nii"]
+    assert listed_files(prediction / "scores") == [prediction / own[0]]
+    assert listed_files(prediction / "scores/consensus") == [prediction / own[0]]
+    assert listed_files(prediction / "**/a.nii") == [prediction / "a.nii"]
+    assert not pair_files(reference, prediction, output=prediction).errors
+    with pytest.raises(InputError, match="but the consensus of an evaluation"):
+        listed_files(prediction / "scor*/consensus/*")

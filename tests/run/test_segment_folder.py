@@ -1,6 +1,7 @@
 """Several calls of ``segment`` in one folder; what finds lesions is as quick as can be."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -166,3 +167,42 @@ def test_what_is_left_out_of_a_folder_is_listed_with_the_reason(tmp_path, quick)
     t1.unlink()
     segment([lab], tmp_path / "out")
     assert not (tmp_path / "out" / "failures.tsv").exists()
+
+
+def test_a_name_too_long_for_results_is_listed_and_the_others_go_on(tmp_path, quick):
+    paths = [tmp_path / f"sub-{name}_FLAIR.nii.gz" for name in ("a", "x" * 230)]
+    for path in paths:
+        save(path, image("a"))
+    done = segment(paths, tmp_path / "out")
+    assert list(done.summary["subject"]) == ["sub-a"]
+    assert list(done.failures) == [str(paths[1])]
+    assert "too long" in done.failures[str(paths[1])]
+
+
+def test_limits_that_cannot_hold_are_refused_before_the_first_scan(tmp_path, quick):
+    path = tmp_path / "sub-a_FLAIR.nii.gz"
+    save(path, image("a"))
+    for options in (FindOptions(min_volume_mm3=float("inf")), FindOptions(threshold=2.0)):
+        with pytest.raises(InputError, match="is not a finite number"):
+            segment([path], tmp_path / "out", options=options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_that_are_replaced_leave_nothing_of_their_methods(tmp_path, quick, monkeypatch):
+    path, out = tmp_path / "sub-a_FLAIR.nii.gz", tmp_path / "out"
+    save(path, image("a"))
+    segment([path], out)
+    (out / "sub-a" / "anat" / "sub-a_seg-mine_dseg.nii.gz").touch()
+
+    def only_acls(*arguments, **options):
+        found = find_bright(*arguments, **options)
+        return replace(found, instances={"acls": found.instances["acls"]})
+
+    monkeypatch.setattr(module, "find_lesions", only_acls)
+    segment([path], out, overwrite=True)
+    names = {p.name for p in out.rglob("*") if "seg-" in p.name}
+    stem = "sub-a_space-orig_seg-acls_dseg"
+    assert names == {
+        "sub-a_seg-mine_dseg.nii.gz",
+        *(stem + e for e in (".nii.gz", ".tsv", ".json")),
+    }

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from heads import save
 
+from lesionwise.io.bids import write_dataset_description
 from lesionwise.run.split import split
 from lesionwise.types import InputError
 
@@ -143,3 +144,52 @@ def test_what_is_whole_comes_back(tmp_path):
     assert record.sources == (str(path),)
     assert (record.input, record.threshold, record.connectivity) == ("mask", None, 26)
     assert set(record.files) == {"a_seg-acls_dseg.nii.gz", "a_seg-acls_dseg.tsv"}
+
+
+def test_results_are_never_read_as_maps_of_a_folder(tmp_path):
+    maps = tmp_path / "maps"
+    for name in "ab":
+        save(maps / f"{name}.nii.gz", dumbbell().astype(np.uint8))
+    other = maps / "derivatives"
+    save(other / "sub-1_label-L_mask.nii.gz", dumbbell().astype(np.uint8))
+    write_dataset_description(other, "lesionwise segment")
+    for _ in range(2):
+        split([maps], maps / "out")
+    split([maps / "a.nii.gz"], maps)  # the folder of a file that is named is allowed
+    done = split([maps], tmp_path / "apart")
+    assert done.summary["map"].tolist() == ["a", "b"]
+    assert len(list((maps / "out").glob("*_dseg.nii.gz"))) == 2
+    with pytest.raises(InputError, match="holds no map but results of lesionwise"):
+        split([maps / "out"], tmp_path / "again")
+    assert split([other], tmp_path / "other").summary["map"].tolist() == ["sub-1_label-L"]
+
+
+def test_a_folder_that_is_read_takes_no_results(tmp_path):
+    save(tmp_path / "maps" / "a.nii.gz", dumbbell().astype(np.uint8))
+    with pytest.raises(InputError, match="would be among the scans"):
+        split([tmp_path / "maps"], tmp_path / "maps")
+    assert len(list((tmp_path / "maps").iterdir())) == 1
+
+
+def test_a_name_too_long_for_results_stops_no_batch(tmp_path):
+    maps = [
+        save(tmp_path / f"{name}.nii.gz", dumbbell().astype(np.uint8))
+        for name in ("a", "x" * 240, "c")
+    ]
+    done = split(maps, tmp_path / "out")
+    assert done.summary["map"].tolist() == ["a", "c"]
+    assert "File name too long" in done.failures[str(maps[1])]
+    failed = pd.read_csv(tmp_path / "out" / "failures.tsv", sep="\t")
+    assert failed["file"].tolist() == [str(maps[1])]
+
+
+def test_extents_are_those_that_the_table_says_also_for_a_sagittal_file(tmp_path):
+    mask = np.zeros((30, 30, 30), np.uint8)
+    mask[3:10, 3:9, 4:6] = 1  # 7 voxels back to front, 6 upward, 2 slices of 5 mm to the right
+    sagittal = np.array([[0, 0, 5.0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
+    split([save(tmp_path / "a.nii.gz", mask, sagittal)], tmp_path / "out")
+    row = pd.read_csv(tmp_path / "out" / "lesions.tsv", sep="\t").iloc[0]
+    described = json.loads((tmp_path / "out" / "lesions.json").read_text())
+    along = {described[f"extent_{axis}_mm"]["Description"].split()[-1]: axis for axis in "ijk"}
+    sizes = {name: row[f"extent_{axis}_mm"] for name, axis in along.items()}
+    assert sizes == {"left-right": 10, "back-front": 7, "down-up": 6}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -28,14 +30,14 @@ class CohortResult:
     Attributes:
         message: one line about the whole; empty at the group level.
         notes: what else happened, a line each.
-        failures: a line for each subject, scan or comparison that gave nothing.
+        failures: why each subject, scan or comparison gave nothing, one line by its name.
         participants: at the group level a row a subject, with some columns of the table.
         page: at the group level, the page over all.
     """
 
     message: str
     notes: tuple[str, ...]
-    failures: tuple[str, ...]
+    failures: dict[str, str]
     participants: pd.DataFrame | None = None
     page: Path | None = None
 
@@ -76,32 +78,50 @@ def cohort(
         InputError: If the options contradict each other, or as the level does.
         Stopped: If the participant level was interrupted; the same call continues.
     """
+    typed = partial(_as_typed, folders=(output, dataset))
     if level == "group":
-        gathered = group(output, progress)
+        try:
+            gathered = group(output, progress)
+        except InputError as error:
+            raise InputError(typed(str(error))) from error
         table = gathered.participants
         shown = table[[name for name in SHOWN if name in table]]
-        return CohortResult("", (), gathered.failed, shown, gathered.page)
+        failed = {typed(name): typed(error) for name, error in gathered.failed.items()}
+        return CohortResult("", (), failed, shown, gathered.page)
     if dask and scheduler_file:
         raise InputError("cohort: give --dask or --scheduler-file, not both")
     if (dask or scheduler_file) and workers:
         raise InputError(
             "cohort: --workers is only for this machine; a Dask cluster has workers of its own"
         )
-    done = participant(
-        dataset,
-        output,
-        participants=participants,
-        sessions=sessions,
-        model=model,
-        instances=instances,
-        brain_extraction=brain_extraction,
-        longitudinal=longitudinal,
-        device=device,
-        workers=Workers(workers, threads_per_worker, dask, scheduler_file, dashboard),
-        progress=progress,
-    )
+    try:
+        done = participant(
+            dataset,
+            output,
+            participants=participants,
+            sessions=sessions,
+            model=model,
+            instances=instances,
+            brain_extraction=brain_extraction,
+            longitudinal=longitudinal,
+            device=device,
+            workers=Workers(workers, threads_per_worker, dask, scheduler_file, dashboard),
+            progress=progress,
+        )
+    except InputError as error:
+        raise InputError(typed(str(error))) from error
     message = (
         f"subjects done: {len(done.done)} in {done.seconds:.0f} s; done before: "
         f"{len(done.kept)}; errors: {len(done.failed)}; results in {output}"
     )
-    return CohortResult(message, done.notes, done.failed)
+    failed = {typed(name): typed(error) for name, error in done.failed.items()}
+    return CohortResult(message, tuple(map(typed, done.notes)), failed)
+
+
+def _as_typed(text: str, folders: Sequence[Path]) -> str:
+    """The text with folders as the user typed them; workers know them by their absolute paths."""
+    for folder in folders:
+        whole = re.escape(str(folder.absolute()))
+        parts = re.split(rf"(?<![\w/.-]){whole}(?![\w.-])", text)
+        text = str(folder).join(parts)
+    return text

@@ -30,7 +30,7 @@ from lesionwise.results.columns import (
     write_described,
 )
 from lesionwise.results.comparison import state_counts
-from lesionwise.results.folder import FolderTables, read_folder
+from lesionwise.results.folder import FolderTables, read_folder, remove_other_tables
 from lesionwise.results.names import INDEX, LESIONS, PARTICIPANTS, SCANS, VISITS, lesions_by
 from lesionwise.results.quality import worst
 from lesionwise.results.words import CHANGES
@@ -52,14 +52,14 @@ class Group:
         participants: a row a subject: sessions and scans, counts and volume of the last scan, and
             the worst quality.
         failures: rows of subject, file and error.
-        failed: the same, a line each.
+        failed: the same, a line each, by file or subject.
         page: the page over all.
     """
 
     scans: pd.DataFrame
     participants: pd.DataFrame
     failures: pd.DataFrame
-    failed: tuple[str, ...]
+    failed: dict[str, str]
     page: Path
 
 
@@ -108,6 +108,7 @@ def group(output: Path, progress: Progress = no_progress) -> Group:
     for method, parts in lesions.items():
         name = LESIONS if method == main else lesions_by(method)
         write_described(output / name, _joined(parts), LESION_COLUMNS)
+    remove_other_tables(output, [method for method in lesions if method != main])
     found = (
         with_people(output, _table(scans, SCAN_COLUMNS), "subject"),
         with_people(output, _table(people, PARTICIPANT_COLUMNS), "participant_id"),

@@ -66,8 +66,8 @@ class Participants:
     Attributes:
         done: subjects computed by this call.
         kept: subjects whose results were there already.
-        failed: a line for each subject, scan or comparison that gave nothing, of the subjects
-            that were asked for.
+        failed: why each subject, scan or comparison gave nothing, one line by its name, of the
+            subjects that were asked for.
         seconds: wall time of the work.
         peak_mib: the most memory any worker had held.
         notes: what else happened, a line each.
@@ -75,7 +75,7 @@ class Participants:
 
     done: tuple[str, ...]
     kept: tuple[str, ...]
-    failed: tuple[str, ...]
+    failed: dict[str, str]
     seconds: float
     peak_mib: int
     notes: tuple[str, ...]

@@ -45,6 +45,13 @@ def keep_people(dataset: Path, output: Path) -> list[str]:
     (output / STATE).mkdir(parents=True, exist_ok=True)
     write_table(output / STATE / KEPT, table[["participant_id", *names]])
     notes = []
+    people = table["participant_id"].astype(object).str.removeprefix("sub-")
+    twice = people[people.duplicated()].unique()
+    if len(twice):
+        notes.append(
+            f"{path}: {len(twice)} subjects have several rows (such as "
+            f"{printable(twice[0])}); the first row of each is taken"
+        )
     for column in PEOPLE_COLUMNS:
         if column.name in names and not column.text:
             stated = table[column.name].dropna()
@@ -72,8 +79,9 @@ def with_people(output: Path, table: pd.DataFrame, by: str) -> pd.DataFrame:
     path = output / STATE / KEPT
     if not path.is_file():
         return table
-    people = read_table(path).drop_duplicates("participant_id").set_index("participant_id")
+    people = read_table(path).set_index("participant_id")
     people.index = ["sub-" + str(name).removeprefix("sub-") for name in people.index]
+    people = people[~people.index.duplicated()]
     for column in PEOPLE_COLUMNS:
         if column.name not in people:
             continue

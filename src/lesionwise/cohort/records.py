@@ -240,9 +240,17 @@ def _row(label: str, part: str, error: str) -> dict[str, str]:
     return {"subject": f"sub-{label}", "file": part, "error": error}
 
 
-def failure_lines(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
-    """Each error as one line that names its subject."""
-    return tuple(
-        row["error"] if row["subject"] in row["error"] else f"{row['subject']}: {row['error']}"
-        for row in rows
-    )
+def failure_lines(rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Each error as one line that names its subject, by the file or the part that gave nothing.
+
+    Example:
+        >>> row = {"subject": "sub-01", "file": "comparison", "error": "one visit cannot be read"}
+        >>> failure_lines([row, {"subject": "sub-02", "file": "", "error": "no FLAIR scan"}])
+        {'sub-01 comparison': 'sub-01: one visit cannot be read', 'sub-02': 'sub-02: no FLAIR scan'}
+    """
+    lines: dict[str, str] = {}
+    for row in rows:
+        subject, file, error = row["subject"], row["file"], row["error"]
+        name = file if subject in file else f"{subject} {file}".strip()
+        lines[name] = error if subject in error else f"{subject}: {error}"
+    return lines

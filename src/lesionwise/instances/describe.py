@@ -28,8 +28,10 @@ def describe_lesions(
     Returns:
         n rows with label, voxels, volume_mm3, center_x_mm, center_y_mm, center_z_mm (center
         of mass in world mm), extent_i_mm, extent_j_mm, extent_k_mm (bounding box along the
-        voxel axes), mean_intensity, confidence, confluent_group: 0 for a lesion that touches no
-        other, and otherwise the lowest label of the lesions it forms one connected region with.
+        voxel axes of ``instances``; of a file as ``io.nifti`` reads it, these are the axes nearest
+        to left-right, back-front and down-up), mean_intensity, confidence, confluent_group: 0 for
+        a lesion that touches no other, and otherwise the lowest label of the lesions it forms one
+        connected region with.
 
     Example:
         >>> from lesionwise.types import Grid

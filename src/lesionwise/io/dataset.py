@@ -135,6 +135,8 @@ def read_dataset(
     names the same subject and the same session, or no session, and lies on the grid of the
     visit's first scan in any axis order. Maps in a space of their own are passed over; one that
     states no space, or ``orig``, or the scan's, and still lies on another grid is an error.
+    Maps that a command of this package wrote (``is_ours``) are no references: they are passed
+    over, and ``skipped`` says so. Known lesions of simulated patients are taken.
 
     - ``label-L_mask`` or ``label-lesion_mask``: ``labels["lesions"]``, bool. With ``desc-rater1``
       or ``desc-consensus``: ``labels["rater-1"]``, ``labels["consensus"]``.
@@ -147,7 +149,8 @@ def read_dataset(
 
     Args:
         scans: names among flair, t1w, t2w, pd, t1ce (T1w with contrast agent), in channel order.
-        derivatives: folders, or names of folders in ``root/derivatives``; None takes all there.
+        derivatives: folders, or names of folders in ``root/derivatives``, which are taken whoever
+            wrote them; None takes all there but results of this package.
         only: entities that scans must have, such as ``{"acq": "3D"}``.
 
     Raises:
@@ -174,9 +177,17 @@ def read_dataset(
     own, errors, skipped = _own_files(root)
     if not own and not errors:
         raise InputError(f"{root}: not a BIDS data set, it has no images in sub-* folders")
-    derived = {subject: [f for f in own[subject] if _is_map(f)] for subject in own}
+    derived: dict[str, list[BidsFile]] = {subject: [] for subject in own}
+    for subject, maps in _maps_beside(root, own).items():
+        derived[subject] += maps
+    if own and is_ours(root):
+        skipped.append(_OWN_RESULTS.format(root))
     for folder in _derivative_folders(root, derivatives):
         found, misfits = survey(folder)
+        if derivatives is None and is_ours(folder):
+            if any(map(_is_map, found)):
+                skipped.append(_OWN_RESULTS.format(folder))
+            continue
         skipped += [misfit.reason for misfit in misfits if _misnamed(misfit)]
         for file in found:
             if _is_map(file):
@@ -262,9 +273,8 @@ def images_of(root: Path) -> list[Path]:
     """The images that studies of a data set may be read from, with what decides how.
 
     In a BIDS data set the scans of every kind that ``read_dataset`` knows, by subject and then in
-    the order of visits, and the maps beside them and in ``derivatives``. Results that this package
-    wrote there (``is_ours``) count only where nothing else says what the lesions are. In an nnU-Net
-    raw data set the training cases, and ``dataset.json``.
+    the order of visits, and the maps beside them and in ``derivatives``, without results of this
+    package (``is_ours``). In an nnU-Net raw data set the training cases, and ``dataset.json``.
 
     Raises:
         InputError: If the folder cannot be read.
@@ -280,8 +290,10 @@ def images_of(root: Path) -> list[Path]:
     if (root / "dataset.json").is_file():
         return [root / "dataset.json", *nnunet_images(root)]
     found = []
-    for subject, files in _own_files(root)[0].items():
-        used = [file for file in files if _is_map(file) or file.entities.suffix in _SCAN_SUFFIXES]
+    own = _own_files(root)[0]
+    beside = _maps_beside(root, own)
+    for subject, files in own.items():
+        used = [f for f in files if f in beside[subject] or f.entities.suffix in _SCAN_SUFFIXES]
         sessions = {file.entities.ses for file in used if not _is_map(file)}
         try:
             order = order_visits(sessions, visit_times(root, subject, sessions))
@@ -289,18 +301,24 @@ def images_of(root: Path) -> list[Path]:
             order = order_visits(sessions, {})
         place = {session: number for number, session in enumerate(order)}
         found += sorted(used, key=lambda file: place.get(file.entities.ses, -1))
-    ours: list[BidsFile] = []
     for folder in _derivative_folders(root, None):
-        maps = [file for file in survey(folder)[0] if _is_map(file)]
-        (ours if is_ours(folder) else found).extend(maps)
-    if not any(_is_reference(file) for file in found):
-        found += ours
+        if not is_ours(folder):
+            found += [file for file in survey(folder)[0] if _is_map(file)]
     return [file.path for file in found]
 
 
-def _is_reference(file: BidsFile) -> bool:
-    """Whether a map says where lesions are, or which have changed."""
-    return _is_map(file) and _kind(file, visits=2) not in (None, "brain", "tissue")
+_OWN_RESULTS = "{}: results of lesionwise are not taken as references"
+
+
+def _maps_beside(
+    root: Path, own: Mapping[str, Sequence[BidsFile]]
+) -> dict[str, tuple[BidsFile, ...]]:
+    """The maps of each subject that lie beside its scans; none in a folder of results."""
+    passed = is_ours(root)
+    return {
+        subject: () if passed else tuple(file for file in files if _is_map(file))
+        for subject, files in own.items()
+    }
 
 
 def is_ours(folder: Path) -> bool:
@@ -430,7 +448,7 @@ def _load(files: _StudyFiles) -> Study:
             if place in claimed:
                 raise InputError(
                     f"{file.path}: {claimed[place]} has the name of the same map; "
-                    "name the folder of derivatives to use"
+                    "move one of the two out of the data set"
                 )
             claimed[place] = file.path
             reader = read_mask if file.entities.suffix == "mask" else read_labels

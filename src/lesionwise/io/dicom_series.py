@@ -110,7 +110,8 @@ class Series:
 def find_series(folder: str | Path) -> list[Series]:
     """Every image series in a folder and the folders in it, by series number.
 
-    Files that are no DICOM images are passed over. Single images that state a series of their own
+    Files that are no DICOM images are passed over, and so are DICOM segmentations, such as those
+    of an earlier call. Single images that state a series of their own
     each, and agree in all else, are one series. Links to folders are followed.
 
     Raises:
@@ -132,7 +133,7 @@ def find_series(folder: str | Path) -> list[Series]:
         header = image_header(path)
         if header is None:
             others.append(path)
-        else:
+        elif header.modality != "SEG":
             grouped.setdefault(header.series, []).append((path, header))
     if not grouped:
         raise InputError(f"{folder}: no DICOM images in it")

@@ -351,7 +351,8 @@ def check_writable(folder: str | Path) -> Path:
     """
     folder = Path(folder)
     try:
-        there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        # folders above are named as the user wrote them; every path ends with . or /
+        there = next(place for place in (folder, *folder.parents) if place.exists())
         is_folder = there.is_dir()
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror})") from error

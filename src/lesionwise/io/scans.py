@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ _OTHER_CONTRASTS = frozenset(
     }
 )  # fmt: skip
 _MAY_BE_FLAIR = frozenset({"t2", "t2w"})
+_OF_RESULTS = "a data set of results"
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def select_scans(
       those are; where some say in their names that they are FLAIR, only those; elsewhere those
       that do not say that they are something else. Data sets of derivatives are left out.
     - A folder without NIfTI files that holds DICOM files, at any depth, is one scan; which of
-      its series is decided when it is read.
+      its series is decided when it is read. Data sets of derivatives in it do not count.
 
     Links to files and folders are followed. A file that is reached by two ways, save by links to
     the file itself, is taken once. Files named in BIDS style keep their entities; others get a
@@ -222,8 +223,9 @@ def _in_folder(folder: Path, suffix: str) -> ScanSelection:
     found = _in_tree(folder, suffix)
     if found.scans:
         return found
-    if not found.left_out and _holds_dicom(folder):
-        return ScanSelection((FoundScan(folder, Entities(), "dicom"),))
+    results = {path for path, why in found.left_out.items() if why == _OF_RESULTS}
+    if len(results) == len(found.left_out) and _holds_dicom(folder, results):
+        return ScanSelection((FoundScan(folder, Entities(), "dicom"),), found.left_out)
     if found.left_out:
         first, why = next(iter(found.left_out.items()))
         raise InputError(f"{folder}: holds no {suffix} scan ({first}: {why})")
@@ -281,7 +283,7 @@ def _in_tree(folder: Path, suffix: str) -> ScanSelection:
         above = [place, *[p for p in place.parents if p.is_relative_to(folder)]]
         made = next((p for p in above if derived.setdefault(p, _is_derivative(p))), None)
         if made is not None and made != folder:
-            left_out[str(made)] = "a data set of results"
+            left_out[str(made)] = _OF_RESULTS
             continue
         named = {path: parse_name(path) for path in files}
         wanted = [path for path, e in named.items() if e is not None and e.suffix == suffix]
@@ -350,9 +352,10 @@ def _raw_first(scans: list[BidsFile]) -> list[BidsFile]:
     ]
 
 
-def _holds_dicom(folder: Path) -> bool:
+def _holds_dicom(folder: Path, besides: Set[str]) -> bool:
+    """Whether a DICOM file lies below a folder, but not in these folders."""
     for path in files_below(folder):
-        if not path.is_file():
+        if not path.is_file() or not besides.isdisjoint(map(str, path.parents)):
             continue  # a pipe would be waited for, a link may lead nowhere
         with reading(path), path.open("rb") as file:
             if file.read(132)[128:] == b"DICM":

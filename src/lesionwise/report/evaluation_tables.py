@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +21,33 @@ EVALUATION_FILES = (
     "raters.tsv", "slices.tsv", "slice_scores.tsv", "failures.tsv", "evaluation.html",
 )  # fmt: skip
 """What an evaluation writes into its folder, beside what was asked for."""
+
+
+FIGURE_FILES = re.compile(
+    r"(detection-by-volume|(spread|differences|ranks|agreement|slices)-.+)\.(svg|pdf)"
+)
+"""Names of the charts that ``report.evaluation`` writes with ``--figures``."""
+
+
+def clear_figures(folder: Path) -> None:
+    """Remove the charts of an earlier evaluation, and the folder if nothing else is in it.
+
+    Example:
+        >>> Path("figures").mkdir()
+        >>> for name in ("spread-dsc.svg", "my-own.svg"):
+        ...     Path("figures", name).touch()
+        ...
+        >>> clear_figures(Path("figures"))
+        >>> [path.name for path in Path("figures").iterdir()]
+        ['my-own.svg']
+    """
+    if not folder.is_dir():
+        return
+    for file in list(folder.iterdir()):
+        if FIGURE_FILES.fullmatch(file.name):
+            file.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def write_evaluation_tables(evaluation: Evaluation, folder: Path) -> None:

@@ -115,15 +115,17 @@ SCAN_COLUMNS = (
 )  # fmt: skip
 """``scans.tsv``: a row a scan."""
 
+EXTENT = "size of the bounding box along the voxel axis nearest to"
+
 MEASURES = (
     Column("voxels", "voxels of the lesion"),
     Column("volume_mm3", "volume of the lesion", "mm^3", 1),
     Column("center_x_mm", "center of mass, to the right", "mm", 1),
     Column("center_y_mm", "center of mass, to the front", "mm", 1),
     Column("center_z_mm", "center of mass, upward", "mm", 1),
-    Column("extent_i_mm", "size of the bounding box along voxel axis i", "mm", 2),
-    Column("extent_j_mm", "size of the bounding box along voxel axis j", "mm", 2),
-    Column("extent_k_mm", "size of the bounding box along voxel axis k", "mm", 2),
+    Column("extent_i_mm", f"{EXTENT} left-right", "mm", 2),
+    Column("extent_j_mm", f"{EXTENT} back-front", "mm", 2),
+    Column("extent_k_mm", f"{EXTENT} down-up", "mm", 2),
     Column("mean_intensity", "mean of the scan over the lesion, in its own unit", "", 3),
     Column("confidence", "mean network output over the lesion; not a probability", "", 3),
     Column(

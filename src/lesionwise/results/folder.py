@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import pandas as pd
 
+from lesionwise.defaults import Separation
 from lesionwise.io.bids import write_dataset_description
-from lesionwise.io.checked import encodable
+from lesionwise.io.checked import encodable, inside, reading
 from lesionwise.io.dataset import is_ours
 from lesionwise.io.files import check_writable
 from lesionwise.io.names import Entities
@@ -47,6 +48,7 @@ from lesionwise.results.names import (
     VISITS,
     PairFiles,
     ScanFiles,
+    beside,
     finished_pairs,
     finished_scans,
     lesions_by,
@@ -211,7 +213,7 @@ def check_input(files: ScanFiles, source: str, digest: str = "") -> None:
             wherever it lay.
 
     Raises:
-        InputError: If results of another input have this name.
+        InputError: If results of another input have this name, or it is too long for a file.
 
     Example:
         >>> from lesionwise.io.files import write_json
@@ -225,8 +227,9 @@ def check_input(files: ScanFiles, source: str, digest: str = "") -> None:
         lesionwise.types.InputError: /b/flair.nii.gz: out holds the results of /a/flair.nii.gz as \
 sub-01; choose another output folder
     """
-    if not files.sidecar.exists():
-        return
+    with reading(files.sidecar):  # the name may be too long for the disk
+        if not files.sidecar.exists():
+            return
     try:
         before = ScanRecord.read(files)
     except InputError:
@@ -409,10 +412,68 @@ def _write_tables(root: Path, write_index: Callable[[FolderTables], Path] | None
     for method, lesions in tables.lesions.items():
         name = LESIONS if method == tables.main else lesions_by(method)
         write_described(root / name, lesions, LESION_COLUMNS)
+    remove_other_tables(root, [name for name in tables.lesions if name != tables.main])
     write_failures(root, tables.failures)
     if write_index is not None and not (root / COMPARISON).exists():
         write_index(tables)
     return tables
+
+
+def remove_other_tables(root: Path, methods: Iterable[str]) -> None:
+    """Remove tables of lesions by separation methods that no scan of a folder has any more.
+
+    Args:
+        methods: those that have a table beside the one of the main method.
+
+    Raises:
+        InputError: If a table cannot be removed.
+
+    Example:
+        >>> for method in ("cc", "acls"):
+        ...     Path(lesions_by(method)).touch()
+        ...
+        >>> remove_other_tables(Path("."), ["acls"])
+        >>> [path.name for path in Path(".").iterdir()]
+        ['lesions_seg-acls.tsv']
+    """
+    for method in {*get_args(Separation)} - {*methods}:
+        table = root / lesions_by(method)
+        _remove([table, beside(table, ".json")])
+
+
+def remove_superseded(root: Path, before: ScanRecord, now: ScanRecord, files: ScanFiles) -> None:
+    """Remove what an earlier call wrote of a scan and the call that did it again did not.
+
+    Only files that the earlier record names, and the sidecars of its instance maps, are removed.
+
+    Raises:
+        InputError: If a name in the record leads out of the folder, or a file cannot be removed.
+
+    Example:
+        >>> from lesionwise.io.record import file_records
+        >>> for name in ("cc_dseg.nii.gz", "mask.nii.gz"):
+        ...     Path(name).touch()
+        ...
+        >>> def record(*names):
+        ...     known = file_records(Path("."), [Path(name) for name in names])
+        ...     return ScanRecord(("flair.nii.gz",), ("cc",), files=known)
+        ...
+        >>> before, now = record("cc_dseg.nii.gz", "mask.nii.gz"), record("mask.nii.gz")
+        >>> remove_superseded(Path("."), before, now, ScanFiles(Path("."), Entities(sub="01")))
+        >>> [path.name for path in Path(".").iterdir()]
+        ['mask.nii.gz']
+    """
+    stale = [inside(root, name) for name in before.files if name not in now.files]
+    maps = [files.instances(method) for method in before.methods if method not in now.methods]
+    _remove([*stale, *(beside(path, ".json") for path in maps if path in stale)])
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be removed ({error.strerror})") from error
 
 
 def write_pairs(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from lesionwise.io.files import write_json, write_table
+from lesionwise.io.files import file_system_errors, write_json, write_table
 from lesionwise.io.names import natural
 from lesionwise.io.nifti import write_volume
 from lesionwise.io.record import (
@@ -167,12 +167,37 @@ def map_records(root: Path) -> dict[Path, MapRecord]:
     return found
 
 
-def check_split_output(output: Path, settings: Mapping[str, Any]) -> None:
+def is_split_result(path: Path) -> bool:
+    """Whether ``split`` wrote a map, as the sidecar beside it says.
+
+    Example:
+        >>> record = MapRecord(("sub-01_mask.nii.gz",), "mask", "cc", 26, "none")
+        >>> files = MapFiles(Path("out"), "sub-01", "cc")
+        >>> write_json(files.sidecar, to_keys(record))
+        >>> is_split_result(files.instances), is_split_result(Path("out/sub-02_dseg.nii.gz"))
+        (True, False)
+    """
+    if not path.name.endswith("_dseg.nii.gz"):
+        return False
+    try:
+        read_map_record(path.with_name(path.name.removesuffix(".nii.gz") + ".json"))
+    except InputError:
+        return False  # none, another tool's, or damaged
+    return True
+
+
+def check_split_output(
+    output: Path, settings: Mapping[str, Any], inputs: Sequence[Path] = ()
+) -> None:
     """Pass where ``split`` may write into a folder with these settings.
 
+    Args:
+        inputs: files and folders that are read.
+
     Raises:
-        InputError: If the folder holds a table that ``split`` did not write, takes no files, or
-            was begun with other settings.
+        InputError: If the folder is one of the inputs or lies in the folder of a subject of
+            theirs, holds a table that ``split`` did not write, takes no files, or was begun with
+            other settings.
 
     Example:
         >>> settings = {"connectivity": 26}
@@ -184,7 +209,7 @@ def check_split_output(output: Path, settings: Mapping[str, Any]) -> None:
         lesionwise.types.InputError: out: was begun with connectivity 26, now it is 6; choose \
 another output folder
     """
-    check_output(output, files=())
+    check_output(output, inputs, files=())
     known = map_records(output)
     foreign = [LESIONS] if not known else []
     if not noted_failures(output):
@@ -207,7 +232,8 @@ def check_map_input(files: MapFiles, source: Path, digest: str) -> None:
         digest: hash of the map; one of equal content may be replaced, wherever it lay.
 
     Raises:
-        InputError: If there are results of another map with this name.
+        InputError: If there are results of another map with this name, or the file system takes
+            no such name.
 
     Example:
         >>> files = MapFiles(Path("out"), "sub-01", "cc")
@@ -219,8 +245,9 @@ def check_map_input(files: MapFiles, source: Path, digest: str) -> None:
         lesionwise.types.InputError: /b/mask.nii.gz: out holds the results of /a/mask.nii.gz as \
 sub-01; choose another output folder
     """
-    if not files.sidecar.exists():
-        return
+    with file_system_errors(files.sidecar):
+        if not files.sidecar.exists():
+            return
     try:
         before = read_map_record(files.sidecar)
     except InputError:

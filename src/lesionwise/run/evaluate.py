@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -21,15 +21,20 @@ from lesionwise.metrics.evaluation import Evaluation, ScoredCase
 from lesionwise.metrics.raters import cohen_kappa, fleiss_kappa, majority, staple
 from lesionwise.metrics.slices import Overlap, Plane, SliceTable, slice_table
 from lesionwise.processes import map_processes, own_cores
-from lesionwise.report.evaluation_tables import EVALUATION_FILES, write_evaluation_tables
+from lesionwise.report.evaluation_tables import (
+    EVALUATION_FILES,
+    clear_figures,
+    write_evaluation_tables,
+)
 from lesionwise.results.folder import check_own_folder
+from lesionwise.results.names import CONSENSUS, EVALUATION
 from lesionwise.run.images import find_images
 from lesionwise.run.label_maps import LabelledLesions, Side, labels_by_side, lesions_of
-from lesionwise.run.pairing import Kind, method_names, pair_files
+from lesionwise.run.pairing import MAX_NAMED, Kind, method_names, pair_files
 from lesionwise.types import InputError, Instances, Progress, Volume, no_progress
 
 Consensus: TypeAlias = Literal["majority", "staple"]
-ASKED = "evaluate.json"
+ASKED = EVALUATION
 """What was asked for, so that ``evaluate_again`` can ask the same."""
 
 
@@ -94,6 +99,14 @@ class _Task:
     notes: Mapping[str, str] = field(default_factory=dict)
     patient: str = ""
 
+    @property
+    def consensus_file(self) -> Path | None:
+        """Where the consensus of several raters is written."""
+        if self.consensus_folder is None or len(self.references) == 1:
+            return None
+        name = self.case.replace("/", "_")
+        return self.consensus_folder / f"{name}_desc-{self.consensus}_label-L_mask.nii.gz"
+
 
 @dataclass(frozen=True, eq=False)
 class _Done:
@@ -139,7 +152,8 @@ def evaluate(
     number), ``methods.txt`` (paragraphs to quote), ``cases.tsv``, ``lesions.tsv``,
     ``relations.tsv`` (lesions split and merged), ``evaluation.html``, and where there is
     reason for them ``comparison.tsv``, ``slices.tsv``, ``slice_scores.tsv``, ``raters.tsv``,
-    the consensus masks in ``consensus`` and ``failures.tsv``.
+    the consensus masks in ``consensus`` and ``failures.tsv``. What an earlier evaluation wrote
+    there and this one does not is removed.
 
     Args:
         reference: a file or a folder; several are raters, and their consensus is the reference.
@@ -155,7 +169,8 @@ def evaluate(
             best, the median and the worst case over them.
         patients: a table with the columns case and patient, for cases whose names do not say whose
             they are; the sessions of a patient are averaged before intervals and tests. By default
-            the subject of a BIDS name; any other case is a patient of its own.
+            the subject of a BIDS name; any other case is a patient of its own. Notes name rows
+            that fit no case, and cases without a row.
         figures: also write every chart as SVG and PDF into ``figures``.
         names: of the methods, in the order of the predictions; by default from their paths.
         workers: processes; None takes one per core, 1 stays in this process. More than one
@@ -163,7 +178,9 @@ def evaluate(
 
     Raises:
         InputError: If there is one case and it cannot be scored, or no case can. Among several,
-            those that cannot are listed in ``failures`` and the others continue.
+            those that cannot are listed in ``failures`` and the others continue. Also if the
+            table of patients names two patients for one case, or fits no case, and if results
+            would be written among the input.
 
     Example:
         >>> done = evaluate(Path("reference"), [Path("a"), Path("b")], workers=1)  # doctest: +SKIP
@@ -179,12 +196,21 @@ def evaluate(
     whose = _patients(patients) if patients is not None else {}
     if output is not None:
         check_own_folder(output, (*references, *given), mark=ASKED, files=EVALUATION_FILES)
+        if len(references) > 1:
+            _check_consensus_folder(output / CONSENSUS, (*references, *given))
     labels = labels_by_side(label)
     if kind == "instances" and any(labels.values()):
         raise InputError("label: a label selects a mask, so it cannot be used with kind instances")
     # A label makes a mask of any map, so files are paired as masks then.
-    pairs, failures = _paired(references, methods, "mask" if any(labels.values()) else kind)
-    folder = output / "consensus" if output and len(references) > 1 else None
+    pairs, failures = _paired(references, methods, "mask" if any(labels.values()) else kind, output)
+    about_patients: tuple[str, ...] = ()
+    if patients is not None:
+        unpaired = {
+            name.removesuffix(f" ({method})") for name in failures for method in ("", *methods)
+        }
+        cases = [task.case for task in pairs]
+        about_patients = _compared_with_cases(patients, whose, cases, unpaired)
+    folder = output / CONSENSUS if output is not None else None
     tasks = [
         replace(
             task,
@@ -218,7 +244,7 @@ def evaluate(
         options=options,
         cases=scored,
         failures=failures,
-        notes=_gathered(scored),
+        notes=(*_gathered(scored), *about_patients),
         raters=tuple(row for result in done for row in result.raters),
         seed=seed,
         folder=output,
@@ -226,6 +252,12 @@ def evaluate(
     if output is None:
         return evaluation
     progress("writing", 0, 1)
+    if (output / ASKED).exists():
+        clear_figures(output / "figures")
+        made = {
+            task.consensus_file for task, result in zip(tasks, done, strict=True) if result.raters
+        }
+        _clear_consensus(output / CONSENSUS, made, (*references, *given))
     asked = Request(
         reference=tuple(_absolute(path) for path in references),
         predictions={name: _absolute(path) for name, path in methods.items()},
@@ -276,8 +308,83 @@ def evaluate_again(folder: Path, progress: Progress = no_progress) -> Evaluation
 
 
 def _patients(path: Path) -> dict[str, str]:
-    """The patient of each case, from a table."""
-    return {row.case: row.patient for row in read_rows(path, _PatientRow)}
+    """The patient of each case, from a table.
+
+    Raises:
+        InputError: If it cannot be read, or names two patients for one case.
+    """
+    whose: dict[str, str] = {}
+    for row in read_rows(path, _PatientRow):
+        if whose.setdefault(row.case, row.patient) != row.patient:
+            raise InputError(
+                f"{path}: names two patients for the case {row.case}: {whose[row.case]} and "
+                f"{row.patient}"
+            )
+    return whose
+
+
+def _compared_with_cases(
+    path: Path, whose: Mapping[str, str], cases: Sequence[str], unpaired: Set[str]
+) -> tuple[str, ...]:
+    """Notes on the rows of a table of patients that fit no case, and on cases without a row.
+
+    Args:
+        unpaired: cases that lack a file; their rows fit.
+
+    Raises:
+        InputError: If no row fits a case.
+    """
+    unused = [case for case in whose if case not in cases and case not in unpaired]
+    without = [case for case in cases if case not in whose]
+    if cases and len(without) == len(cases):
+        raise InputError(
+            f"{path}: no row fits a case; the table names {_first(unused) or 'none'}, "
+            f"the cases are {_first(cases)}"
+        )
+    notes = []
+    if unused:
+        notes.append(f"{path.name}: rows that fit no case: {_first(unused)}")
+    if without:
+        notes.append(
+            f"{path.name}: cases without a row, whose patients follow from their names: "
+            f"{_first(without)}"
+        )
+    return tuple(notes)
+
+
+def _first(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(map(printable, names[:MAX_NAMED])) + more
+
+
+def _check_consensus_folder(folder: Path, inputs: Sequence[Path]) -> None:
+    """Refuse to write consensus masks where input lies.
+
+    Raises:
+        InputError: If a file or folder of the input is that folder or lies in it.
+    """
+    for given in inputs:
+        if _lies_in(folder, given):
+            raise InputError(
+                f"{given}: the consensus of this evaluation would be among these input files; "
+                "choose another output folder"
+            )
+
+
+def _lies_in(folder: Path, path: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def _clear_consensus(folder: Path, made: Set[Path | None], inputs: Sequence[Path]) -> None:
+    """Remove the masks of an earlier evaluation that this one did not make, except its input."""
+    if any(_lies_in(folder, given) for given in inputs):
+        return
+    for name in get_args(Consensus):
+        for file in folder.glob(f"*_desc-{name}_label-L_mask.nii.gz"):
+            if file not in made:
+                file.unlink()
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _absolute(path: Path) -> str:
@@ -297,7 +404,7 @@ def _named(given: Sequence[Path], names: Sequence[str]) -> dict[str, Path]:
 
 
 def _paired(
-    references: Sequence[Path], methods: Mapping[str, Path], kind: Kind
+    references: Sequence[Path], methods: Mapping[str, Path], kind: Kind, output: Path | None
 ) -> tuple[list[_Task], dict[str, str]]:
     """One task per case that has every reference and any prediction, and what is missing."""
     raters = method_names(references) if len(references) > 1 else {"reference": references[0]}
@@ -309,7 +416,7 @@ def _paired(
     several = len(methods) > 1
     for rater, folder in raters.items():
         for method, path in methods.items():
-            pairs = pair_files(folder, path, kind)
+            pairs = pair_files(folder, path, kind, output)
             for case, (truth, prediction) in pairs.files.items():
                 truths.setdefault(case, {})[rater] = truth
                 found.setdefault(case, {})[method] = prediction
@@ -372,6 +479,9 @@ def _score(task: _Task) -> _Done:
     failures: dict[str, str] = {}
     try:
         truth, raters = _read_reference(task)
+        if task.consensus_file is not None:
+            agreed = Volume(truth.lesions.labels > 0, truth.lesions.grid)
+            write_volume(task.consensus_file, agreed, grid=read_grid(task.references[0][1]))
     except InputError as error:
         return _Done(task.case, (), {task.case: str(error)}, ())
     scored = []
@@ -388,13 +498,6 @@ def _score(task: _Task) -> _Done:
             failures[name] = str(error)
     if len(raters) == 1:
         return _Done(task.case, tuple(scored), failures, (), frozenset(by_content))
-    if task.consensus_folder is not None:
-        name = task.case.replace("/", "_")
-        write_volume(
-            task.consensus_folder / f"{name}_desc-{task.consensus}_label-L_mask.nii.gz",
-            Volume(truth.lesions.labels > 0, truth.lesions.grid),
-            grid=read_grid(task.references[0][1]),
-        )
     rows = tuple(_rater_rows(task, raters, {"consensus": truth.lesions, **others}))
     return _Done(task.case, tuple(scored), failures, rows, frozenset(by_content))
 

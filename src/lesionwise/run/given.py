@@ -31,7 +31,7 @@ from lesionwise.run.segment import (
     segment_result,
     write_tables,
 )
-from lesionwise.run.split import maps_of
+from lesionwise.run.split import maps_below, maps_of
 from lesionwise.types import InputError, Progress, RunContext, no_progress, stages_of
 
 GIVEN = "given lesions"
@@ -117,12 +117,16 @@ def check_names(path: Path, scan: Path) -> None:
 
 
 def maps_on_scans(
-    maps: Sequence[Path], scans: Sequence[Path]
+    maps: Sequence[Path], scans: Sequence[Path], output: Path | None = None
 ) -> tuple[list[tuple[Path, FoundScan]], dict[str, str]]:
     """Each map with its scan, and the error of each map without one.
 
     Files are taken in their order. A folder of maps and a folder of scans are paired by the
     names of the files, as ``evaluate`` pairs them; scans without a map are left out.
+
+    Args:
+        output: where results of this call go; maps in it and other results are not searched
+            (``run.split.maps_below``).
 
     Raises:
         InputError: If the numbers of files differ, their names state different subjects or
@@ -131,13 +135,13 @@ def maps_on_scans(
     found = find_scans(scans)
     folders = len(maps) == len(scans) == 1 and maps[0].is_dir() and scans[0].is_dir()
     if not folders or any(scan.kind == "dicom" for scan in found):
-        files = maps_of(maps)
+        files = maps_of(maps, output)
         if len(files) != len(found):
             raise InputError(f"--scan: {len(found)} scans for {len(files)} maps; give one for each")
         for path, scan in zip(files, found, strict=True):
             check_names(path, scan.path)
         return list(zip(files, found, strict=True)), {}
-    cases, errors = label_cases(maps[0])
+    cases, errors = label_cases(maps[0], maps_below(maps[0], output))
     by_path = {scan.path: scan for scan in found}
     matched = match_images(list(by_path), cases, maps[0])
     pairs: dict[Path, Path] = {}
@@ -181,7 +185,7 @@ def split_on_scans(
         InputError: As for ``run.segment.segment``; also where the numbers differ or a map does
             not lie on the voxels of its scan.
     """
-    pairs, failures = maps_on_scans(maps, scans)
+    pairs, failures = maps_on_scans(maps, scans, output)
     # A failure is that of a map; the scans are named for folders that were begun before.
     inputs = [*(place for path, scan in pairs for place in (path, scan.path)), *map(Path, failures)]
     also: Literal["acls", "cc"] = "cc" if method == "acls" else "acls"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,7 +135,7 @@ def _is_instance_map(path: Path) -> bool:
     if "instances" in stem(path).lower():
         return True
     sidecar = path.with_name(f"{stem(path)}.json")
-    if not stem(path).endswith("_dseg") or not sidecar.is_file():
+    if not stem(path).endswith("_dseg") or not os.path.isfile(sidecar):
         return False
     stated = read_json(sidecar)
     if not isinstance(stated, Mapping):

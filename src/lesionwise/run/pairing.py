@@ -1,9 +1,10 @@
 """Which prediction belongs to which reference, by the names of the files.
 
-In folders, NIfTI files are found at any depth, and hidden ones are skipped. Names with ``sub-``,
-in the file or in its folders, are compared entity by entity (BIDS). All other names are compared
-as paths below the folder, without extension and without words that say what a file is (mask, seg,
-pred, gt …) at the start or end of the name: ``case01_gt.nii.gz`` pairs with
+In folders, NIfTI files are found at any depth. Hidden ones are skipped, and so are the consensus
+masks that an evaluation wrote, unless their folder or that of the evaluation is named. Names with
+``sub-``, in the file or in its folders, are compared entity by entity (BIDS). All other names are
+compared as paths below the folder, without extension and without words that say what a file is
+(mask, seg, pred, gt …) at the start or end of the name: ``case01_gt.nii.gz`` pairs with
 ``case01_pred.nii.gz``, and ``case01/mask.nii.gz`` with ``case01.nii.gz``. Where two files of one
 folder would get the same name that way, they keep these words.
 
@@ -32,6 +33,7 @@ from typing import Literal, TypeAlias
 from lesionwise.io.files import read_json
 from lesionwise.io.names import ORDER
 from lesionwise.io.nifti import is_nifti_name
+from lesionwise.results.names import CONSENSUS, EVALUATION
 from lesionwise.types import InputError
 
 Kind: TypeAlias = Literal["auto", "mask", "instances"]
@@ -145,18 +147,24 @@ class Pairs:
     subjects: dict[str, str] = field(default_factory=dict)
 
 
-def pair_files(reference: Path, prediction: Path, kind: Kind = "auto") -> Pairs:
+def pair_files(
+    reference: Path, prediction: Path, kind: Kind = "auto", output: Path | None = None
+) -> Pairs:
     """Pair two files, or the files of two folders.
 
     A path whose last part holds ``*`` or ``?`` stands for the files of the folder before it
     whose names match, as in ``out/*seg-acls*``. Two files are a pair whatever their names; a
     note says where these contradict each other.
 
+    Args:
+        output: where results of this call go; consensus masks in it are not searched.
+
     Raises:
         InputError: If a path is missing, if one is a file and the other a folder, if a folder
             has no label file, or if nothing matches.
     """
-    (ref_root, ref_files), (pred_root, pred_files) = _listed(reference), _listed(prediction)
+    ref_root, ref_files = _listed(reference, output)
+    pred_root, pred_files = _listed(prediction, output)
     if reference.is_file() and prediction.is_file():
         return _two_files(reference, prediction)
     if reference.is_file() or prediction.is_file():
@@ -267,16 +275,15 @@ def listed_files(path: Path) -> list[Path]:
     return _listed(path)[1]
 
 
-def label_cases(folder: Path) -> tuple[dict[str, Path], dict[str, str]]:
+def label_cases(folder: Path, files: Sequence[Path]) -> tuple[dict[str, Path], dict[str, str]]:
     """The lesion mask of each case of a folder, and one line of error by case or file.
 
-    Raises:
-        InputError: If the folder holds no NIfTI file.
+    Args:
+        files: those of the folder that count.
     """
-    root, files = _listed(folder)
     errors: dict[str, str] = {}
     cases: dict[str, Path] = {}
-    for case, found in _by_case(root, files, "mask", errors).items():
+    for case, found in _by_case(folder, list(files), "mask", errors).items():
         if len(found) > 1:
             errors[case.name] = f"{case.name}: several maps in {folder}: {_names(found)}"
         else:
@@ -370,8 +377,8 @@ def _plain_name(path: Path) -> str:
     return re.sub(r"[*?]", "", stem(path)).strip("_-.") or stem(path)
 
 
-def _listed(path: Path) -> tuple[Path, list[Path]]:
-    """The folder a path names and the NIfTI files below it."""
+def _listed(path: Path, output: Path | None = None) -> tuple[Path, list[Path]]:
+    """The folder a path names and the NIfTI files below it, without those of evaluations."""
     root, pattern = path, ""
     signs = [number for number, part in enumerate(path.parts) if _has_sign(part)]
     if signs and not path.exists():
@@ -384,14 +391,29 @@ def _listed(path: Path) -> tuple[Path, list[Path]]:
         named = sorted(set(root.rglob(pattern) if pattern else _below(root)))
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
-    files = [
+    found = [
         file
         for file in named
         if file.is_file() and is_nifti_name(file) and not _hidden(file.relative_to(root))
     ]
+    files = [file for file in found if not _is_consensus(file, root, output)]
     if not files:
-        raise InputError(f"{path}: holds no .nii or .nii.gz file")
+        but = " but the consensus of an evaluation" if found else ""
+        raise InputError(f"{path}: holds no .nii or .nii.gz file{but}")
     return root, files
+
+
+def _is_consensus(file: Path, root: Path, output: Path | None) -> bool:
+    """Whether an evaluation below the folder that was named, or this one, wrote the file."""
+    above = file.relative_to(root).parts[:-1]
+    for depth, name in enumerate(above):
+        place = root.joinpath(*above[:depth])
+        if name == CONSENSUS and (
+            (depth > 0 and (place / EVALUATION).is_file())
+            or (output is not None and os.path.realpath(place) == os.path.realpath(output))
+        ):
+            return True
+    return False
 
 
 def _below(root: Path) -> Iterator[Path]:
@@ -472,7 +494,8 @@ def _main_method(masks: Sequence[Path]) -> str:
     """The main separation method of a scan's results, from the sidecar of its lesion mask."""
     for mask in masks:
         sidecar = mask.with_name(f"{stem(mask)}.json")
-        stated = read_json(sidecar) if sidecar.is_file() else None
+        # os.path: a name that is too long is no file
+        stated = read_json(sidecar) if os.path.isfile(sidecar) else None
         methods = stated.get("Methods") if isinstance(stated, dict) else None
         if isinstance(methods, list) and methods:
             return str(methods[0])

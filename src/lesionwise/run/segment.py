@@ -12,6 +12,7 @@ import pandas as pd
 import lesionwise
 from lesionwise import defaults
 from lesionwise.instances.describe import describe_lesions
+from lesionwise.instances.limits import check_limits
 from lesionwise.io.bids import FoundScan, select_scans
 from lesionwise.io.files import write_json
 from lesionwise.io.nifti import read_grid, read_mask, read_volume
@@ -24,6 +25,7 @@ from lesionwise.results.folder import (
     check_input,
     check_output,
     claim,
+    remove_superseded,
     source_of,
     write_folder,
 )
@@ -132,6 +134,7 @@ def segment(
         for scan in found:
             if scan.kind != "dicom":
                 raise InputError(f"{scan.path}: a DICOM segmentation needs a DICOM series")
+    _check_limits(options)
     check_output(output, scans)
     loaded = load_model(model, device=device)
     names = [ScanFiles(output, scan.entities).name for scan in found]
@@ -169,6 +172,12 @@ def segment(
     progress("page", len(found), len(found))
     tables = write_tables(output, inputs, {**left_out, **failures})
     return segment_result(output, tables, done, failures, notes, single=len(found) == 1)
+
+
+def _check_limits(options: FindOptions) -> None:
+    """Refuse limits that no scan could be done with, before the first one is begun."""
+    check_limits(most=1, threshold=options.threshold, min_peak=options.min_peak)
+    check_limits(min_volume_mm3=options.min_volume_mm3, min_extent_mm=options.min_extent_mm)
 
 
 def segment_result(
@@ -493,11 +502,22 @@ def write_found(
         write_dicom(further[0], found.mask, series, model.name)
         write_dicom(further[1], labels, series, f"{model.name} {main}")
     claim(output, "lesionwise segment")
+    before = _record_before(files)
     record = result.write(output, grid=read_grid(scan.path), further=further)
+    if before is not None:
+        remove_superseded(output, before, record, files)
     if page:
         on_progress("page")
         write_scan_page(output, scan.entities)
     return record
+
+
+def _record_before(files: ScanFiles) -> ScanRecord | None:
+    """The record of results that are about to be replaced; None where there are none."""
+    try:
+        return ScanRecord.read(files)
+    except InputError:
+        return None
 
 
 def write_dicom(path: Path, volume: Volume, series: Series, method: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from lesionwise.instances.components import DEFAULT_CONNECTIVITY, ConnectedCompo
 from lesionwise.instances.confluent import Acls
 from lesionwise.instances.describe import describe_lesions
 from lesionwise.instances.filters import DropSmall
+from lesionwise.io.dataset import is_ours
 from lesionwise.io.nifti import read_grid, read_map
 from lesionwise.io.record import sha256
 from lesionwise.results.folder import source_of
@@ -28,6 +30,7 @@ from lesionwise.results.split import (
     MapRecord,
     check_map_input,
     check_split_output,
+    is_split_result,
     write_map,
     write_map_tables,
 )
@@ -70,7 +73,7 @@ def split(
 
     Args:
         maps: masks (0 and one other value) or probabilities in [0, 1]; of a folder, every NIfTI
-            file below it that is no scan by its name.
+            file below it that is no scan by its name and no result (``maps_below``).
         method: ``acls`` or ``cc``; ``offsets`` needs a network's maps and is refused.
         threshold: lesion is probability > threshold; a mask is taken as it is.
         connectivity: 6, 18 or 26; None takes the project's default.
@@ -78,10 +81,12 @@ def split(
 
     Raises:
         InputError: For settings that cannot hold or are not those that the folder was begun
-            with, if the folder holds tables of something else, and for an error in a single map;
-            among several, errors are listed in ``failures.tsv`` and the others continue.
+            with, if the folder is one of those that are read or holds tables of something else,
+            and for an error in a single map; among several, errors are listed in
+            ``failures.tsv`` and the others continue.
     """
-    maps = maps_of(maps)
+    given = maps
+    maps = maps_of(given, output)
     if method == "offsets":
         raise InputError("--method offsets: needs the offsets of a network; use acls or cc")
     if connectivity not in (None, 6, 18, 26):
@@ -99,7 +104,7 @@ def split(
         "min_extent_mm": min_extent_mm,
         "version": lesionwise.__version__,
     }
-    check_split_output(output, settings)
+    check_split_output(output, settings, given)
     summary, written = [], []
     failures: dict[str, str] = {}
     names: dict[str, Path] = {}
@@ -154,16 +159,45 @@ def split(
     return SplitResult(pd.DataFrame(summary, columns=columns), failures, tuple(written))
 
 
-def maps_of(paths: Sequence[Path]) -> list[Path]:
-    """The files themselves, and of each folder the NIfTI files below it that are no scans by name.
+def maps_of(paths: Sequence[Path], output: Path | None = None) -> list[Path]:
+    """The files themselves, and of each folder those of ``maps_below`` that are no scans by name.
 
     Raises:
         InputError: If a folder holds none.
     """
     found: list[Path] = []
     for path in paths:
-        found += label_files(listed_files(path)) if path.is_dir() else [path]
+        found += label_files(maps_below(path, output)) if path.is_dir() else [path]
     return list(dict.fromkeys(found))
+
+
+def maps_below(folder: Path, output: Path | None = None) -> list[Path]:
+    """The NIfTI files below a folder that are no results of this package.
+
+    Left out are the folder for the results and other results folders below the one that is named,
+    maps that ``split`` wrote, and what ``run.pairing`` leaves out.
+
+    Raises:
+        InputError: If none is left.
+    """
+    own = None if output is None else os.path.realpath(output)
+    places: dict[Path, bool] = {folder: False}
+
+    def holds_results(place: Path) -> bool:
+        if place not in places:
+            places[place] = (
+                holds_results(place.parent) or os.path.realpath(place) == own or is_ours(place)
+            )
+        return places[place]
+
+    files = [
+        file
+        for file in listed_files(folder)
+        if not holds_results(file.parent) and not is_split_result(file)
+    ]
+    if not files:
+        raise InputError(f"{folder}: holds no map but results of lesionwise; name the files")
+    return files
 
 
 def map_name(path: Path) -> str:
