@@ -41,7 +41,7 @@ from lesionwise.run.evaluate import evaluate
 from lesionwise.run.prepare import parts_of, preparation_settings
 from lesionwise.run.recipes import auxiliary_sets, settings
 from lesionwise.run.run_format import settings_of
-from lesionwise.run.train import check_limits
+from lesionwise.run.train import check_training_limits
 from lesionwise.types import InputError, Progress, Volume, no_progress
 
 BENCHMARK = "benchmark.json"
@@ -128,7 +128,7 @@ def benchmark(
             holds nothing to find, or ``output`` was begun with other settings. A recipe that
             fails later is listed and the others continue.
     """
-    check_limits(max_minutes, max_steps)
+    check_training_limits(max_minutes, max_steps)
     dataset, output = Path(dataset), Path(output)
     entries = find_benchmark_recipes(recipes, overrides)
     failures = _without_scans(entries, dataset)

@@ -18,7 +18,7 @@ from lesionwise.results.folder import check_own_folder
 from lesionwise.run.load_model import load_model, read_run
 from lesionwise.run.prepare import prepare
 from lesionwise.run.recipes import find_recipe
-from lesionwise.run.train import check_limits, train, validation_dice
+from lesionwise.run.train import check_training_limits, train, validation_dice
 from lesionwise.types import InputError, Progress, no_progress
 
 TABLE = "search.tsv"
@@ -86,7 +86,7 @@ def search(
         raise InputError("search: name at least one setting with values (NAME=VALUE,VALUE)")
     if compare < 1:
         raise InputError(f"search: at least one model is compared, got {compare}")
-    check_limits(max_minutes, max_steps)
+    check_training_limits(max_minutes, max_steps)
     combinations = [
         tuple(f"{name}={value}" for name, value in zip(grid, values, strict=True))
         for values in product(*grid.values())

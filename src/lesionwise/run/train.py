@@ -136,7 +136,7 @@ def train(
         if other.resolve() == dataset.resolve():
             raise InputError(f"--auxiliary {name}: {other} is the data set itself")
     check_auxiliary(recipe, further, overrides)
-    check_limits(max_minutes, max_steps)
+    check_training_limits(max_minutes, max_steps)
     start = None if initial is None else _weights_to_start_from(Path(initial))
     check_own_folder(
         output, (dataset, *further.values()), mark=RUN_FILE, files=(WEIGHTS, "log.csv")
@@ -360,14 +360,14 @@ def _shapes_the_network(name: str) -> bool:
     return name.startswith(("method.", "preprocess.")) and not name.startswith("method.selection.")
 
 
-def check_limits(max_minutes: float | None, max_steps: int | None) -> None:
+def check_training_limits(max_minutes: float | None, max_steps: int | None) -> None:
     """Refuse limits of a training that leave it nothing, or none.
 
     Raises:
         InputError: If minutes are not a positive number, or steps fewer than one.
 
     Example:
-        >>> check_limits(max_minutes=10.0, max_steps=None)
+        >>> check_training_limits(max_minutes=10.0, max_steps=None)
     """
     if max_minutes is not None and not 0 < max_minutes < math.inf:
         raise InputError(f"a training needs a time limit above 0 minutes, got {max_minutes:g}")
