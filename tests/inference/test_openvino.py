@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -88,6 +89,29 @@ def test_each_shape_is_compiled_once():
     for batch in (1, 2, 1):
         assert compiled(torch.zeros((batch, 1, 8, 8, 8))).shape == (batch, 2, 8, 8, 8)
     assert len(compiled._infer) == 2
+
+
+def test_calls_from_several_threads_compile_once_and_get_their_own_answers(monkeypatch):
+    convert, calls = OpenVinoNetwork._convert, []
+    monkeypatch.setattr(
+        OpenVinoNetwork, "_convert", lambda *given: (calls.append(1), convert(*given))[1]
+    )
+    network = UNet(1, 2, (4, 8)).eval()
+    patches = [noise(1, 1, 8, 8, 8) * n for n in range(12)]
+    with torch.no_grad():
+        expected = [network(each) for each in patches]
+    compiled = OpenVinoNetwork(network, use_bf16=False, threads=2, at_once=2)
+    with ThreadPoolExecutor(4) as pool:
+        seen = list(pool.map(compiled, patches))
+    for given, wanted in zip(seen, expected, strict=True):
+        torch.testing.assert_close(given, wanted, atol=1e-4, rtol=1e-4)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(("threads", "at_once"), [(1, 1), (4, 3)])
+def test_no_more_calls_compute_together_than_there_are_threads(threads, at_once):
+    network = OpenVinoNetwork(UNet(1, 2, (4, 8)), use_bf16=False, threads=threads, at_once=3)
+    assert network.at_once == at_once
 
 
 def test_it_compiles_while_torch_computes_in_half_precision():

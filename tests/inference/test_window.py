@@ -1,5 +1,6 @@
 """Sliding window: equal to the whole where the network looks at one voxel; margins; order."""
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -323,6 +324,47 @@ def test_several_windows_at_once_change_nothing():
     np.testing.assert_array_equal(
         predict(nn.Tanh(), [image]), predict(nn.Tanh(), [image], window=many)
     )
+
+
+def test_windows_beside_each_other_are_added_in_their_order():
+    """The first window is the last to be done."""
+    image = noise(20, 20, 9)
+    last = threading.Event()
+
+    def delayed(patches):
+        if np.array_equal(patches[0, 0].numpy(), image[:8, :8, :8].astype(np.float32)):
+            assert last.wait(timeout=30)
+        else:
+            last.set()
+        return patches.tanh()
+
+    np.testing.assert_array_equal(predict(delayed, [image], at_once=3), predict(nn.Tanh(), [image]))
+
+
+def test_an_error_in_a_window_beside_others_is_raised():
+    def failing(patches):
+        raise InputError("no answer")
+
+    with pytest.raises(InputError, match="no answer"):
+        predict(failing, [noise(20, 20, 9)], at_once=2)
+
+
+def test_few_windows_are_computed_before_they_are_used():
+    ahead, used, begun = [], 0, 0
+
+    def counted(patches):
+        nonlocal begun
+        begun += 1
+        return patches
+
+    def on_progress(done, total):
+        nonlocal used
+        used = done
+        ahead.append(begun - done)
+
+    predict(counted, [noise(40, 20, 9)], at_once=2, on_progress=on_progress)
+    assert used > 20
+    assert max(ahead) <= 2
 
 
 def test_uniform_weighting_averages_windows_alike():

@@ -65,7 +65,6 @@ def test_work_beside_goes_on_while_the_caller_does(monkeypatch):
     both = waiting_for(2)
     beside = Beside(both, "thread")
     assert both("caller") == "caller"
-    beside.wait()
     assert beside.result() == "thread"
 
 
@@ -73,7 +72,6 @@ def test_with_one_thread_work_beside_is_done_when_asked_for(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     calls = []
     beside = Beside(calls.append, 1)
-    beside.wait()
     assert calls == []
     beside.result()
     beside.result()
@@ -88,7 +86,6 @@ def test_a_fault_of_work_beside_is_raised_where_its_result_is_asked_for(monkeypa
         raise InputError("no brain")
 
     beside = Beside(work)
-    beside.wait()
     with pytest.raises(InputError, match="no brain"):
         beside.result()
 

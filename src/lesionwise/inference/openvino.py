@@ -10,10 +10,12 @@ import copy
 import importlib.util
 import io
 import logging
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -70,6 +72,9 @@ class OpenVinoNetwork:
         network: its weights are read when it is compiled, and not again.
         use_bf16: compute in bfloat16 where the CPU has it.
         threads: None takes torch's number.
+        at_once: calls that compute together when they come from several threads, each in its
+            share of the threads, so that none waits for a core that does something else. At most
+            one a thread.
         kept_in: folder where networks that were converted and agreed with torch are kept, and
             found again by a hash of weights, source, versions and processor, and of the shape where
             it matters; these are neither converted nor compared again. None keeps nothing.
@@ -84,20 +89,26 @@ class OpenVinoNetwork:
         *,
         use_bf16: bool,
         threads: int | None = None,
+        at_once: int = 1,
         kept_in: Path | None = None,
     ) -> None:
         if not has_openvino():
             raise InputError("OpenVINO is not installed (pip install 'lesionwise[openvino]')")
         self.network = network
         self.use_bf16 = use_bf16
-        self.threads = threads
+        self.threads = torch.get_num_threads() if threads is None else threads
+        self.at_once = min(at_once, self.threads)
         self.kept_in = kept_in
         self._infer: dict[tuple[int, ...], Callable[[torch.Tensor], Output]] = {}
         self._converted: dict[tuple[int | None, ...], Converted] = {}
+        self._compiling = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
         """As another process gets it: it compiles for itself."""
-        return {**self.__dict__, "_infer": {}, "_converted": {}}
+        return {**self.__dict__, "_infer": {}, "_converted": {}, "_compiling": None}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state, _compiling=threading.Lock())
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -107,8 +118,12 @@ class OpenVinoNetwork:
     def __call__(self, patches: torch.Tensor, **conditions: torch.Tensor) -> Any:
         if self.conditions or has_dropout_on(self.network):
             return self.network(patches, **conditions)
-        infer = self._infer.get(tuple(patches.shape))
-        return infer(patches) if infer else self._first(patches)
+        shape = tuple(patches.shape)
+        if shape not in self._infer:
+            with self._compiling:  # calls from other threads wait, and compile nothing
+                if shape not in self._infer:
+                    return self._first(patches)
+        return self._infer[shape](patches)
 
     def _first(self, patches: torch.Tensor) -> Output:
         """The output for the first patches of a shape, and who computes those that follow.
@@ -211,8 +226,12 @@ class OpenVinoNetwork:
         """What computes the network's output for patches of the shape."""
         options = {
             "INFERENCE_PRECISION_HINT": "bf16" if self.use_bf16 else "f32",
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": str(self.threads or torch.get_num_threads()),
+            "INFERENCE_NUM_THREADS": str(self.threads),
+            **(
+                {"PERFORMANCE_HINT": "LATENCY"}
+                if self.at_once == 1
+                else {"NUM_STREAMS": str(self.at_once)}
+            ),
         }
         model = converted.model
         if len(model.inputs) != 1:
@@ -223,18 +242,26 @@ class OpenVinoNetwork:
         heads = heads or [_Copied() for _ in model.outputs]
         if len(heads) != len(model.outputs):
             raise ValueError("the converted network has another number of outputs")
-        request = openvino_core().compile_model(model, "CPU", options).create_infer_request()
+        compiled = openvino_core().compile_model(model, "CPU", options)
+        free: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(self.at_once):
+            free.put(compiled.create_infer_request())
 
         def infer(patches: torch.Tensor) -> Output:
-            # Views of OpenVINO's memory, which its next call writes into; heads make new tensors.
-            results = request.infer(
-                [np.ascontiguousarray(patches.float().numpy())], share_outputs=True
-            )
-            arrays = [torch.from_numpy(results[place]) for place in range(len(heads))]
-            if converted.heads:
-                arrays = [array.movedim(-1, 1) for array in arrays]
-            with torch.autocast("cpu", enabled=False):
-                outputs = tuple(head(array) for head, array in zip(heads, arrays, strict=True))
+            request = free.get()
+            try:
+                # Views of OpenVINO's memory, which the request's next call writes into; heads make
+                # new tensors.
+                results = request.infer(
+                    [np.ascontiguousarray(patches.float().numpy())], share_outputs=True
+                )
+                arrays = [torch.from_numpy(results[place]) for place in range(len(heads))]
+                if converted.heads:
+                    arrays = [array.movedim(-1, 1) for array in arrays]
+                with torch.autocast("cpu", enabled=False):
+                    outputs = tuple(head(array) for head, array in zip(heads, arrays, strict=True))
+            finally:
+                free.put(request)
             return outputs if converted.several else outputs[0]
 
         return infer

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +20,8 @@ from lesionwise.inference.devices import supports_bfloat16
 from lesionwise.inference.views import Apply, mirrored_mean
 from lesionwise.types import BoolArray, FloatArray, InputError
 
+T = TypeVar("T")
+U = TypeVar("U")
 Shape: TypeAlias = tuple[int, int, int]
 Box: TypeAlias = tuple[slice, ...]
 NO_CONDITIONS: Mapping[str, torch.Tensor] = MappingProxyType({})
@@ -33,6 +38,8 @@ class SlidingWindow:
         mirror_axes: axes to mirror for test-time averaging: every combination of them is
             applied, mirrored back and averaged. Empty: none.
         windows_per_batch: computed together.
+        at_once: batches computed at one time, each in its share of the cores, where OpenVINO
+            computes them; else one after the other. Memory grows with it.
         precision: "float32", or "bfloat16" where the processor computes it natively and
             float32 elsewhere.
         engine: what computes the network on a CPU: "torch", or "openvino" where that is
@@ -58,12 +65,15 @@ class SlidingWindow:
     stride_vox: Shape | None = None
     cover: Literal["volume", "brain"] = "volume"
     fit: int | None = None
+    at_once: int = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < 1:
             raise ValueError(f"overlap must be at least 0 and less than 1, not {self.overlap:g}")
         if self.windows_per_batch < 1:
             raise ValueError(f"windows_per_batch must be 1 or more, not {self.windows_per_batch}")
+        if self.at_once < 1:
+            raise ValueError(f"at_once must be 1 or more, not {self.at_once}")
         if self.stride_vox is not None and min(self.stride_vox) < 1:
             raise ValueError(f"stride_vox must be 1 or more along each axis, not {self.stride_vox}")
         if self.fit is not None and (self.fit < 1 or self.stride_vox is not None):
@@ -290,6 +300,7 @@ def sliding_window_inference(
     device: torch.device,
     *,
     seed: int | None = None,
+    at_once: int = 1,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> NDArray[np.float32]:
     """Maps of a whole volume as the weighted mean over all windows that saw each voxel.
@@ -313,6 +324,8 @@ def sliding_window_inference(
         seed: for networks with dropout on: windows are computed one at a time, each from random
             numbers of its own that come from the seed and the window's place alone. Torch's random
             state is as before afterwards.
+        at_once: batches computed in threads beside each other; for an ``apply`` that allows it.
+            They are added up in their order, so the sum is the same. 1 with a ``seed``.
         on_progress: called with the number of windows done and their total.
 
     Returns:
@@ -332,6 +345,7 @@ def sliding_window_inference(
     shape = images[0].shape
     use_bf16 = window.precision == "bfloat16" and supports_bfloat16(device)
 
+    @torch.inference_mode()
     def compute(volume: torch.Tensor, starts: Sequence[Shape]) -> torch.Tensor:
         patches = torch.stack([volume[(slice(None), *_box(start, size))] for start in starts])
         patches = patches.to(device)
@@ -346,14 +360,20 @@ def sliding_window_inference(
 
     per_batch = window.windows_per_batch if seed is None else 1
     size = _fitted(size, _covered(shape, window, brain), window)
+
+    def computed(tiling: _Tiling) -> Generator[torch.Tensor, None, None]:
+        work = partial(compute, _padded(images, tiling))
+        return _in_order(
+            work, list(_batches(tiling.starts, per_batch)), at_once if seed is None else 1
+        )
+
     tiling = _tiling(shape, size, size, window, brain)
-    volume = _padded(images, tiling)
-    first: torch.Tensor | None = None
-    if tiling.starts:
-        first = compute(volume, tiling.starts[:per_batch])
-        if tuple(first.shape[2:]) != size:  # this output only showed its size
-            tiling = _tiling(shape, size, first.shape[2:], window, brain)
-            volume, first = _padded(images, tiling), None
+    outputs = computed(tiling)
+    first = next(outputs, None)
+    if first is not None and tuple(first.shape[2:]) != size:  # this output only showed its size
+        outputs.close()
+        tiling = _tiling(shape, size, first.shape[2:], window, brain)
+        outputs, first = computed(tiling), None
     weights = torch.ones(tiling.output)
     if window.weighting != "uniform":
         made = _nnunet_weights if window.weighting == "nnunet" else gaussian_weights
@@ -362,9 +382,9 @@ def sliding_window_inference(
     weight = torch.zeros(tiling.shape, dtype=torch.float32)
     done = 0
     for starts in _batches(tiling.starts, per_batch):
-        outputs = compute(volume, starts) if first is None else first
+        batch = next(outputs) if first is None else first
         first = None
-        for start, output in zip(starts, outputs, strict=True):
+        for start, output in zip(starts, batch, strict=True):
             box = _box(start, tiling.output)
             total[(slice(None), *box)] += output * weights
             weight[box] += weights
@@ -374,6 +394,28 @@ def sliding_window_inference(
     if "logit" in maps:
         total[maps.index("logit")].masked_fill_(weight == 0, UNSEEN_LOGIT)
     return total[(slice(None), *tiling.volume(shape))].numpy()
+
+
+def _in_order(work: Callable[[T], U], jobs: Sequence[T], at_once: int) -> Generator[U, None, None]:
+    """What ``map(work, jobs)`` gives, computed in threads; results wait for few before them.
+
+    No more than ``at_once`` results are computed or waiting beside the one in use.
+    """
+    if at_once < 2 or len(jobs) < 2:
+        yield from map(work, jobs)
+        return
+    with ThreadPoolExecutor(at_once) as pool:
+        begun: deque[Future[U]] = deque()
+        try:
+            for job in jobs:
+                if len(begun) == at_once:
+                    yield begun.popleft().result()
+                begun.append(pool.submit(work, job))
+            while begun:
+                yield begun.popleft().result()
+        finally:
+            for future in begun:
+                future.cancel()
 
 
 def _padded(images: Sequence[FloatArray], tiling: _Tiling) -> torch.Tensor:

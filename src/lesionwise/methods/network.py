@@ -280,7 +280,9 @@ class NetworkMethod:
         infer: nn.Module | OpenVinoNetwork = network
         if window.engine == "openvino" and chosen.type == "cpu" and has_openvino():
             use_bf16 = window.precision == "bfloat16" and supports_bfloat16(chosen)
-            infer = OpenVinoNetwork(network, use_bf16=use_bf16, kept_in=cache_folder())
+            infer = OpenVinoNetwork(
+                network, use_bf16=use_bf16, at_once=window.at_once, kept_in=cache_folder()
+            )
         return NetworkPredictor(self, targets, network, chosen, window, progress, infer)
 
     def _choose(
@@ -409,6 +411,7 @@ class NetworkPredictor:
                 self.window,
                 self.device,
                 seed=None if inference.dropout is None else inference.dropout.seed,
+                at_once=infer.at_once if isinstance(infer, OpenVinoNetwork) else 1,
                 on_progress=lambda done, total: self.progress("windows", done, total),
             )
 

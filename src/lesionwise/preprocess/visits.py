@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache, partial, wraps
 from typing import Generic, TypeVar
@@ -65,7 +65,6 @@ class Beside(Generic[T]):
 
     Example:
         >>> power = Beside(pow, 2, 10)
-        >>> power.wait()
         >>> power.result()
         1024
     """
@@ -77,11 +76,6 @@ class Beside(Generic[T]):
             pool = ThreadPoolExecutor(1)
             self._future = pool.submit(self._work)
             pool.shutdown(wait=False)  # the thread ends with its work
-
-    def wait(self) -> None:
-        """Return when the thread is done, for what needs all cores; at once without a thread."""
-        if self._future is not None:
-            wait([self._future])
 
     def result(self) -> T:
         """What ``work`` gave; raises what it raised."""

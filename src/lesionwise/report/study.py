@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from lesionwise.instances.describe import describe_lesions
+from lesionwise.preprocess.visits import own_threads
 from lesionwise.report.contents import (
     Look,
     answer,
@@ -165,7 +168,8 @@ def _show(visit: VisitView, lesions: pd.DataFrame, method: str) -> _VisitDisplay
         for name, labels in display.labels.items()
     }
     states = lesions["state"] if "state" in lesions else pd.Series("", index=lesions.index)
-    picture = montage_of(
+    draw = partial(
+        montage_of,
         display,
         method,
         px_per_mm=2.0,
@@ -176,9 +180,11 @@ def _show(visit: VisitView, lesions: pd.DataFrame, method: str) -> _VisitDisplay
             if str(state) in CHANGES
         },
     )
-    return _VisitDisplay(
-        display, looks, embed_image(display, to_common), embed_labels(display, to_common), picture
-    )
+    with ThreadPoolExecutor(own_threads()) as pool:
+        picture = pool.submit(draw)
+        image = pool.submit(embed_image, display, to_common)
+        labels = pool.submit(embed_labels, display, to_common)
+    return _VisitDisplay(display, looks, image.result(), labels.result(), picture.result())
 
 
 def _findings(page: StudyPage, visits: Sequence[_VisitDisplay], method: str) -> list[Finding]:

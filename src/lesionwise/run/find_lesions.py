@@ -190,12 +190,6 @@ def find_lesions(
         if visit.brain is not None and (brain_native is None or _redrawn(before, visit.brain)):
             brain_native = _on_scan_grid(_in_native_space(visit.brain, visit.to_native), reference)
             begin_beside(brain_native)
-    if landmarks is not None and fitness is not None:
-        with watch.stage(
-            "location"
-        ):  # the network computes on all cores, and waits for the slowest
-            landmarks.wait()
-            fitness.wait()
     on_stage(FIND)
     with watch.stage("network"):
         maps = model.predict(prepared, lambda _, done, total: on_stage(FIND, done, total))
