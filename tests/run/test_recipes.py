@@ -1,6 +1,7 @@
 """Recipes found by name or file, and values set in them."""
 
 import json
+import re
 
 import pytest
 
@@ -109,6 +110,30 @@ def settable(recipe, path):
     for name in path.split("."):
         part = members_of(part).get(name) if members_of(part) else None
     return isinstance(part, bool | int | float | str | tuple)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "text", "why"),
+    [
+        ("conflunet", "method.network.features=[]", "tuple index out of range"),
+        ("conflunet", "method.network.features=[0, 8]", "has no weights"),
+        ("conflunet", "method.network.features=[-4, 8]", "negative dimension"),
+        ("conflunet", "method.network.features=['a', 'b']", "unsupported operand"),
+        ("segresnet-ensemble", "method.methods.0.network.in_channels=0", "has no weights"),
+    ],
+)
+def test_a_network_that_cannot_be_built_is_refused_before_any_work(recipe, text, why):
+    with pytest.raises(InputError, match=re.escape(f"--set {text}: the network cannot")) as error:
+        find_recipe(recipe, [text])
+    assert why in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_values_that_fit_a_network_only_together_are_taken():
+    found = find_recipe(
+        "conflunet", ["method.network.features=[8, 16]", "method.network.widening=first"]
+    )
+    assert found.method.network.keywords["features"] == (8, 16)
 
 
 def test_settings_go_through_json_and_name_every_part():

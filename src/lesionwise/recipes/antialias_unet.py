@@ -145,7 +145,7 @@ REDUCED = reduced(
     Reduction(
         network={"features": (8, 8, 16, 16, 24)},
         size_vox=(48, 48, 48),
-        learning_rate=2e-2,
+        learning_rate=1e-2,
         batch_size=2,
         per_epoch=20,
         window=SlidingWindow(overlap=0.5, windows_per_batch=4, engine="openvino"),

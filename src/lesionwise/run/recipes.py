@@ -8,10 +8,12 @@ import difflib
 import functools
 import importlib
 import importlib.resources
+import inspect
 import pkgutil
 import types
 import typing
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -115,7 +117,8 @@ def find_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         overrides: as for ``override``.
 
     Raises:
-        InputError: If there is no such recipe, or a value cannot be set.
+        InputError: If there is no such recipe, a value cannot be set, or a network cannot be
+            built with it.
     """
     name = str(recipe).removesuffix(REDUCED)
     module = _module_of(recipe)
@@ -123,9 +126,56 @@ def find_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     found = getattr(module, attribute, None)
     if not isinstance(found, Recipe):
         raise InputError(f"{name}: does not set {attribute} to a Recipe")
+    changed = found
     for text in overrides:
-        found = override(found, text)
-    return found
+        changed = override(changed, text)
+    _check_networks(found, changed, overrides)
+    return changed
+
+
+def _check_networks(before: Any, after: Any, overrides: Sequence[str]) -> None:
+    """Refuse values with which a network that they change cannot be built."""
+    if before is after:
+        return
+    if isinstance(after, functools.partial) and _builds_network(after):
+        why = _fault_of(after)
+        if why:
+            given = " ".join(f"--set {text}" for text in overrides)
+            raise InputError(f"{given}: the network cannot be built ({why})")
+        return
+    old = members_of(before) or {}
+    for name, member in (members_of(after) or {}).items():
+        _check_networks(old.get(name), member, overrides)
+
+
+def _builds_network(part: functools.partial[Any]) -> bool:
+    """True where a call without further arguments makes a network."""
+    from torch import nn
+
+    try:
+        inspect.signature(part).bind()
+        made: Any = part.func
+        if not isinstance(made, type):
+            made = typing.get_type_hints(made).get("return")
+    except (NameError, TypeError):  # it takes more, or names what only type checkers import
+        return False
+    return isinstance(made, type) and issubclass(made, nn.Module)
+
+
+def _fault_of(build: Callable[[], Any]) -> str:
+    """Why a network cannot be built, in one line; empty if it can. No memory is taken for it."""
+    import torch
+
+    try:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of layers without channels, which are refused below
+            network = build()
+    except NotImplementedError:  # of what torch cannot do without memory; training will tell
+        return ""
+    except Exception as error:  # whatever a network's own code makes of such values
+        return " ".join(str(error).split())[:200] or type(error).__name__
+    empty = [name for name, weights in network.named_parameters() if not weights.numel()]
+    return f"{empty[0]} has no weights" if empty else ""
 
 
 def is_reducible(recipe: str | Path) -> bool:
