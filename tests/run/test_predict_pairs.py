@@ -10,7 +10,7 @@ from lesionwise.preprocess.geometry import Resample
 from lesionwise.preprocess.registration import RegisterToFirst
 from lesionwise.recipe import Output
 from lesionwise.report.folder import rebuild_pages
-from lesionwise.run.find_lesions import find_lesions
+from lesionwise.run.find_lesions import FindOptions, find_lesions
 from lesionwise.run.predict_pairs import predict_pairs, read_pair, select_pairs
 from lesionwise.types import InputError
 
@@ -137,6 +137,19 @@ def test_a_pair_whose_results_are_not_whole_is_done_again(tmp_path, pair, what):
     done = predict_pairs(pair, out, model=model)
     assert done.summary["lesions"].tolist() == [1]
     assert path.read_bytes() == whole
+
+
+def test_a_pair_done_again_in_another_way_leaves_nothing_of_the_first(tmp_path, pair):
+    model = pair_model(RegisterToFirst())
+    for method, out in (("acls", "both"), ("cc", "both"), ("cc", "fresh")):
+        options = FindOptions(instances=method)
+        predict_pairs(pair, tmp_path / out, model=model, options=options, overwrite=True)
+    both, fresh = (
+        {str(p.relative_to(tmp_path / out)) for p in (tmp_path / out).rglob("*")}
+        for out in ("both", "fresh")
+    )
+    assert any("seg-cc" in name for name in both)
+    assert both == fresh
 
 
 def test_results_of_other_visits_are_not_overwritten(tmp_path, pair):

@@ -441,31 +441,27 @@ def remove_other_tables(root: Path, methods: Iterable[str]) -> None:
         _remove([table, beside(table, ".json")])
 
 
-def remove_superseded(root: Path, before: ScanRecord, now: ScanRecord, files: ScanFiles) -> None:
-    """Remove what an earlier call wrote of a scan and the call that did it again did not.
+def remove_superseded(root: Path, before: Iterable[str], now: Iterable[str]) -> None:
+    """Remove what an earlier call wrote of a scan or pair and the call that did it again did not.
 
-    Only files that the earlier record names, and the sidecars of its instance maps, are removed.
+    Args:
+        before, now: names of files in the folder, as records hold them. A map goes with its
+            sidecar.
 
     Raises:
-        InputError: If a name in the record leads out of the folder, or a file cannot be removed.
+        InputError: If a name leads out of the folder, or a file cannot be removed.
 
     Example:
-        >>> from lesionwise.io.record import file_records
-        >>> for name in ("cc_dseg.nii.gz", "mask.nii.gz"):
+        >>> for name in ("cc_dseg.nii.gz", "cc_dseg.json", "mask.nii.gz", "mask.json"):
         ...     Path(name).touch()
         ...
-        >>> def record(*names):
-        ...     known = file_records(Path("."), [Path(name) for name in names])
-        ...     return ScanRecord(("flair.nii.gz",), ("cc",), files=known)
-        ...
-        >>> before, now = record("cc_dseg.nii.gz", "mask.nii.gz"), record("mask.nii.gz")
-        >>> remove_superseded(Path("."), before, now, ScanFiles(Path("."), Entities(sub="01")))
-        >>> [path.name for path in Path(".").iterdir()]
-        ['mask.nii.gz']
+        >>> remove_superseded(Path("."), ["cc_dseg.nii.gz", "mask.nii.gz"], ["mask.nii.gz"])
+        >>> sorted(path.name for path in Path(".").iterdir())
+        ['mask.json', 'mask.nii.gz']
     """
-    stale = [inside(root, name) for name in before.files if name not in now.files]
-    maps = [files.instances(method) for method in before.methods if method not in now.methods]
-    _remove([*stale, *(beside(path, ".json") for path in maps if path in stale)])
+    stale = [inside(root, name) for name in sorted({*before} - {*now})]
+    maps = [path for path in stale if path.name.endswith(".nii.gz")]
+    _remove([*stale, *(beside(path, ".json") for path in maps)])
 
 
 def _remove(paths: Iterable[Path]) -> None:

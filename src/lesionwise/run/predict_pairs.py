@@ -18,7 +18,14 @@ from lesionwise.io.record import check_settings, sha256, versions
 from lesionwise.io.scans import left_out_rows
 from lesionwise.io.visit_order import order_unless_named
 from lesionwise.report.folder import write_pair_page
-from lesionwise.results.folder import REMEDY, check_output, claim, source_of, write_pairs
+from lesionwise.results.folder import (
+    REMEDY,
+    check_output,
+    claim,
+    remove_superseded,
+    source_of,
+    write_pairs,
+)
 from lesionwise.results.lesion_set import LesionSet
 from lesionwise.results.names import COMPARISON, PairFiles, finished_pairs, pair_page, scan_name
 from lesionwise.results.pair import PairRecord, PairResult
@@ -281,8 +288,15 @@ def predict_pair(
         found = find_lesions(study, model, options, on_progress)
     on_progress("write")
     record = _write(found, pair, files, output, model, settings, inputs)
+    if before is not None:
+        remove_superseded(output, _written(files, before), _written(files, record))
     write_pair_page(output, files.scan)
     return files, record
+
+
+def _written(files: PairFiles, record: PairRecord) -> list[str]:
+    """Names of all that the record's call wrote, and of the page."""
+    return [*record.files, pair_page(files.scan, record.baseline, record.followup)]
 
 
 def _before(files: PairFiles) -> PairRecord | None:

@@ -505,7 +505,7 @@ def write_found(
     before = _record_before(files)
     record = result.write(output, grid=read_grid(scan.path), further=further)
     if before is not None:
-        remove_superseded(output, before, record, files)
+        remove_superseded(output, before.files, record.files)
     if page:
         on_progress("page")
         write_scan_page(output, scan.entities)
