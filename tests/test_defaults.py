@@ -25,7 +25,12 @@ FUNCTIONS = {
     "recipes": "lesionwise.run.recipes",
     "models": "lesionwise.run.models",
 }
-UNITS = {"min_volume": "min_volume_mm3", "min_extent": "min_extent_mm", "spacing": "spacing_mm"}
+UNITS = {
+    "min_volume": "min_volume_mm3",
+    "min_extent": "min_extent_mm",
+    "spacing": "spacing_mm",
+    "surface_tolerance": "surface_tolerance_mm",
+}
 
 OF_ANOTHER_KIND = {"slices", "scans"}
 """A switch that stands for options, and names with commas between them."""
@@ -65,7 +70,8 @@ def test_options_of_scores_are_those_of_evaluate() -> None:
 
     options = Options()
     shown = defaults_of(cli.evaluate)
-    for name in ("matching", "iou_threshold", "empty", "hd95", "assd", "min_volume_mm3"):
+    names = ("matching", "iou_threshold", "empty", "hd95", "assd")
+    for name in (*names, "min_volume_mm3", "surface_tolerance_mm"):
         assert shown[name] == getattr(options, name)
 
 

@@ -598,6 +598,9 @@ def evaluate(
         Literal["pooled", "mean_of_directed", "larger_directed", "area_weighted"],
         typer.Option(help="Definition of assd_mm; see docs/guide/metrics.md."),
     ] = defaults.ASSD,
+    surface_tolerance: Annotated[
+        float, typer.Option(help="Tolerance of surface_dice, in mm.", min=0)
+    ] = defaults.SURFACE_TOLERANCE_MM,
     kind: Annotated[
         Literal["auto", "mask", "instances"],
         typer.Option(help="What the files are: masks, or instances (one label per lesion)."),
@@ -653,6 +656,7 @@ def evaluate(
         empty=empty,
         hd95=hd95,
         assd=assd,
+        surface_tolerance_mm=surface_tolerance,
     )
     with progress_shown() as progress:
         done = run(

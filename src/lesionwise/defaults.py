@@ -26,6 +26,7 @@ IOU_THRESHOLD: Final = 0.1
 EMPTY_SIDES: Final = "agreement"
 HD95: Final = "larger_directed"
 ASSD: Final = "pooled"
+SURFACE_TOLERANCE_MM: Final = 1.0
 CONSENSUS: Final = "majority"
 
 COMPARED_MODELS: Final = 10

@@ -43,7 +43,7 @@ def test_every_key_has_a_value_or_a_reason():
 
 
 PROMISED = """
-dsc dsc_smoothed ndsc iou ppv sensitivity specificity accuracy hd95_mm assd_mm
+dsc dsc_smoothed ndsc iou ppv sensitivity specificity accuracy hd95_mm assd_mm surface_dice
 volume_difference_mm3 relative_volume_difference lesion_tp lesion_fp lesion_fn lesion_precision
 lesion_recall lesion_f1 lesion_f1_any_overlap lesion_fpr dic dsc_tp pq sq rq clu_count clu_recall
 clu_precision clu_f1 dsc_tp_clu pq_clu challenge_sensl challenge_ppvl challenge_f1
@@ -248,6 +248,23 @@ def test_negative_labels_are_refused():
         evaluate_case(row(1, 0), row(-1, 0))
 
 
+@pytest.mark.parametrize(("tolerance_mm", "share"), [(1.9, 0.0), (2.0, 0.5), (4.0, 1.0)])
+def test_surfaces_agree_within_the_tolerance(tolerance_mm, share):
+    """Edge voxels 2 mm apart: distances of 4 and 2 mm on both sides."""
+    sides = [row(*cells, spacing_mm=(2.0, 1.0, 3.0)) for cells in ((1, 1, 0, 0), (0, 0, 1, 1))]
+    options = Options(surface_tolerance_mm=tolerance_mm)
+    assert evaluate_case(*sides, options).values["surface_dice"] == share
+
+
+def test_surfaces_of_nothing_agree_unless_that_is_undefined():
+    def dice(one, other, **options):
+        return evaluate_case(one, other, Options(**options)).values["surface_dice"]
+
+    assert dice(EMPTY, EMPTY) == 1.0
+    assert dice(EMPTY, EMPTY, empty="undefined") is None
+    assert dice(EMPTY, SOMETHING) == dice(SOMETHING, EMPTY) == 0.0
+
+
 def test_area_weighted_distances_are_an_option():
     options = Options(hd95="area_weighted", assd="area_weighted")
     masks = (REFERENCE.labels > 0, PREDICTION.labels > 0)
@@ -255,6 +272,7 @@ def test_area_weighted_distances_are_an_option():
     values = evaluate_case(REFERENCE, PREDICTION, options).values
     assert values["hd95_mm"] == surface.hausdorff_mm(found, 95, "area_weighted")
     assert values["assd_mm"] == surface.average_surface_distance_mm(found, "area_weighted")
+    assert values["surface_dice"] == surface.surface_dice(found, 1.0)
     mixed = evaluate_case(REFERENCE, PREDICTION, Options(hd95="area_weighted")).values
     assert mixed["hd95_mm"] == values["hd95_mm"]
     assert mixed["assd_mm"] == evaluate_case(REFERENCE, PREDICTION).values["assd_mm"]

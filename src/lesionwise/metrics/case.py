@@ -31,7 +31,7 @@ EMPTY_POLICIES: dict[EmptyPolicy, str] = {
 
 KEYS = (
     *("dsc", "dsc_smoothed", "ndsc", "iou", "ppv", "sensitivity", "specificity", "accuracy"),
-    *("hd95_mm", "assd_mm", "volume_difference_mm3", "relative_volume_difference"),
+    *("hd95_mm", "assd_mm", "surface_dice", "volume_difference_mm3", "relative_volume_difference"),
     *("lesion_tp", "lesion_fp", "lesion_fn", "lesion_precision", "lesion_recall", "lesion_f1"),
     *("lesion_f1_any_overlap", "lesion_fpr", "dic", "dsc_tp", "pq", "sq", "rq"),
     *("clu_count", "clu_recall", "clu_precision", "clu_f1", "dsc_tp_clu", "pq_clu"),
@@ -56,6 +56,8 @@ class Options:
             challenge's rules see the masks as they are.
         hd95: definition of ``hd95_mm``: see ``surface.HAUSDORFF_DEFINITIONS``.
         assd: definition of ``assd_mm``: see ``surface.AVERAGE_DEFINITIONS``.
+        surface_tolerance_mm: how far apart the surfaces may lie in ``surface_dice``, which takes
+            the surface points of ``assd_mm``.
         empty: what an empty side means: see ``EMPTY_POLICIES``.
         clu_connectivity: of the regions that confluent units share; 6 in the authors' code.
         challenge: thresholds of the official evaluator.
@@ -69,6 +71,7 @@ class Options:
     min_extent_mm: float = 0.0
     hd95: surface.HausdorffDefinition = defaults.HD95
     assd: surface.AverageDefinition = defaults.ASSD
+    surface_tolerance_mm: float = defaults.SURFACE_TOLERANCE_MM
     empty: EmptyPolicy = defaults.EMPTY_SIDES
     clu_connectivity: int = 6
     challenge: ChallengeRules = field(default_factory=ChallengeRules)
@@ -88,6 +91,7 @@ class Options:
                 raise InputError(f"{name}: {value!r} is none of {', '.join(map(str, known))}")
         check_limits(most=1, iou_threshold=self.iou_threshold)
         check_limits(min_volume_mm3=self.min_volume_mm3, min_extent_mm=self.min_extent_mm)
+        check_limits(surface_tolerance_mm=self.surface_tolerance_mm)
 
     @property
     def size_filter(self) -> Literal["both sides", "neither side"]:
@@ -249,11 +253,11 @@ def _distance_scores(
     for by_area in {options.hd95 == "area_weighted", options.assd == "area_weighted"}:
         between = surface.distances_between_elements if by_area else surface.distances_between_edges
         made[by_area] = between(reference, prediction, axes_mm)
+    averaged = made[options.assd == "area_weighted"]
     return {
         "hd95_mm": surface.hausdorff_mm(made[options.hd95 == "area_weighted"], 95.0, options.hd95),
-        "assd_mm": surface.average_surface_distance_mm(
-            made[options.assd == "area_weighted"], options.assd
-        ),
+        "assd_mm": surface.average_surface_distance_mm(averaged, options.assd),
+        "surface_dice": surface.surface_dice(averaged, options.surface_tolerance_mm),
     }
 
 
@@ -274,7 +278,7 @@ def _false_lesions(
 
 
 PERFECT_MASKS = {
-    **dict.fromkeys(("dsc", "ndsc", "iou", "ppv", "sensitivity"), 1.0),
+    **dict.fromkeys(("dsc", "ndsc", "iou", "ppv", "sensitivity", "surface_dice"), 1.0),
     "relative_volume_difference": 0.0,
 }
 PERFECT_LESIONS = {

@@ -189,6 +189,7 @@ class Evaluation:
             f"masks split into {made.connectivity}-connected components "
             f"(challenge_*: always 6); {made.matching} matching at IoU {made.comparison} "
             f"{made.iou_threshold:g}; {size}; hd95: {made.hd95}; assd: {made.assd}; "
+            f"surface tolerance: {made.surface_tolerance_mm:g} mm; "
             f"empty cases: {made.empty}"
             + ("; n counts patients, whose sessions are averaged" if self.clustered else "")
         )

@@ -13,6 +13,7 @@ NAMES = {
     "accuracy": "accuracy (voxels)",
     "hd95_mm": "95th percentile Hausdorff distance (mm)",
     "assd_mm": "average symmetric surface distance (mm)",
+    "surface_dice": "normalized surface Dice",
     "volume_difference_mm3": "volume difference (mm³)",
     "relative_volume_difference": "relative volume difference",
     "lesion_tp": "lesions found",
