@@ -105,8 +105,9 @@ def _lesions(evaluation: Evaluation) -> str:
         "found. Reported are the Dice coefficient of the masks (Dice 1945), lesion-wise precision, "
         "sensitivity and F1, panoptic quality (Kirillov et al. 2019), the 95th percentile "
         f"Hausdorff distance ({HAUSDORFF_DEFINITIONS[made.hd95]}), the average symmetric surface "
-        f"distance ({AVERAGE_DEFINITIONS[made.assd]}) and the lesion scores of the MSSEG evaluator "
-        f"(Commowick et al. 2018).{empty} Undefined values were left out and counted."
+        f"distance ({AVERAGE_DEFINITIONS[made.assd]}), the surface Dice at a tolerance of "
+        f"{made.surface_tolerance_mm:g} mm (Nikolov et al. 2021) and the lesion scores of the MSSEG "
+        f"evaluator (Commowick et al. 2018).{empty} Undefined values were left out and counted."
     )
 
 
