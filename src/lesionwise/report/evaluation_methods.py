@@ -107,7 +107,8 @@ def _lesions(evaluation: Evaluation) -> str:
         f"Hausdorff distance ({HAUSDORFF_DEFINITIONS[made.hd95]}), the average symmetric surface "
         f"distance ({AVERAGE_DEFINITIONS[made.assd]}), the surface Dice at a tolerance of "
         f"{made.surface_tolerance_mm:g} mm (Nikolov et al. 2021) and the lesion scores of the "
-        f"MSSEG evaluator (Commowick et al. 2018).{empty} Undefined values were left out and counted."
+        f"MSSEG evaluator (Commowick et al. 2018).{empty} Undefined values "
+        "were left out and counted."
     )
 
 
