@@ -546,7 +546,7 @@ def make_raters(root, name):
     return [root / "a", root / "c"], root / "b"
 
 
-@pytest.mark.parametrize("name", ["sub-", "case"])
+@pytest.mark.parametrize("name", ["sub-", "case", "site1/case"])
 @pytest.mark.parametrize("side", ["a", "b"])
 def test_an_evaluation_below_its_input_never_reads_its_own_consensus(tmp_path, name, side):
     raters, prediction = make_raters(tmp_path, name)
@@ -580,6 +580,18 @@ def test_a_consensus_can_be_named_but_is_not_overwritten_by_what_is_made_of_it(t
         evaluate([consensus, raters[1]], prediction, out, workers=1)
     evaluate(consensus, prediction, out, workers=1)
     assert len(list(consensus.iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", ["sub-", "case", "site1/case"])
+@pytest.mark.parametrize("how", ["majority", "staple"])
+def test_a_consensus_is_a_reference_for_the_same_cases(tmp_path, name, how):
+    raters, prediction = make_raters(tmp_path, name)
+    first = evaluate(raters, prediction, tmp_path / "out", consensus=how, workers=1)
+    again = evaluate(tmp_path / "out" / "consensus", prediction, workers=1)
+    assert again.values("b", "dsc") == first.values("b", "dsc")
+    assert [case.case for case in again.cases] == [case.case for case in first.cases]
+    evaluate(raters[0], prediction, tmp_path / "out", workers=1)
+    assert not (tmp_path / "out" / "consensus").exists()
 
 
 def test_consensus_masks_and_figures_of_an_earlier_run_do_not_stay(tmp_path):

@@ -104,8 +104,7 @@ class _Task:
         """Where the consensus of several raters is written."""
         if self.consensus_folder is None or len(self.references) == 1:
             return None
-        name = self.case.replace("/", "_")
-        return self.consensus_folder / f"{name}_desc-{self.consensus}_label-L_mask.nii.gz"
+        return self.consensus_folder / f"{self.case}_desc-{self.consensus}_label-L_mask.nii.gz"
 
 
 @dataclass(frozen=True, eq=False)
@@ -380,9 +379,12 @@ def _clear_consensus(folder: Path, made: Set[Path | None], inputs: Sequence[Path
     if any(_lies_in(folder, given) for given in inputs):
         return
     for name in get_args(Consensus):
-        for file in folder.glob(f"*_desc-{name}_label-L_mask.nii.gz"):
+        for file in folder.rglob(f"*_desc-{name}_label-L_mask.nii.gz"):
             if file not in made:
                 file.unlink()
+    for part in sorted((part for part in folder.rglob("*") if part.is_dir()), reverse=True):
+        if not any(part.iterdir()):
+            part.rmdir()
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 

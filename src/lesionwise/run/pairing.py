@@ -67,6 +67,8 @@ NUMBERED = frozenset(("run", "echo", "flip", "inv", "split", "chunk"))
 """BIDS entities whose values are whole numbers: ``run-1`` and ``run-01`` are the same."""
 
 OTHER_LABELS = re.compile(r"(label-(?!L\b|L_)|desc-(brain|tissue))")
+OF_CONSENSUS = re.compile(r"_desc-(majority|staple)_label-L_mask$")
+"""Behind the name of a case in that of its consensus mask."""
 MAX_NAMED = 4
 """Unpaired files named in an error message; the others are counted."""
 
@@ -234,7 +236,7 @@ def case_of(path: Path, root: Path | None = None) -> Case | None:
 
 def bare_name(path: Path) -> str:
     """A file's name without extension and without words that say what it is; may be empty."""
-    parts = re.split(r"([_\-. ]+)", stem(path))
+    parts = re.split(r"([_\-. ]+)", OF_CONSENSUS.sub("", stem(path)))
     while parts and (parts[0].lower() in WORDS or not parts[0].strip("_-. ")):
         parts.pop(0)
     while parts and (parts[-1].lower() in WORDS or not parts[-1].strip("_-. ")):
