@@ -397,9 +397,9 @@ def sliding_window_inference(
 
 
 def _in_order(work: Callable[[T], U], jobs: Sequence[T], at_once: int) -> Generator[U, None, None]:
-    """What ``map(work, jobs)`` gives, computed in threads; results wait for few before them.
+    """What ``map(work, jobs)`` gives, in its order, computed in threads.
 
-    No more than ``at_once`` results are computed or waiting beside the one in use.
+    At most ``at_once`` calls have begun whose result has not been taken, so memory is bounded.
     """
     if at_once < 2 or len(jobs) < 2:
         yield from map(work, jobs)
