@@ -8,7 +8,14 @@ import pytest
 
 from lesionwise.run.load_model import _warn_of_other_steps, load_model
 from lesionwise.run.recipes import find_recipe, settings
-from lesionwise.run.run_format import FIELDS, FORMAT, TYPES, overrides_of, settings_of
+from lesionwise.run.run_format import (
+    ADDED,
+    FIELDS,
+    FORMAT,
+    TYPES,
+    overrides_of,
+    settings_of,
+)
 from lesionwise.types import Grid, Study, Visit, Volume
 
 
@@ -50,6 +57,19 @@ def test_types_of_before_compare_with_those_of_today() -> None:
     assert any(name.endswith(".places.is") for name in before)
     assert "PositivePlaces" in before.values()
     assert settings_of({"settings": before}) == now
+
+
+def test_fields_that_parts_got_since_change_nothing_in_settings_of_before() -> None:
+    now = settings(find_recipe("iqda"))
+    later = {field for fields in ADDED.values() for field in fields}
+    before = {name: value for name, value in now.items() if name.split(".")[-1] not in later}
+    assert len(before) == len(now) - 2 * len(later)
+    assert settings_of({"settings": before}) == now
+
+
+def test_fields_that_parts_got_since_keep_their_written_values() -> None:
+    now = settings(find_recipe("iqda", ["method.inference.window.at_once=3"]))
+    assert settings_of({"settings": now})["method.inference.window.at_once"] == 3
 
 
 @pytest.mark.parametrize(

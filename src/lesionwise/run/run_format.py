@@ -48,6 +48,10 @@ TYPES = {
     "Together": "CombinedSamples",
 }
 """Types of a recipe's parts, as they were called and as they are called now."""
+ADDED: Mapping[str, Mapping[str, Any]] = {
+    "SlidingWindow": {"cover": "volume", "fit": None, "at_once": 1},
+}
+"""Fields that a part got later, by its type, with the value that says what it did before."""
 ONLY_TRAINING = ("intensity", "spatial", "lesion_contrast", "sampling", "loss", "optimizer",
                  "schedule", "stop")  # fmt: skip
 """Settings of format 1 that do not matter once the weights are there."""
@@ -86,13 +90,20 @@ def settings_of(described: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that a ``run.json`` holds, in today's names.
 
     What only describes the recipe (citation, departures …) stood among them in earlier versions
-    and is left out.
+    and is left out. Fields that parts got since (``ADDED``) have the value that changes nothing.
     """
-    return {
+    found = {
         _with_new_fields(name): TYPES.get(str(value), value) if name.endswith(".is") else value
         for name, value in described.get("settings", {}).items()
         if name.split(".")[0] not in DESCRIPTION
     }
+    added = {
+        f"{name.removesuffix('is')}{field}": value
+        for name, part in found.items()
+        if name.endswith(".is")
+        for field, value in ADDED.get(str(part), {}).items()
+    }
+    return added | found
 
 
 def _with_new_fields(text: str) -> str:
