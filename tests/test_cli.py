@@ -1,5 +1,6 @@
 """What a person sees: one line for a fault, exit status 2, tables, help."""
 
+import gc
 import subprocess
 import sys
 from typing import get_type_hints
@@ -11,6 +12,7 @@ import typer
 from click.testing import CliRunner
 
 import lesionwise
+from lesionwise import cli, printing
 from lesionwise.cli import app
 
 
@@ -185,3 +187,14 @@ def test_no_file_is_refused_by_the_command_line_itself():
     ]
     assert len(stated) > 20
     assert not any(about.readable or about.exists for about in stated)
+
+
+def test_garbage_is_collected_once_work_begins(monkeypatch):
+    monkeypatch.setattr(printing.options, "quiet", True)
+    gc.disable()
+    try:
+        with cli.at_work():
+            assert gc.isenabled()
+    finally:
+        gc.enable()
+        gc.unfreeze()

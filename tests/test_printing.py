@@ -1,6 +1,5 @@
 """What commands print."""
 
-import gc
 import io
 import json
 import sys
@@ -19,7 +18,6 @@ from lesionwise.printing import (
     add_output_options,
     duration,
     options,
-    progress_shown,
     show,
 )
 from lesionwise.run.models import models
@@ -162,17 +160,6 @@ def test_every_command_of_the_program_has_the_options():
     for info in app.registered_commands:
         done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [info.callback.__name__, "--help"])
         assert all(word in done.stdout for word in ("--quiet", "--verbose", "--json")), info
-
-
-def test_garbage_is_collected_once_work_begins(monkeypatch):
-    monkeypatch.setattr(options, "quiet", True)
-    gc.disable()
-    try:
-        with progress_shown():
-            assert gc.isenabled()
-    finally:
-        gc.enable()
-        gc.unfreeze()
 
 
 def test_the_page_is_named_on_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:

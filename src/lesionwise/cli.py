@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -49,14 +50,23 @@ INTERRUPTED = (130, 143)
 def main() -> None:
     """Run the command line; bad input gives one line and exit status 2.
 
-    Python looks for garbage neither while modules are loaded, until ``progress_shown``, nor when
-    it ends: both make or leave nothing but what stays, and take a second together.
+    Python looks for garbage neither while modules are loaded, until ``at_work``, nor when it ends:
+    both make or leave nothing but what stays, and take a second together.
     """
     gc.disable()
     try:
         _run()
     finally:
         gc.freeze()
+
+
+@contextmanager
+def at_work() -> Iterator[types.Progress]:
+    """Progress of the work that begins here; garbage among what it makes is collected."""
+    gc.freeze()
+    gc.enable()
+    with progress_shown() as progress:
+        yield progress
 
 
 def _run() -> None:
@@ -212,7 +222,7 @@ def demo(
     """
     from lesionwise.run.demo import demo as run
 
-    with progress_shown() as progress:
+    with at_work() as progress:
         done = run(output, seed=seed, device=device, model=model, progress=progress)
     show_quality(done.quality)
     for title, table in done.tables.items():
@@ -300,7 +310,7 @@ def segment(
     if any(path.is_dir() for path in scans):
         for line in select_scans(scans, pattern=pattern).lines():
             show_note(line)
-    with progress_shown() as progress:
+    with at_work() as progress:
         done = run(
             scans,
             output,
@@ -373,7 +383,7 @@ def compare(
         also=defaults.SEPARATIONS,
         extract_brain=brain_extraction,
     )
-    with progress_shown() as progress:
+    with at_work() as progress:
         done = run(
             visits,
             output,
@@ -443,7 +453,7 @@ def split(
             extract_brain=brain_extraction,
         )
         return
-    with progress_shown() as progress:
+    with at_work() as progress:
         done = run(
             maps,
             output,
@@ -520,7 +530,7 @@ def simulate(
     """Simulate patients with known lesions, as a BIDS data set."""
     from lesionwise.run.simulate import simulate as run
 
-    with progress_shown() as progress:
+    with at_work() as progress:
         run(
             output,
             patients,
@@ -658,7 +668,7 @@ def evaluate(
         assd=assd,
         surface_tolerance_mm=surface_tolerance,
     )
-    with progress_shown() as progress:
+    with at_work() as progress:
         done = run(
             paths[0] if not rater else [paths[0], *rater],
             paths[1:],
@@ -741,7 +751,7 @@ def train(
     from lesionwise.run.train import train as run
     from lesionwise.run.train import training_warning
 
-    with progress_shown() as progress:
+    with at_work() as progress:
         done = run(
             recipe,
             dataset,
@@ -809,7 +819,7 @@ def benchmark(
     """
     from lesionwise.run.benchmark import benchmark as run
 
-    with progress_shown() as progress:
+    with at_work() as progress:
         done = run(
             dataset,
             _listed(recipes),
@@ -871,7 +881,7 @@ def search(
 
     given = _by_name(grid, "--grid", "VALUE,VALUE")
     values = {name.strip(): _listed(texts) for name, texts in given}
-    with progress_shown() as progress:
+    with at_work() as progress:
         done = run(
             recipe,
             dataset,
@@ -907,7 +917,7 @@ def predict(
     """
     from lesionwise.run.predict import predict as command
 
-    with progress_shown() as progress:
+    with at_work() as progress:
         done = command(
             run,
             scans,
@@ -996,7 +1006,7 @@ def cohort(
     from lesionwise.cohort.stopping import Stopped
 
     try:
-        with progress_shown() as progress:
+        with at_work() as progress:
             done = run(
                 bids_dir,
                 output_dir,
@@ -1049,7 +1059,7 @@ def export(
     """Write a data set as an nnU-Net raw data set."""
     from lesionwise.run.export import export as run
 
-    with progress_shown() as progress:
+    with at_work() as progress:
         done = run(
             dataset,
             output,
@@ -1084,7 +1094,7 @@ def report(
     """Write the pages of a results folder again, from its files."""
     from lesionwise.cohort.report import report as run
 
-    with progress_shown() as progress:
+    with at_work() as progress:
         done = run(output, progress, hide_face=hide_face)
     for page in done.pages:
         show_line(page)
@@ -1140,7 +1150,7 @@ def _split_on_scans(
 
     if options["method"] == "offsets":
         raise types.InputError("--method offsets: needs the offsets of a network; use acls or cc")
-    with progress_shown() as progress:
+    with at_work() as progress:
         done = split_on_scans(maps, scans, output, progress=progress, **options)
     show_quality(done.quality)
     show(done.summary)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 import inspect
 import io
 import json
@@ -254,11 +253,8 @@ def progress_shown() -> Iterator[types.Progress]:
     """Progress on standard error: a bar on a terminal, a line a stage with the time elsewhere.
 
     A second bar shows the parts of a stage that counts its own. Nothing with ``--quiet``; with
-    ``--verbose`` the lines stay on a terminal too. Python looks for garbage from here on, but not
-    among what is there already (``cli.main``).
+    ``--verbose`` the lines stay on a terminal too.
     """
-    gc.freeze()
-    gc.enable()
     if options.quiet:
         yield types.no_progress
         return

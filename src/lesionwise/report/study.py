@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from lesionwise.instances.describe import describe_lesions
-from lesionwise.preprocess.visits import own_threads
+from lesionwise.preprocess.visits import Beside
 from lesionwise.report.contents import (
     Look,
     answer,
@@ -180,10 +179,9 @@ def _show(visit: VisitView, lesions: pd.DataFrame, method: str) -> _VisitDisplay
             if str(state) in CHANGES
         },
     )
-    with ThreadPoolExecutor(own_threads()) as pool:
-        picture = pool.submit(draw)
-        image = pool.submit(embed_image, display, to_common)
-        labels = pool.submit(embed_labels, display, to_common)
+    picture = Beside(draw)
+    image = Beside(embed_image, display, to_common)
+    labels = Beside(embed_labels, display, to_common)
     return _VisitDisplay(display, looks, image.result(), labels.result(), picture.result())
 
 
